@@ -1,0 +1,206 @@
+"""The order of the modules, and what may be imported where.
+
+A module imports only modules above it in `MODULES`. So there are no circles, and a reader can start
+at the top.
+"""
+
+import ast
+import importlib.util
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = ROOT / "fast_style"
+
+# A module is written when it is first needed, so some of these do not exist yet.
+MODULES = [
+    "errors",
+    "files",
+    "layers",
+    "config",
+    "images",
+    "distributed",
+    "run_log",
+    "transform_net",
+    "loss_network",
+    "losses",
+    "data",
+    "checkpoint",
+    "streaming",
+    "stylizer",
+    "trainer",
+    "runs",
+    "distillation",
+    "gatys",
+    "evaluation",
+    "video",
+    "export",
+    "downloads",
+    "demo",
+    "cli",
+]
+OUTSIDE_THE_ORDER = {"__init__", "__main__"}
+
+# It defines and loads VGG. Stylizing must start without torchvision.
+MAY_IMPORT_TORCHVISION = {"loss_network"}
+
+# Answering --help or a mistake in a YAML must not take the seconds that torch takes.
+WITHOUT_TORCH = ["errors", "files", "layers", "config", "cli"]
+
+
+def module_files() -> list[tuple[str, Path]]:
+    """Every file of the package with its module; a module may be a folder."""
+    files = sorted(PACKAGE.rglob("*.py"))
+    pairs = [(path.relative_to(PACKAGE).with_suffix("").parts[0], path) for path in files]
+    return [(module, path) for module, path in pairs if module not in OUTSIDE_THE_ORDER]
+
+
+def imported_names(source: str, package: str) -> Iterator[str]:
+    """Absolute dotted names of all that a source imports, at the top or inside functions.
+
+    `from a import b` gives both `a` and `a.b`, because b may be a module. `package` is the dotted
+    name against which relative imports are resolved.
+    """
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                base = importlib.util.resolve_name("." * node.level + base, package)
+            yield base
+            yield from (f"{base}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.Call) and node.args:
+            function = ast.unparse(node.func).rpartition(".")[2]
+            name = node.args[0]
+            if (
+                function in ("import_module", "__import__")
+                and isinstance(name, ast.Constant)
+                and isinstance(name.value, str)
+            ):
+                yield importlib.util.resolve_name(name.value, package)
+
+
+def imports_of(path: Path) -> set[str]:
+    package = ".".join(path.relative_to(ROOT).parent.parts)
+    return set(imported_names(path.read_text(encoding="utf-8"), package))
+
+
+def own_modules(names: set[str], known: set[str]) -> set[str]:
+    """Those of our modules that are among imported names."""
+    parts = [name.split(".") for name in names]
+    return {part[1] for part in parts if part[0] == "fast_style" and len(part) > 1} & known
+
+
+def exits_in(source: str) -> list[int]:
+    """Lines that end the process."""
+    ends = {"SystemExit", "sys.exit", "os._exit", "os.abort", "exit", "quit"}
+    return [
+        node.lineno
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.Name | ast.Attribute) and ast.unparse(node) in ends
+    ]
+
+
+def modules_loaded_by(code: str) -> set[str]:
+    """Names of the modules that a fresh interpreter has loaded after running `code`."""
+    report = "\nimport sys; print('\\n' + 'loaded: ' + ' '.join(sys.modules))"
+    done = subprocess.run(
+        [sys.executable, "-c", code + report], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return set(done.stdout.splitlines()[-1].removeprefix("loaded: ").split())
+
+
+def require_module(name: str) -> None:
+    if name not in dict(module_files()):
+        pytest.skip(f"fast_style.{name} is not written yet")
+
+
+def test_every_module_has_a_place_in_the_order() -> None:
+    assert {module for module, _ in module_files()} <= set(MODULES)
+
+
+def test_the_order_names_each_module_once() -> None:
+    assert len(MODULES) == len(set(MODULES))
+
+
+def test_modules_import_only_modules_above_them() -> None:
+    known = {module for module, _ in module_files()} | set(MODULES)
+    wrong = [
+        f"{path.relative_to(ROOT)} imports {other}, which is not above it"
+        for module, path in module_files()
+        for other in sorted(own_modules(imports_of(path), known) - {module})
+        if other not in MODULES[: MODULES.index(module)]
+    ]
+    assert wrong == []
+
+
+def test_only_cli_ends_the_process() -> None:
+    wrong = [
+        f"{path.relative_to(ROOT)}:{line} ends the process; raise UserError instead"
+        for module, path in module_files()
+        if module != "cli"
+        for line in exits_in(path.read_text(encoding="utf-8"))
+    ]
+    assert wrong == []
+
+
+def test_torchvision_is_imported_by_the_loss_network_alone() -> None:
+    importers = {
+        module
+        for module, path in module_files()
+        if any(name.split(".")[0] == "torchvision" for name in imports_of(path))
+    }
+    assert importers <= MAY_IMPORT_TORCHVISION
+
+
+@pytest.mark.parametrize("module", WITHOUT_TORCH)
+def test_module_loads_without_torch(module: str) -> None:
+    require_module(module)
+    assert "torch" not in modules_loaded_by(f"import fast_style.{module}")
+
+
+@pytest.mark.parametrize("script", ["train.py", "stylize.py", "fast_style/__main__.py"])
+def test_help_loads_no_torch(script: str) -> None:
+    require_module("cli")
+    code = f"""
+import runpy, sys
+sys.argv = [{script!r}, "--help"]
+try:
+    runpy.run_path({script!r}, run_name="__main__")
+except SystemExit as end:
+    assert not end.code, end.code
+"""
+    assert "torch" not in modules_loaded_by(code)
+
+
+def test_stylizer_loads_neither_torchvision_nor_tensorboard() -> None:
+    require_module("stylizer")
+    loaded = modules_loaded_by("import fast_style.stylizer")
+    assert {"torchvision", "tensorboard", "torch.utils.tensorboard"} & loaded == set()
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ("import fast_style.data", "fast_style.data"),
+        ("from fast_style import data", "fast_style.data"),
+        ("from fast_style.data import PhotoFolder", "fast_style.data"),
+        ("from . import data", "fast_style.data"),
+        ("from .data import PhotoFolder", "fast_style.data"),
+        ("def f():\n    import fast_style.data as d", "fast_style.data"),
+        ("import importlib\nimportlib.import_module('.data', 'fast_style')", "fast_style.data"),
+    ],
+)
+def test_imports_are_seen_in_every_form(source: str, expected: str) -> None:
+    assert expected in set(imported_names(source, "fast_style"))
+
+
+@pytest.mark.parametrize("source", ["import sys\nsys.exit(1)", "raise SystemExit", "exit()"])
+def test_exits_are_seen_in_every_form(source: str) -> None:
+    assert exits_in(source) != []
