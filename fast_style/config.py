@@ -1,0 +1,1101 @@
+"""From a YAML file and ``key=value`` words to frozen, validated settings. Knows no torch.
+
+Every mistake is answered with its place (file and line), its dotted key, the rule and what was
+found; all mistakes of one kind are told at once. Files are not opened here, except the YAML
+itself: whether a picture exists is checked by the code that opens it.
+"""
+
+import difflib
+import functools
+import io
+import json
+import math
+import os
+import re
+import sys
+import textwrap
+import unicodedata
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import Annotated, Any, Literal, NamedTuple, NoReturn, Self, get_args
+
+import yaml
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    ValidationError,
+    model_validator,
+)
+from pydantic.fields import FieldInfo
+
+from fast_style.errors import UserError
+from fast_style.layers import LAYER_PATTERN, Architecture, canonical_layer, require_layers
+
+Normalization = Literal["relative", "paper"]
+Upsampling = Literal["resize", "transposed"]
+Pooling = Literal["max", "average"]
+Padding = Literal["zeros", "reflect"]
+Preprocessing = Literal["torchvision", "caffe"]
+Precision = Literal["auto", "fp32", "bf16"]
+Schedule = Literal["cosine", "constant"]
+
+# Words that `loss_network.weights` understands; anything else there is a path.
+NAMED_WEIGHTS = ("imagenet", "imagenet_features", "random")
+
+# Settings that may differ when a run is resumed: they change what is watched, not what is learned.
+# Paths are compared by the digest of what they point to, so that folders can be moved.
+MAY_CHANGE_ON_RESUME = (
+    "log.",
+    "data.workers",
+    "data.max_unreadable_share",
+    "data.photos",
+    "data.validation_photos",
+    "style.image",
+    "loss_network.weights",
+)
+
+
+# --- The settings -------------------------------------------------------------------------------
+
+
+class _IsPath:
+    """Marks a field whose text is resolved against the folder of the file that says it."""
+
+
+def _usable_path(text: str) -> Path:
+    if "://" in text:
+        raise ValueError(
+            f"{text!r} is a URL; download it first (data/README.md has the commands) and give the "
+            "path of the file"
+        )
+    if not text or "\0" in text:
+        raise ValueError(f"must be a path, got {text!r}")
+    try:
+        os.fsencode(text)
+        return Path(text).expanduser()
+    except UnicodeEncodeError:
+        raise ValueError(f"no file can be called {text!r}") from None
+    except RuntimeError:
+        raise ValueError(f"the home folder in {text!r} is not known; write it out") from None
+
+
+def _to_path(value: object) -> object:
+    # pydantic's strict mode takes no text for a Path when it validates Python objects.
+    return _usable_path(value) if isinstance(value, str) else value
+
+
+def _name_or_path(text: str) -> str:
+    return text if text in NAMED_WEIGHTS else str(_usable_path(text))
+
+
+def _to_tuple(value: object) -> object:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _least_first(pair: tuple[float, float]) -> tuple[float, float]:
+    if pair[0] > pair[1]:
+        raise ValueError(f"must be [least, most], got {list(pair)}")
+    return pair
+
+
+def _known_layer(name: str) -> str:
+    canonical_layer(name)
+    return name
+
+
+def _canonical_layers(weights: Mapping[str, float]) -> Mapping[str, float]:
+    layers: dict[str, float] = {}
+    for name, weight in weights.items():
+        canonical = canonical_layer(name)
+        if canonical in layers:
+            raise ValueError(f"{canonical} is given twice, once under another name")
+        layers[canonical] = weight
+    # A frozen pydantic model freezes its fields, not what a dict holds.
+    return MappingProxyType(layers)
+
+
+FilePath = Annotated[
+    Path, BeforeValidator(_to_path), PlainSerializer(str, return_type=str), _IsPath()
+]
+LayerWeights = Annotated[
+    Mapping[Annotated[str, AfterValidator(_known_layer)], Annotated[float, Field(ge=0)]],
+    Field(json_schema_extra={"propertyNames": {"pattern": LAYER_PATTERN}}),
+    AfterValidator(_canonical_layers),
+    PlainSerializer(dict, return_type=dict),
+]
+Share = Annotated[float, Field(gt=0, le=1)]
+
+
+class Section(BaseModel):
+    """A frozen group of settings that accepts nothing it does not know."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        strict=True,
+        allow_inf_nan=False,
+        validate_default=True,
+        use_attribute_docstrings=True,
+    )
+
+
+class StyleConfig(Section):
+    """The style picture."""
+
+    image: FilePath
+    """The style picture; any format that Pillow reads of photographs and paintings."""
+
+    size: int = Field(256, ge=16, le=8192)
+    """Pixels of the style picture's shorter side as the loss network sees it. Larger: larger and
+    finer strokes; it should not be far from data.crop_size."""
+
+
+class DataConfig(Section):
+    """The photos to train on."""
+
+    photos: FilePath
+    """A folder of photos, flat or nested; searched recursively."""
+
+    validation_photos: FilePath | None = None
+    """A folder of photos to validate on. Unset: photos held out of `photos`, chosen by a hash of
+    their names."""
+
+    validation_count: int = Field(16, ge=1, le=10_000)
+    """How many photos are held out (or taken from validation_photos)."""
+
+    crop_size: int = Field(256, ge=16, le=4096)
+    """Pixels, width and height of a training crop."""
+
+    crop_scale: Annotated[
+        tuple[Share, Share], BeforeValidator(_to_tuple), AfterValidator(_least_first)
+    ] = (0.5, 1.0)
+    """A crop's side as a share of the photo's shorter side, drawn uniformly from [least, most],
+    before it is resized to crop_size: objects appear at different scales."""
+
+    flip: bool = True
+    """Whether every second crop (by chance) is mirrored."""
+
+    workers: Annotated[int, Field(ge=0, le=256)] | Literal["auto"] = "auto"
+    """Processes that decode photos; auto: 1 on a CPU, up to 8 beside a GPU; 0: none, decode in
+    the training process."""
+
+    max_unreadable_share: float = Field(0.05, ge=0, le=1)
+    """Unreadable photos are skipped and listed; more than this share of all photos (and more than
+    ten) stops the run."""
+
+
+class ModelConfig(Section):
+    """The image transform network."""
+
+    width: int = Field(32, ge=1, le=512)
+    """Channels of the first convolution; the others have two and four times as many."""
+
+    residual_blocks: int = Field(5, ge=0, le=64)
+    """Residual blocks at a quarter of the picture's size."""
+
+    upsampling: Upsampling = "resize"
+    """resize: nearest neighbour, then a convolution (no checkerboard). transposed: as in the
+    paper."""
+
+    tanh_scale: float = Field(127.5, ge=1, le=1000)
+    """The output is 127.5 + tanh_scale * tanh(x) in units of 0..255: 127.5 gives exactly the legal
+    range; the reference implementation's 150 reaches black and white without saturating."""
+
+
+class LossNetworkConfig(Section):
+    """The frozen VGG that judges the pictures."""
+
+    architecture: Architecture = "vgg19"
+    """Which VGG the layers below are names of."""
+
+    weights: Annotated[
+        str,
+        Field(json_schema_extra={"anyOf": [{"enum": list(NAMED_WEIGHTS)}, {"format": "path"}]}),
+        AfterValidator(_name_or_path),
+        _IsPath(),
+    ] = "imagenet"
+    """imagenet: torchvision's, downloaded once. imagenet_features: torchvision's VGG-16 of Caffe
+    origin, the paper's. random: seeded random numbers, for trying things out. Otherwise the path
+    of a .pth or .safetensors file with torchvision's names."""
+
+    pooling: Pooling = "max"
+    """max as VGG was trained; average gives smoother results (Gatys et al. 2015)."""
+
+    padding: Padding | None = None
+    """What surrounds a picture in each convolution. Unset: what the weights file says, else
+    zeros."""
+
+    preprocessing: Preprocessing | None = None
+    """How pixels are presented to the weights: torchvision ([0, 1], mean and standard deviation)
+    or caffe (0..255 minus the mean). Needed for a weights file that is not known by its digest."""
+
+
+class LossConfig(Section):
+    """What a good picture is."""
+
+    normalization: Normalization = "relative"
+    """relative: each term is divided by the size of its target, so that weights mean about the
+    same for any loss network, picture and size. paper: Johnson et al. 2016, equations 2 to 4."""
+
+    content_layers: LayerWeights = {"relu3_3": 1.0}
+    """Layers at which the result must resemble the photo, with weights."""
+
+    style_layers: LayerWeights = {"relu1_2": 1.0, "relu2_2": 1.0, "relu3_3": 1.0, "relu3_4": 1.0}
+    """Layers whose Gram matrices must resemble the style picture's, with weights."""
+
+    content_weight: float = Field(1.0, ge=0)
+    """Weight of the content term."""
+
+    style_weight: float = Field(5.0, ge=0)
+    """Weight of the style term: the first thing to change when a result is too weak or too wild."""
+
+    tv_weight: float = Field(1.0, ge=0)
+    """Weight of the total variation: larger is smoother."""
+
+    tv_exponent: float = Field(2.0, ge=2, le=10)
+    """The exponent beta of the total variation, mean of (dx^2 + dy^2)^(beta/2)."""
+
+
+class TrainConfig(Section):
+    """How the network is trained."""
+
+    steps: int = Field(40_000, ge=1, le=100_000_000)
+    """Optimizer steps in all."""
+
+    batch_size: int = Field(4, ge=1, le=4096)
+    """Photos per step, over all processes together."""
+
+    learning_rate: float = Field(2e-3, gt=0, le=10)
+    """Adam's learning rate after the warm-up."""
+
+    schedule: Schedule = "cosine"
+    """cosine: the rate falls to zero at the last step. constant: it stays, and a finished run can
+    be prolonged by raising steps."""
+
+    warmup_steps: int = Field(100, ge=0)
+    """Steps over which the rate rises linearly from zero."""
+
+    precision: Precision = "auto"
+    """fp32, bf16 (autocast), or auto: bf16 where a GPU computes it natively, else fp32."""
+
+    deterministic: bool = False
+    """Ask torch for deterministic kernels, for bit-exact runs on a GPU (slower)."""
+
+    threads: int | None = Field(None, ge=1, le=1024)
+    """CPU threads of torch; unset: torch's own choice. Bit-exact resuming needs the same number."""
+
+    init_from: FilePath | None = None
+    """A model file whose weights are the starting point: another style's model saves most of the
+    training."""
+
+
+class LogConfig(Section):
+    """What is written down, and how often (in steps)."""
+
+    every: int = Field(50, ge=1)
+    """Losses and speed."""
+
+    shares_every: int = Field(500, ge=1)
+    """Each term's share of the gradient at the output picture."""
+
+    validate_every: int = Field(500, ge=1)
+    """The losses on the held-out photos."""
+
+    samples_every: int = Field(500, ge=1)
+    """Pictures of held-out photos beside their stylized versions."""
+
+    samples: int = Field(6, ge=1, le=64)
+    """How many photos such a picture shows: the first validation photos."""
+
+    checkpoint_every: int = Field(1000, ge=1)
+    """Checkpoints; one is also written when a run ends or is stopped."""
+
+    keep_checkpoints: int = Field(3, ge=2, le=1000)
+    """How many of the newest checkpoints are kept. Two at least: the newest may be the one that
+    a failing disk spoiled."""
+
+
+_NAME_RULE = "letters, digits, '.', '_' and '-' (at most 100), a letter or digit first"
+
+
+class Config(Section):
+    """All settings of a training run."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")
+    """The run's name: it trains in runs/<name> of the working directory."""
+
+    seed: int = Field(1, ge=0, le=2**63 - 1)
+    """Every random choice derives from it."""
+
+    style: StyleConfig
+    data: DataConfig
+    model: ModelConfig = Field(default_factory=ModelConfig)
+    loss_network: LossNetworkConfig = Field(default_factory=LossNetworkConfig)
+    loss: LossConfig = Field(default_factory=LossConfig)
+    train: TrainConfig = Field(default_factory=TrainConfig)
+    log: LogConfig = Field(default_factory=LogConfig)
+
+    @model_validator(mode="after")
+    def _check_across_sections(self) -> Self:
+        mistakes = list(_cross_field_mistakes(self))
+        if mistakes:
+            raise ValueError("\n".join(mistakes))
+        return self
+
+
+def _cross_field_mistakes(config: Config) -> Iterator[str]:
+    """One line per combination that cannot work, beginning with the key to change."""
+    network = config.loss_network
+    for key in ("content_layers", "style_layers"):
+        for layer in getattr(config.loss, key):
+            try:
+                require_layers([layer], network.architecture)
+            except ValueError as error:
+                yield f"loss.{key}: {error} (loss_network.architecture)"
+    if network.weights == "imagenet_features" and network.architecture != "vgg16":
+        yield "loss_network.weights: imagenet_features exists for vgg16 only"
+    if network.weights in NAMED_WEIGHTS and (network.preprocessing or network.padding):
+        yield (
+            f"loss_network.weights: {network.weights} has its own preprocessing and padding; "
+            "unset them"
+        )
+    if config.loss.content_weight == config.loss.style_weight == config.loss.tv_weight == 0:
+        yield "loss.content_weight: all three weights are 0, so there is nothing to learn"
+    if config.train.warmup_steps >= config.train.steps:
+        yield (
+            f"train.warmup_steps: must be below train.steps ({config.train.steps}), "
+            f"got {config.train.warmup_steps}"
+        )
+
+
+# --- Reading ------------------------------------------------------------------------------------
+
+
+def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
+    """Read a YAML file, with ``key=value`` words laid over it.
+
+    Paths in the file are relative to the file's folder, those in `overrides` to the working
+    directory; ``~`` is the home folder. A section with nothing in it means its defaults.
+
+    Raises:
+        UserError: one line per mistake, ``file:line: key: rule, what was found``.
+    """
+    place = _printable(str(path))
+    document = _read_yaml(_read_text(path, place), place)
+    settings = _Settings(document.data, place, document.lines)
+    settings.resolve_paths(settings.data, (), path.absolute().parent)
+    for word in overrides:
+        settings.override(word)
+    return settings.validate()
+
+
+def parse_config(data: Mapping[str, Any], place: str) -> Config:
+    """Settings from plain data, such as the header of a checkpoint; `place` is named in errors.
+
+    Raises:
+        UserError: one line per mistake, ``place: key: rule, what was found``.
+    """
+    if not isinstance(data, Mapping):  # a file's header holds whatever somebody wrote into it
+        raise UserError(f"{place}: settings: must be a section of key: value lines")
+    return _Settings(dict(data), place, {}).validate()
+
+
+def config_to_dict(config: Config) -> dict[str, Any]:
+    """Plain data (text, numbers, dicts, lists) from which `parse_config` makes an equal object."""
+    return config.model_dump(mode="json")
+
+
+def config_to_yaml(config: Config) -> str:
+    """The complete settings as a YAML file that `load_config` reads back to an equal object."""
+    return _dump(config_to_dict(config))
+
+
+def changed_settings(old: Config, new: Config) -> list[tuple[str, Any, Any]]:
+    """(dotted key, old value, new value) of every setting that differs; None: absent."""
+    before, after = flatten(config_to_dict(old)), flatten(config_to_dict(new))
+    keys = list(dict.fromkeys([*after, *before]))
+    return [
+        (key, before.get(key), after.get(key)) for key in keys if before.get(key) != after.get(key)
+    ]
+
+
+def flatten(data: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """``{"a": {"b": 1}}`` as ``{"a.b": 1}``."""
+    flat: dict[str, Any] = {}
+    for key, value in data.items():
+        if isinstance(value, Mapping):
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+class _Place(NamedTuple):
+    """Where a key stands; tuples sort as a reader meets them, the command line last."""
+
+    order: int
+    text: str
+
+
+_COMMAND_LINE = sys.maxsize
+
+
+@dataclass
+class _Settings:
+    """Plain data on its way to a `Config`, with the place that every key came from."""
+
+    data: dict[str, Any]
+    source: str
+    lines: dict[tuple[str, ...], int]
+    words: dict[tuple[str, ...], str] = field(default_factory=dict)
+
+    def override(self, word: str) -> None:
+        """Lay one ``key=value`` over the data.
+
+        The value is read as YAML, but where text or a path is asked for, it is taken as it stands
+        unless it begins with a quote: names of files may hold what YAML gives a meaning.
+        """
+        place = f"{_shortened(repr(word))} on the command line"
+        dotted, equals, text = word.partition("=")
+        key = tuple(dotted.split("."))
+        if not equals or not re.fullmatch(r"[A-Za-z_][\w.]*", dotted) or len(key) > _MAX_DEPTH:
+            raise UserError(
+                f"{place}: settings are given as key=value, for example train.steps=2000"
+            )
+        if _takes_text(key) and text not in ("", "~", "null") and text[0] not in "\"'":
+            value: Any = text
+        else:
+            value = _read_yaml(text, place, any_value=True).data
+        section = self.data
+        for length, part in enumerate(key[:-1], start=1):
+            if section.get(part) is None:
+                section[part] = {}
+            section = section[part]
+            if not isinstance(section, dict):
+                raise UserError(f"{place}: {_dotted(key[:length])} is a value, not a section")
+        section[key[-1]] = value
+        for known in (self.lines, self.words):  # what stood there, and inside it, is gone
+            for old in [old for old in known if old[: len(key)] == key]:
+                del known[old]
+        self.words[key] = place
+        self.resolve_paths(section, key[:-1], Path.cwd(), only=key[-1])
+
+    def resolve_paths(
+        self, section: dict[str, Any], key: tuple[str, ...], base: Path, *, only: str | None = None
+    ) -> None:
+        """Make the paths in a section absolute, or that of one entry of it."""
+        for name, value in section.items():
+            if only is not None and name != only:
+                continue
+            if isinstance(value, dict):
+                self.resolve_paths(value, (*key, name), base)
+            elif isinstance(value, str) and _is_path((*key, name)):
+                section[name] = _resolved(value, base, (*key, name))
+
+    def validate(self) -> Config:
+        for name, value in self.data.items():
+            if value is None and _fields_of((name,)):
+                self.data[name] = {}
+        try:
+            return Config.model_validate(self.data)
+        except ValidationError as failure:
+            mistakes = {mistake for error in failure.errors() for mistake in self._describe(error)}
+        raise UserError("\n".join(f"{place.text}: {rule}" for place, rule in sorted(mistakes)))
+
+    def place(self, key: tuple[str, ...], *, missing: bool = False) -> _Place:
+        """Where a key, or the innermost section around it that was written, stands."""
+        for length in range(len(key), 0, -1):
+            part = key[:length]
+            if part in self.words:
+                return _Place(_COMMAND_LINE, self.words[part])
+            if part in self.lines:
+                return _Place(self.lines[part], f"{self.source}:{self.lines[part]}")
+            if length == len(key) and not missing:  # a section that only words made
+                for inner, word in self.words.items():
+                    if inner[:length] == part:
+                        return _Place(_COMMAND_LINE, word)
+        return _Place(0, self.source)
+
+    def _describe(self, error: Any) -> Iterator[tuple[_Place, str]]:
+        """The places and texts of one of pydantic's errors."""
+        key, within = _split_location(error["loc"])
+        dotted = _dotted(key)
+        if error["type"] == "value_error":
+            for line in str(error["ctx"]["error"]).splitlines():
+                named = re.match(r"([a-z_]+(?:\.[a-z_]+)+): ", line)
+                if not key and named:  # a cross-field rule, which says itself which key to change
+                    yield self.place(tuple(named[1].split("."))), line
+                else:
+                    yield self.place(key), f"{dotted}{within}: {line}"
+        elif error["type"] == "extra_forbidden":
+            yield self.place(key), _unknown_key(key)
+        elif error["type"] == "missing" and not within:
+            for needed in _required_in(key):
+                meaning = _meaning(_field(needed))
+                yield (
+                    self.place(needed, missing=True),
+                    f"missing key '{_dotted(needed)}': {meaning}",
+                )
+        else:
+            yield self.place(key), f"{dotted}{within}: {_rule(error, key)}"
+
+
+def _split_location(location: tuple[str | int, ...]) -> tuple[tuple[str, ...], str]:
+    """A key, and the place within its list, from where pydantic says that an error is.
+
+    pydantic goes on behind the key with the branch of a union that failed ("constrained-int") and
+    with a mark on the keys of a mapping ("[key]").
+    """
+    key: list[str] = []
+    for part in location:
+        info = _field(tuple(key)) if key else None
+        if info is not None and not _is_section(info.annotation):
+            if isinstance(part, int):
+                return tuple(key), f"[{part}]"
+            if not _takes_mapping(info):
+                break
+            key.append(part)
+            break
+        key.append(str(part))
+    return tuple(key), ""
+
+
+def _rule(error: Any, key: tuple[str, ...]) -> str:
+    """What must hold, and what was found instead, without pydantic's vocabulary."""
+    context, found = error.get("ctx", {}), error["input"]
+    info = _field(key)
+    if info is not None and _is_choice(info):
+        must = allowed_values(".".join(key)).replace(" | ", ", ")
+        return f"must be one of {must}, got {_shown(found)}"
+    match error["type"]:
+        case "int_type" if isinstance(found, float) and found.is_integer():
+            must = f"an integer (write {found:.0f})"
+        case "int_type":
+            must = "an integer"
+        case "float_type":
+            must = "a number"
+        case "bool_type":
+            must = "true or false"
+        case "finite_number":
+            must = "a finite number"
+        case "model_type" | "mapping_type" | "dict_type":
+            must = "a section of key: value lines"
+        case "tuple_type" | "missing" | "too_long" | "too_short":
+            must = "a list of two numbers"
+        case "string_type" | "is_instance_of":
+            must = "a path" if _is_path(key) else "text"
+            if isinstance(found, int | float):
+                must += " (put quotes around it)"
+        case "greater_than_equal":
+            must = f"at least {_number(context['ge'])}"
+        case "greater_than":
+            must = f"above {_number(context['gt'])}"
+        case "less_than_equal":
+            must = f"at most {_number(context['le'])}"
+        case "string_pattern_mismatch":
+            must = _NAME_RULE
+        case _:
+            return f"{error['msg']}, got {_shown(found)}"
+    return f"must be {must}, got {_shown(found)}"
+
+
+def _shown(value: object) -> str:
+    if value is None:
+        return "nothing"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return _shortened(repr(list(value) if isinstance(value, tuple) else value))
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= 100 else text[:97] + "..."
+
+
+def _number(value: float) -> str:
+    return str(int(value)) if float(value).is_integer() else str(value)
+
+
+def _printable(text: str) -> str:
+    """Text for a message: one line, and nothing in it that moves a terminal's cursor."""
+    return "".join(
+        character if character.isprintable() else ascii(character)[1:-1] for character in text
+    )
+
+
+def _dotted(key: tuple[str, ...]) -> str:
+    return _shortened(_printable(".".join(key))) or "settings"
+
+
+def _unknown_key(key: tuple[str, ...]) -> str:
+    siblings = list(_fields_of(key[:-1]))
+    message = f"unknown key '{_dotted(key)}'"
+    everywhere = {dotted.rpartition(".")[2]: dotted for dotted, _ in iterate_fields()}
+    if key[-1] in everywhere:
+        return f"{message}; did you mean '{everywhere[key[-1]]}'?"
+    if close := difflib.get_close_matches(key[-1], siblings, n=1):
+        return f"{message}; did you mean '{_dotted((*key[:-1], close[0]))}'?"
+    if elsewhere := difflib.get_close_matches(key[-1], everywhere, n=1):
+        return f"{message}; did you mean '{everywhere[elsewhere[0]]}'?"
+    return f"{message}; valid keys here: {', '.join(siblings)}"
+
+
+def _required_in(key: tuple[str, ...]) -> list[tuple[str, ...]]:
+    """A required setting's own key, or those in a section."""
+    fields = _fields_of(key)
+    return [(*key, name) for name, info in fields.items() if info.is_required()] or [key]
+
+
+def _meaning(info: FieldInfo | None) -> str:
+    text = info.description if info is not None and info.description else ""
+    return " ".join(text.split()).split(";")[0].rstrip(".")
+
+
+def _field(key: tuple[str, ...]) -> FieldInfo | None:
+    return _fields_of(key[:-1]).get(key[-1]) if key else None
+
+
+def _fields_of(section: tuple[str, ...]) -> dict[str, FieldInfo]:
+    """The fields of the section with this key; none where there is no such section."""
+    model: type[BaseModel] = Config
+    for part in section:
+        info = model.model_fields.get(part)
+        annotation: Any = info.annotation if info is not None else None
+        if not _is_section(annotation):
+            return {}
+        model = annotation
+    return dict(model.model_fields)
+
+
+def _is_section(annotation: object) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, Section)
+
+
+def _takes_mapping(info: FieldInfo) -> bool:
+    return getattr(info.annotation, "__origin__", None) is Mapping
+
+
+def _is_choice(info: FieldInfo) -> bool:
+    """Whether words are among the values: a Literal, alone or in a union."""
+    members = [info.annotation, *get_args(info.annotation)]
+    return any(getattr(member, "__origin__", None) is Literal for member in members)
+
+
+def _is_path(key: tuple[str, ...]) -> bool:
+    info = _field(key)
+    if info is None:
+        return False
+    # `FilePath | None` keeps the marker inside the union's member, a plain `FilePath` on the field.
+    marks = [*info.metadata]
+    for member in get_args(info.annotation):
+        marks += getattr(member, "__metadata__", ())
+    return any(isinstance(mark, _IsPath) for mark in marks)
+
+
+def _takes_text(key: tuple[str, ...]) -> bool:
+    info = _field(key)
+    return info is not None and (info.annotation is str or _is_path(key))
+
+
+def _resolved(text: str, base: Path, key: tuple[str, ...]) -> str:
+    if key == ("loss_network", "weights") and text in NAMED_WEIGHTS:
+        return text
+    try:
+        return str(base / _usable_path(text))
+    except ValueError:  # told as it was written, with all other mistakes
+        return text
+
+
+# --- Strict YAML --------------------------------------------------------------------------------
+
+_MAX_BYTES = 1 << 20
+_MAX_DEPTH = 32
+_MAX_NODES = 10_000
+
+
+@dataclass(frozen=True)
+class _Document:
+    data: Any
+    lines: dict[tuple[str, ...], int]
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """PyYAML's safe loader with the scalars of YAML 1.2's core schema.
+
+    PyYAML follows YAML 1.1, where 1e5 is text, yes is true, 010 is 8 and 12:30 is 750. What 1.1
+    alone knows, such as dates and merging with <<, is ordinary text here.
+    """
+
+    yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012
+
+
+class _Dumper(yaml.SafeDumper):
+    """Puts quotes around text that YAML 1.1 or 1.2 would take for something else."""
+
+
+# Kind of scalar, what it looks like, and the characters that it can begin with: YAML 1.2.2,
+# section 10.3.2.
+for _kind, _pattern, _first in (
+    ("null", r"(?:~|null|Null|NULL|)", ["~", "n", "N", ""]),
+    ("bool", r"(?:true|True|TRUE|false|False|FALSE)", list("tTfF")),
+    ("int", r"(?:[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+)", list("-+0123456789")),
+    (
+        "float",
+        r"(?:[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?"
+        r"|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))",
+        list("-+.0123456789"),
+    ),
+):
+    for _class in (_StrictLoader, _Dumper):
+        # \Z, because $ would also match before a line break at the end.
+        _class.add_implicit_resolver(
+            f"tag:yaml.org,2002:{_kind}", re.compile(_pattern + r"\Z"), _first
+        )
+
+
+def _represent_text(dumper: _Dumper, text: str) -> yaml.ScalarNode:
+    # PyYAML writes some line breaks of Unicode (U+0085, U+2028) so that it reads them as spaces,
+    # unless they stand escaped in double quotes.
+    style = None if text.isprintable() else '"'
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+_Dumper.add_representer(str, _represent_text)
+
+
+def _dump(data: object) -> str:
+    return yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=math.inf)
+
+
+def _read_text(path: Path, place: str) -> str:
+    try:
+        if path.is_dir():
+            raise UserError(f"{place}: is a folder; give a YAML file")
+        if path.exists() and not path.is_file():  # a named pipe would wait for ever
+            raise UserError(f"{place}: is not a regular file; give a YAML file")
+        with path.open("rb") as file:
+            raw = file.read(_MAX_BYTES + 1)
+    except FileNotFoundError:
+        raise UserError(
+            f"{place}: not found; `fast-style init STYLE.jpg > my.yaml` writes a file to start from"
+        ) from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise UserError(f"{place}: cannot be read ({reason})") from None
+    if len(raw) > _MAX_BYTES:
+        raise UserError(f"{place}: larger than {_MAX_BYTES} bytes; is this really a YAML file?")
+    try:
+        return raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = raw.count(b"\n", 0, error.start) + 1
+        raise UserError(f"{place}:{line}: not UTF-8 text; save the file as UTF-8") from None
+
+
+def _read_yaml(text: str, place: str, *, any_value: bool = False) -> _Document:
+    """Plain data of one YAML document, with the line of every key.
+
+    Args:
+        text: the YAML.
+        place: what errors name, before the line.
+        any_value: take any value (of a ``key=value`` word) instead of a mapping.
+    """
+
+    def fail(line: int, message: str) -> NoReturn:
+        raise UserError(f"{place}: {message}" if any_value else f"{place}:{line}: {message}")
+
+    try:
+        _check_extent(text, fail)
+        loader = _StrictLoader(io.StringIO(text))
+        try:
+            root = loader.get_single_node()
+        finally:
+            loader.dispose()
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        problem = _printable(error.problem or error.context or "unreadable")
+        if r"\t" in problem:
+            problem += "; indent with spaces"
+        fail(mark.line + 1 if mark else 1, f"not valid YAML: {problem}")
+    except yaml.reader.ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
+        fail(line, f"not valid YAML: the character {chr(error.character)!r} is not allowed")
+    lines: dict[tuple[str, ...], int] = {}
+    data = _Converter(fail, lines).convert(root, ()) if root is not None else None
+    if not any_value and not isinstance(data, dict):
+        fail(1, f"must be a list of 'key: value' lines, got {_shown(data)}")
+    return _Document(data, lines)
+
+
+def _check_extent(text: str, fail: Callable[[int, str], NoReturn]) -> None:
+    """Refuse what would take long or blow up, before anything is built."""
+    depth = nodes = documents = 0
+    for event in yaml.parse(text, Loader=_StrictLoader):
+        line = event.start_mark.line + 1 if event.start_mark else 1
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
+        if isinstance(event, yaml.DocumentStartEvent):
+            documents += 1
+        if isinstance(event, yaml.NodeEvent):
+            nodes += 1
+        if isinstance(event, yaml.ScalarEvent | yaml.CollectionStartEvent) and event.tag:
+            fail(line, f"tags are not allowed, got {event.tag!r}")
+        if depth > _MAX_DEPTH:
+            fail(line, f"nested deeper than {_MAX_DEPTH} levels")
+        if nodes > _MAX_NODES:
+            fail(line, f"more than {_MAX_NODES} values")
+        if documents > 1:
+            fail(line, "a second document begins here; one file holds one configuration")
+
+
+class _Converter:
+    """Turns YAML nodes into plain data; aliases count every time they are used."""
+
+    def __init__(
+        self, fail: Callable[[int, str], NoReturn], lines: dict[tuple[str, ...], int]
+    ) -> None:
+        self.fail = fail
+        self.lines = lines
+        self.nodes = 0
+
+    def convert(self, node: yaml.Node, key: tuple[str, ...]) -> Any:
+        line = node.start_mark.line + 1
+        self.nodes += 1
+        if self.nodes > _MAX_NODES:
+            self.fail(line, f"more than {_MAX_NODES} values once aliases are expanded")
+        if len(key) > _MAX_DEPTH:
+            self.fail(line, f"nested deeper than {_MAX_DEPTH} levels once aliases are expanded")
+        if isinstance(node, yaml.ScalarNode):
+            return self._scalar(node, line)
+        if isinstance(node, yaml.SequenceNode):
+            return [self.convert(item, (*key, str(i))) for i, item in enumerate(node.value)]
+        return self._mapping(node, key)
+
+    def _mapping(self, node: yaml.Node, key: tuple[str, ...]) -> dict[str, Any]:
+        data: dict[str, Any] = {}
+        for key_node, value_node in node.value:
+            line = key_node.start_mark.line + 1
+            if not isinstance(key_node, yaml.ScalarNode):
+                self.fail(line, "a key must be a plain word")
+            name = key_node.value
+            dotted = _dotted((*key, name))
+            if name in data:
+                first = self.lines[(*key, name)]
+                self.fail(line, f"key '{dotted}' is given twice (first at line {first})")
+            self.lines[(*key, name)] = line
+            data[name] = self.convert(value_node, (*key, name))
+        return data
+
+    def _scalar(self, node: yaml.ScalarNode, line: int) -> Any:
+        text = node.value
+        match node.tag.rpartition(":")[2]:
+            case "null":
+                return None
+            case "bool":
+                return text.lower() == "true"
+            case "int":
+                if len(text) > 40:  # beyond any setting, and slow to convert when absurdly long
+                    self.fail(line, f"number too long: {text[:20]}...")
+                return int(text, {"0o": 8, "0x": 16}.get(text[:2], 10))
+            case "float":
+                number = float(text.lower().replace(".inf", "inf").replace(".nan", "nan"))
+                # 1e400 is not infinite as written, and becomes so only by overflow
+                if math.isinf(number) and "inf" not in text.lower():
+                    self.fail(line, f"number too large: {_shortened(text)}")
+                return number
+            case _:
+                return text
+
+
+# --- Help, schema, and a starting file ----------------------------------------------------------
+
+
+def iterate_fields(
+    model: type[BaseModel] = Config, prefix: str = ""
+) -> Iterator[tuple[str, FieldInfo]]:
+    """(dotted key, field) of every setting, sections opened."""
+    for name, info in model.model_fields.items():
+        annotation: Any = info.annotation
+        if _is_section(annotation):
+            yield from iterate_fields(annotation, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", info
+
+
+def default_of(info: FieldInfo) -> str:
+    """A field's default as one would write it in YAML, ``(required)`` or ``(unset)``."""
+    if info.is_required():
+        return "(required)"
+    default = info.get_default(call_default_factory=True)
+    if default is None:
+        return "(unset)"
+    if isinstance(default, BaseModel):
+        default = default.model_dump(mode="json")
+    if isinstance(default, tuple):
+        default = list(default)
+    return _in_one_line(dict(default) if isinstance(default, Mapping) else default)
+
+
+def allowed_values(key: str) -> str:
+    """What a setting may be: ``auto | fp32 | bf16``, ``at least 0``, ``path``."""
+    *sections, name = key.split(".")
+    schema = _schema()
+    properties = schema["properties"]
+    for section in sections:
+        reference = properties[section]["$ref"]
+        properties = schema["$defs"][reference.rpartition("/")[2]]["properties"]
+    return _allowed(properties[name])
+
+
+@functools.cache
+def _schema() -> dict[str, Any]:
+    return Config.model_json_schema()
+
+
+def _allowed(schema: Mapping[str, Any]) -> str:
+    if "anyOf" in schema:  # None is how a setting is unset, not a value to write
+        branches = [branch for branch in schema["anyOf"] if branch.get("type") != "null"]
+        return " | ".join(_allowed(branch) for branch in branches)
+    if "enum" in schema:
+        return " | ".join(schema["enum"])
+    if "const" in schema:
+        return str(schema["const"])
+    match schema.get("type"):
+        case "boolean":
+            return "true | false"
+        case "integer" | "number":
+            return _range(schema)
+        case "array":
+            return f"two numbers, each {_allowed(schema['prefixItems'][0])}"
+        case "object":
+            return f"{{layer: weight, ...}}, each weight {_allowed(schema['additionalProperties'])}"
+        case _:
+            return "path" if schema.get("format") == "path" else _NAME_RULE
+
+
+def _range(schema: Mapping[str, Any]) -> str:
+    low, high = schema.get("minimum"), schema.get("maximum")
+    if low is not None and high is not None:
+        return f"{_number(low)} to {_number(high)}"
+    bounds = {"minimum": "at least", "exclusiveMinimum": "above", "maximum": "at most"}
+    return ", ".join(
+        f"{words} {_number(schema[bound])}" for bound, words in bounds.items() if bound in schema
+    )
+
+
+def help_text() -> str:
+    """All keys with defaults, allowed values and meanings, for ``--help-config``."""
+    lines = ["Every setting as key: default  # allowed values, and what it means."]
+    section = ""
+    for key, info in iterate_fields():
+        before, _, _ = key.rpartition(".")
+        if before != section:
+            annotation: Any = Config.model_fields[before].annotation
+            lines += ["", f"{before}: {annotation.__doc__}"]
+            section = before
+        lines += ["", f"{key}: {default_of(info)}  # {allowed_values(key)}"]
+        lines += _wrapped(info.description, indent="    ")
+    return "\n".join(lines)
+
+
+def json_schema() -> str:
+    """The JSON Schema of a configuration file, for editors; kept in ``configs/schema.json``."""
+    schema = _schema()
+    return (
+        json.dumps({"$schema": "https://json-schema.org/draft/2020-12/schema"} | schema, indent=2)
+        + "\n"
+    )
+
+
+# What people change first, in the order of the file.
+_FIRST_SETTINGS = (
+    "name",
+    "style.image",
+    "style.size",
+    "data.photos",
+    "data.crop_size",
+    "loss_network.weights",
+    "loss.content_weight",
+    "loss.style_weight",
+    "loss.tv_weight",
+    "train.steps",
+    "train.batch_size",
+    "log.samples_every",
+    "log.checkpoint_every",
+)
+
+_STARTING_HEADER = """\
+# Settings of one training run: one style picture, one model.
+#
+#   fast-style train my.yaml                       train; again: continue where it stopped
+#   fast-style train my.yaml loss.style_weight=8   train with another value for once
+#   fast-style train my.yaml --print-config        check this file and show all settings
+#   fast-style train --help-config                 every other setting, its default and meaning
+#   tensorboard --logdir runs                      watch
+#
+# my.yaml stands for this file. Paths in it are relative to its folder.
+# The loss network `imagenet` is downloaded once (548 MB); `random` needs no download.
+"""
+
+
+def starting_file(style: Path, *, photos: str = "data/photos") -> str:
+    """A commented YAML file that trains the style of one picture, every other value a default.
+
+    Args:
+        style: the style picture. Its absolute path is written, since the text may be saved in any
+            folder; the run is named after it.
+        photos: what is written for ``data.photos``.
+    """
+    values = {
+        "name": _name_from(style.stem),
+        "style.image": str(style.expanduser().absolute()),
+        "data.photos": photos,
+    }
+    fields = dict(iterate_fields())
+    lines = [_STARTING_HEADER]
+    section = ""
+    for key in _FIRST_SETTINGS:
+        before, _, name = key.rpartition(".")
+        if before != section:
+            lines += ["", f"{before}:"]
+            section = before
+        indent = "  " if before else ""
+        value = _in_one_line(values[key]) if key in values else default_of(fields[key])
+        lines += _wrapped(fields[key].description, indent=f"{indent}# ")
+        lines += [f"{indent}{name}: {value}"]
+    return "\n".join(lines) + "\n"
+
+
+def _name_from(stem: str) -> str:
+    """A legal `Config.name` from any text: accents dropped, the rest of the illegal made '-'."""
+    letters = unicodedata.normalize("NFKD", stem).encode("ascii", "ignore").decode()
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", letters)[:100].strip("-._")
+    return name or "my-style"
+
+
+def _in_one_line(value: object) -> str:
+    text = yaml.dump(
+        value,
+        Dumper=_Dumper,
+        sort_keys=False,
+        allow_unicode=True,
+        width=math.inf,
+        default_flow_style=True,
+    )
+    return text.removesuffix("...\n").strip("\n")
+
+
+def _wrapped(text: str | None, *, indent: str) -> list[str]:
+    return textwrap.wrap(
+        " ".join((text or "").split()), 96, initial_indent=indent, subsequent_indent=indent
+    )
+
+
+if __name__ == "__main__":  # python -m fast_style.config > configs/schema.json
+    sys.stdout.write(json_schema())

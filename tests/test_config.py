@@ -1,0 +1,1000 @@
+"""Claims about `fast_style.config`: what it accepts, and what it says about what it does not."""
+
+import json
+import math
+import os
+import random
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from fast_style import config as config_module
+from fast_style.config import (
+    Config,
+    allowed_values,
+    changed_settings,
+    config_to_dict,
+    config_to_yaml,
+    default_of,
+    flatten,
+    help_text,
+    iterate_fields,
+    json_schema,
+    load_config,
+    parse_config,
+    starting_file,
+)
+from fast_style.errors import UserError
+
+ROOT = Path(__file__).resolve().parent.parent
+
+# What a file must say; a tested setting stands from line 4 on.
+LEAST = """\
+name: a
+style: {image: s.jpg}
+data: {photos: p}
+"""
+
+
+def write(folder: Path, text: str | bytes) -> Path:
+    path = folder / "x.yaml"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return path
+
+
+def load(folder: Path, text: str | bytes, *overrides: str) -> Config:
+    return load_config(write(folder, text), overrides)
+
+
+def complaint(folder: Path, text: str | bytes, *overrides: str) -> str:
+    """The message that a file gets, with its path written as FILE."""
+    with pytest.raises(UserError) as caught:
+        load(folder, text, *overrides)
+    assert caught.value.exit_code == 2
+    return str(caught.value).replace(str(folder / "x.yaml"), "FILE")
+
+
+@pytest.fixture
+def least(tmp_path) -> Config:
+    return load(tmp_path, LEAST)
+
+
+# --- Known answers ------------------------------------------------------------------------------
+
+ALL_DEFAULTS = """\
+seed: 1
+style: {image: s.jpg, size: 256}
+data:
+  photos: p
+  validation_photos: null
+  validation_count: 16
+  crop_size: 256
+  crop_scale: [0.5, 1]
+  flip: true
+  workers: auto
+  max_unreadable_share: 0.05
+model: {width: 32, residual_blocks: 5, upsampling: resize, tanh_scale: 127.5}
+loss_network:
+  {architecture: vgg19, weights: imagenet, pooling: max, padding: null, preprocessing: null}
+loss:
+  normalization: relative
+  content_layers: {relu3_3: 1.0}
+  style_layers: {relu1_2: 1.0, block2_conv2: 1, relu3_3: 1.0, relu3_4: 1.0}
+  content_weight: 1.0
+  style_weight: 5
+  tv_weight: 1e0
+  tv_exponent: 2
+train:
+  {steps: 40000, batch_size: 4, learning_rate: 2.0e-3, schedule: cosine, warmup_steps: 100,
+   precision: auto, deterministic: false, threads: null, init_from: null}
+log:
+  {every: 50, shares_every: 500, validate_every: 500, samples_every: 500, samples: 6,
+   checkpoint_every: 1000, keep_checkpoints: 3}
+name: a
+"""
+
+
+def test_a_file_that_spells_all_defaults_equals_the_defaults(tmp_path):
+    spelled = load(tmp_path, ALL_DEFAULTS)
+    assert spelled == load(tmp_path, LEAST)
+    written = flatten(yaml.safe_load(ALL_DEFAULTS))
+    layers = {key for key in written if "_layers." in key}
+    assert {key for key, _ in iterate_fields()} == (written.keys() - layers) | {
+        "loss.content_layers",
+        "loss.style_layers",
+    }
+
+
+@pytest.mark.parametrize(
+    ("line", "key", "value"),
+    [
+        ("train: {learning_rate: 1e-3}", "train.learning_rate", 0.001),
+        ("loss: {style_weight: 1e5}", "loss.style_weight", 100_000.0),
+        ("loss: {style_weight: 1.0e10}", "loss.style_weight", 1e10),
+        ("loss: {style_weight: .5}", "loss.style_weight", 0.5),
+        ("loss: {style_weight: +3}", "loss.style_weight", 3.0),
+        ("seed: 010", "seed", 10),  # 8 in YAML 1.1
+        ("seed: 0x1F", "seed", 31),
+        ("seed: 0o17", "seed", 15),
+        ("train: {threads: null}", "train.threads", None),
+        ("train: {threads: ~}", "train.threads", None),
+        ("train: {threads: }", "train.threads", None),
+        ("data: {photos: p, flip: False}", "data.flip", False),
+        ("data: {photos: p, workers: 0}", "data.workers", 0),
+        ("data: {photos: p, workers: 'auto'}", "data.workers", "auto"),
+        ("data: {photos: p, crop_scale: [1, 1]}", "data.crop_scale", [1.0, 1.0]),
+        ("name: yes", "name", "yes"),
+        ("name: on", "name", "on"),
+        ("name: 2020-01-01", "name", "2020-01-01"),
+        ("name: 1_000", "name", "1_000"),  # 1000 in YAML 1.1
+        ("name: '010'", "name", "010"),
+        ("loss: {style_layers: {}}", "loss.style_layers", {}),
+    ],
+)
+def test_scalars_mean_what_yaml_1_2_says(tmp_path, line, key, value):
+    section = line.split(":")[0]
+    kept = "".join(row + "\n" for row in LEAST.splitlines() if not row.startswith(f"{section}:"))
+    found = config_to_dict(load(tmp_path, f"{kept}{line}\n"))
+    for part in key.split("."):
+        found = found[part]
+    assert found == value
+    assert type(found) is type(value)
+
+
+def test_an_empty_section_means_its_defaults(tmp_path, least):
+    assert load(tmp_path, f"{LEAST}train:\n#  steps: 3\nlog: ~\n") == least
+
+
+def test_bom_crlf_comments_and_a_document_mark_change_nothing(tmp_path, least):
+    text = f"---\n# comment\n{LEAST}...\n".replace("\n", "\r\n")
+    assert load(tmp_path, b"\xef\xbb\xbf" + text.encode()) == least
+
+
+def test_aliases_stand_for_what_they_name(tmp_path):
+    text = f"{LEAST}loss: {{content_layers: &l {{relu2_2: 2}}, style_layers: *l}}\n"
+    loss = load(tmp_path, text).loss
+    assert loss.content_layers == loss.style_layers == {"relu2_2": 2.0}
+
+
+def test_keras_names_of_layers_become_ours(tmp_path):
+    text = f"{LEAST}loss: {{content_layers: {{block4_conv3: 2, conv1_1: 1}}}}\n"
+    assert load(tmp_path, text).loss.content_layers == {"relu4_3": 2.0, "conv1_1": 1.0}
+
+
+# --- Mistakes -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        # C1: unknown keys
+        (
+            "loss:\n  styel_weight: 3",
+            "FILE:5: unknown key 'loss.styel_weight'; did you mean 'loss.style_weight'?",
+        ),
+        ("trian: {steps: 3}", "FILE:4: unknown key 'trian'; did you mean 'train'?"),
+        ("batch_size: 3", "FILE:4: unknown key 'batch_size'; did you mean 'train.batch_size'?"),
+        (
+            "model: {zzz: 3}",
+            "FILE:4: unknown key 'model.zzz'; valid keys here: width, residual_blocks, "
+            "upsampling, tanh_scale",
+        ),
+        (
+            "model: {int: 3}",
+            "FILE:4: unknown key 'model.int'; valid keys here: width, residual_blocks, "
+            "upsampling, tanh_scale",
+        ),
+        (
+            '? "a\\nb\\e[2J"\n: 3',
+            "FILE:4: unknown key 'a\\nb\\x1b[2J'; valid keys here: name, seed, style, data, model, "
+            "loss_network, loss, train, log",
+        ),
+        (
+            "<<: {seed: 3}",
+            "FILE:4: unknown key '<<'; valid keys here: name, seed, style, data, model, "
+            "loss_network, loss, train, log",
+        ),
+        # C2: types
+        ("train: {steps: four}", "FILE:4: train.steps: must be an integer, got 'four'"),
+        ("train: {steps: '4'}", "FILE:4: train.steps: must be an integer, got '4'"),
+        ("train: {steps: [4]}", "FILE:4: train.steps: must be an integer, got [4]"),
+        ("train: {steps: }", "FILE:4: train.steps: must be an integer, got nothing"),
+        ("train: {steps: true}", "FILE:4: train.steps: must be an integer, got true"),
+        ("train: {steps: 1.5}", "FILE:4: train.steps: must be an integer, got 1.5"),
+        ("train: {steps: 0x}", "FILE:4: train.steps: must be an integer, got '0x'"),
+        (
+            "train: {steps: 1e5}",
+            "FILE:4: train.steps: must be an integer (write 100000), got 100000.0",
+        ),
+        ("loss: {tv_weight: false}", "FILE:4: loss.tv_weight: must be a number, got false"),
+        ("loss: {tv_weight: {}}", "FILE:4: loss.tv_weight: must be a number, got {}"),
+        ("loss: 3", "FILE:4: loss: must be a section of key: value lines, got 3"),
+        ("loss: [3]", "FILE:4: loss: must be a section of key: value lines, got [3]"),
+        (
+            "loss: {style_layers: relu1_1}",
+            "FILE:4: loss.style_layers: must be a section of key: value lines, got 'relu1_1'",
+        ),
+        (
+            "loss: {style_layers: }",
+            "FILE:4: loss.style_layers: must be a section of key: value lines, got nothing",
+        ),
+        (
+            "train: {init_from: 12}",
+            "FILE:4: train.init_from: must be a path (put quotes around it), got 12",
+        ),
+        ("train: {init_from: [a]}", "FILE:4: train.init_from: must be a path, got ['a']"),
+        ("train: {init_from: ''}", "FILE:4: train.init_from: must be a path, got ''"),
+        (
+            'train: {init_from: "a\\0b"}',
+            "FILE:4: train.init_from: must be a path, got 'a\\x00b'",
+        ),
+        (
+            'train: {init_from: "\\ud800"}',
+            "FILE:4: train.init_from: no file can be called '\\ud800'",
+        ),
+        (
+            "loss_network: {weights: 12}",
+            "FILE:4: loss_network.weights: must be a path (put quotes around it), got 12",
+        ),
+        ("model: {width: " + "9" * 41 + "}", f"FILE:4: number too long: {'9' * 20}..."),
+        # choices
+        ("train: {precision: fp16}",
+         "FILE:4: train.precision: must be one of auto, fp32, bf16, got 'fp16'"),
+        ("train: {precision: }",
+         "FILE:4: train.precision: must be one of auto, fp32, bf16, got nothing"),
+        ("loss_network: {padding: same}",
+         "FILE:4: loss_network.padding: must be one of zeros, reflect, got 'same'"),
+        # C4: ranges and finite numbers
+        ("train: {steps: 0}", "FILE:4: train.steps: must be at least 1, got 0"),
+        ("train: {steps: -5}", "FILE:4: train.steps: must be at least 1, got -5"),
+        ("train: {learning_rate: 0}", "FILE:4: train.learning_rate: must be above 0, got 0"),
+        ("train: {learning_rate: 11}", "FILE:4: train.learning_rate: must be at most 10, got 11"),
+        ("loss: {tv_weight: .nan}", "FILE:4: loss.tv_weight: must be a finite number, got nan"),
+        ("loss: {tv_weight: .inf}", "FILE:4: loss.tv_weight: must be a finite number, got inf"),
+        ("loss: {tv_weight: -.INF}", "FILE:4: loss.tv_weight: must be a finite number, got -inf"),
+        ("loss: {tv_weight: 1e400}", "FILE:4: number too large: 1e400"),
+        ("loss: {style_layers: {relu1_1: -1}}",
+         "FILE:4: loss.style_layers.relu1_1: must be at least 0, got -1"),
+        ("loss: {style_layers: {relu1_1: x}}",
+         "FILE:4: loss.style_layers.relu1_1: must be a number, got 'x'"),
+        ("loss:\n  style_layers:\n    relu1_1: 1\n    int: 1",
+         "FILE:7: loss.style_layers.int: 'int' is not a VGG layer; say for example relu3_3, "
+         "conv3_3 or block3_conv3"),
+        ("loss: {style_layers: {relu1_1: 1, block1_conv1: 1}}",
+         "FILE:4: loss.style_layers: relu1_1 is given twice, once under another name"),
+        # C6: duplicate keys
+        ("seed: 3\nlog: {}\nseed: 4",
+         "FILE:6: key 'seed' is given twice (first at line 4)"),
+        ("log:\n  every: 3\n  every: 3",
+         "FILE:6: key 'log.every' is given twice (first at line 5)"),
+        # C7: tags
+        ("seed: !!python/object/apply:os.system [ls]",
+         "FILE:4: tags are not allowed, got 'tag:yaml.org,2002:python/object/apply:os.system'"),
+        ("seed: !foo 3", "FILE:4: tags are not allowed, got '!foo'"),
+        ("? !!str seed\n: 3", "FILE:4: tags are not allowed, got 'tag:yaml.org,2002:str'"),
+        # C10: not a file of settings
+        ("seed: [", "FILE:5: not valid YAML: expected the node content, but found "
+         "'<stream end>'"),
+        ("log:\n\tevery: 3", "FILE:5: not valid YAML: found character '\\t' that cannot start any "
+         "token; indent with spaces"),
+        ("---\nseed: 3",
+         "FILE:4: a second document begins here; one file holds one configuration"),
+        ("seed: *nothing", "FILE:4: not valid YAML: found undefined alias 'nothing'"),
+        ("seed: &a [*a]", "FILE:4: nested deeper than 32 levels once aliases are expanded"),
+        ("? [a]\n: 3", "FILE:4: a key must be a plain word"),
+        ("# \0", "FILE:4: not valid YAML: the character '\\x00' is not allowed"),
+        # C11: paths
+        ("train: {init_from: 'https://x.org/a'}",
+         "FILE:4: train.init_from: 'https://x.org/a' is a URL; download it first (data/README.md "
+         "has the commands) and give the path of the file"),
+        ("loss_network: {weights: 's3://x/a'}",
+         "FILE:4: loss_network.weights: 's3://x/a' is a URL; download it first (data/README.md has "
+         "the commands) and give the path of the file"),
+        ("train: {init_from: ~no-such-user/a}",
+         "FILE:4: train.init_from: the home folder in '~no-such-user/a' is not known; write it "
+         "out"),
+        # between settings
+        ("train: {steps: 100}",
+         "FILE:4: train.warmup_steps: must be below train.steps (100), got 100"),
+        ("train:\n  steps: 100\n  warmup_steps: 200",
+         "FILE:6: train.warmup_steps: must be below train.steps (100), got 200"),
+        ("loss: {content_weight: 0, style_weight: 0, tv_weight: 0}",
+         "FILE:4: loss.content_weight: all three weights are 0, so there is nothing to learn"),
+        ("loss_network: {weights: imagenet_features}",
+         "FILE:4: loss_network.weights: imagenet_features exists for vgg16 only"),
+        ("loss_network:\n  weights: random\n  padding: zeros",
+         "FILE:5: loss_network.weights: random has its own preprocessing and padding; unset them"),
+        ("loss: {style_layers: {relu3_4: 1, conv4_4: 1}}\nloss_network: {architecture: vgg16}",
+         "FILE:4: loss.style_layers: vgg16 has no conv4_4; the last of its block 4 is conv4_3 "
+         "(loss_network.architecture)\n"
+         "FILE:4: loss.style_layers: vgg16 has no relu3_4; the last of its block 3 is relu3_3 "
+         "(loss_network.architecture)"),
+    ],
+)  # fmt: skip
+def test_a_mistake_is_told_with_its_line_key_rule_and_value(tmp_path, lines, message):
+    assert complaint(tmp_path, f"{LEAST}{lines}\n") == message
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        # C5: what YAML reads as a number is not text
+        ("010", "FILE:3: name: must be text (put quotes around it), got 10"),
+        ("1e5", "FILE:3: name: must be text (put quotes around it), got 100000.0"),
+        ("true", "FILE:3: name: must be text (put quotes around it), got true"),
+        ("", "FILE:3: name: must be text, got nothing"),
+        ("''", "FILE:3: name: must be letters, digits, '.', '_' and '-' (at most 100), a letter or "
+         "digit first, got ''"),
+        ("12:30", "FILE:3: name: must be letters, digits, '.', '_' and '-' (at most 100), a letter "
+         "or digit first, got '12:30'"),
+        ("../a", "FILE:3: name: must be letters, digits, '.', '_' and '-' (at most 100), a letter "
+         "or digit first, got '../a'"),
+        ('"a\\n"', "FILE:3: name: must be letters, digits, '.', '_' and '-' (at most 100), a "
+         "letter or digit first, got 'a\\n'"),
+        ("a" * 101, "FILE:3: name: must be letters, digits, '.', '_' and '-' (at most 100), a "
+         f"letter or digit first, got '{'a' * 96}..."),
+    ],
+)  # fmt: skip
+def test_a_name_is_text_that_can_name_a_folder(tmp_path, lines, message):
+    text = f"style: {{image: s.jpg}}\ndata: {{photos: p}}\nname: {lines}\n"
+    assert complaint(tmp_path, text) == message
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ("workers: many", "data.workers: must be one of 0 to 256, auto, got 'many'"),
+        ("workers: 257", "data.workers: must be one of 0 to 256, auto, got 257"),
+        ("workers: true", "data.workers: must be one of 0 to 256, auto, got true"),
+        ("flip: yes", "data.flip: must be true or false, got 'yes'"),
+        ("flip: 1", "data.flip: must be true or false, got 1"),
+        ("crop_scale: 0.5", "data.crop_scale: must be a list of two numbers, got 0.5"),
+        ("crop_scale: [1, 0.5]", "data.crop_scale: must be [least, most], got [1.0, 0.5]"),
+        ("crop_scale: [0.5, 2]", "data.crop_scale[1]: must be at most 1, got 2"),
+        ("crop_scale: [0, x]", "data.crop_scale[0]: must be above 0, got 0\n"
+         "FILE:3: data.crop_scale[1]: must be a number, got 'x'"),
+        ("crop_scale: [0.5]", "data.crop_scale[1]: must be a list of two numbers, got [0.5]"),
+        ("crop_scale: [0.1, 0.2, 0.3]",
+         "data.crop_scale: must be a list of two numbers, got [0.1, 0.2, 0.3]"),
+    ],
+)  # fmt: skip
+def test_a_mistake_about_the_data_is_told(tmp_path, value, message):
+    text = f"name: a\nstyle: {{image: s.jpg}}\ndata: {{photos: p, {value}}}\n"
+    assert complaint(tmp_path, text) == f"FILE:3: {message}"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "FILE:1: must be a list of 'key: value' lines, got nothing"),
+        (b"# only this\n", "FILE:1: must be a list of 'key: value' lines, got nothing"),
+        (b"- a\n", "FILE:1: must be a list of 'key: value' lines, got ['a']"),
+        (b"some words", "FILE:1: must be a list of 'key: value' lines, got 'some words'"),
+        ("name: a\n".encode("utf-16"), "FILE:1: not UTF-8 text; save the file as UTF-8"),
+        (b"name: a\nseed: \xff\n", "FILE:2: not UTF-8 text; save the file as UTF-8"),
+        (b"\x89PNG\r\n\x1a\n\0\0", "FILE:1: not UTF-8 text; save the file as UTF-8"),
+        (b"#" * 1_048_577, "FILE: larger than 1048576 bytes; is this really a YAML file?"),
+    ],
+)
+def test_what_is_no_file_of_settings_is_refused(tmp_path, content, message):
+    assert complaint(tmp_path, content) == message
+
+
+def test_missing_keys_are_told_with_their_meaning(tmp_path):
+    assert complaint(tmp_path, "seed: 3\nstyle: {size: 64}\n") == (
+        "FILE: missing key 'data.photos': A folder of photos, flat or nested\n"
+        "FILE: missing key 'name': The run's name: it trains in runs/<name> of the working "
+        "directory\n"
+        "FILE:2: missing key 'style.image': The style picture"
+    )
+
+
+def test_all_mistakes_of_fields_are_told_at_once_in_the_order_of_the_file(tmp_path):
+    text = """\
+train:
+  steps: -1
+  warmup_steps: many
+name: a
+styel: {}
+loss: {content_weight: 0, style_weight: 0, tv_weight: 0}
+style:
+  image: http://x/y
+  size: 1
+data: {photos: 3}
+"""
+    assert complaint(tmp_path, text, "log.every=0", "seed=x") == (
+        "FILE:2: train.steps: must be at least 1, got -1\n"
+        "FILE:3: train.warmup_steps: must be an integer, got 'many'\n"
+        "FILE:5: unknown key 'styel'; did you mean 'style'?\n"
+        "FILE:8: style.image: 'http://x/y' is a URL; download it first (data/README.md has the "
+        "commands) and give the path of the file\n"
+        "FILE:9: style.size: must be at least 16, got 1\n"
+        "FILE:10: data.photos: must be a path (put quotes around it), got 3\n"
+        "'log.every=0' on the command line: log.every: must be at least 1, got 0\n"
+        "'seed=x' on the command line: seed: must be an integer, got 'x'"
+    )
+
+
+def test_mistakes_between_settings_are_told_together_when_the_fields_are_right(tmp_path):
+    text = f"{LEAST}train: {{steps: 5}}\nloss: {{content_weight: 0, style_weight: 0, tv_weight: 0}}"
+    assert complaint(tmp_path, text) == (
+        "FILE:4: train.warmup_steps: must be below train.steps (5), got 100\n"
+        "FILE:5: loss.content_weight: all three weights are 0, so there is nothing to learn"
+    )
+
+
+def test_a_missing_file_is_told_with_the_way_to_make_one(tmp_path):
+    with pytest.raises(UserError) as caught:
+        load_config(tmp_path / "none.yaml")
+    assert str(caught.value) == (
+        f"{tmp_path}/none.yaml: not found; `fast-style init STYLE.jpg > my.yaml` writes a file to "
+        "start from"
+    )
+
+
+def test_a_folder_a_pipe_and_an_impossible_name_are_refused_at_once(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    long = "x" * 300
+    for name, reason in [
+        ("", "is a folder; give a YAML file"),
+        ("pipe", "is not a regular file; give a YAML file"),
+        (long, "cannot be read (File name too long)"),
+    ]:
+        with pytest.raises(UserError) as caught:
+            load_config(tmp_path / name)
+        assert str(caught.value) == f"{tmp_path / name}: {reason}"
+
+
+def test_a_file_name_with_a_line_break_makes_no_second_line(tmp_path):
+    path = tmp_path / "a\nb.yaml"
+    path.write_text("")
+    with pytest.raises(UserError) as caught:
+        load_config(path)
+    assert str(caught.value) == (
+        f"{tmp_path}/a\\nb.yaml:1: must be a list of 'key: value' lines, got nothing"
+    )
+
+
+LAUGHS = "a: &a [l, l, l, l, l, l, l, l, l]\n" + "".join(
+    f"{new}: &{new} [{', '.join([f'*{old}'] * 9)}]\n"
+    for old, new in zip("abcdefgh", "bcdefghi", strict=True)
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        # C8, C9
+        (LAUGHS, "FILE:1: more than 10000 values once aliases are expanded"),
+        ("seed: " + "[" * 5000, "FILE:1: nested deeper than 32 levels"),
+        ("seed: " + "{a: " * 5000, "FILE:1: nested deeper than 32 levels"),
+        (
+            "".join(" " * i + f"k{i}:\n" for i in range(700)),
+            "FILE:33: nested deeper than 32 levels",
+        ),
+        ("- " * 5000, "FILE:1: nested deeper than 32 levels"),
+        ("seed: [" + "1, " * 200_000 + "]", "FILE:1: more than 10000 values"),
+        ("".join(f"k{i}: 1\n" for i in range(50_000)), "FILE:5000: more than 10000 values"),
+    ],
+)
+def test_bombs_are_refused_quickly(tmp_path, text, message):
+    write(tmp_path, text)
+    before = time.process_time()
+    assert complaint(tmp_path, text) == message
+    assert time.process_time() - before < 5  # a quarter of a second at most, on an idle core
+
+
+# --- Words of the command line ------------------------------------------------------------------
+
+
+def test_words_of_the_command_line_lie_over_the_file_the_last_one_on_top(tmp_path):
+    config = load(
+        tmp_path,
+        f"{LEAST}train: {{steps: 300}}\nlog:\n",
+        "train.steps=1000",
+        "train.learning_rate=1e-4",
+        "data.crop_scale=[0.2, 0.3]",
+        "log.every=7",
+        "train.steps=2000",
+        "loss.style_layers={relu1_1: 2}",
+        "loss.content_layers.relu2_2=3",
+    )
+    assert config.train.steps == 2000
+    assert config.train.learning_rate == 1e-4
+    assert config.data.crop_scale == (0.2, 0.3)
+    assert config.log.every == 7
+    assert config.loss.style_layers == {"relu1_1": 2.0}
+    assert config.loss.content_layers == {"relu2_2": 3.0}
+
+
+@pytest.mark.parametrize(
+    ("word", "rule"),
+    [
+        ("train.steps", "settings are given as key=value, for example train.steps=2000"),
+        ("=3", "settings are given as key=value, for example train.steps=2000"),
+        ("--steps=3", "settings are given as key=value, for example train.steps=2000"),
+        (".".join("a" * 5000) + "=3",
+         "settings are given as key=value, for example train.steps=2000"),
+        ("train.stesp=3", "unknown key 'train.stesp'; did you mean 'train.steps'?"),
+        ("trian.steps=3", "unknown key 'trian'; did you mean 'train'?"),
+        ("steps=3", "unknown key 'steps'; did you mean 'train.steps'?"),
+        ("train.=3", "unknown key 'train.'; valid keys here: steps, batch_size, learning_rate, "
+         "schedule, warmup_steps, precision, deterministic, threads, init_from"),
+        ("train.steps=-3", "train.steps: must be at least 1, got -3"),
+        ("train.steps=", "train.steps: must be an integer, got nothing"),
+        ("train.steps.x=3", "train.steps: must be an integer, got {'x': 3}"),
+        ("name.x=3", "name is a value, not a section"),
+        ("train=3", "train: must be a section of key: value lines, got 3"),
+        ("name='a b'", "name: must be letters, digits, '.', '_' and '-' (at most 100), a letter or "
+         "digit first, got 'a b'"),
+        ("seed=!foo 3", "tags are not allowed, got '!foo'"),
+        ("seed=[", "not valid YAML: expected the node content, but found '<stream end>'"),
+        ("style.image=http://x/y", "style.image: 'http://x/y' is a URL; download it first "
+         "(data/README.md has the commands) and give the path of the file"),
+        ("style={size: 64}", "missing key 'style.image': The style picture"),
+        ("train.warmup_steps=50000",
+         "train.warmup_steps: must be below train.steps (40000), got 50000"),
+    ],
+)  # fmt: skip
+def test_a_mistake_on_the_command_line_names_the_word(tmp_path, word, rule):
+    shown = repr(word) if len(repr(word)) <= 100 else repr(word)[:97] + "..."
+    text = f"{LEAST}model:\n  width: 8\n"
+    assert complaint(tmp_path, text, word) == f"{shown} on the command line: {rule}"
+
+
+def test_paths_are_taken_from_the_file_s_folder_or_the_working_directory(tmp_path, monkeypatch):
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    monkeypatch.setenv("HOME", "/home/someone")
+    text = """\
+name: a
+style: {image: ../styles/s.jpg}
+data: {photos: /data/p, validation_photos: ~/v}
+loss_network: {weights: w.pth}
+"""
+    write(tmp_path / "configs", text)
+    path = Path("../configs/x.yaml")
+    config = load_config(path)
+    configs = tmp_path / "here" / ".." / "configs"
+    assert config.style.image == configs / "../styles/s.jpg"
+    assert config.data.photos == Path("/data/p")
+    assert config.data.validation_photos == Path("/home/someone/v")
+    assert config.loss_network.weights == str(configs / "w.pth")
+
+    here = tmp_path / "here"
+    words = [
+        "style={image: s.jpg, size: 99}",
+        "data.photos=a #1: [x].d",
+        "data.validation_photos=~/w",
+        "train.init_from='m: 1'",
+        "loss_network.weights=w.pth",
+    ]
+    config = load_config(path, words)
+    assert config.style.image == here / "s.jpg"
+    assert config.data.photos == here / "a #1: [x].d"
+    assert config.data.validation_photos == Path("/home/someone/w")
+    assert config.train.init_from == here / "m: 1"
+    assert config.loss_network.weights == str(here / "w.pth")
+    words = ["data.validation_photos=null", "loss_network.weights=random"]
+    config = load_config(path, words)
+    assert config.data.validation_photos is None
+    assert config.loss_network.weights == "random"
+
+
+def test_a_name_on_the_command_line_needs_no_quotes(tmp_path):
+    assert load(tmp_path, LEAST, "name=010").name == "010"
+
+
+# --- Settings that exist ------------------------------------------------------------------------
+
+
+def numeric_settings():
+    """(key, edge, a value just outside or None) for every range, from the JSON Schema."""
+    schema = json.loads(json_schema())
+
+    def visit(properties, prefix):
+        for name, item in properties.items():
+            if "$ref" in item:
+                inner = schema["$defs"][item["$ref"].rpartition("/")[2]]
+                yield from visit(inner["properties"], f"{prefix}{name}.")
+                continue
+            for branch in item.get("anyOf", [item]):
+                if branch.get("type") not in ("integer", "number"):
+                    continue
+                step = 1 if branch["type"] == "integer" else 1e-9
+                for bound, sign in (("minimum", -1), ("maximum", 1)):
+                    if bound in branch:
+                        edge = branch[bound]
+                        outside = edge + sign * step * max(1, abs(edge) if step < 1 else 1)
+                        yield f"{prefix}{name}", edge, outside
+                if "exclusiveMinimum" in branch:
+                    edge = branch["exclusiveMinimum"]
+                    yield f"{prefix}{name}", math.nextafter(edge, 1), edge
+
+    yield from visit(schema["properties"], "")
+
+
+@pytest.mark.parametrize(("key", "edge", "outside"), list(numeric_settings()))
+def test_ranges_hold_at_their_edges(least, key, edge, outside):
+    # A step count of 1 needs a warm-up of 0, and a warm-up of 0 goes with any.
+    data = config_to_dict(least)
+    data["train"] |= {"warmup_steps": 0}
+    *sections, name = key.split(".")
+    target = data
+    for section in sections:
+        target = target[section]
+    target[name] = edge
+    assert config_to_dict(parse_config(data, "x")) == data
+    target[name] = outside
+    with pytest.raises(UserError) as caught:
+        parse_config(data, "x")
+    assert str(caught.value).startswith(f"x: {key}: must be ")
+
+
+def test_every_number_but_the_layers_weights_and_crop_scale_has_a_least_value():
+    ranged = {key for key, _, _ in numeric_settings()}
+    numbers = {
+        key
+        for key, info in iterate_fields()
+        if re.search(r"\b(int|float)\b", str(info.annotation)) and "layers" not in key
+    }
+    assert numbers - ranged == {"data.crop_scale"}
+
+
+@pytest.mark.parametrize("key", [key for key, _ in iterate_fields()])
+def test_every_setting_has_a_description_and_says_what_it_may_be(key):
+    info = dict(iterate_fields())[key]
+    assert len(info.description) > 10
+    assert info.description.strip().endswith(".")
+    assert allowed_values(key)
+
+
+@pytest.mark.parametrize(
+    ("key", "default", "allowed"),
+    [
+        ("name", "(required)", "letters, digits, '.', '_' and '-' (at most 100), a letter or digit "
+         "first"),
+        ("style.image", "(required)", "path"),
+        ("style.size", "256", "16 to 8192"),
+        ("data.validation_photos", "(unset)", "path"),
+        ("data.crop_scale", "[0.5, 1.0]", "two numbers, each above 0, at most 1"),
+        ("data.flip", "true", "true | false"),
+        ("data.workers", "auto", "0 to 256 | auto"),
+        ("loss_network.weights", "imagenet", "imagenet | imagenet_features | random | path"),
+        ("loss_network.padding", "(unset)", "zeros | reflect"),
+        ("loss.content_layers", "{relu3_3: 1.0}", "{layer: weight, ...}, each weight at least 0"),
+        ("loss.style_weight", "5.0", "at least 0"),
+        ("train.learning_rate", "0.002", "above 0, at most 10"),
+        ("train.precision", "auto", "auto | fp32 | bf16"),
+        ("train.threads", "(unset)", "1 to 1024"),
+        ("log.every", "50", "at least 1"),
+    ],
+)  # fmt: skip
+def test_help_says_default_and_allowed_values(key, default, allowed):
+    assert default_of(dict(iterate_fields())[key]) == default
+    assert allowed_values(key) == allowed
+    assert f"\n{key}: {default}  # {allowed}\n" in help_text()
+
+
+def test_help_has_every_setting_and_section_once():
+    lines = help_text().splitlines()
+    for key, _ in iterate_fields():
+        assert sum(line.startswith(f"{key}: ") for line in lines) == 1
+    assert lines.count("train: How the network is trained.") == 1
+    at = lines.index("train.precision: auto  # auto | fp32 | bf16")
+    assert lines[at + 1 : at + 3] == [
+        "    fp32, bf16 (autocast), or auto: bf16 where a GPU computes it natively, else fp32.",
+        "",
+    ]
+
+
+def test_the_default_of_a_section_is_its_settings():
+    assert default_of(Config.model_fields["model"]) == (
+        "{width: 32, residual_blocks: 5, upsampling: resize, tanh_scale: 127.5}"
+    )
+
+
+def test_settings_are_frozen_all_the_way_down(least):
+    with pytest.raises(ValidationError, match="frozen"):
+        least.train.steps = 3
+    with pytest.raises(TypeError):
+        least.loss.style_layers["relu1_1"] = 3
+
+
+# --- Round trips --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["a", "1e5", "0o17", "010", "null", "yes", "1_000", "2020-01-01"])
+def test_settings_survive_a_yaml_file_and_plain_data(tmp_path, name):
+    config = load(
+        tmp_path,
+        LEAST,
+        f"name='{name}'",
+        "style.image=" + "é 墨 : # '\" \\ " * 20 + ".jpg",
+        "train.learning_rate=1e-7",
+        "loss.style_layers={block1_conv1: 1e5, conv5_4: 0}",
+        "loss.content_layers={}",
+        "data.crop_scale=[0.123456789012345, 1]",
+        "seed=9223372036854775807",
+    )
+    text = config_to_yaml(config)
+    write(tmp_path, text)
+    assert load_config(tmp_path / "x.yaml") == config
+    assert yaml.safe_load(text)["name"] == name  # whatever the version of YAML
+    assert parse_config(config_to_dict(config), "x") == config
+    assert parse_config(json.loads(json.dumps(config_to_dict(config))), "x") == config
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names that are not UTF-8")
+def test_a_path_that_is_not_utf8_survives(tmp_path):
+    config = load(tmp_path, LEAST, "style.image=" + os.fsdecode(b"\xff.jpg"))
+    assert os.fsencode(config.style.image).endswith(b"/\xff.jpg")
+    assert load(tmp_path, config_to_yaml(config)) == config
+
+
+def test_plain_data_with_mistakes_names_the_place_that_was_given():
+    with pytest.raises(UserError) as caught:
+        parse_config({"name": "a", "style": {"image": "s", "size": 1}, "data": 3, "x": 1}, "m.st")
+    assert str(caught.value) == (
+        "m.st: data: must be a section of key: value lines, got 3\n"
+        "m.st: style.size: must be at least 16, got 1\n"
+        "m.st: unknown key 'x'; valid keys here: name, seed, style, data, model, loss_network, "
+        "loss, train, log"
+    )
+    for data in (None, [1], "text", 3):
+        with pytest.raises(UserError, match=r"^m\.st: settings: must be a section of key"):
+            parse_config(data, "m.st")
+
+
+def test_parsing_leaves_the_given_data_alone():
+    data = {"name": "a", "style": {"image": "s"}, "data": {"photos": "p"}, "log": None}
+    parse_config(data, "x")
+    assert data == {"name": "a", "style": {"image": "s"}, "data": {"photos": "p"}, "log": None}
+
+
+def test_changed_settings_are_told_with_old_and_new_values(least):
+    data = config_to_dict(least)
+    data["train"] |= {"steps": 7000, "threads": 2}
+    data["loss"]["content_layers"] = {"relu2_2": 2}
+    data["name"] = "b"
+    assert changed_settings(least, parse_config(data, "x")) == [
+        ("name", "a", "b"),
+        ("loss.content_layers.relu2_2", None, 2.0),
+        ("train.steps", 40000, 7000),
+        ("train.threads", None, 2),
+        ("loss.content_layers.relu3_3", 1.0, None),
+    ]
+    assert changed_settings(least, least) == []
+
+
+def test_flatten_joins_keys_with_dots():
+    assert flatten({"a": {"b": 1, "c": {"d": [2]}}, "e": None}) == {
+        "a.b": 1,
+        "a.c.d": [2],
+        "e": None,
+    }
+
+
+# --- The JSON Schema ----------------------------------------------------------------------------
+
+
+def test_the_schema_in_the_repository_is_current():
+    # python -m fast_style.config > configs/schema.json
+    assert (ROOT / "configs" / "schema.json").read_text(encoding="utf-8") == json_schema()
+
+
+def test_the_schema_knows_every_setting_and_nothing_else():
+    schema = json.loads(json_schema())
+    assert schema["$schema"] == "https://json-schema.org/draft/2020-12/schema"
+    assert schema["required"] == ["name", "style", "data"]
+    found = []
+    for name, item in schema["properties"].items():
+        if "$ref" not in item:
+            found.append(name)
+            continue
+        section = schema["$defs"][item["$ref"].rpartition("/")[2]]
+        assert section["additionalProperties"] is False
+        found += [f"{name}.{inner}" for inner in section["properties"]]
+        assert all(inner["description"] for inner in section["properties"].values())
+    assert found == [key for key, _ in iterate_fields()]
+    loss = schema["$defs"]["LossConfig"]["properties"]
+    pattern = re.compile(loss["style_layers"]["propertyNames"]["pattern"])
+    assert all(pattern.search(layer) for layer in loss["style_layers"]["default"])
+
+
+# --- The starting file --------------------------------------------------------------------------
+
+
+def from_starting_file(folder: Path, style: Path) -> Config:
+    return load(folder, starting_file(style).encode("utf-8"))
+
+
+def test_the_starting_file_explains_itself():
+    text = starting_file(Path("/styles/starry_night.jpg"), photos="/photos")
+    lines = text.splitlines()
+    for line in [
+        "name: starry_night",
+        "  image: /styles/starry_night.jpg",
+        "  photos: /photos",
+        "  # Optimizer steps in all.",
+        "  steps: 40000",
+        "#   tensorboard --logdir runs                      watch",
+    ]:
+        assert lines.count(line) == 1
+    assert "  fast-style train my.yaml  " in text
+    assert "(548 MB); `random` needs no download" in text
+    assert all(len(line) <= 100 and line == line.rstrip() for line in lines)
+    assert not re.search(r"\n\n\n", text)
+    for key in config_module._FIRST_SETTINGS:
+        assert re.search(rf"^ *{key.rpartition('.')[2]}: .", text, re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    ("file_name", "name"),
+    [
+        ("starry_night.jpg", "starry_night"),
+        ("Die Brücke.tar.jpg", "Die-Brucke.tar"),
+        ("墨.jpg", "my-style"),
+        (".hidden", "hidden"),
+        ("1e5.png", "1e5"),
+        ("null", "null"),
+        ("a: #'\"b\n.jpg", "a-b"),
+        ("x" * 200, "x" * 100),
+        ("-_.", "my-style"),
+    ],
+)
+def test_the_run_is_named_after_the_style(tmp_path, file_name, name):
+    assert from_starting_file(tmp_path, Path(file_name)).name == name
+
+
+ODD_NAMES = st.text(
+    st.characters(exclude_characters="/\0", exclude_categories=["Cs"]), min_size=1, max_size=60
+)
+
+
+@settings(max_examples=80, deadline=None)
+@given(name=ODD_NAMES)
+@example(name="~")
+@example(name="..")
+@example(name=" leading and trailing ")
+@example(name="a\u0085b\u2028c\ufeff")
+@example(name="😀: #")
+def test_the_starting_file_of_any_style_loads_to_the_defaults(tmp_path_factory, name):
+    folder = tmp_path_factory.mktemp("start")
+    style = Path("/styles") / name
+    config = from_starting_file(folder, style)
+    assert config.style.image == style
+    assert config.data.photos == folder / "data" / "photos"
+    least = {"name": config.name, "style": {"image": str(style)}}
+    assert config == parse_config({**least, "data": {"photos": f"{folder}/data/photos"}}, "x")
+
+
+def test_a_relative_style_becomes_absolute(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "elsewhere").mkdir()
+    config = from_starting_file(tmp_path / "elsewhere", Path("s.jpg"))
+    assert config.style.image == tmp_path / "s.jpg"
+
+
+# --- Whatever a file holds ----------------------------------------------------------------------
+
+TOKENS = [
+    ":", ": ", "- ", "[", "]", "{", "}", ",", "\n", "\n  ", "\t", "#", " #", "'", '"', "&a ", "*a",
+    "<<: ", "!!str ", "!x ", "? ", "|", ">", "%YAML 1.1\n", "---\n", "...\n", "~", "null", "true",
+    "yes", "010", "1e400", ".nan", "-.inf", "1e5", "99999999999999999999", "0x", "é", "\u2028",
+    "\ufeff", "\\", "\\ud800", '"\\ud800"', "\\0", "://", "~x/", "relu1_1", "block1_conv1: 1",
+    "int", "style", "image", "steps: 0", "train: ", "loss: {style_layers: {", "\r",
+]  # fmt: skip
+
+
+def mutated(source: random.Random) -> bytes:
+    data = ALL_DEFAULTS.encode()
+    for _ in range(source.randint(1, 4)):
+        at, end = source.randrange(len(data) + 1), source.randrange(len(data) + 1)
+        match source.randrange(6):
+            case 0:
+                data = data[:at] + bytes([source.randrange(256)]) + data[at + 1 :]
+            case 1:
+                data = data[:at] + data[at + source.randint(1, 30) :]
+            case 2:
+                piece = data[at : at + source.randint(1, 60)]
+                data = data[:end] + piece + data[end:]
+            case 3 | 4:
+                token = source.choice(TOKENS).encode()
+                data = data[:at] + token + data[at + source.choice([0, 0, len(token)]) :]
+            case 5:
+                words = re.split(rb"(\W+)", data)
+                words[source.randrange(len(words))] = source.choice(TOKENS).encode()
+                data = b"".join(words)
+    return data
+
+
+def complaints_about_mutations(folder: Path, *, seed: int, cases: int) -> int:
+    refused = 0
+    source = random.Random(seed)
+    for case in range(cases):
+        data = mutated(source)
+        try:
+            config = load(folder, data)
+        except UserError as error:
+            refused += 1
+            lines = str(error).splitlines()
+            assert lines
+            assert all(line.startswith(str(folder / "x.yaml")) for line in lines), (case, lines)
+            assert all(line.isprintable() for line in lines), (case, lines)
+        except Exception as error:
+            raise AssertionError(f"seed {seed}, case {case}: {data!r}") from error
+        else:
+            write(folder, config_to_yaml(config))
+            assert load_config(folder / "x.yaml") == config, (case, data)
+    return refused
+
+
+def test_a_mutated_file_loads_or_is_a_user_error(tmp_path):
+    assert 200 < complaints_about_mutations(tmp_path, seed=1, cases=800) < 800
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(2, 12))
+def test_ten_thousand_mutated_files_load_or_are_user_errors(tmp_path, seed):
+    assert 250 < complaints_about_mutations(tmp_path, seed=seed, cases=1000) < 1000
+
+
+PLAIN = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner),
+    max_leaves=8,
+)
+KEYS = (
+    [key for key, _ in iterate_fields()] + list(Config.model_fields) + ["x", "loss.style_layers.x"]
+)
+
+
+@settings(max_examples=500, deadline=None)
+@given(key=st.sampled_from(KEYS), value=PLAIN)
+def test_any_value_of_any_setting_is_taken_or_is_a_user_error(key, value):
+    data = {
+        "name": "a",
+        "style": {"image": "s"},
+        "data": {"photos": "p"},
+        "loss": {"style_layers": {}},
+    }
+    target = data
+    *sections, name = key.split(".")
+    for section in sections:
+        target = target.setdefault(section, {})
+    target[name] = value
+    try:
+        config = parse_config(data, "place")
+    except UserError as error:
+        message = str(error)
+    else:
+        assert parse_config(config_to_dict(config), "place") == config
+        return
+    assert all(line.startswith("place: ") for line in message.splitlines())
+
+
+@settings(max_examples=400, deadline=None)
+@given(key=st.sampled_from(KEYS) | st.text(max_size=10), value=st.text(max_size=12))
+def test_any_word_of_the_command_line_is_taken_or_is_a_user_error(tmp_path_factory, key, value):
+    path = write(tmp_path_factory.getbasetemp(), LEAST)
+    try:
+        load_config(path, [f"{key}={value}"])
+        message = ""
+    except UserError as error:
+        message = str(error)
+    assert all(line.isprintable() for line in message.split("\n"))
+
+
+def test_importing_config_imports_no_torch():
+    code = "import sys, fast_style.config; sys.exit(int('torch' in sys.modules))"
+    subprocess.run([sys.executable, "-c", code], check=True)
