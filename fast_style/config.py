@@ -229,7 +229,7 @@ class LossNetworkConfig(Section):
 
     padding: Padding | None = None
     """What surrounds a picture in each convolution. Unset: what the weights file says, else
-    zeros."""
+    zeros, as VGG was trained; reflect keeps the frame of zeros from being seen as an edge."""
 
     preprocessing: Preprocessing | None = None
     """How pixels are presented to the weights: torchvision ([0, 1], mean and standard deviation)
@@ -360,10 +360,9 @@ def _cross_field_mistakes(config: Config) -> Iterator[str]:
                 yield f"loss.{key}: {error} (loss_network.architecture)"
     if network.weights == "imagenet_features" and network.architecture != "vgg16":
         yield "loss_network.weights: imagenet_features exists for vgg16 only"
-    if network.weights in NAMED_WEIGHTS and (network.preprocessing or network.padding):
+    if network.weights in NAMED_WEIGHTS and network.preprocessing:
         yield (
-            f"loss_network.weights: {network.weights} has its own preprocessing and padding; "
-            "unset them"
+            f"loss_network.preprocessing: weights {network.weights} have their own; leave it out"
         )
     if config.loss.content_weight == config.loss.style_weight == config.loss.tv_weight == 0:
         yield "loss.content_weight: all three weights are 0, so there is nothing to learn"

@@ -310,8 +310,8 @@ def test_keras_names_of_layers_become_ours(tmp_path):
          "FILE:4: loss.content_weight: all three weights are 0, so there is nothing to learn"),
         ("loss_network: {weights: imagenet_features}",
          "FILE:4: loss_network.weights: imagenet_features exists for vgg16 only"),
-        ("loss_network:\n  weights: random\n  padding: zeros",
-         "FILE:5: loss_network.weights: random has its own preprocessing and padding; unset them"),
+        ("loss_network:\n  weights: random\n  preprocessing: caffe",
+         "FILE:6: loss_network.preprocessing: weights random have their own; leave it out"),
         ("loss: {style_layers: {relu3_4: 1, conv4_4: 1}}\nloss_network: {architecture: vgg16}",
          "FILE:4: loss.style_layers: vgg16 has no conv4_4; the last of its block 4 is conv4_3 "
          "(loss_network.architecture)\n"

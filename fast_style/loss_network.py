@@ -1,0 +1,366 @@
+"""The frozen loss network φ: a VGG, cut behind the deepest layer that is needed.
+
+It takes pixels in [0, 1]; the preprocessing that its weights were trained with happens inside, and
+nowhere else. Weights come from torchvision, from a file, or from a seeded random generator, and
+never from another source than the one that was asked for.
+"""
+
+import hashlib
+from collections.abc import Collection
+from http.client import HTTPException
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import torch
+from safetensors import safe_open
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from fast_style.errors import UserError
+from fast_style.files import sha256_of
+from fast_style.layers import (
+    CHANNELS_PER_BLOCK,
+    Architecture,
+    convolution_of,
+    layer_names,
+    torchvision_index,
+)
+
+Preprocessing = Literal["torchvision", "caffe"]
+Padding = Literal["zeros", "reflect"]
+
+# (mean, standard deviation) of RGB in [0, 1].
+_NORMALIZATION: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
+    # https://docs.pytorch.org/vision/stable/models/generated/torchvision.models.vgg19.html
+    "torchvision": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    # 0..255 minus the mean of ILSVRC-2014's training pictures, as Simonyan and Zisserman's Caffe
+    # models take it: (x * 255 - m) = (x - m / 255) / (1 / 255).
+    "caffe": ((123.68 / 255, 116.779 / 255, 103.939 / 255), (1 / 255,) * 3),
+}
+
+
+class _KnownFile(NamedTuple):
+    """What cannot be read off a weights file, but is known of these."""
+
+    preprocessing: Preprocessing
+    is_bgr: bool
+
+
+# By the first 8 hex digits of the sha256, which their publishers put into the file names.
+_KNOWN_FILES = {
+    "397923af": _KnownFile("torchvision", is_bgr=False),  # torchvision vgg16
+    "dcbb9e9d": _KnownFile("torchvision", is_bgr=False),  # torchvision vgg19
+    "88682ab5": _KnownFile("caffe", is_bgr=False),  # torchvision vgg16_features
+    "00b39a1b": _KnownFile("caffe", is_bgr=True),  # jcjohnson's vgg16
+    "d01eb7cb": _KnownFile("caffe", is_bgr=True),  # jcjohnson's vgg19
+}
+
+
+class Weights(NamedTuple):
+    """The convolutions of a loss network, and what has to be known to use them.
+
+    `convolutions` maps ``3_4`` to the kernel (out, in, 3, 3), input RGB, and the bias (out,).
+    """
+
+    convolutions: dict[str, tuple[Tensor, Tensor]]
+    preprocessing: Preprocessing
+    padding: Padding
+    source: str
+    digest: str
+
+    @property
+    def label(self) -> str:
+        """What is shown to people: RANDOM must not be mistaken for a trained network."""
+        return "RANDOM weights" if self.source == "random" else f"{self.source} weights"
+
+
+class LossNetwork(nn.Module):
+    """Features of pictures at named layers; nothing in it is ever trained.
+
+    Args:
+        architecture: which VGG.
+        weights: its convolutions; the network ends with the last of them.
+        pooling: ``max``, or ``average`` as Gatys et al. 2015 prefer for synthesis.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self,
+        architecture: Architecture,
+        weights: Weights,
+        *,
+        pooling: Literal["max", "average"] = "max",
+    ) -> None:
+        super().__init__()
+        self.weights = weights
+        self.padding_mode = "reflect" if weights.padding == "reflect" else "constant"
+        self.pool = F.max_pool2d if pooling == "max" else F.avg_pool2d
+        self.names = [
+            name
+            for name in layer_names(architecture)
+            if convolution_of(name) in weights.convolutions
+        ]
+        for number, (kernel, bias) in weights.convolutions.items():
+            self.register_buffer(f"kernel_{number}", kernel.float())
+            self.register_buffer(f"bias_{number}", bias.float())
+        mean, std = _NORMALIZATION[weights.preprocessing]
+        self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1))
+        self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1))
+
+    def forward(self, pixels: Tensor, layers: Collection[str]) -> dict[str, Tensor]:
+        """The outputs of `layers`, each (N, C, H / 2^(block - 1), W / 2^(block - 1)).
+
+        Computes no deeper than the deepest of them.
+
+        Args:
+            pixels: (N, 3, H, W) in [0, 1].
+            layers: names such as ``relu3_3``.
+        """
+        wanted = set(layers)
+        found: dict[str, Tensor] = {}
+        features = (pixels - self.mean) / self.std
+        for previous, name in zip([None, *self.names], self.names, strict=False):
+            if len(found) == len(wanted):
+                break
+            if name.startswith("relu"):
+                # In place where nobody wants the values before: they are not needed backward.
+                features = F.relu(features, inplace=previous not in wanted)
+            else:
+                if previous is not None and previous[4] != name[4]:
+                    features = self.pool(features, 2)  # a new block begins
+                features = self._convolve(features, convolution_of(name))
+            if name in wanted:
+                found[name] = features
+        return found
+
+    def _convolve(self, features: Tensor, number: str) -> Tensor:
+        kernel, bias = self.get_buffer(f"kernel_{number}"), self.get_buffer(f"bias_{number}")
+        if self.padding_mode == "constant":
+            return F.conv2d(features, kernel, bias, padding=1)
+        return F.conv2d(F.pad(features, (1, 1, 1, 1), mode=self.padding_mode), kernel, bias)
+
+
+def load_weights(
+    source: str,
+    architecture: Architecture,
+    deepest: str,
+    *,
+    preprocessing: Preprocessing | None = None,
+    padding: Padding | None = None,
+    seed: int = 1,
+) -> Weights:
+    """The convolutions up to the layer `deepest`.
+
+    Args:
+        source: ``imagenet``, ``imagenet_features``, ``random``, or the path of a file.
+        architecture: which VGG.
+        deepest: the last layer that is needed; what lies behind it is not read.
+        preprocessing: for a file that is not known by its digest.
+        padding: what surrounds pictures; None for what the file says, else zeros.
+        seed: of ``random``.
+
+    Raises:
+        UserError: the weights are not there or do not fit; says what to do.
+    """
+    if source == "random":
+        return _random_weights(architecture, deepest, seed, padding or "zeros")
+    if source in ("imagenet", "imagenet_features"):
+        path = _torchvision_file(source, architecture)
+    else:
+        path = Path(source)
+    return _read_weights(path, source, architecture, deepest, preprocessing, padding)
+
+
+def _convolutions_up_to(deepest: str, architecture: Architecture) -> list[str]:
+    names = layer_names(architecture)
+    return [
+        convolution_of(name)
+        for name in names[: names.index(deepest) + 1]
+        if name.startswith("conv")
+    ]
+
+
+def _random_weights(
+    architecture: Architecture, deepest: str, seed: int, padding: Padding
+) -> Weights:
+    """Untrained convolutions, which transfer style too, if less well (He, Wang, Hopcroft 2016).
+
+    Kernels are normal with He et al. 2015's variance 2 / fan-in, which keeps the size of the
+    activations from layer to layer, and without their mean, which every picture would share.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    convolutions = {}
+    channels = 3
+    for number in _convolutions_up_to(deepest, architecture):
+        out_channels = CHANNELS_PER_BLOCK[int(number[0]) - 1]
+        kernel = torch.randn(out_channels, channels, 3, 3, generator=generator)
+        kernel *= (2 / (9 * channels)) ** 0.5
+        kernel -= kernel.mean(dim=(1, 2, 3), keepdim=True)
+        convolutions[number] = (kernel, torch.zeros(out_channels))
+        channels = out_channels
+    # Not of the numbers: processors with other instructions round some of them differently.
+    recipe = f"random {architecture} to {deepest}, seed {seed}"
+    digest = hashlib.sha256(recipe.encode()).hexdigest()
+    return Weights(convolutions, "torchvision", padding, "random", digest)
+
+
+def _torchvision_file(source: str, architecture: Architecture) -> Path:
+    """The file that torchvision names, in torch's cache folder; downloaded if it is not there."""
+    try:
+        from torchvision.models import VGG16_Weights, VGG19_Weights
+    except (ImportError, RuntimeError, AttributeError, OSError) as error:
+        # Each of them has been seen from a torchvision that was built for another torch.
+        raise UserError(
+            f"torchvision cannot be imported ({error}); it must come with the torch beside it: "
+            "install both in one command, pip install torch torchvision"
+        ) from None
+    if source == "imagenet_features":
+        entry = VGG16_Weights.IMAGENET1K_FEATURES
+    elif architecture == "vgg16":
+        entry = VGG16_Weights.IMAGENET1K_V1
+    else:
+        entry = VGG19_Weights.IMAGENET1K_V1
+    name = entry.url.rpartition("/")[2]
+    path = Path(torch.hub.get_dir()) / "checkpoints" / name
+    prefix = name.removesuffix(".pth").rpartition("-")[2]
+    if not path.exists():
+        _download(entry.url, path, prefix, entry.meta["_file_size"])
+    elif not sha256_of(path).startswith(prefix):
+        raise UserError(
+            f"{path}: is damaged (its sha256 does not begin with {prefix}); delete it, and it will "
+            "be downloaded again"
+        )
+    return path
+
+
+def _download(url: str, path: Path, sha256_prefix: str, megabytes: float) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        torch.hub.download_url_to_file(url, str(path), hash_prefix=sha256_prefix)
+    except (OSError, HTTPException, RuntimeError) as error:  # RuntimeError: another digest
+        words = str(getattr(error, "reason", None) or error).split()  # some have several lines
+        reason = " ".join(words) or type(error).__name__
+        raise UserError(
+            f"the loss network's weights are not there and cannot be downloaded ({reason}): "
+            f"fetch {url} ({megabytes:.0f} MB) and put it into {path.parent}, or name a file of "
+            "yours with loss_network.weights=FILE, or see what the software does without any: "
+            "fast-style demo"
+        ) from None
+
+
+def _read_weights(
+    path: Path,
+    source: str,
+    architecture: Architecture,
+    deepest: str,
+    preprocessing: Preprocessing | None,
+    padding: Padding | None,
+) -> Weights:
+    tensors, metadata = _read_tensors(path)
+    digest = sha256_of(path)
+    known = _KNOWN_FILES.get(digest[:8])
+    said = known.preprocessing if known else metadata.get("preprocessing")
+    if preprocessing and said and preprocessing != said:
+        raise UserError(
+            f"{path}: loss_network.preprocessing is {preprocessing}, but these weights need "
+            f"{said}; leave it out"
+        )
+    preprocessing = preprocessing or _checked(said, _NORMALIZATION, path, "preprocessing")
+    if preprocessing is None:
+        raise UserError(
+            f"{path}: it is not known how these weights take pixels; set "
+            "loss_network.preprocessing to caffe (0..255 minus the mean) or torchvision ([0, 1], "
+            "mean and standard deviation). The wrong one fails nowhere and spoils the pictures"
+        )
+    padding = padding or _checked(metadata.get("padding"), ("zeros", "reflect"), path, "padding")
+    convolutions = _pick_convolutions(tensors, path, architecture, deepest)
+    if known and known.is_bgr:
+        kernel, bias = convolutions["1_1"]
+        convolutions["1_1"] = (kernel.flip(1), bias)
+    name = source if source in ("imagenet", "imagenet_features") else path.name
+    return Weights(convolutions, preprocessing, padding or "zeros", name, digest)
+
+
+def _checked(word: str | None, allowed: Collection[str], path: Path, key: str) -> Any:
+    if word is not None and word not in allowed:
+        raise UserError(f"{path}: its metadata says {key} {word!r}; known are {', '.join(allowed)}")
+    return word
+
+
+def _read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Named tensors of a .safetensors or .pth file, and the metadata of the former."""
+    if not path.is_file():
+        raise UserError(
+            f"{path}: the loss network's weights are not there; check loss_network.weights "
+            "(imagenet, imagenet_features, random, or the path of a .pth or .safetensors file)"
+        )
+    try:
+        with path.open("rb") as opened:
+            start = opened.read(512)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+    try:
+        if path.suffix == ".safetensors":
+            with safe_open(path, framework="pt") as file:
+                return {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}  # noqa: SIM118
+        is_zip = start.startswith(b"PK\x03\x04")  # what older torch wrote cannot be mapped
+        # weights_only: a weights file from the internet must not be able to run code.
+        loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
+    except Exception:
+        # Damaged pickles raise nearly everything: of 3000 mutilated files, ten kinds of error.
+        # torch's own message advises to switch weights_only off: never repeat it.
+        raise UserError(f"{path}: is not a readable weights file ({_looks_like(start)})") from None
+    if not isinstance(loaded, dict):
+        raise UserError(f"{path}: holds a {type(loaded).__name__}, not a dictionary of tensors")
+    return {str(key): value for key, value in loaded.items() if isinstance(value, Tensor)}, {}
+
+
+def _looks_like(start: bytes) -> str:
+    if not start:
+        return "it is empty"
+    if start.lstrip().lower().startswith((b"<!doctype", b"<html")):
+        return "it is a web page, not weights"
+    return "damaged, or of another format"
+
+
+def _pick_convolutions(
+    tensors: dict[str, Tensor], path: Path, architecture: Architecture, deepest: str
+) -> dict[str, tuple[Tensor, Tensor]]:
+    """The needed convolutions by number, their shapes checked against each other."""
+    convolutions: dict[str, tuple[Tensor, Tensor]] = {}
+    channels = 3
+    for number in _convolutions_up_to(deepest, architecture):
+        index = torchvision_index(f"conv{number}", architecture)
+        kernel, bias = (
+            tensors.get(f"features.{index}.{part}", tensors.get(f"{index}.{part}"))
+            for part in ("weight", "bias")
+        )
+        if kernel is None or bias is None:
+            there = f"up to conv{[*convolutions][-1]}" if convolutions else "none of them"
+            raise UserError(
+                f"{path}: has no conv{number} (features.{index}) of {architecture}, which the "
+                f"layer {deepest} needs; it has {there}. Choose shallower layers in "
+                "loss.content_layers and loss.style_layers, or other weights"
+            )
+        if kernel.shape[1:] != (channels, 3, 3) or bias.shape != kernel.shape[:1]:
+            raise UserError(
+                f"{path}: conv{number} (features.{index}) has the shape {tuple(kernel.shape)}, "
+                f"bias {tuple(bias.shape)}; (channels, {channels}, 3, 3) is needed. Is it a "
+                f"{architecture}?"
+            )
+        if not (kernel.is_floating_point() and bias.is_floating_point()):
+            raise UserError(
+                f"{path}: conv{number} (features.{index}) holds {kernel.dtype}, bias {bias.dtype}; "
+                "floating-point numbers are needed"
+            )
+        # Copies, since the file may be mapped; float32, whatever it holds.
+        kernel, bias = (part.to(torch.float32, copy=True) for part in (kernel, bias))
+        if not (torch.isfinite(kernel).all() and torch.isfinite(bias).all()):
+            raise UserError(
+                f"{path}: conv{number} (features.{index}) has numbers that are not finite"
+            )
+        convolutions[number] = (kernel, bias)
+        channels = kernel.shape[0]
+    return convolutions

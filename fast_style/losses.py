@@ -1,0 +1,196 @@
+"""What a good picture is: content, style and total variation (Johnson et al. 2016, section 3.2).
+
+φ is the loss network, y the result, x the photo and s the style picture. Everything here is
+computed in float32, whatever autocast says: a Gram entry sums over all pixels, and the style term
+subtracts nearly equal numbers, of which bfloat16 keeps 8 bits.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+# `relative` divides by the size of a photo's own features. A photo of nothing (fog, a wall) has
+# hardly any; its term is divided by this share of the style picture's at least.
+_SMALLEST_RELATIVE_ENERGY = 0.01
+
+
+class LossTerms(NamedTuple):
+    """The objective and its parts, averaged over the photos of a batch.
+
+    `total` is weighted; `content`, `style` and `tv` are not, and neither is `style_by_layer`, whose
+    values are each layer's distance before its weight.
+    """
+
+    total: Tensor
+    content: Tensor
+    style: Tensor
+    tv: Tensor
+    style_by_layer: dict[str, Tensor]
+
+
+def gram_matrix(features: Tensor) -> Tensor:
+    """G = ψψᵀ / (CHW), which channels are active together (Johnson et al. 2016, equation 3).
+
+    Args:
+        features: (N, C, H, W).
+
+    Returns:
+        (N, C, C), float32.
+    """
+    count, channels, height, width = features.shape
+    with torch.autocast(features.device.type, enabled=False):
+        flat = features.float().reshape(count, channels, height * width)  # (N, C, HW)
+        return flat @ flat.transpose(1, 2) / (channels * height * width)
+
+
+def content_distance(features: Tensor, target: Tensor) -> Tensor:
+    """‖φ(y) − φ(x)‖² / (CHW), for each photo: (N,) (Johnson et al. 2016, equation 2)."""
+    return (features.float() - target.float()).square().mean(dim=(1, 2, 3))
+
+
+def style_distance(gram: Tensor, target: Tensor) -> Tensor:
+    """‖G(y) − G(s)‖² in the Frobenius norm, for each photo: (N,) (equation 4).
+
+    Args:
+        gram: (N, C, C).
+        target: (C, C).
+    """
+    return (gram - target).square().sum(dim=(1, 2))
+
+
+def total_variation(pixels: Tensor, exponent: float = 2.0) -> Tensor:
+    """Mean of (dx² + dy²)^(exponent / 2) over all pixels that have a right and a lower neighbour.
+
+    Johnson et al. sum here; the mean makes weights independent of the size. The exponent β = 2
+    gives squared differences; 2.5 is the 1.25 (= β / 2) of the Keras examples.
+
+    Args:
+        pixels: (N, 3, H, W) in [0, 1]; 0 comes out when a side is one pixel.
+        exponent: β, at least 2: below, the gradient is infinite where neighbours are equal.
+    """
+    pixels = pixels.float()
+    dx = pixels[..., :-1, 1:] - pixels[..., :-1, :-1]
+    dy = pixels[..., 1:, :-1] - pixels[..., :-1, :-1]
+    if dx.numel() == 0:
+        return pixels.sum() * 0.0
+    energy = dx.square() + dy.square()
+    return energy.mean() if exponent == 2 else energy.pow(exponent / 2).mean()
+
+
+class PerceptualLoss(nn.Module):
+    """Johnson et al. 2016, equation 5: content, style and total variation in one number.
+
+    Args:
+        loss_network: φ; called as ``loss_network(pixels, layers)``, gives a dict of features.
+        style_picture: (1, 3, H, W) in [0, 1], any size.
+        content_layers: layer names and their weights; may be empty.
+        style_layers: likewise.
+        content_weight: weight of the whole term; 0 leaves it out.
+        style_weight: likewise.
+        tv_weight: likewise.
+        tv_exponent: see `total_variation`.
+        normalization: ``paper`` takes equations 2 to 4 as they are. ``relative`` divides each
+            photo's content term by ‖φ(x)‖² / (CHW) and each style layer by ‖G(s)‖², so that
+            weights mean about the same for any loss network and size.
+    """
+
+    def __init__(
+        self,
+        loss_network: Callable[[Tensor, list[str]], dict[str, Tensor]],
+        style_picture: Tensor,
+        *,
+        content_layers: Mapping[str, float],
+        style_layers: Mapping[str, float],
+        content_weight: float = 1.0,
+        style_weight: float = 5.0,
+        tv_weight: float = 1.0,
+        tv_exponent: float = 2.0,
+        normalization: Literal["relative", "paper"] = "relative",
+    ) -> None:
+        super().__init__()
+        self.loss_network = loss_network
+        self.content_layers = dict(content_layers)
+        self.style_layers = dict(style_layers)
+        self.content_weight = content_weight
+        self.style_weight = style_weight
+        self.tv_weight = tv_weight
+        self.tv_exponent = tv_exponent
+        self.normalization = normalization
+        self._layers = list(dict.fromkeys([*self.content_layers, *self.style_layers]))
+        with torch.no_grad():
+            features = loss_network(style_picture, self._layers)
+            for layer in self.style_layers:  # (C, C)
+                self.register_buffer(f"gram_{layer}", gram_matrix(features[layer])[0])
+            for layer in self.content_layers:  # ()
+                floor = _SMALLEST_RELATIVE_ENERGY * features[layer].float().square().mean()
+                self.register_buffer(f"floor_{layer}", floor)
+
+    def style_gram(self, layer: str) -> Tensor:
+        """G(s) of one style layer, (C, C)."""
+        return self.get_buffer(f"gram_{layer}")
+
+    def forward(self, output: Tensor, photos: Tensor) -> LossTerms:
+        """The terms of `output` as a stylized version of `photos`.
+
+        Args:
+            output: (N, 3, H, W), about [0, 1], with gradient.
+            photos: (N, 3, H, W) in [0, 1].
+        """
+        with torch.no_grad():  # only as deep as the content layers
+            targets = self.loss_network(photos, list(self.content_layers))
+        features = self.loss_network(output, self._layers)
+        with torch.autocast(output.device.type, enabled=False):
+            content = self._content(features, targets, output)
+            style_by_layer = {
+                layer: self._style_of_layer(layer, features[layer]) for layer in self.style_layers
+            }
+            style = _weighted_sum(style_by_layer, self.style_layers, output)
+            tv = total_variation(output, self.tv_exponent)
+            total = self.content_weight * content + self.style_weight * style + self.tv_weight * tv
+        return LossTerms(total, content, style, tv, style_by_layer)
+
+    def gradient_shares(self, output: Tensor, photos: Tensor) -> dict[str, float]:
+        """Each term's share of the gradient at the output picture: what pulls how hard.
+
+        The norm of each weighted term's gradient, divided by the sum of the three norms.
+        """
+        output = output.detach().requires_grad_()
+        terms = self(output, photos)
+        weighted = {
+            "content": self.content_weight * terms.content,
+            "style": self.style_weight * terms.style,
+            "tv": self.tv_weight * terms.tv,
+        }
+        norms = {}
+        for name, term in weighted.items():
+            (gradient,) = torch.autograd.grad(term, output, retain_graph=True)
+            norms[name] = float(gradient.norm())
+        whole = sum(norms.values()) or 1.0
+        return {name: norm / whole for name, norm in norms.items()}
+
+    def _content(
+        self, features: dict[str, Tensor], targets: dict[str, Tensor], output: Tensor
+    ) -> Tensor:
+        by_layer = {}
+        for layer in self.content_layers:
+            distance = content_distance(features[layer], targets[layer])  # (N,)
+            if self.normalization == "relative":
+                energy = targets[layer].float().square().mean(dim=(1, 2, 3))
+                distance = distance / torch.maximum(energy, self.get_buffer(f"floor_{layer}"))
+            by_layer[layer] = distance.mean()
+        return _weighted_sum(by_layer, self.content_layers, output)
+
+    def _style_of_layer(self, layer: str, features: Tensor) -> Tensor:
+        target = self.style_gram(layer)
+        distance = style_distance(gram_matrix(features), target).mean()
+        if self.normalization == "relative":
+            distance = distance / target.square().sum()
+        return distance
+
+
+def _weighted_sum(terms: dict[str, Tensor], weights: Mapping[str, float], output: Tensor) -> Tensor:
+    # A term without layers is zero, and still has a gradient: zero everywhere.
+    zero = output.float().sum() * 0.0
+    return sum((weights[layer] * term for layer, term in terms.items()), start=zero)

@@ -1,0 +1,229 @@
+"""The image transform network f_W of Johnson et al. 2016: a photo in, a painting out.
+
+Three convolutions, two of them halving the size, five residual blocks, two stages of up-sampling
+and a last convolution to RGB. It differs from the paper (supplement, table 1) in three ways:
+
+- instance norm instead of batch norm (Ulyanov et al. 2016; also the authors' later default);
+- reflection padding in every convolution instead of 40 pixels at the start, so that the result
+  has the photo's size and residual blocks need no cropping;
+- up-sampling by nearest neighbour and a convolution (Odena et al. 2016), unless `transposed`
+  asks for the paper's strided transposed convolutions.
+"""
+
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+SMALLEST_SIDE = 16  # the 9x9 kernel's reflection of 4 and the third scale's of 1 need some pixels
+
+
+class ChannelStatistics(NamedTuple):
+    """Mean and variance of every channel over all pixels, each (N, C, 1, 1), float32."""
+
+    mean: Tensor
+    variance: Tensor
+
+
+def channel_statistics(features: Tensor) -> ChannelStatistics:
+    """The statistics that instance norm uses.
+
+    Args:
+        features: (N, C, H, W).
+    """
+    variance, mean = torch.var_mean(features.float(), dim=(2, 3), correction=0, keepdim=True)
+    return ChannelStatistics(mean, variance)
+
+
+def instance_norm(
+    features: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    *,
+    statistics: ChannelStatistics | None = None,
+    epsilon: float = 1e-5,
+) -> Tensor:
+    """Instance normalization (Ulyanov et al. 2016), each photo and channel by itself.
+
+    Args:
+        features: (N, C, H, W), contiguous or channels_last; the result has the same format.
+        weight: (C,), the scale after normalizing.
+        bias: (C,), the shift after normalizing.
+        statistics: to be used instead of those of `features`, for a part of a larger picture.
+        epsilon: added to the variance; 1e-5 as in torch and in the authors' code.
+    """
+    mean, variance = channel_statistics(features) if statistics is None else statistics
+    # One multiply-add per pixel, with a scale and a shift per photo and channel: (N, C, 1, 1).
+    scale = weight.view(1, -1, 1, 1) * torch.rsqrt(variance + epsilon)
+    shift = bias.view(1, -1, 1, 1) - mean * scale
+    return torch.addcmul(shift, features.float(), scale).to(features.dtype)
+
+
+class InstanceNorm(nn.Module):
+    """`instance_norm` with its learned scale and shift."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(N, C, H, W) to the same shape, dtype and memory format."""
+        return instance_norm(features, self.weight, self.bias)
+
+
+class Convolution(nn.Module):
+    """Reflection padding, then a convolution: (N, C, H, W) to (N, C', ceil(H/s), ceil(W/s)).
+
+    Zero padding would show as a dark or blotchy frame in the result.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        *,
+        stride: int = 1,
+        bias: bool = False,
+    ) -> None:
+        super().__init__()
+        self.padding = kernel_size // 2
+        self.conv = nn.Conv2d(in_channels, out_channels, kernel_size, stride, bias=bias)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(N, C, H, W) to (N, C', ceil(H/s), ceil(W/s)); sides exceed kernel_size // 2."""
+        features = F.pad(features, (self.padding,) * 4, mode="reflect")
+        output: Tensor = self.conv(features)
+        return output
+
+
+class TransposedConvolution(nn.Module):
+    """The paper's fractionally strided convolution: (N, C, H, W) to (N, C', 2H, 2W)."""
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.conv = nn.ConvTranspose2d(
+            in_channels, out_channels, 3, stride=2, padding=1, output_padding=1, bias=False
+        )
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(N, C, H, W) to (N, C', 2H, 2W)."""
+        output: Tensor = self.conv(features)
+        return output
+
+
+class ResizeConvolution(nn.Module):
+    """Nearest neighbour x2, then a convolution: (N, C, H, W) to (N, C', 2H, 2W).
+
+    Unlike a transposed convolution it covers every pixel equally often, so that no checkerboard
+    appears (Odena et al. 2016, "Deconvolution and Checkerboard Artifacts").
+    """
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.conv = Convolution(in_channels, out_channels, 3)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(N, C, H, W) to (N, C', 2H, 2W)."""
+        output: Tensor = self.conv(F.interpolate(features, scale_factor=2.0, mode="nearest"))
+        return output
+
+
+class NormalizedStage(nn.Module):
+    """A convolution of any of the three kinds, instance norm, ReLU.
+
+    The convolutions have no bias: instance norm would subtract it again.
+    """
+
+    def __init__(self, convolution: nn.Module, channels: int) -> None:
+        super().__init__()
+        self.convolution = convolution
+        self.norm = InstanceNorm(channels)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(N, C, H, W) to whatever shape the convolution gives."""
+        return F.relu(self.norm(self.convolution(features)))
+
+
+class ResidualBlock(nn.Module):
+    """Convolution, norm, ReLU, convolution, norm, plus the input; no ReLU after the addition.
+
+    Gross and Wilber 2016, as Johnson et al. use it.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.first = NormalizedStage(Convolution(channels, channels, 3), channels)
+        self.second = Convolution(channels, channels, 3)
+        self.norm = InstanceNorm(channels)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(N, C, H, W) to the same shape."""
+        residual: Tensor = self.norm(self.second(self.first(features)))
+        return features + residual
+
+
+class TransformNet(nn.Module):
+    """f_W: photos (N, 3, H, W) in [0, 1] to pictures of the same shape.
+
+    Any height and width from one pixel up. The result lies in 0.5 +- tanh_scale / 255, so within
+    [0, 1] for the default scale; with a larger one, clamp it when it is written.
+
+    Args:
+        width: channels of the first convolution; the next two have twice and four times as many.
+        residual_blocks: how many there are.
+        upsampling: ``resize`` or ``transposed``.
+        tanh_scale: half the output's range in units of 0..255.
+    """
+
+    def __init__(
+        self,
+        *,
+        width: int = 32,
+        residual_blocks: int = 5,
+        upsampling: Literal["resize", "transposed"] = "resize",
+        tanh_scale: float = 127.5,
+    ) -> None:
+        super().__init__()
+        up = ResizeConvolution if upsampling == "resize" else TransposedConvolution
+        self.tanh_scale = tanh_scale
+        self.down = nn.Sequential(
+            NormalizedStage(Convolution(3, width, 9), width),
+            NormalizedStage(Convolution(width, 2 * width, 3, stride=2), 2 * width),
+            NormalizedStage(Convolution(2 * width, 4 * width, 3, stride=2), 4 * width),
+        )
+        self.residual = nn.Sequential(*(ResidualBlock(4 * width) for _ in range(residual_blocks)))
+        self.up = nn.Sequential(
+            NormalizedStage(up(4 * width, 2 * width), 2 * width),
+            NormalizedStage(up(2 * width, width), width),
+        )
+        self.to_rgb = Convolution(width, 3, 9, bias=True)
+
+    def forward(self, photos: Tensor) -> Tensor:
+        """(N, 3, H, W) in [0, 1] to the same shape, float32 in 0.5 +- tanh_scale / 255."""
+        height, width = photos.shape[-2:]
+        # Each halving rounds up, so the up-sampled size is the next multiple of 4; what is too
+        # much is cut off once, at the very end.
+        features = self.down(_pad_to_smallest_side(photos))  # (N, 4w, ceil(H/4), ceil(W/4))
+        features = self.residual(features)
+        features = self.up(features)  # (N, w, 4 ceil(H/4), 4 ceil(W/4))
+        # The last sums decide about single grey levels: float32, whatever autocast says.
+        with torch.autocast(features.device.type, enabled=False):
+            rgb = self.to_rgb(features.float())[..., :height, :width]
+            return 0.5 + self.tanh_scale / 255 * torch.tanh(rgb)
+
+
+def num_parameters(net: nn.Module) -> int:
+    """How many numbers are learned."""
+    return sum(parameter.numel() for parameter in net.parameters())
+
+
+def _pad_to_smallest_side(photos: Tensor) -> Tensor:
+    """Repeat the last row and column until both sides have `SMALLEST_SIDE` pixels."""
+    height, width = photos.shape[-2:]
+    missing = max(0, SMALLEST_SIDE - height), max(0, SMALLEST_SIDE - width)
+    if not any(missing):
+        return photos
+    return F.pad(photos, (0, missing[1], 0, missing[0]), mode="replicate")

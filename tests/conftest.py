@@ -1,0 +1,32 @@
+"""What several test modules share."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+ASSETS = Path(__file__).resolve().parents[2] / "shared" / "assets"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        needs_assets = "assets" in getattr(item, "fixturenames", ())
+        if needs_assets and item.get_closest_marker("real_data") is None:
+            raise pytest.UsageError(f"{item.nodeid} uses `assets` and is not marked real_data")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> None:
+    # The tests' pictures are so small that threads mostly wait for each other: on two busy cores
+    # two threads took ten times as long as one. torch is not imported for this; tests of modules
+    # that need none run without.
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def assets() -> Path:
+    """Photographs and weights that are not part of the repository."""
+    if not ASSETS.is_dir():
+        pytest.skip(f"the real data are not at {ASSETS}")
+    return ASSETS
