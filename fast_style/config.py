@@ -7,21 +7,18 @@ itself: whether a picture exists is checked by the code that opens it.
 
 import difflib
 import functools
-import io
 import json
-import math
 import os
 import re
 import sys
 import textwrap
 import unicodedata
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated, Any, Literal, NamedTuple, NoReturn, Self, get_args
+from typing import Annotated, Any, Literal, NamedTuple, Self, get_args
 
-import yaml
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -34,8 +31,9 @@ from pydantic import (
 )
 from pydantic.fields import FieldInfo
 
-from fast_style.errors import UserError
+from fast_style.errors import UserError, printable, shortened, shown
 from fast_style.layers import LAYER_PATTERN, Architecture, canonical_layer, require_layers
+from fast_style.strict_yaml import MAX_DEPTH, dotted_key, dump_yaml, read_text, read_yaml
 
 Normalization = Literal["relative", "paper"]
 Upsampling = Literal["resize", "transposed"]
@@ -385,8 +383,8 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
     Raises:
         UserError: one line per mistake, ``file:line: key: rule, what was found``.
     """
-    place = _printable(str(path))
-    document = _read_yaml(_read_text(path, place), place)
+    place = printable(str(path))
+    document = read_yaml(read_text(path, place), place)
     settings = _Settings(document.data, place, document.lines)
     settings.resolve_paths(settings.data, (), path.absolute().parent)
     for word in overrides:
@@ -412,7 +410,7 @@ def config_to_dict(config: Config) -> dict[str, Any]:
 
 def config_to_yaml(config: Config) -> str:
     """The complete settings as a YAML file that `load_config` reads back to an equal object."""
-    return _dump(config_to_dict(config))
+    return dump_yaml(config_to_dict(config))
 
 
 def changed_settings(old: Config, new: Config) -> list[tuple[str, Any, Any]]:
@@ -460,24 +458,24 @@ class _Settings:
         The value is read as YAML, but where text or a path is asked for, it is taken as it stands
         unless it begins with a quote: names of files may hold what YAML gives a meaning.
         """
-        place = f"{_shortened(repr(word))} on the command line"
+        place = f"{shortened(repr(word))} on the command line"
         dotted, equals, text = word.partition("=")
         key = tuple(dotted.split("."))
-        if not equals or not re.fullmatch(r"[A-Za-z_][\w.]*", dotted) or len(key) > _MAX_DEPTH:
+        if not equals or not re.fullmatch(r"[A-Za-z_][\w.]*", dotted) or len(key) > MAX_DEPTH:
             raise UserError(
                 f"{place}: settings are given as key=value, for example train.steps=2000"
             )
         if _takes_text(key) and text not in ("", "~", "null") and text[0] not in "\"'":
             value: Any = text
         else:
-            value = _read_yaml(text, place, any_value=True).data
+            value = read_yaml(text, place, any_value=True).data
         section = self.data
         for length, part in enumerate(key[:-1], start=1):
             if section.get(part) is None:
                 section[part] = {}
             section = section[part]
             if not isinstance(section, dict):
-                raise UserError(f"{place}: {_dotted(key[:length])} is a value, not a section")
+                raise UserError(f"{place}: {dotted_key(key[:length])} is a value, not a section")
         section[key[-1]] = value
         for known in (self.lines, self.words):  # what stood there, and inside it, is gone
             for old in [old for old in known if old[: len(key)] == key]:
@@ -524,7 +522,7 @@ class _Settings:
     def _describe(self, error: Any) -> Iterator[tuple[_Place, str]]:
         """The places and texts of one of pydantic's errors."""
         key, within = _split_location(error["loc"])
-        dotted = _dotted(key)
+        dotted = dotted_key(key)
         if error["type"] == "value_error":
             for line in str(error["ctx"]["error"]).splitlines():
                 named = re.match(r"([a-z_]+(?:\.[a-z_]+)+): ", line)
@@ -539,7 +537,7 @@ class _Settings:
                 meaning = _meaning(_field(needed))
                 yield (
                     self.place(needed, missing=True),
-                    f"missing key '{_dotted(needed)}': {meaning}",
+                    f"missing key '{dotted_key(needed)}': {meaning}",
                 )
         else:
             yield self.place(key), f"{dotted}{within}: {_rule(error, key)}"
@@ -571,7 +569,7 @@ def _rule(error: Any, key: tuple[str, ...]) -> str:
     info = _field(key)
     if info is not None and _is_choice(info):
         must = allowed_values(".".join(key)).replace(" | ", ", ")
-        return f"must be one of {must}, got {_shown(found)}"
+        return f"must be one of {must}, got {shown(found)}"
     match error["type"]:
         case "int_type" if isinstance(found, float) and found.is_integer():
             must = f"an integer (write {found:.0f})"
@@ -600,45 +598,22 @@ def _rule(error: Any, key: tuple[str, ...]) -> str:
         case "string_pattern_mismatch":
             must = _NAME_RULE
         case _:
-            return f"{error['msg']}, got {_shown(found)}"
-    return f"must be {must}, got {_shown(found)}"
-
-
-def _shown(value: object) -> str:
-    if value is None:
-        return "nothing"
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    return _shortened(repr(list(value) if isinstance(value, tuple) else value))
-
-
-def _shortened(text: str) -> str:
-    return text if len(text) <= 100 else text[:97] + "..."
+            return f"{error['msg']}, got {shown(found)}"
+    return f"must be {must}, got {shown(found)}"
 
 
 def _number(value: float) -> str:
     return str(int(value)) if float(value).is_integer() else str(value)
 
 
-def _printable(text: str) -> str:
-    """Text for a message: one line, and nothing in it that moves a terminal's cursor."""
-    return "".join(
-        character if character.isprintable() else ascii(character)[1:-1] for character in text
-    )
-
-
-def _dotted(key: tuple[str, ...]) -> str:
-    return _shortened(_printable(".".join(key))) or "settings"
-
-
 def _unknown_key(key: tuple[str, ...]) -> str:
     siblings = list(_fields_of(key[:-1]))
-    message = f"unknown key '{_dotted(key)}'"
+    message = f"unknown key '{dotted_key(key)}'"
     everywhere = {dotted.rpartition(".")[2]: dotted for dotted, _ in iterate_fields()}
     if key[-1] in everywhere:
         return f"{message}; did you mean '{everywhere[key[-1]]}'?"
     if close := difflib.get_close_matches(key[-1], siblings, n=1):
-        return f"{message}; did you mean '{_dotted((*key[:-1], close[0]))}'?"
+        return f"{message}; did you mean '{dotted_key((*key[:-1], close[0]))}'?"
     if elsewhere := difflib.get_close_matches(key[-1], everywhere, n=1):
         return f"{message}; did you mean '{everywhere[elsewhere[0]]}'?"
     return f"{message}; valid keys here: {', '.join(siblings)}"
@@ -708,208 +683,6 @@ def _resolved(text: str, base: Path, key: tuple[str, ...]) -> str:
         return str(base / _usable_path(text))
     except ValueError:  # told as it was written, with all other mistakes
         return text
-
-
-# --- Strict YAML --------------------------------------------------------------------------------
-
-_MAX_BYTES = 1 << 20
-_MAX_DEPTH = 32
-_MAX_NODES = 10_000
-
-
-@dataclass(frozen=True)
-class _Document:
-    data: Any
-    lines: dict[tuple[str, ...], int]
-
-
-class _StrictLoader(yaml.SafeLoader):
-    """PyYAML's safe loader with the scalars of YAML 1.2's core schema.
-
-    PyYAML follows YAML 1.1, where 1e5 is text, yes is true, 010 is 8 and 12:30 is 750. What 1.1
-    alone knows, such as dates and merging with <<, is ordinary text here.
-    """
-
-    yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012
-
-
-class _Dumper(yaml.SafeDumper):
-    """Puts quotes around text that YAML 1.1 or 1.2 would take for something else."""
-
-
-# Kind of scalar, what it looks like, and the characters that it can begin with: YAML 1.2.2,
-# section 10.3.2.
-for _kind, _pattern, _first in (
-    ("null", r"(?:~|null|Null|NULL|)", ["~", "n", "N", ""]),
-    ("bool", r"(?:true|True|TRUE|false|False|FALSE)", list("tTfF")),
-    ("int", r"(?:[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+)", list("-+0123456789")),
-    (
-        "float",
-        r"(?:[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?"
-        r"|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))",
-        list("-+.0123456789"),
-    ),
-):
-    for _class in (_StrictLoader, _Dumper):
-        # \Z, because $ would also match before a line break at the end.
-        _class.add_implicit_resolver(
-            f"tag:yaml.org,2002:{_kind}", re.compile(_pattern + r"\Z"), _first
-        )
-
-
-def _represent_text(dumper: _Dumper, text: str) -> yaml.ScalarNode:
-    # PyYAML writes some line breaks of Unicode (U+0085, U+2028) so that it reads them as spaces,
-    # unless they stand escaped in double quotes.
-    style = None if text.isprintable() else '"'
-    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
-
-
-_Dumper.add_representer(str, _represent_text)
-
-
-def _dump(data: object) -> str:
-    return yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=math.inf)
-
-
-def _read_text(path: Path, place: str) -> str:
-    try:
-        if path.is_dir():
-            raise UserError(f"{place}: is a folder; give a YAML file")
-        if path.exists() and not path.is_file():  # a named pipe would wait for ever
-            raise UserError(f"{place}: is not a regular file; give a YAML file")
-        with path.open("rb") as file:
-            raw = file.read(_MAX_BYTES + 1)
-    except FileNotFoundError:
-        raise UserError(
-            f"{place}: not found; `fast-style init STYLE.jpg > my.yaml` writes a file to start from"
-        ) from None
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise UserError(f"{place}: cannot be read ({reason})") from None
-    if len(raw) > _MAX_BYTES:
-        raise UserError(f"{place}: larger than {_MAX_BYTES} bytes; is this really a YAML file?")
-    try:
-        return raw.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = raw.count(b"\n", 0, error.start) + 1
-        raise UserError(f"{place}:{line}: not UTF-8 text; save the file as UTF-8") from None
-
-
-def _read_yaml(text: str, place: str, *, any_value: bool = False) -> _Document:
-    """Plain data of one YAML document, with the line of every key.
-
-    Args:
-        text: the YAML.
-        place: what errors name, before the line.
-        any_value: take any value (of a ``key=value`` word) instead of a mapping.
-    """
-
-    def fail(line: int, message: str) -> NoReturn:
-        raise UserError(f"{place}: {message}" if any_value else f"{place}:{line}: {message}")
-
-    try:
-        _check_extent(text, fail)
-        loader = _StrictLoader(io.StringIO(text))
-        try:
-            root = loader.get_single_node()
-        finally:
-            loader.dispose()
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        problem = _printable(error.problem or error.context or "unreadable")
-        if r"\t" in problem:
-            problem += "; indent with spaces"
-        fail(mark.line + 1 if mark else 1, f"not valid YAML: {problem}")
-    except yaml.reader.ReaderError as error:
-        line = text.count("\n", 0, error.position) + 1
-        fail(line, f"not valid YAML: the character {chr(error.character)!r} is not allowed")
-    lines: dict[tuple[str, ...], int] = {}
-    data = _Converter(fail, lines).convert(root, ()) if root is not None else None
-    if not any_value and not isinstance(data, dict):
-        fail(1, f"must be a list of 'key: value' lines, got {_shown(data)}")
-    return _Document(data, lines)
-
-
-def _check_extent(text: str, fail: Callable[[int, str], NoReturn]) -> None:
-    """Refuse what would take long or blow up, before anything is built."""
-    depth = nodes = documents = 0
-    for event in yaml.parse(text, Loader=_StrictLoader):
-        line = event.start_mark.line + 1 if event.start_mark else 1
-        if isinstance(event, yaml.CollectionStartEvent):
-            depth += 1
-        elif isinstance(event, yaml.CollectionEndEvent):
-            depth -= 1
-        if isinstance(event, yaml.DocumentStartEvent):
-            documents += 1
-        if isinstance(event, yaml.NodeEvent):
-            nodes += 1
-        if isinstance(event, yaml.ScalarEvent | yaml.CollectionStartEvent) and event.tag:
-            fail(line, f"tags are not allowed, got {event.tag!r}")
-        if depth > _MAX_DEPTH:
-            fail(line, f"nested deeper than {_MAX_DEPTH} levels")
-        if nodes > _MAX_NODES:
-            fail(line, f"more than {_MAX_NODES} values")
-        if documents > 1:
-            fail(line, "a second document begins here; one file holds one configuration")
-
-
-class _Converter:
-    """Turns YAML nodes into plain data; aliases count every time they are used."""
-
-    def __init__(
-        self, fail: Callable[[int, str], NoReturn], lines: dict[tuple[str, ...], int]
-    ) -> None:
-        self.fail = fail
-        self.lines = lines
-        self.nodes = 0
-
-    def convert(self, node: yaml.Node, key: tuple[str, ...]) -> Any:
-        line = node.start_mark.line + 1
-        self.nodes += 1
-        if self.nodes > _MAX_NODES:
-            self.fail(line, f"more than {_MAX_NODES} values once aliases are expanded")
-        if len(key) > _MAX_DEPTH:
-            self.fail(line, f"nested deeper than {_MAX_DEPTH} levels once aliases are expanded")
-        if isinstance(node, yaml.ScalarNode):
-            return self._scalar(node, line)
-        if isinstance(node, yaml.SequenceNode):
-            return [self.convert(item, (*key, str(i))) for i, item in enumerate(node.value)]
-        return self._mapping(node, key)
-
-    def _mapping(self, node: yaml.Node, key: tuple[str, ...]) -> dict[str, Any]:
-        data: dict[str, Any] = {}
-        for key_node, value_node in node.value:
-            line = key_node.start_mark.line + 1
-            if not isinstance(key_node, yaml.ScalarNode):
-                self.fail(line, "a key must be a plain word")
-            name = key_node.value
-            dotted = _dotted((*key, name))
-            if name in data:
-                first = self.lines[(*key, name)]
-                self.fail(line, f"key '{dotted}' is given twice (first at line {first})")
-            self.lines[(*key, name)] = line
-            data[name] = self.convert(value_node, (*key, name))
-        return data
-
-    def _scalar(self, node: yaml.ScalarNode, line: int) -> Any:
-        text = node.value
-        match node.tag.rpartition(":")[2]:
-            case "null":
-                return None
-            case "bool":
-                return text.lower() == "true"
-            case "int":
-                if len(text) > 40:  # beyond any setting, and slow to convert when absurdly long
-                    self.fail(line, f"number too long: {text[:20]}...")
-                return int(text, {"0o": 8, "0x": 16}.get(text[:2], 10))
-            case "float":
-                number = float(text.lower().replace(".inf", "inf").replace(".nan", "nan"))
-                # 1e400 is not infinite as written, and becomes so only by overflow
-                if math.isinf(number) and "inf" not in text.lower():
-                    self.fail(line, f"number too large: {_shortened(text)}")
-                return number
-            case _:
-                return text
 
 
 # --- Help, schema, and a starting file ----------------------------------------------------------
@@ -1079,15 +852,7 @@ def _name_from(stem: str) -> str:
 
 
 def _in_one_line(value: object) -> str:
-    text = yaml.dump(
-        value,
-        Dumper=_Dumper,
-        sort_keys=False,
-        allow_unicode=True,
-        width=math.inf,
-        default_flow_style=True,
-    )
-    return text.removesuffix("...\n").strip("\n")
+    return dump_yaml(value, in_one_line=True).removesuffix("...\n").strip("\n")
 
 
 def _wrapped(text: str | None, *, indent: str) -> list[str]:

@@ -1,4 +1,9 @@
-"""Mistakes that a user can mend, as opposed to bugs of ours, which keep their traceback."""
+"""Mistakes that a user can mend, as opposed to bugs of ours, which keep their traceback.
+
+And how things that users wrote are shown in messages: in one line, whatever they are.
+"""
+
+import os
 
 
 class UserError(Exception):
@@ -14,3 +19,35 @@ class UserError(Exception):
     def __init__(self, message: str, *, exit_code: int = 2) -> None:
         super().__init__(message)
         self.exit_code = exit_code
+
+
+def shown(value: object) -> str:
+    """A setting's value as one would write it, within a line."""
+    if value is None:
+        return "nothing"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return shortened(repr(list(value) if isinstance(value, tuple) else value))
+
+
+def shortened(text: str) -> str:
+    """At most a hundred characters of it."""
+    return text if len(text) <= 100 else text[:97] + "..."
+
+
+def printable(path: str | os.PathLike[str]) -> str:
+    r"""A path or text for messages: control characters and undecodable bytes as ``\n``, ``\xff``.
+
+    One line, safe for a terminal, and accepted by every encoder that knows the letters in it.
+    """
+    return "".join(
+        character if character.isprintable() else _escaped(character)
+        for character in os.fspath(path)
+    )
+
+
+def _escaped(character: str) -> str:
+    code = ord(character)
+    if 0xDC80 <= code <= 0xDCFF:  # how Python keeps an undecodable byte of a name (PEP 383)
+        return f"\\x{code - 0xDC00:02x}"
+    return character.encode("unicode_escape").decode("ascii")

@@ -27,7 +27,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageCms, UnidentifiedImageError
 
-from fast_style.errors import UserError
+from fast_style.errors import UserError, printable
 from fast_style.files import atomic_write
 
 EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"})
@@ -559,21 +559,3 @@ def _is_regular_file(entry: os.DirEntry[str]) -> bool:
         return entry.is_file()
     except OSError:
         return False  # a link that leads to itself
-
-
-def printable(path: str | os.PathLike[str]) -> str:
-    r"""A path for messages: control characters and undecodable bytes as ``\n``, ``\xff``.
-
-    One line, safe for a terminal, and accepted by every encoder that knows the letters in it.
-    """
-    return "".join(
-        character if character.isprintable() else _escaped(character)
-        for character in os.fspath(path)
-    )
-
-
-def _escaped(character: str) -> str:
-    code = ord(character)
-    if 0xDC80 <= code <= 0xDCFF:  # how Python keeps an undecodable byte of a name (PEP 383)
-        return f"\\x{code - 0xDC00:02x}"
-    return character.encode("unicode_escape").decode("ascii")

@@ -21,6 +21,7 @@ MODULES = [
     "errors",
     "files",
     "layers",
+    "strict_yaml",
     "config",
     "images",
     "distributed",
@@ -49,7 +50,7 @@ OUTSIDE_THE_ORDER = {"__init__", "__main__"}
 MAY_IMPORT_TORCHVISION = {"loss_network"}
 
 # Answering --help or a mistake in a YAML must not take the seconds that torch takes.
-WITHOUT_TORCH = ["errors", "files", "layers", "config", "cli"]
+WITHOUT_TORCH = ["errors", "files", "layers", "strict_yaml", "config", "cli"]
 
 
 def module_files() -> list[tuple[str, Path]]:
