@@ -269,8 +269,8 @@ class TrainConfig(Section):
     batch_size: int = Field(4, ge=1, le=4096)
     """Photos per step, over all processes together."""
 
-    learning_rate: float = Field(2e-3, gt=0, le=10)
-    """Adam's learning rate after the warm-up."""
+    learning_rate: float = Field(1e-3, gt=0, le=10)
+    """Adam's learning rate after the warm-up; 1e-3 is the paper's."""
 
     schedule: Schedule = "cosine"
     """cosine: the rate falls to zero at the last step. constant: it stays, and a finished run can

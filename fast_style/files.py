@@ -60,6 +60,15 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def what_it_looks_like(start: bytes) -> str:
+    """What a file that cannot be used seems to be, judged by its first bytes."""
+    if not start:
+        return "it is empty"
+    if start.lstrip().lower().startswith((b"<!doctype", b"<html")):
+        return "it is a web page"
+    return "damaged, or of another format"
+
+
 def free_bytes(folder: Path) -> int:
     """Free space of the disk that holds `folder`."""
     return shutil.disk_usage(folder).free

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fast_style.errors import UserError
-from fast_style.files import sha256_of
+from fast_style.files import sha256_of, what_it_looks_like
 from fast_style.layers import (
     CHANNELS_PER_BLOCK,
     Architecture,
@@ -188,7 +188,8 @@ def _random_weights(
     """Untrained convolutions, which transfer style too, if less well (He, Wang, Hopcroft 2016).
 
     Kernels are normal with He et al. 2015's variance 2 / fan-in, which keeps the size of the
-    activations from layer to layer, and without their mean, which every picture would share.
+    activations from layer to layer. They keep their means: without them the network is blind to
+    colors, and the demo's cat drowned in white blobs.
     """
     generator = torch.Generator().manual_seed(seed)
     convolutions = {}
@@ -197,7 +198,6 @@ def _random_weights(
         out_channels = CHANNELS_PER_BLOCK[int(number[0]) - 1]
         kernel = torch.randn(out_channels, channels, 3, 3, generator=generator)
         kernel *= (2 / (9 * channels)) ** 0.5
-        kernel -= kernel.mean(dim=(1, 2, 3), keepdim=True)
         convolutions[number] = (kernel, torch.zeros(out_channels))
         channels = out_channels
     # Not of the numbers: processors with other instructions round some of them differently.
@@ -311,18 +311,12 @@ def _read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     except Exception:
         # Damaged pickles raise nearly everything: of 3000 mutilated files, ten kinds of error.
         # torch's own message advises to switch weights_only off: never repeat it.
-        raise UserError(f"{path}: is not a readable weights file ({_looks_like(start)})") from None
+        raise UserError(
+            f"{path}: is not a readable weights file ({what_it_looks_like(start)})"
+        ) from None
     if not isinstance(loaded, dict):
         raise UserError(f"{path}: holds a {type(loaded).__name__}, not a dictionary of tensors")
     return {str(key): value for key, value in loaded.items() if isinstance(value, Tensor)}, {}
-
-
-def _looks_like(start: bytes) -> str:
-    if not start:
-        return "it is empty"
-    if start.lstrip().lower().startswith((b"<!doctype", b"<html")):
-        return "it is a web page, not weights"
-    return "damaged, or of another format"
 
 
 def _pick_convolutions(

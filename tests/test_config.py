@@ -93,7 +93,7 @@ loss:
   tv_weight: 1e0
   tv_exponent: 2
 train:
-  {steps: 40000, batch_size: 4, learning_rate: 2.0e-3, schedule: cosine, warmup_steps: 100,
+  {steps: 40000, batch_size: 4, learning_rate: 0.001, schedule: cosine, warmup_steps: 100,
    precision: auto, deterministic: false, threads: null, init_from: null}
 log:
   {every: 50, shares_every: 500, validate_every: 500, samples_every: 500, samples: 6,
@@ -673,7 +673,7 @@ def test_every_setting_has_a_description_and_says_what_it_may_be(key):
         ("loss_network.padding", "(unset)", "zeros | reflect"),
         ("loss.content_layers", "{relu3_3: 1.0}", "{layer: weight, ...}, each weight at least 0"),
         ("loss.style_weight", "5.0", "at least 0"),
-        ("train.learning_rate", "0.002", "above 0, at most 10"),
+        ("train.learning_rate", "0.001", "above 0, at most 10"),
         ("train.precision", "auto", "auto | fp32 | bf16"),
         ("train.threads", "(unset)", "1 to 1024"),
         ("log.every", "50", "at least 1"),
