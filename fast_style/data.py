@@ -1,0 +1,459 @@
+"""A folder of photos as an endless sequence of training crops.
+
+Sample k of a run (which photo, which crop, mirrored or not) is a function of (seed, k) alone: not
+of workers, ranks or restarts. So there is no state to save, and resuming at step s is starting at
+step s.
+"""
+
+import hashlib
+import json
+import math
+import os
+import signal
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from fast_style.errors import UserError, printable
+from fast_style.files import write_text_atomically
+from fast_style.images import (
+    PictureError,
+    find_pictures,
+    image_to_tensor,
+    over_white,
+    read_picture,
+)
+
+# What a random stream is for; keeps the streams of one seed apart.
+_ORDER, _CROP, _REPLACEMENT = range(3)
+
+# A sample whose photo is unreadable gets another one; after this many unreadable ones in a row the
+# folder is beyond help.
+_MAX_REPLACEMENTS = 20
+# Some photos are always bad; a run stops only when there are more than this.
+_TOLERATED_UNREADABLE = 10
+# How many photos are tried before a run begins, so that a hopeless folder is found at once.
+_PROBED_PHOTOS = 64
+# Seconds without a batch before the storage is taken for dead.
+_LOADER_TIMEOUT_S = 300
+
+
+class Unreadable(NamedTuple):
+    """A photo (its name within the folder) that could not be used, and the sample that met it."""
+
+    photo: str
+    reason: str
+    sample: int
+
+
+class Sample(NamedTuple):
+    """One crop, uint8 (3, S, S), or None when no readable photo was found for it."""
+
+    pixels: Tensor | None
+    unreadable: list[Unreadable]
+
+
+class Batch(NamedTuple):
+    """Crops, uint8 (N, 3, S, S), and the unreadable photos that were met on the way."""
+
+    photos: Tensor
+    unreadable: list[Unreadable]
+
+
+class Photos(NamedTuple):
+    """The photos of a run, split into those trained on and those held out."""
+
+    folder: Path
+    training: list[Path]
+    validation: list[Path]
+
+    @property
+    def digest(self) -> str:
+        """Of the training photos' names, in order; a changed data set changes it."""
+        names = "\n".join(_name_of(path, self.folder) for path in self.training)
+        return hashlib.sha256(names.encode("utf-8", "surrogateescape")).hexdigest()
+
+
+# --- Finding photos -----------------------------------------------------------------------------
+
+
+def find_photos(
+    folder: Path, *, validation_folder: Path | None = None, validation_count: int = 16
+) -> Photos:
+    """All photos of a folder, some of them held out for validation.
+
+    Held out are those whose names have the smallest sha256: the same ones wherever the folder
+    lies, and mostly the same when photos are added. None of them is trained on, even where one of
+    the two folders lies in the other.
+
+    Raises:
+        UserError: there is no such folder, or too few photos in it.
+    """
+    found = _list_folder(folder, "data.photos")
+    if validation_folder is None:
+        # At least half remain for training, however small the folder.
+        held_out = _by_hash(found, folder)[: min(validation_count, len(found) // 2)]
+    else:
+        candidates = _list_folder(validation_folder, "data.validation_photos")
+        held_out = _by_hash(candidates, validation_folder)[:validation_count]
+    untouchable = set(_below_real_folder(held_out, validation_folder or folder))
+    real_paths = _below_real_folder(found, folder)
+    training = [
+        path for path, real in zip(found, real_paths, strict=True) if real not in untouchable
+    ]
+    if not held_out:
+        raise UserError(
+            f"{printable(folder)}: one photo is too few to hold one out for validation; add "
+            "photos, or set data.validation_photos"
+        )
+    if not training:
+        raise UserError(
+            f"{printable(folder)}: all photos are held out for validation; add photos, or set "
+            "data.validation_photos to another folder"
+        )
+    return Photos(folder, training, held_out)
+
+
+def _list_folder(folder: Path, key: str) -> list[Path]:
+    if not os.path.exists(folder):
+        raise UserError(f"{printable(folder)}: this folder of photos is not there; check {key}")
+    if not os.path.isdir(folder):
+        raise UserError(f"{printable(folder)}: is a file; {key} must be a folder of photos")
+    found = find_pictures(folder)
+    if not found:
+        raise UserError(
+            f"{printable(folder)}: no photos in this folder or below it (looked for .jpg .jpeg "
+            f".png .webp .bmp .tif .tiff .gif); check {key}"
+        )
+    return found
+
+
+def _by_hash(photos: Iterable[Path], folder: Path) -> list[Path]:
+    def rank(path: Path) -> bytes:
+        name = _name_of(path, folder).encode("utf-8", "surrogateescape")
+        return hashlib.sha256(name).digest()
+
+    return sorted(photos, key=rank)
+
+
+def _name_of(path: Path, folder: Path) -> str:
+    return path.relative_to(folder).as_posix()
+
+
+def _below_real_folder(photos: Iterable[Path], folder: Path) -> list[Path]:
+    # Links to folders are not followed below it, so resolving the folder alone is enough to
+    # compare files of two folders, and a hundred thousand files cost no look at the disk.
+    real_folder = Path(os.path.realpath(folder))
+    return [real_folder / path.relative_to(folder) for path in photos]
+
+
+def probe_photos(photos: Photos, *, max_unreadable_share: float) -> None:
+    """Try some photos before anything slow begins.
+
+    Raises:
+        UserError: none of them can be read, or too few.
+    """
+    probed = _by_hash(photos.training, photos.folder)[:_PROBED_PHOTOS]
+    reasons = [reason for path in probed if (reason := why_unreadable(path)) is not None]
+    if len(reasons) == len(probed) or too_many_unreadable(
+        len(reasons), len(probed), max_unreadable_share
+    ):
+        raise UserError(
+            f"{printable(photos.folder)}: {len(reasons)} of {len(probed)} photos tried cannot be "
+            f"read, the first one: {reasons[0]}. Mend the folder, or raise "
+            "data.max_unreadable_share"
+        )
+
+
+def why_unreadable(path: Path) -> str | None:
+    """What is wrong with a photo, or None."""
+    try:
+        read_picture(path)
+    except PictureError as error:
+        return str(error)
+    return None
+
+
+def too_many_unreadable(count: int, of: int, max_share: float) -> bool:
+    """Whether a folder is too damaged to train on: more than a few, and more than the share."""
+    return count > _TOLERATED_UNREADABLE and count > max_share * of
+
+
+# --- Pixels -------------------------------------------------------------------------------------
+
+
+def read_photo(path: Path, *, shorter_side_at_least: int | None = None) -> Image.Image:
+    """A photo as RGB; transparent parts are white.
+
+    Raises:
+        PictureError: it cannot be read.
+    """
+    return over_white(read_picture(path, shorter_side_at_least=shorter_side_at_least))
+
+
+def centre_crop(image: Image.Image, size: int) -> Image.Image:
+    """The middle square of the photo, (size, size)."""
+    side = min(image.size)
+    left, top = (image.width - side) / 2, (image.height - side) / 2
+    # Cut and resized at once: resized as a whole, a photo of 1 x 5000 would need gigabytes.
+    return image.resize(
+        (size, size), Image.Resampling.LANCZOS, box=(left, top, left + side, top + side)
+    )
+
+
+def read_validation_photos(
+    photos: Sequence[Path],
+    size: int,
+    *,
+    count: int | None = None,
+    on_skipped: Callable[[str], None] = lambda line: None,
+) -> Tensor:
+    """The middle squares of the readable ones, uint8 (N, 3, size, size), in the given order.
+
+    Args:
+        photos: from `find_photos`.
+        size: pixels.
+        count: take only so many, the first readable ones.
+        on_skipped: called with a line about each unreadable one.
+
+    Raises:
+        UserError: none is readable.
+    """
+    crops: list[Tensor] = []
+    reasons: list[str] = []
+    for path in photos:
+        if len(crops) == count:
+            break
+        try:
+            crops.append(image_to_tensor(centre_crop(read_photo(path), size)))
+        except PictureError as error:
+            reasons.append(str(error))
+            on_skipped(f"skipping {error}")
+    if not crops:
+        raise UserError(
+            f"none of the {len(photos)} validation photos can be read, the first one: {reasons[0]}"
+        )
+    return torch.stack(crops)
+
+
+def random_crop(
+    image: Image.Image,
+    size: int,
+    *,
+    scale: tuple[float, float],
+    flip: bool,
+    rng: np.random.Generator,
+) -> Image.Image:
+    """A square of random size and place, resized to (size, size), perhaps mirrored.
+
+    Args:
+        image: the photo; smaller ones are enlarged.
+        size: pixels of the result.
+        scale: least and most of the square's side as a share of the photo's shorter side.
+        flip: whether to mirror by chance.
+        rng: gives always four numbers, whatever they are used for.
+    """
+    draw = rng.random(4)
+    side = (scale[0] + (scale[1] - scale[0]) * draw[0]) * min(image.size)
+    left, top = draw[1] * (image.width - side), draw[2] * (image.height - side)
+    # reducing_gap lets Pillow shrink by whole numbers first: faster, and no visible difference.
+    crop = image.resize(
+        (size, size),
+        Image.Resampling.BICUBIC,
+        box=(left, top, left + side, top + side),
+        reducing_gap=3.0,
+    )
+    mirrored = flip and draw[3] < 0.5
+    return crop.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if mirrored else crop
+
+
+# --- The sequence -------------------------------------------------------------------------------
+
+
+class Crops(Dataset[Sample]):
+    """Sample k, for any k from 0: place k mod n of each epoch's own order, cropped at random."""
+
+    def __init__(
+        self, photos: Photos, *, seed: int, size: int, scale: tuple[float, float], flip: bool
+    ) -> None:
+        self.photos = photos
+        self.seed = seed
+        self.size = size
+        self.scale = scale
+        self.flip = flip
+
+    def __getitem__(self, k: int) -> Sample:
+        unreadable = []
+        for attempt in range(_MAX_REPLACEMENTS + 1):
+            path = self.photo_of(k, attempt)
+            try:
+                image = read_photo(path, shorter_side_at_least=math.ceil(self.size / self.scale[0]))
+            except PictureError as error:
+                name = _name_of(path, self.photos.folder)
+                unreadable.append(Unreadable(name, str(error), k))
+                continue
+            rng = np.random.default_rng((self.seed, _CROP, k))
+            crop = random_crop(image, self.size, scale=self.scale, flip=self.flip, rng=rng)
+            return Sample(image_to_tensor(crop), unreadable)
+        return Sample(None, unreadable)
+
+    def photo_of(self, k: int, attempt: int = 0) -> Path:
+        """The photo of sample k, or the one to take instead after `attempt` unreadable ones."""
+        count = len(self.photos.training)
+        if attempt == 0:
+            epoch, place = divmod(k, count)
+            return self.photos.training[_order(self.seed, epoch, count)[place]]
+        rng = np.random.default_rng((self.seed, _REPLACEMENT, k, attempt))
+        return self.photos.training[int(rng.integers(count))]
+
+
+@lru_cache(maxsize=2)  # around an epoch's end two orders are in use
+def _order(seed: int, epoch: int, count: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+    return np.random.default_rng((seed, _ORDER, epoch)).permutation(count)
+
+
+@dataclass(frozen=True)
+class StepSampler:
+    """For each step the sample numbers of this rank's part of the global batch."""
+
+    start_step: int
+    end_step: int
+    batch_size: int
+    rank: int = 0
+    world_size: int = 1
+
+    def __post_init__(self) -> None:
+        assert self.batch_size % self.world_size == 0, (self.batch_size, self.world_size)
+
+    def __len__(self) -> int:
+        return self.end_step - self.start_step
+
+    def __iter__(self) -> Iterator[list[int]]:
+        share = self.batch_size // self.world_size
+        for step in range(self.start_step, self.end_step):
+            first = step * self.batch_size + self.rank * share
+            yield list(range(first, first + share))
+
+
+def make_loader(
+    crops: Crops, sampler: StepSampler, *, workers: int, pin_memory: bool
+) -> DataLoader[Batch]:
+    """Batches for every step of the sampler, decoded ahead by `workers` processes."""
+    return DataLoader(
+        crops,  # type: ignore[arg-type] # torch takes the batches' type for the samples'
+        batch_sampler=sampler,
+        collate_fn=collate,
+        num_workers=workers,
+        pin_memory=pin_memory,
+        timeout=_LOADER_TIMEOUT_S if workers else 0,
+        worker_init_fn=_ignore_signals if workers else None,
+        # A forked copy of a process with threads can deadlock (Python warns of it from 3.12 on),
+        # and the children of a fork server outlive a training process that is killed: torch's
+        # watchdog looks at the server, and the server lives as long as its children.
+        multiprocessing_context="spawn" if workers else None,
+        persistent_workers=workers > 0,
+        prefetch_factor=4 if workers else None,
+    )
+
+
+def collate(samples: Sequence[Sample]) -> Batch:
+    """One batch of samples; without any photo in it when no readable one was found for some."""
+    unreadable = [photo for sample in samples for photo in sample.unreadable]
+    pixels = [sample.pixels for sample in samples if sample.pixels is not None]
+    # The trainer judges the unreadable ones; a worker's exception would arrive as a traceback.
+    complete = len(pixels) == len(samples)
+    return Batch(torch.stack(pixels) if complete else torch.empty(0), unreadable)
+
+
+def resolve_workers(workers: int | str, device_type: str) -> int:
+    """The number of decoding processes that ``auto`` means.
+
+    One decodes about a hundred photos a second, which is far more than a CPU can train on, and a
+    good part of what a GPU can.
+    """
+    if isinstance(workers, int):
+        return workers
+    return min(8, os.cpu_count() or 1) if device_type == "cuda" else 1
+
+
+def _ignore_signals(worker: int) -> None:
+    # Ctrl-C and a service manager's SIGTERM reach the whole process group; it is the training
+    # process that decides when its workers end.
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
+
+
+# --- What could not be read ---------------------------------------------------------------------
+
+
+@dataclass
+class UnreadableList:
+    """The unreadable photos of a run, each once, kept in a file of one JSON object per line.
+
+    Sample numbers are kept too, so that a resumed run can forget what the lost steps had met, and
+    meet it again.
+    """
+
+    path: Path
+    photos: int
+    max_share: float
+    entries: dict[str, Unreadable] = field(default_factory=dict)
+
+    @classmethod
+    def open(
+        cls, path: Path, *, photos: int, max_share: float, before_sample: int
+    ) -> "UnreadableList":
+        """The list of a run folder, cut back to what samples below `before_sample` met."""
+        found = cls(path, photos, max_share)
+        if path.exists():
+            for line in path.read_bytes().splitlines():
+                # A process killed while it wrote may have left half a line; that photo will be
+                # met again.
+                with suppress(ValueError, TypeError):
+                    entry = Unreadable(**json.loads(line))
+                    if entry.sample < before_sample:
+                        found.entries[entry.photo] = entry
+            write_text_atomically(path, "".join(map(_json_line, found.entries.values())))
+        return found
+
+    def add(self, batch: Batch) -> list[Unreadable]:
+        """Take in what a batch met; gives the new ones.
+
+        Raises:
+            UserError: there are too many now.
+        """
+        new = []
+        for entry in batch.unreadable:
+            if entry.photo not in self.entries:
+                self.entries[entry.photo] = entry
+                new.append(entry)
+        if new:
+            self._append(new)
+        is_short = batch.photos.numel() == 0
+        if is_short or too_many_unreadable(len(self.entries), self.photos, self.max_share):
+            raise UserError(
+                f"{len(self.entries)} of {self.photos} photos cannot be read, the first one: "
+                f"{next(iter(self.entries.values())).reason}. They are listed in "
+                f"{printable(self.path)}; mend the folder, or raise data.max_unreadable_share",
+                exit_code=1,
+            )
+        return new
+
+    def _append(self, new: Iterable[Unreadable]) -> None:
+        # On a full disk the list stays short; the photos are counted and named all the same.
+        with suppress(OSError), self.path.open("a", encoding="ascii") as file:
+            file.writelines(map(_json_line, new))
+
+
+def _json_line(entry: Unreadable) -> str:
+    return json.dumps(entry._asdict()) + "\n"

@@ -1,0 +1,546 @@
+"""The training loop: one transform network, one style (Johnson et al. 2016, section 3).
+
+`Trainer` knows a network, a loss and batches; it knows neither YAML nor the command line (`runs`
+makes it from settings). Resuming at step s is starting at step s with the weights and Adam's
+moments of that step: everything else is a function of the settings and s.
+"""
+
+import math
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from fast_style.checkpoint import (
+    Checkpoint,
+    checkpoint_path,
+    describe,
+    newest_valid_checkpoint,
+    remove_old_checkpoints,
+    require_same_tensors,
+    save_checkpoint,
+)
+from fast_style.config import LogConfig, TrainConfig
+from fast_style.data import Batch, Crops, StepSampler, UnreadableList, make_loader
+from fast_style.errors import UserError, printable
+from fast_style.files import free_bytes, write_text_atomically
+from fast_style.images import write_picture
+from fast_style.losses import LossTerms, PerceptualLoss
+from fast_style.run_log import RunLog, photo_and_result_sheet
+from fast_style.transform_net import TransformNet
+
+# A term whose share of the gradient is below this does nothing; its weight is probably a mistake.
+_NEGLIGIBLE_SHARE = 0.01
+# So many unreadable photos are named on the console; all of them are in the list.
+_NAMED_UNREADABLE = 10
+# More values than this at the end of the range: the picture has lost its lights and shadows.
+_MUCH_CLIPPED = 0.25
+_GUARDED = ("content term", "style term", "total variation", "gradient")
+
+
+class Stopped(Exception):  # noqa: N818 - not an error: somebody asked for it
+    """Training ended early, its state saved, because a signal asked for it."""
+
+    def __init__(self, signal_number: int, step: int) -> None:
+        super().__init__(f"stopped at step {step}")
+        self.signal_number = signal_number
+        self.step = step
+
+
+class Trainer:
+    """Trains one network and writes its run folder.
+
+    Args:
+        net: the transform network, on its device.
+        perceptual_loss: what it is trained for, on the same device.
+        crops: gives sample k for any k.
+        validation_photos: uint8 (N, 3, S, S), never trained on.
+        sample_photos: uint8 (M, 3, S', S'), for people to look at.
+        settings: steps, batch size, rate, schedule.
+        log: how often what is written.
+        run_folder: exists.
+        description: what model files say of themselves, besides the step.
+        unreadable: opened at the same step.
+        workers: processes that decode photos.
+        precision: the dtype of autocast, or None for float32.
+        resume_from: a checkpoint to go on from.
+    """
+
+    def __init__(
+        self,
+        *,
+        net: TransformNet,
+        perceptual_loss: PerceptualLoss,
+        crops: Crops,
+        validation_photos: Tensor,
+        sample_photos: Tensor,
+        settings: TrainConfig,
+        log: LogConfig,
+        run_folder: Path,
+        description: dict[str, Any],
+        unreadable: UnreadableList,
+        workers: int = 0,
+        precision: torch.dtype | None = None,
+        resume_from: Checkpoint | None = None,
+    ) -> None:
+        self.net = net
+        self.perceptual_loss = perceptual_loss
+        self.crops = crops
+        self.validation_photos = validation_photos
+        self.sample_photos = sample_photos
+        self.settings = settings
+        self.log = log
+        self.run_folder = run_folder
+        self.description = description
+        self.unreadable = unreadable
+        self.workers = workers
+        self.precision = precision
+        self.device = next(net.parameters()).device
+        self.optimizer = torch.optim.Adam(net.parameters(), lr=settings.learning_rate)
+        self.step = 0
+        if resume_from is not None:
+            self._restore(resume_from)
+        # The first step at which each guarded number was not finite, -1 for never. On the device,
+        # so that looking at it costs a synchronization only when it is read.
+        self.nonfinite_since = torch.full((len(_GUARDED),), -1, device=self.device)
+        self.run_log = RunLog(
+            run_folder, columns=self._columns(), start_step=self.step, steps=settings.steps
+        )
+        self._said: set[str] = set()
+
+    # --- The loop -------------------------------------------------------------------------------
+
+    def train(self, stop_signal: Callable[[], int | None] = lambda: None) -> None:
+        """Train to the last step and save; save too when a signal ends it earlier.
+
+        Args:
+            stop_signal: asked after every step; a signal's number ends training there.
+
+        Raises:
+            Stopped: `stop_signal` asked for it; the state is saved.
+            UserError: too many photos are unreadable, a number is not finite, or the last
+                checkpoint could not be written.
+        """
+        try:
+            if self.step == 0:
+                self._observe(validate=True, samples=True)
+            interval = _Interval(self.step)
+            for batch in self._batches(interval):
+                photos = self._to_device(batch.photos)
+                output, terms, gradient_norm = self.train_step(photos)
+                self.run_log.progress(self.step)
+                self._report(interval, photos, output, terms, gradient_norm)
+                if (signal_number := stop_signal()) is not None:
+                    self.save(must_succeed=True)
+                    raise Stopped(signal_number, self.step)
+                if self.step % self.log.checkpoint_every == 0 and self.step < self.settings.steps:
+                    self.save()
+            self.save(must_succeed=True)
+            self._sum_up()
+        finally:
+            self.run_log.close()
+
+    def train_step(self, photos: Tensor) -> tuple[Tensor, LossTerms, Tensor]:
+        """One step of Adam on the perceptual loss; nothing in it waits for the device.
+
+        Args:
+            photos: (N, 3, S, S) in [0, 1], on the device.
+
+        Returns:
+            The stylized photos, the loss terms, and the norm of the gradient.
+        """
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate_at(self.step, self.settings)
+        with self._autocast():
+            output = self.net(photos)
+            terms = self.perceptual_loss(output, photos)
+        self.optimizer.zero_grad(set_to_none=True)
+        terms.total.backward()
+        gradient_norm = torch.nn.utils.get_total_norm(
+            [p.grad for p in self.net.parameters() if p.grad is not None]
+        )
+        self._guard(torch.stack([terms.content, terms.style, terms.tv, gradient_norm]))
+        self.optimizer.step()
+        self.step += 1
+        return output.detach(), terms, gradient_norm
+
+    def _batches(self, interval: "_Interval") -> Iterator[Batch]:
+        sampler = StepSampler(self.step, self.settings.steps, self.settings.batch_size)
+        on_cuda = self.device.type == "cuda"
+        loader = make_loader(self.crops, sampler, workers=self.workers, pin_memory=on_cuda)
+        batches = iter(loader)
+        for _ in range(len(sampler)):
+            with interval.waiting_for_data():
+                batch = self._next_batch(batches)
+            num_known = len(self.unreadable.entries)
+            new = self.unreadable.add(batch)
+            for photo in new[: max(0, _NAMED_UNREADABLE - num_known)]:
+                self.run_log.warn(f"skipping {photo.reason}")
+            if num_known < _NAMED_UNREADABLE <= num_known + len(new):
+                self.run_log.warn(f"more will only be listed in {printable(self.unreadable.path)}")
+            yield batch
+
+    def _next_batch(self, batches: Iterator[Batch]) -> Batch:
+        try:
+            return next(batches)
+        except RuntimeError as error:
+            if not str(error).startswith("DataLoader"):
+                raise
+            # A worker killed from outside (memory, mostly), or a storage that does not answer.
+            reason = str(error).splitlines()[0]
+            raise UserError(
+                f"step {self.step}: no photos arrive any more: {reason} "
+                "Try data.workers=0, or give the container a larger --shm-size. "
+                f"{self._last_checkpoint()}",
+                exit_code=1,
+            ) from None
+
+    def _to_device(self, photos: Tensor) -> Tensor:
+        """uint8 crosses to the device, a quarter of the bytes, and becomes [0, 1] there."""
+        photos = photos.to(self.device, non_blocking=True)
+        return photos.to(memory_format=memory_format_for(self.device)).float() / 255
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(
+            self.device.type, dtype=self.precision, enabled=self.precision is not None
+        )
+
+    def _sum_up(self) -> None:
+        if self.unreadable.entries:
+            self.run_log.warn(
+                f"skipped {len(self.unreadable.entries)} of {self.unreadable.photos} photos, "
+                f"listed in {printable(self.unreadable.path)}"
+            )
+
+    # --- Looking --------------------------------------------------------------------------------
+
+    def _report(
+        self,
+        interval: "_Interval",
+        photos: Tensor,
+        output: Tensor,
+        terms: LossTerms,
+        gradient_norm: Tensor,
+    ) -> None:
+        """Write down what is due at this step."""
+        is_last = self.step == self.settings.steps
+        due = {
+            name: self.step % every == 0 or is_last
+            for name, every in (
+                ("log", self.log.every),
+                ("shares", self.log.shares_every),
+                ("validate", self.log.validate_every),
+                ("samples", self.log.samples_every),
+            )
+        }
+        if not any(due.values()):
+            return
+        self.check_finite()
+        values: dict[str, float] = {}
+        untabled: dict[str, float] = {}
+        if due["log"]:
+            values |= self._loss_values(output, terms, gradient_norm)
+            untabled |= interval.measure(self.step, self.settings.batch_size, self.device)
+            self.run_log.status(
+                self.step,
+                loss=values["loss/total"],
+                images_per_s=untabled["time/images_per_s"],
+                seconds_left=(self.settings.steps - self.step)
+                * self.settings.batch_size
+                / untabled["time/images_per_s"],
+            )
+        if due["shares"]:
+            values |= self._shares(output, photos)
+        self._observe(values, untabled, validate=due["validate"], samples=due["samples"])
+        interval.restart(self.step)
+
+    def _observe(
+        self,
+        values: dict[str, float] | None = None,
+        untabled: dict[str, float] | None = None,
+        *,
+        validate: bool,
+        samples: bool,
+    ) -> None:
+        """Look at the held-out photos where asked, and write everything down."""
+        values = dict(values or {})
+        if validate:
+            values |= {f"validation/{name}": value for name, value in self.validate().items()}
+        if values:
+            images = self.step * self.settings.batch_size
+            self.run_log.scalars(self.step, images, values, untabled=untabled or {})
+        if samples:
+            sheet = self.sample_sheet()
+            self.run_log.picture("samples/photo_and_result", self.step, sheet)
+            with suppress(UserError):  # a picture that cannot be written is not worth the run
+                write_picture(self.run_folder / "samples" / f"step-{self.step:08d}.png", sheet)
+
+    def _loss_values(
+        self, output: Tensor, terms: LossTerms, gradient_norm: Tensor
+    ) -> dict[str, float]:
+        # What will be written as 0 or 255: beyond the range, or so near its end.
+        clipped = ((output <= 0.5 / 255) | (output >= 254.5 / 255)).float().mean()
+        if clipped > _MUCH_CLIPPED:
+            self._warn_once(
+                f"step {self.step}: {clipped:.0%} of the output is pure black or white; try a "
+                "lower loss.style_weight, or model.tanh_scale=150"
+            )
+        named = {
+            "loss/total": terms.total,
+            "loss/content": terms.content,
+            "loss/style": terms.style,
+            "loss/tv": terms.tv,
+            **{f"loss/style/{layer}": term for layer, term in terms.style_by_layer.items()},
+            "grad_norm": gradient_norm,
+            "output/min": output.min(),
+            "output/max": output.max(),
+            "output/clipped": clipped,
+        }
+        numbers = torch.stack([value.detach().float() for value in named.values()]).tolist()
+        values = dict(zip(named, numbers, strict=True))
+        values["lr"] = learning_rate_at(self.step - 1, self.settings)
+        values["data/skipped"] = len(self.unreadable.entries)
+        return values
+
+    def _shares(self, output: Tensor, photos: Tensor) -> dict[str, float]:
+        shares = self.perceptual_loss.gradient_shares(output, photos)
+        for term, weight in (
+            ("content", self.perceptual_loss.content_weight),
+            ("style", self.perceptual_loss.style_weight),
+        ):
+            if weight > 0 and shares[term] < _NEGLIGIBLE_SHARE:
+                self._warn_once(
+                    f"the {term} term has {shares[term]:.1%} of the gradient, so it hardly "
+                    f"counts; raise loss.{term}_weight (now {weight:g})"
+                )
+        return {f"share/{term}": share for term, share in shares.items()}
+
+    @torch.no_grad()
+    def validate(self) -> dict[str, float]:
+        """The mean objective and terms on the validation photos, in float32."""
+        sums: dict[str, float] = {"total": 0.0, "content": 0.0, "style": 0.0}
+        for chunk in torch.split(self.validation_photos, self.settings.batch_size):
+            photos = self._to_device(chunk)
+            terms = self.perceptual_loss(self.net(photos), photos)
+            for name in sums:
+                sums[name] += getattr(terms, name).item() * len(chunk)
+        return {name: value / len(self.validation_photos) for name, value in sums.items()}
+
+    @torch.no_grad()
+    def sample_sheet(self) -> Image.Image:
+        """The sample photos above their stylized versions."""
+        photos = [self._to_device(photo[None])[0] for photo in self.sample_photos]
+        results = [self.net(photo[None])[0] for photo in photos]
+        return photo_and_result_sheet(torch.stack(photos), torch.stack(results))
+
+    def _warn_once(self, line: str) -> None:
+        key = line.partition(":")[2] or line
+        kind = "".join(letter for letter in key if letter.isalpha())
+        if kind not in self._said:
+            self._said.add(kind)
+            self.run_log.warn(line)
+
+    def _columns(self) -> list[str]:
+        layers = [f"loss/style/{layer}" for layer in self.perceptual_loss.style_layers]
+        losses = ["loss/total", "loss/content", "loss/style", "loss/tv", *layers]
+        validation = ["validation/total", "validation/content", "validation/style"]
+        shares = ["share/content", "share/style", "share/tv"]
+        output = ["output/min", "output/max", "output/clipped"]
+        return [*losses, *validation, *shares, "lr", "grad_norm", *output, "data/skipped"]
+
+    # --- Guarding -------------------------------------------------------------------------------
+
+    def _guard(self, numbers: Tensor) -> None:
+        is_new = (self.nonfinite_since < 0) & ~torch.isfinite(numbers.detach())
+        self.nonfinite_since.masked_fill_(is_new, self.step + 1)
+
+    def check_finite(self) -> None:
+        """Stop when a number has not been finite since the last look.
+
+        Such numbers are never repaired: their cause would go on.
+
+        Raises:
+            UserError: names the step and the term.
+        """
+        since = {name: int(step) for name, step in zip(_GUARDED, self.nonfinite_since, strict=True)}
+        bad = [(step, name) for name, step in since.items() if step >= 0]
+        if bad:
+            step, name = min(bad, key=lambda entry: entry[0])
+            raise UserError(
+                f"step {step}: the {name} is not a finite number. Try a lower train.learning_rate "
+                f"or loss.style_weight, or train.precision=fp32. {self._last_checkpoint()}",
+                exit_code=1,
+            )
+
+    # --- Saving ---------------------------------------------------------------------------------
+
+    def save(self, *, must_succeed: bool = False) -> None:
+        """Write the model file, the model card and a checkpoint; then remove the oldest.
+
+        The checkpoint comes last: where it is, everything of its step is there. A disk that is full
+        costs a warning, and the next interval tries again.
+
+        Raises:
+            UserError: a number is not finite, or writing failed and `must_succeed`.
+        """
+        self.check_finite()
+        folder = self.run_folder / "checkpoints"
+        model = {f"model.{name}": tensor for name, tensor in self.net.state_dict().items()}
+        metadata = {**self.description, "step": self.step}
+        try:
+            save_checkpoint(
+                self.run_folder / "model.safetensors", model, {**metadata, "kind": "model"}
+            )
+            self._write_model_card(metadata)
+            save_checkpoint(
+                checkpoint_path(folder, self.step),
+                {**model, **self._optimizer_tensors()},
+                {**metadata, "kind": "checkpoint"},
+            )
+        except ValueError as error:
+            raise UserError(
+                f"step {self.step}: {error}. Try a lower train.learning_rate. "
+                f"{self._last_checkpoint()}",
+                exit_code=1,
+            ) from None
+        except OSError as error:
+            line = (
+                f"step {self.step}: no checkpoint could be written ({error}; "
+                f"{free_bytes(folder) >> 20} MB are free). {self._last_checkpoint()}"
+            )
+            if must_succeed:
+                raise UserError(line, exit_code=1) from None
+            self.run_log.warn(f"{line}; trying again in {self.log.checkpoint_every} steps")
+            return
+        remove_old_checkpoints(folder, self.log.keep_checkpoints, newest=self.step)
+
+    def _optimizer_tensors(self) -> dict[str, Tensor]:
+        tensors = {}
+        for name, parameter in self.net.named_parameters():
+            for key, value in self.optimizer.state[parameter].items():
+                tensors[f"optimizer.{key}.{name}"] = value
+        return tensors
+
+    def _restore(self, checkpoint: Checkpoint) -> None:
+        """Weights and Adam's moments, each in its parameter's own memory format.
+
+        Raises:
+            CheckpointError: it does not hold all of them, or not of these shapes.
+        """
+        self.step = checkpoint.metadata["step"]
+        path = checkpoint_path(self.run_folder / "checkpoints", self.step)
+        require_same_tensors(checkpoint.part("model"), self.net.state_dict(), path)
+        saved = checkpoint.part("optimizer")
+        expected: dict[str, Tensor] = {}
+        for name, parameter in self.net.named_parameters():
+            expected[f"step.{name}"] = torch.tensor(0.0)
+            expected[f"exp_avg.{name}"] = expected[f"exp_avg_sq.{name}"] = parameter
+        require_same_tensors(saved, expected, path)
+        self.net.load_state_dict(checkpoint.part("model"))
+        for name, parameter in self.net.named_parameters():
+            moments = {
+                key: torch.empty_like(parameter).copy_(saved[f"{key}.{name}"])
+                for key in ("exp_avg", "exp_avg_sq")
+            }
+            self.optimizer.state[parameter] = {"step": saved[f"step.{name}"], **moments}
+
+    def _write_model_card(self, metadata: dict[str, Any]) -> None:
+        sheet = self.sample_sheet()
+        with suppress(UserError):  # a picture that cannot be written is not worth the checkpoint
+            write_picture(self.run_folder / "samples" / "latest.png", sheet)
+        lines = "\n".join(f"- {line}" for line in describe(metadata))
+        write_text_atomically(
+            self.run_folder / "README.md",
+            f"# {metadata['name']}\n\nA style-transfer model made with fast-style.\n\n{lines}\n\n"
+            "![held-out photos above, stylized below](samples/latest.png)\n\n"
+            "```\nfast-style stylize --model model.safetensors --output out.jpg photo.jpg\n```\n",
+        )
+
+    def _last_checkpoint(self) -> str:
+        found = newest_valid_checkpoint(self.run_folder / "checkpoints", lambda line: None)
+        return f"The last good checkpoint is {found[0]}" if found else "There is no checkpoint yet"
+
+
+class _Interval:
+    """Time and waiting since the last report, without what reporting itself costs."""
+
+    def __init__(self, step: int) -> None:
+        self.restart(step)
+
+    def restart(self, step: int) -> None:
+        self.start_step = step
+        self.start_at = time.perf_counter()
+        self.waited_s = 0.0
+
+    def waiting_for_data(self) -> "_Waiting":
+        return _Waiting(self)
+
+    def measure(self, step: int, batch_size: int, device: torch.device) -> dict[str, float]:
+        elapsed_s = time.perf_counter() - self.start_at
+        return {
+            "time/images_per_s": (step - self.start_step) * batch_size / elapsed_s,
+            "time/data_wait_share": self.waited_s / elapsed_s,
+            "memory/peak_mb": _peak_memory_bytes(device) / 2**20,
+        }
+
+
+class _Waiting:
+    """Adds the time of a ``with`` block to an interval."""
+
+    def __init__(self, interval: _Interval) -> None:
+        self.interval = interval
+
+    def __enter__(self) -> None:
+        self.start_at = time.perf_counter()
+
+    def __exit__(self, *unused: object) -> None:
+        self.interval.waited_s += time.perf_counter() - self.start_at
+
+
+def learning_rate_at(step: int, settings: TrainConfig) -> float:
+    """Adam's rate for the step that follows `step` finished ones.
+
+    Linear warm-up, then constant or half a cosine down to zero. A function of the step alone, so
+    that resuming needs no state.
+    """
+    if step < settings.warmup_steps:
+        return settings.learning_rate * (step + 1) / settings.warmup_steps
+    if settings.schedule == "constant":
+        return settings.learning_rate
+    done = (step - settings.warmup_steps) / (settings.steps - settings.warmup_steps)
+    return settings.learning_rate * 0.5 * (1 + math.cos(math.pi * done))
+
+
+def memory_format_for(device: torch.device) -> torch.memory_format:
+    """channels_last where convolutions are faster with it: on CPUs and CUDA's tensor cores."""
+    return torch.channels_last if device.type in ("cpu", "cuda") else torch.contiguous_format
+
+
+def resolve_precision(precision: str, device: torch.device) -> torch.dtype | None:
+    """The dtype that autocast uses, or None for float32 throughout.
+
+    ``auto`` takes bfloat16 only where a GPU computes it natively: emulated, or on most CPUs, it is
+    slower than float32.
+    """
+    if precision == "bf16":
+        return torch.bfloat16
+    if precision == "auto" and device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else None
+    return None
+
+
+def _peak_memory_bytes(device: torch.device) -> int:
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    if sys.platform == "win32":
+        return 0  # it has no getrusage
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024  # bytes there, kilobytes elsewhere
