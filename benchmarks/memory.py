@@ -1,0 +1,119 @@
+"""Peak memory of stylizing one photo on a CPU, per pixel, and the line through it.
+
+    python benchmarks/memory.py                                # one to three minutes, 2 GB
+    python benchmarks/memory.py --sides 256 512 --widths 8     # smaller
+
+From the decoded photo to the finished 8-bit picture, with a fresh process for every row: what one
+forward pass has left behind would hide the peak of the next. `fast_style/stylizer.py` refuses
+photos by these numbers, which `docs/performance.md` shows. Linux only.
+"""
+
+import argparse
+import json
+import platform
+import resource
+import subprocess
+import sys
+import tempfile
+from importlib.metadata import version
+from itertools import product
+from pathlib import Path
+from typing import Any, NamedTuple
+
+# torch is imported in the child processes alone: a child begins with its parent's peak.
+
+
+class Measurement(NamedTuple):
+    """The peak of one photo, `side` pixels square, above what the process held before."""
+
+    side: int
+    width: int
+    peak_bytes: int
+
+    @property
+    def bytes_per_pixel(self) -> float:
+        """What the estimate has to cover."""
+        return self.peak_bytes / self.side**2
+
+
+def main() -> None:
+    """Measure, and print the table and the line."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--sides", type=int, nargs="+", default=[256, 512, 1024, 1536])
+    parser.add_argument("--widths", type=int, nargs="+", default=[8, 16, 32])
+    parser.add_argument("--upsampling", choices=("resize", "transposed"), default="resize")
+    parser.add_argument("--child", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.child is not None:
+        print(measure_in_this_process(**json.loads(options.child)))
+        return
+    print(f"{platform.machine()}, torch {version('torch')}, {options.upsampling} up-sampling\n")
+    print("| photo | width | peak | bytes per pixel |")
+    print("| --- | --- | --- | --- |")
+    measurements = []
+    for side, width in product(options.sides, options.widths):
+        row = measure(side, width, upsampling=options.upsampling)
+        megabytes = row.peak_bytes / 1e6
+        print(
+            f"| {side} x {side} | {width} | {megabytes:,.0f} MB | {row.bytes_per_pixel:.0f} |",
+            flush=True,
+        )
+        measurements.append(row)
+    if len(options.widths) > 1:
+        constant, slope = fit(measurements)
+        print(f"\nbytes = pixels * ({constant:.0f} + {slope:.1f} * width)")
+
+
+def measure(side: int, width: int, *, upsampling: str) -> Measurement:
+    """The peak of one photo, in a process of its own."""
+    task = json.dumps({"side": side, "width": width, "upsampling": upsampling})
+    child = subprocess.run(
+        [sys.executable, __file__, "--child", task], check=True, stdout=subprocess.PIPE, text=True
+    )
+    return Measurement(side, width, int(child.stdout))
+
+
+def measure_in_this_process(*, side: int, width: int, upsampling: str) -> int:
+    """Bytes that stylizing one photo adds to what this process holds."""
+    from PIL import Image
+
+    from fast_style.checkpoint import save_checkpoint
+    from fast_style.images import Picture
+    from fast_style.stylizer import Stylizer
+    from fast_style.transform_net import TransformNet
+
+    architecture: dict[str, Any] = {"width": width, "upsampling": upsampling}
+    weights = TransformNet(**architecture).state_dict()
+    with tempfile.TemporaryDirectory() as folder:
+        model = Path(folder, "model.safetensors")
+        save_checkpoint(
+            model,
+            {f"model.{name}": tensor for name, tensor in weights.items()},
+            {"architecture": architecture},
+        )
+        stylizer = Stylizer(model, device="cpu")
+    # Libraries allocate their own buffers once, at the first photo, whatever its size.
+    stylizer.stylize_picture(Picture(Image.effect_noise((32, 32), 64).convert("RGB"), None))
+    photo = Image.effect_noise((side, side), 64).convert("RGB")
+    before = _resident_bytes()
+    stylizer.stylize_picture(Picture(photo, None))
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before
+
+
+def fit(measurements: list[Measurement]) -> tuple[float, float]:
+    """(a, b) of bytes per pixel = a + b * width, by least squares."""
+    count = len(measurements)
+    mean_width = sum(row.width for row in measurements) / count
+    mean_bytes = sum(row.bytes_per_pixel for row in measurements) / count
+    covariance = sum((row.width - mean_width) * row.bytes_per_pixel for row in measurements)
+    slope = covariance / sum((row.width - mean_width) ** 2 for row in measurements)
+    return mean_bytes - slope * mean_width, slope
+
+
+def _resident_bytes() -> int:
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * resource.getpagesize()
+
+
+if __name__ == "__main__":
+    main()

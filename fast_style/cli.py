@@ -1,0 +1,464 @@
+"""The commands: argparse in, calls out. The only place that prints errors or exits.
+
+Nothing heavy is imported before the arguments are understood, so that ``--help`` and a mistyped
+option are answered at once.
+"""
+
+import argparse
+import io
+import os
+import shlex
+import signal
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, NoReturn
+
+from fast_style import __version__
+from fast_style.errors import UserError, printable
+
+if TYPE_CHECKING:
+    from fast_style.config import Config
+
+RUNS = Path("runs")
+
+_TRAIN_EXAMPLES = """\
+examples:
+  # train; the same again continues
+  {prog} configs/starry_night.yaml
+  # change settings for this run
+  {prog} my.yaml train.steps=2000 loss.style_weight=8
+  # are photos, style and weights fine?
+  {prog} my.yaml --check
+  # watch
+  tensorboard --logdir runs
+"""
+_STYLIZE_EXAMPLES = """\
+examples:
+  # writes photo.wave.jpg
+  {prog} --model runs/wave/model.safetensors photo.jpg
+  # folders keep their structure
+  {prog} --model wave.safetensors --output out/ holiday/ a.png
+  {prog} --model wave.safetensors --output big.png --max-side 2000 big.jpg
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """``fast-style COMMAND ...``; gives the exit code."""
+    parser = _Parser(
+        prog="fast-style", description="Train a neural style of your own, and apply it to photos."
+    )
+    parser.add_argument("--version", action="version", version=f"fast-style {__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for name, summary, add_arguments, run, examples in (
+        ("train", "train a style from a YAML file", _add_train, _train, _TRAIN_EXAMPLES),
+        ("stylize", "apply a model to photos", _add_stylize, _stylize, _STYLIZE_EXAMPLES),
+        (
+            "init",
+            "print a starting YAML file for a style picture",
+            _add_init,
+            _init,
+            "example:\n  {prog} monet.jpg > monet.yaml\n",
+        ),
+        (
+            "info",
+            "print what a model file says of itself",
+            _add_info,
+            _info,
+            "example:\n  {prog} runs/wave/model.safetensors\n",
+        ),
+        (
+            "demo",
+            "train a small model and use it, in minutes, on a CPU",
+            _add_demo,
+            _demo,
+            "example:\n  # writes demo/ and runs/quickstart/ here\n  {prog}\n",
+        ),
+    ):
+        command = commands.add_parser(
+            name,
+            help=summary,
+            description=f"{summary[0].upper()}{summary[1:]}.",
+            epilog=examples.format(prog=f"fast-style {name}"),
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        add_arguments(command)
+        command.set_defaults(run=run)
+    return _run(parser, arguments)
+
+
+def train_main(arguments: Sequence[str] | None = None) -> int:
+    """``train.py CONFIG.yaml ...``."""
+    return _single_command("train.py", _add_train, _train, _TRAIN_EXAMPLES, arguments)
+
+
+def stylize_main(arguments: Sequence[str] | None = None) -> int:
+    """``stylize.py --model MODEL PHOTO ...``."""
+    return _single_command("stylize.py", _add_stylize, _stylize, _STYLIZE_EXAMPLES, arguments)
+
+
+def _single_command(
+    prog: str,
+    add_arguments: Callable[[argparse.ArgumentParser], None],
+    run: Callable[[argparse.Namespace], int],
+    examples: str,
+    arguments: Sequence[str] | None,
+) -> int:
+    parser = _Parser(
+        prog=prog,
+        epilog=examples.format(prog=f"python {prog}"),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add_arguments(parser)
+    parser.set_defaults(run=run)
+    return _run(parser, arguments)
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse with our form of errors: one line, ``error:`` first."""
+
+    def error(self, message: str) -> NoReturn:
+        print(f"error: {message} ({self.prog} --help shows what there is)", file=sys.stderr)
+        raise SystemExit(2)
+
+
+def _run(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> int:
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A name that the terminal has no letters for is shown with escapes, and stops nothing.
+        sys.stdout.reconfigure(errors="backslashreplace")
+    try:
+        try:
+            options = _parse(parser, arguments)
+            code: int = options.run(options)
+            return code
+        finally:
+            sys.stdout.flush()
+    except UserError as error:
+        _print_error(error)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("error: interrupted", file=sys.stderr)
+        return 128 + signal.SIGINT
+    except BrokenPipeError:
+        _stop_talking()
+        return 1
+
+
+def _parse(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> argparse.Namespace:
+    options, rest = parser.parse_known_args(arguments)
+    # argparse fills a list once: words behind an option that follows it are left over.
+    if rest and hasattr(options, "words") and not any(word.startswith("-") for word in rest):
+        options.words += rest
+    elif rest:
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    return options
+
+
+def _print_error(error: UserError) -> None:
+    for line in str(error).splitlines():
+        print(f"error: {line}", file=sys.stderr)
+
+
+# --- train --------------------------------------------------------------------------------------
+
+
+def _add_train(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("config", nargs="?", type=Path, metavar="CONFIG.yaml", help="the settings")
+    parser.add_argument(
+        "words", nargs="*", metavar="key=value", help="settings that replace the file's"
+    )
+    parser.add_argument(
+        "--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default: auto)"
+    )
+    parser.add_argument(
+        "--resume",
+        choices=("auto", "never"),
+        default="auto",
+        help="auto: go on with an unfinished run of this name; never: begin a new run folder",
+    )
+    parser.add_argument(
+        "--check", action="store_true", help="look at photos, style and weights; train nothing"
+    )
+    parser.add_argument(
+        "--print-config", action="store_true", help="print the complete settings; train nothing"
+    )
+    parser.add_argument(
+        "--help-config", action="store_true", help="print all settings with defaults and meanings"
+    )
+
+
+def _train(options: argparse.Namespace) -> int:
+    from fast_style import config as settings
+
+    if options.help_config:
+        print(settings.help_text())
+        return 0
+    if options.config is None:
+        raise UserError("give a YAML file, such as configs/quickstart.yaml, or see --help")
+    config = settings.load_config(options.config, options.words)
+    if options.print_config:
+        print(settings.config_to_yaml(config), end="")
+        return 0
+    if options.check:
+        return _check(config)
+    return train(config, device=options.device, fresh=options.resume == "never")
+
+
+def train(config: "Config", *, device: str, fresh: bool) -> int:
+    """Train, or go on training, with signals handled; gives the exit code."""
+    from fast_style.runs import build_trainer, open_run
+    from fast_style.stylizer import resolve_device
+    from fast_style.trainer import Stopped
+
+    chosen = resolve_device(device)
+    run = open_run(config, root=RUNS, fresh=fresh, say=_say)
+    model = run.folder / "model.safetensors"
+    step = run.resume_from.metadata["step"] if run.resume_from else 0
+    if step >= config.train.steps:
+        _say(
+            f"{run.folder}: finished at step {step}; the model is {model}. Begin anew with "
+            "--resume never, or start another run from it with train.init_from"
+        )
+        return 0
+    command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+    try:
+        trainer = build_trainer(config, run, device=chosen, say=_say, command=command)
+    except (UserError, KeyboardInterrupt):
+        run.abandon()
+        raise
+    action = f"going on at step {step}" if step else "training"
+    _say(f"{action} in {run.folder} on {chosen}; watch with: tensorboard --logdir {RUNS}")
+    with _stop_signals() as stop_signal:
+        try:
+            trainer.train(stop_signal)
+        except Stopped as stopped:
+            again = f"--resume auto name={run.folder.name}" if fresh else "the same command"
+            _say(f"stopped at step {stopped.step}; {again} goes on from there")
+            return 128 + stopped.signal_number
+    _say(f"finished: {model}")
+    return 0
+
+
+def _check(config: "Config") -> int:
+    from concurrent.futures import ThreadPoolExecutor
+
+    from tqdm import tqdm
+
+    from fast_style.data import find_photos, too_many_unreadable, why_unreadable
+    from fast_style.runs import load_loss_weights, read_style
+
+    photos = find_photos(
+        config.data.photos,
+        validation_folder=config.data.validation_photos,
+        validation_count=config.data.validation_count,
+    )
+    everything = [*photos.training, *photos.validation]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        reasons = list(
+            tqdm(
+                pool.map(why_unreadable, everything),
+                total=len(everything),
+                unit="photo",
+                disable=None,  # only on a terminal
+            )
+        )
+    unreadable = [reason for reason in reasons if reason is not None]
+    for reason in unreadable:
+        _say(f"unreadable: {reason}")
+    _say(
+        f"photos: {len(photos.training)} to train on, {len(photos.validation)} held out, "
+        f"{len(unreadable)} of them unreadable"
+    )
+    style = read_style(config)
+    _say(f"style: {config.style.image}, {style.width} x {style.height} as it is used")
+    weights = load_loss_weights(config)
+    architecture = config.loss_network.architecture
+    _say(f"loss network: {architecture}, {weights.label}, {weights.preprocessing} preprocessing")
+    if len(unreadable) == len(everything) or too_many_unreadable(
+        len(unreadable), len(everything), config.data.max_unreadable_share
+    ):
+        raise UserError(
+            f"{config.data.photos}: too many photos are unreadable; mend the folder, or raise "
+            "data.max_unreadable_share"
+        )
+    _say("everything is there")
+    return 0
+
+
+@contextmanager
+def _stop_signals() -> Iterator[Callable[[], int | None]]:
+    """Inside, the first SIGINT, SIGTERM or SIGHUP is only noted; the second one leaves at once."""
+    received: list[int] = []
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        if received:
+            raise KeyboardInterrupt
+        received.append(number)
+        with suppress(OSError):  # the terminal may be gone; print() is not safe in a handler
+            os.write(2, b"stopping after this step; once more to leave at once\n")
+
+    names = [name for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    before = {name: signal.signal(getattr(signal, name), handle) for name in names}
+    try:
+        yield lambda: received[0] if received else None
+    finally:
+        for name, handler in before.items():
+            signal.signal(getattr(signal, name), handler)
+
+
+# --- stylize ------------------------------------------------------------------------------------
+
+
+def _add_stylize(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("words", nargs="+", metavar="PHOTO", help="photos, or folders of photos")
+    parser.add_argument(
+        "--model", "-m", type=Path, required=True, help="a model.safetensors or a checkpoint"
+    )
+    parser.add_argument(
+        "--output",
+        "-o",
+        type=Path,
+        help="a file for one photo, else a folder (default: beside each photo, with a suffix)",
+    )
+    parser.add_argument(
+        "--max-side", type=_positive, metavar="N", help="shrink photos to a longer side of N pixels"
+    )
+    parser.add_argument(
+        "--suffix", help="put behind the name (default: .MODEL's name beside photos, else nothing)"
+    )
+    parser.add_argument(
+        "--format", choices=("jpg", "png", "webp", "tif", "bmp"), help="default: the photo's own"
+    )
+    parser.add_argument(
+        "--quality", type=_percent, default=95, metavar="1..100", help="of JPEG and WebP (95)"
+    )
+    parser.add_argument(
+        "--max-pixels", type=_positive, metavar="N", help="take photos of up to N pixels"
+    )
+    parser.add_argument(
+        "--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default: auto)"
+    )
+    existing = parser.add_mutually_exclusive_group()
+    existing.add_argument("--overwrite", action="store_true", help="replace results that are there")
+    existing.add_argument("--skip-existing", action="store_true", help="leave out what is there")
+
+
+def _stylize(options: argparse.Namespace) -> int:
+    from tqdm import tqdm
+
+    from fast_style.images import DEFAULT_MAX_PIXELS
+    from fast_style.stylizer import OutputOptions, Stylizer, plan_jobs, stylize_files
+
+    stylizer = Stylizer(options.model, device=options.device)
+    suffix = options.suffix
+    if suffix is None:
+        suffix = "" if options.output else f".{stylizer.description['name']}"
+    if os.sep in suffix or "/" in suffix:
+        raise UserError(f"--suffix {suffix!r}: must not contain a path separator")
+    output_options = OutputOptions(
+        output=options.output,
+        suffix=suffix,
+        format=options.format,
+        quality=options.quality,
+        overwrite=options.overwrite,
+        skip_existing=options.skip_existing,
+    )
+    jobs, skipped = plan_jobs([Path(word) for word in options.words], output_options)
+    label = stylizer.description["loss_network"]["label"]
+    if label.startswith("RANDOM"):
+        print(f"note: this model was trained with {label}: a try-out", file=sys.stderr)
+    outcomes = stylize_files(
+        stylizer,
+        jobs,
+        max_side=options.max_side,
+        max_pixels=options.max_pixels or DEFAULT_MAX_PIXELS,
+        quality=options.quality,
+    )
+    num_failed = 0
+    # A bar on a terminal when there are several; otherwise a line for every photo.
+    show_bar = len(jobs) > 1 and sys.stderr.isatty()
+    for outcome in tqdm(outcomes, total=len(jobs), unit="photo", disable=not show_bar):
+        if outcome.error is not None:
+            num_failed += 1
+            tqdm.write(f"error: {outcome.error}", file=sys.stderr)
+        elif not show_bar:
+            _say(printable(outcome.job.output))
+    if len(jobs) + len(skipped) > 1:
+        _say(f"{len(jobs) - num_failed} done, {len(skipped)} skipped, {num_failed} failed")
+    return 1 if num_failed else 0
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number from 1, got {text!r}")
+    return int(text)
+
+
+def _percent(text: str) -> int:
+    number = _positive(text)
+    if number > 100:
+        raise argparse.ArgumentTypeError(f"must be 1 to 100, got {text!r}")
+    return number
+
+
+# --- the others ---------------------------------------------------------------------------------
+
+
+def _add_init(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("style", type=Path, metavar="STYLE.jpg", help="the style picture")
+
+
+def _init(options: argparse.Namespace) -> int:
+    from fast_style.config import starting_file
+    from fast_style.images import read_picture
+
+    read_picture(options.style)  # says what is wrong with it, if anything is
+    print(starting_file(options.style), end="")
+    return 0
+
+
+def _add_info(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "model", type=Path, metavar="MODEL", help="a model.safetensors or checkpoint"
+    )
+
+
+def _info(options: argparse.Namespace) -> int:
+    from fast_style.checkpoint import describe, load_checkpoint
+
+    for line in describe(load_checkpoint(options.model).metadata):
+        print(printable(line))  # somebody else's file may hold what moves a terminal's cursor
+    return 0
+
+
+def _add_demo(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default: auto)"
+    )
+
+
+def _demo(options: argparse.Namespace) -> int:
+    from fast_style.demo import finish_demo, prepare_demo
+
+    prepared = prepare_demo(Path("demo"))
+    _say(prepared.announcement)
+    code = train(prepared.config, device=options.device, fresh=False)
+    if code == 0:
+        for line in finish_demo(prepared, RUNS, device=options.device):
+            _say(line)
+    return code
+
+
+def _say(line: str) -> None:
+    """A line about work that goes on, whether or not anybody still listens."""
+    try:
+        print(line, flush=True)
+    except BrokenPipeError:
+        _stop_talking()
+
+
+def _stop_talking() -> None:
+    # `... | head` has seen enough. Python would complain once more when it flushes at exit.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,0 +1,407 @@
+"""A run: its folder, its lock, and the way from settings to a `Trainer`.
+
+`open_run` takes the folder and finds the checkpoint to go on from; `build_trainer` makes the
+objects. From a notebook::
+
+    config = load_config(Path("configs/wave.yaml"))
+    run = open_run(config, root=Path("runs"), fresh=False, say=print)
+    build_trainer(config, run, device=torch.device("cuda"), say=print).train()
+"""
+
+import hashlib
+import json
+import os
+import platform
+import socket
+import subprocess
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy
+import PIL
+import torch
+from filelock import FileLock, Timeout
+from PIL import Image
+
+from fast_style import __version__
+from fast_style.checkpoint import (
+    Checkpoint,
+    load_transform_net,
+    newest_valid_checkpoint,
+    require_same_tensors,
+)
+from fast_style.config import (
+    MAY_CHANGE_ON_RESUME,
+    Config,
+    TrainConfig,
+    changed_settings,
+    config_to_dict,
+    config_to_yaml,
+    parse_config,
+)
+from fast_style.data import (
+    Crops,
+    Photos,
+    UnreadableList,
+    find_photos,
+    probe_photos,
+    read_photo,
+    read_validation_photos,
+    resolve_workers,
+)
+from fast_style.errors import UserError
+from fast_style.files import remove_stray_temporaries, write_text_atomically
+from fast_style.images import image_to_tensor, resize_shorter_side, write_picture
+from fast_style.layers import deepest_layer
+from fast_style.loss_network import LossNetwork, Weights, load_weights
+from fast_style.losses import PerceptualLoss
+from fast_style.trainer import Trainer, memory_format_for, resolve_precision
+from fast_style.transform_net import TransformNet
+
+# Sample pictures are looked at by people, who see little on small crops.
+_SMALLEST_SAMPLE = 256
+# A strip would become huge when its shorter side is enlarged to style.size.
+_LONGEST_STYLE = 20
+
+
+class Run(NamedTuple):
+    """A run folder that this process has to itself, and where to go on in it."""
+
+    folder: Path
+    lock: FileLock
+    resume_from: Checkpoint | None
+
+    def abandon(self) -> None:
+        """Give the folder back; it vanishes again if nothing was written into it."""
+        self.lock.release()
+        if (self.folder / "config.yaml").exists():
+            return
+        for name in ("lock", "lock.json"):
+            (self.folder / name).unlink(missing_ok=True)
+        for part in (self.folder / "checkpoints", self.folder / "samples", self.folder):
+            with suppress(OSError):  # not empty: somebody's, so it stays
+                part.rmdir()
+
+
+def open_run(config: Config, *, root: Path, fresh: bool, say: Callable[[str], None]) -> Run:
+    """The run folder ``root/<name>``, locked, with the newest checkpoint that fits the settings.
+
+    Args:
+        config: the settings of this time.
+        root: the folder of all runs, ``runs``.
+        fresh: take a new folder, ``<name>-2`` and so on, if there is one already.
+        say: takes lines for people.
+
+    Raises:
+        UserError: another process trains there, or the settings would change the run.
+    """
+    folder = root / config.name
+    number = 2
+    while fresh and folder.exists():
+        folder = root / f"{config.name}-{number}"
+        number += 1
+    try:
+        for part in (folder, folder / "checkpoints", folder / "samples"):
+            part.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder / "lock")
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise UserError(
+            f"{folder}: {_holder(folder)} trains here already; wait for it, or set another name=..."
+        ) from None
+    except OSError as error:
+        raise UserError(
+            f"{folder}: cannot be written ({error.strerror}); runs lie in the working directory"
+        ) from None
+    for part in (folder, folder / "checkpoints", folder / "samples"):
+        remove_stray_temporaries(part)
+    _sign(folder)
+    found = newest_valid_checkpoint(folder / "checkpoints", say)
+    if found is None:
+        return Run(folder, lock, None)
+    path, checkpoint = found
+    try:
+        _require_same_run(path, checkpoint, config, say)
+    except UserError:
+        lock.release()
+        raise
+    return Run(folder, lock, checkpoint)
+
+
+def _sign(folder: Path) -> None:
+    """Say who holds the lock, for `_holder` in another process."""
+    with suppress(OSError):
+        write_text_atomically(
+            folder / "lock.json", json.dumps({"pid": os.getpid(), "host": socket.gethostname()})
+        )
+
+
+def _holder(folder: Path) -> str:
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        holder = json.loads((folder / "lock.json").read_text())
+        return f"process {holder['pid']} on {holder['host']}"
+    return "another process"
+
+
+def _require_same_run(
+    path: Path, checkpoint: Checkpoint, config: Config, say: Callable[[str], None]
+) -> None:
+    """Show how the settings differ from the checkpoint's, and refuse what would change the run."""
+    old = parse_config(checkpoint.metadata.get("settings", {}), str(path))
+    refused = []
+    for key, before, after in changed_settings(old, config):
+        say(f"changed since the checkpoint: {key}: {before} -> {after}")
+        prolonged = key == "train.steps" and config.train.schedule == "constant"
+        is_harmless = key == "name" or key.startswith(MAY_CHANGE_ON_RESUME)  # folders get renamed
+        if not is_harmless and not (prolonged and after >= checkpoint.metadata["step"]):
+            refused.append(key)
+    if refused:
+        raise UserError(
+            f"{path.parent.parent}: these settings would change the run that is there: "
+            f"{', '.join(refused)}. Set them back, train in a new folder with --resume never (or "
+            "another name=...), or start from this model's weights with train.init_from"
+        )
+
+
+def build_trainer(
+    config: Config, run: Run, *, device: torch.device, say: Callable[[str], None], command: str = ""
+) -> Trainer:
+    """Everything that a run needs, in the order in which it can go wrong cheaply.
+
+    Args:
+        config: the settings.
+        run: from `open_run`.
+        device: where to train.
+        say: takes lines for people.
+        command: the command line, to be written down.
+
+    Raises:
+        UserError: photos, style, weights or memory are not as they should be.
+    """
+    _set_up_torch(config.train, device)
+    config = config.model_copy(update={"name": run.folder.name})  # which may be <name>-2
+    photos = find_photos(
+        config.data.photos,
+        validation_folder=config.data.validation_photos,
+        validation_count=config.data.validation_count,
+    )
+    probe_photos(photos, max_unreadable_share=config.data.max_unreadable_share)
+    style = read_style(config)
+    validation = read_validation_photos(
+        photos.validation, config.data.crop_size, on_skipped=lambda line: say(f"warning: {line}")
+    )
+    samples = read_validation_photos(
+        photos.validation,
+        max(config.data.crop_size, _SMALLEST_SAMPLE),
+        count=config.log.samples,
+    )
+    weights = load_loss_weights(config)
+    say(
+        f"{len(photos.training)} photos to train on, {len(validation)} held out; loss network: "
+        f"{config.loss_network.architecture}, {weights.label}"
+    )
+    description = _description(config, photos, style, weights)
+    if run.resume_from is not None:
+        _require_same_inputs(run, description)
+    # A resumed run has its weights already, and the file that it once began with may be gone.
+    init_from = None if run.resume_from else config.train.init_from
+    net = _build_net(config, init_from).to(device).to(memory_format=memory_format_for(device))
+    perceptual_loss = build_perceptual_loss(config, weights, style, device)
+    step = run.resume_from.metadata["step"] if run.resume_from else 0
+    trainer = Trainer(
+        net=net,
+        perceptual_loss=perceptual_loss,
+        crops=Crops(
+            photos,
+            seed=config.seed,
+            size=config.data.crop_size,
+            scale=config.data.crop_scale,
+            flip=config.data.flip,
+        ),
+        validation_photos=validation,
+        sample_photos=samples,
+        settings=config.train,
+        log=config.log,
+        run_folder=run.folder,
+        description=description,
+        unreadable=UnreadableList.open(
+            run.folder / "unreadable_photos.jsonl",
+            photos=len(photos.training),
+            max_share=config.data.max_unreadable_share,
+            before_sample=step * config.train.batch_size,
+        ),
+        workers=resolve_workers(config.data.workers, device.type),
+        precision=resolve_precision(config.train.precision, device),
+        resume_from=run.resume_from,
+    )
+    _write_run_files(config, run, style, device, command)
+    if step == 0:
+        trainer.run_log.text("settings", config_to_yaml(config))
+        trainer.run_log.text("command", command)
+        trainer.run_log.picture("style", 0, style)
+    return trainer
+
+
+def read_style(config: Config) -> Image.Image:
+    """The style picture at its training size, RGB.
+
+    Raises:
+        UserError: it is missing, unreadable, or no more than a thin strip.
+    """
+    style = read_photo(config.style.image)
+    if max(style.size) > _LONGEST_STYLE * min(style.size):
+        raise UserError(
+            f"{config.style.image}: {style.width} x {style.height} pixels are a strip; crop the "
+            f"style picture to at most {_LONGEST_STYLE} times as long as wide"
+        )
+    return resize_shorter_side(style, config.style.size)
+
+
+def load_loss_weights(config: Config) -> Weights:
+    """The loss network's weights, as deep as the loss needs them."""
+    network = config.loss_network
+    layers = [*config.loss.content_layers, *config.loss.style_layers] or ["relu1_1"]
+    return load_weights(
+        network.weights,
+        network.architecture,
+        deepest_layer(layers, network.architecture),
+        preprocessing=network.preprocessing,
+        padding=network.padding,
+        seed=config.seed,
+    )
+
+
+def build_perceptual_loss(
+    config: Config, weights: Weights, style: Image.Image, device: torch.device
+) -> PerceptualLoss:
+    """The loss of these settings for this style picture.
+
+    Raises:
+        UserError: the style picture is blank to the loss network.
+    """
+    loss_network = (
+        LossNetwork(config.loss_network.architecture, weights, pooling=config.loss_network.pooling)
+        .to(device)
+        .to(memory_format=memory_format_for(device))
+    )
+    pixels = image_to_tensor(style)[None].to(device).float() / 255
+    perceptual_loss = PerceptualLoss(
+        loss_network,
+        pixels,
+        **config.loss.model_dump(),
+    ).to(device)
+    for layer in perceptual_loss.style_layers:
+        gram = perceptual_loss.style_gram(layer)
+        if not (torch.isfinite(gram).all() and gram.abs().sum() > 0):
+            raise UserError(
+                f"{config.style.image}: the loss network sees nothing in this style picture "
+                f"(the Gram matrix of {layer} is zero or not finite); choose another one"
+            )
+    return perceptual_loss
+
+
+def _build_net(config: Config, init_from: Path | None) -> TransformNet:
+    # Every weight is a function of the seed, whatever was drawn before.
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        net = TransformNet(**config.model.model_dump())
+    if init_from is not None:
+        start, _ = load_transform_net(init_from)
+        require_same_tensors(start.state_dict(), net.state_dict(), init_from)
+        net.load_state_dict(start.state_dict())
+    return net
+
+
+def _set_up_torch(settings: TrainConfig, device: torch.device) -> None:
+    if settings.threads is not None:
+        torch.set_num_threads(settings.threads)
+    torch.backends.cudnn.benchmark = device.type == "cuda" and not settings.deterministic
+    if settings.deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS asks for it
+        torch.use_deterministic_algorithms(True)
+
+
+def _description(
+    config: Config, photos: Photos, style: Image.Image, weights: Weights
+) -> dict[str, Any]:
+    """What model files say of themselves."""
+    return {
+        "name": config.name,
+        "architecture": config.model.model_dump(),
+        "settings": config_to_dict(config),
+        "style": {
+            "file": config.style.image.name,
+            "digest": hashlib.sha256(style.tobytes()).hexdigest(),
+        },
+        "photos": {"count": len(photos.training), "digest": photos.digest},
+        "loss_network": {
+            "architecture": config.loss_network.architecture,
+            "source": weights.source,
+            "label": weights.label,
+            "digest": weights.digest,
+        },
+        "license": "the trainer's choice; mind the rights in the style picture",
+        "versions": _versions(),
+    }
+
+
+def _require_same_inputs(run: Run, description: dict[str, Any]) -> None:
+    assert run.resume_from is not None
+    for name, setting in (
+        ("style", "style.image"),
+        ("photos", "data.photos"),
+        ("loss_network", "loss_network.weights"),
+    ):
+        if run.resume_from.metadata[name]["digest"] != description[name]["digest"]:
+            raise UserError(
+                f"{run.folder}: {setting} is not what this run was begun with (its digest "
+                "differs). Put it back, or train in a new folder with --resume never"
+            )
+
+
+def _versions() -> dict[str, str]:
+    return {
+        "fast_style": __version__,
+        "python": platform.python_version(),
+        "torch": str(torch.__version__),
+        "numpy": numpy.__version__,
+        "pillow": PIL.__version__,
+    }
+
+
+def _write_run_files(
+    config: Config, run: Run, style: Image.Image, device: torch.device, command: str
+) -> None:
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
+    environment = {
+        "versions": _versions(),
+        "device": f"{device} ({name})",
+        "threads": torch.get_num_threads(),
+        "git": _git_commit(),
+        "command": command,
+        "host": socket.gethostname(),
+        "pid": os.getpid(),
+    }
+    try:
+        write_text_atomically(run.folder / "environment.json", json.dumps(environment, indent=2))
+        write_text_atomically(run.folder / "config.yaml", config_to_yaml(config))
+        write_picture(run.folder / "style.png", style)
+    except OSError as error:
+        raise UserError(f"{run.folder}: cannot be written ({error.strerror})") from None
+
+
+def _git_commit() -> str | None:
+    """The commit of the checkout that this code lies in, if it lies in one."""
+    with suppress(OSError, subprocess.SubprocessError):
+        found = subprocess.run(
+            ["git", "rev-parse", "HEAD"],
+            cwd=Path(__file__).parent,
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=True,
+        )
+        return found.stdout.strip()
+    return None

@@ -1,0 +1,493 @@
+"""A trained model applied to photos: pictures in, pictures of the same size out.
+
+As a library::
+
+    stylizer = Stylizer("runs/starry_night/model.safetensors")
+    stylizer(Image.open("photo.jpg")).save("painting.png")
+
+Photos are not tiled here: one that is too large for the memory is refused with the size that fits.
+"""
+
+import os
+import sys
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple, overload
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from fast_style.checkpoint import load_transform_net
+from fast_style.errors import UserError, printable
+from fast_style.images import (
+    DEFAULT_MAX_PIXELS,
+    EXTENSIONS,
+    Picture,
+    find_pictures,
+    fit_longer_side,
+    image_to_tensor,
+    read_picture,
+    tensor_to_image,
+    to_picture,
+    write_picture,
+)
+from fast_style.transform_net import SMALLEST_SIDE
+
+# Peak memory of one photo in float32, per pixel: a constant, and a part for each channel of
+# the first convolution. No less than any row that benchmarks/memory.py measured on a CPU, and up to
+# 29 % more than those of the largest photos (docs/performance.md).
+_BYTES_PER_PIXEL = 62
+_BYTES_PER_PIXEL_AND_WIDTH = 28
+# Not all of what the system calls available can be had without swapping.
+_USABLE_SHARE = 0.9
+
+_WRITABLE = EXTENSIONS - {".gif"}  # whose palette of 256 colours would spoil the result
+# Other names of JPEG. What else cannot be written as what it is, becomes a PNG.
+_WRITTEN_AS = {".jpe": ".jpg", ".jfif": ".jpg"}
+
+
+class Stylizer:
+    """A model on a device.
+
+    Args:
+        model: a ``model.safetensors`` or a checkpoint.
+        device: ``auto`` (a GPU if there is one), ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
+
+    Attributes:
+        description: what the model file says of itself.
+
+    Raises:
+        UserError: the file or the device cannot be used.
+    """
+
+    def __init__(self, model: Path | str, *, device: str = "auto") -> None:
+        self.device = resolve_device(device)
+        net, self.description = load_transform_net(Path(model))
+        # channels_last: see trainer.memory_format_for; MPS gains nothing from it.
+        self._memory_format = (
+            torch.contiguous_format if self.device.type == "mps" else torch.channels_last
+        )
+        self._net = net.to(self.device).to(memory_format=self._memory_format)
+        width: int = net.to_rgb.conv.in_channels
+        self._bytes_per_pixel = _BYTES_PER_PIXEL + _BYTES_PER_PIXEL_AND_WIDTH * width
+
+    @overload
+    def __call__(self, photo: Image.Image) -> Image.Image: ...
+    @overload
+    def __call__(self, photo: Tensor) -> Tensor: ...
+    def __call__(self, photo: Image.Image | Tensor) -> Image.Image | Tensor:
+        """The stylized photo, of the same kind and size.
+
+        Args:
+            photo: a Pillow image of any mode (RGBA comes out for one with transparency), or a float
+                tensor (3, H, W) or (N, 3, H, W) in [0, 1].
+
+        Raises:
+            UserError: it is too large for the memory; says how large it may be.
+            ValueError: the tensor has another shape or dtype.
+        """
+        if isinstance(photo, Tensor):
+            return self._stylize_tensor(photo)
+        result = self.stylize_picture(to_picture(photo))
+        if result.alpha is None:
+            return result.rgb
+        with_alpha = result.rgb.convert("RGBA")
+        with_alpha.putalpha(result.alpha)
+        return with_alpha
+
+    def stylize_picture(self, picture: Picture) -> Picture:
+        """The same for colours and alpha apart; alpha stays as it is."""
+        with self._within_memory(1, *picture.size):
+            pixels = image_to_tensor(picture.rgb).to(self.device).float().div_(255)
+            result = tensor_to_image(self._forward(pixels[None])[0])
+        return Picture(result, picture.alpha)
+
+    def _stylize_tensor(self, photos: Tensor) -> Tensor:
+        is_usable = photos.ndim in (3, 4) and photos.shape[-3] == 3 and min(photos.shape[-2:]) > 0
+        if not is_usable or not photos.is_floating_point():
+            raise ValueError(
+                "photos must be floats of shape (3, H, W) or (N, 3, H, W) in [0, 1], got "
+                f"{photos.dtype} {tuple(photos.shape)}"
+            )
+        batch = photos if photos.ndim == 4 else photos[None]
+        num_photos, _, height, width = batch.shape
+        with self._within_memory(num_photos, height, width):
+            result = self._forward(batch).to(photos.device)
+        return result if photos.ndim == 4 else result[0]
+
+    @torch.inference_mode()
+    def _forward(self, batch: Tensor) -> Tensor:
+        ready = batch.to(self.device, torch.float32, memory_format=self._memory_format)
+        result: Tensor = self._net(ready)
+        return result.clamp_(0, 1).contiguous()
+
+    @contextmanager
+    def _within_memory(self, num_photos: int, height: int, width: int) -> Iterator[None]:
+        """Refuse what is too large: beforehand if that can be known, else when torch fails.
+
+        Beforehand, because the system's out-of-memory killer ends a process without a word.
+        """
+        available = _available_bytes(self.device)
+        needed = num_photos * _num_computed_pixels(height, width) * self._bytes_per_pixel
+        photos = f"{num_photos} photos of " if num_photos > 1 else ""
+        line = (
+            f"{photos}{width} x {height} pixels are too many for the memory: about "
+            f"{needed / 1e9:.1f} GB are needed"
+        )
+        if available is not None and needed > _USABLE_SHARE * available:
+            most_pixels = _USABLE_SHARE * available / self._bytes_per_pixel / num_photos
+            most_side = _longest_side_within(most_pixels, height, width)
+            remedy = f"--max-side {most_side} fits" if most_side else "not even one pixel fits"
+            raise UserError(f"{line}, {available / 1e9:.1f} GB are free; {remedy}", exit_code=1)
+        try:
+            yield
+        except (RuntimeError, MemoryError) as error:
+            if not _is_out_of_memory(error):
+                raise
+            # Nobody could say what is free, or something else has taken it: half the pixels.
+            smaller_side = max(1, int(0.7 * max(height, width)))
+            raise UserError(f"{line}; try --max-side {smaller_side}", exit_code=1) from None
+
+
+def _num_computed_pixels(height: int, width: int) -> int:
+    """How many pixels the network works on for a photo of this size."""
+    return max(SMALLEST_SIDE, height) * max(SMALLEST_SIDE, width)
+
+
+def _longest_side_within(most_pixels: float, height: int, width: int) -> int:
+    """The largest longer side that a photo can be shrunk to and needs no more; 0 if there is none.
+
+    A search, since a strip's shorter side stops shrinking before its longer one does.
+    """
+    longer, shorter = max(height, width), min(height, width)
+
+    def num_pixels(side: int) -> int:
+        # Rounded up, so no less than what `fit_longer_side` makes of it.
+        return _num_computed_pixels(side, -(-shorter * side // longer))
+
+    return bisect_right(range(1, longer + 1), most_pixels, key=num_pixels)
+
+
+def resolve_device(name: str) -> torch.device:
+    """The device that ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps`` means on this machine.
+
+    Raises:
+        UserError: there is no such device; says which there are.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if _has_mps() else "cpu"
+    kind, _, index = name.partition(":")
+    there = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
+    there += ["mps"] if _has_mps() else []
+    is_there = name in there or (name == "cuda" and "cuda:0" in there)
+    if not is_there:
+        known = kind in ("cpu", "cuda", "mps") and (not index or index.isdigit())
+        problem = "is not on this machine" if known else "is no device"
+        raise UserError(f"--device {name}: {problem}; here are: auto, {', '.join(there)}")
+    return torch.device(name)
+
+
+def _has_mps() -> bool:
+    return torch.backends.mps.is_available()
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    # torch has a type for it on GPUs; on a CPU it is any RuntimeError, told by its words.
+    words = ("allocate memory", "not enough memory", "out of memory")
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(
+        part in str(error) for part in words
+    )
+
+
+def _available_bytes(device: torch.device) -> int | None:
+    """Memory that this process may still take on a device, or None where nobody says."""
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return free + cached
+    limits = [_available_in_system(), *_available_in_control_groups()]
+    return min((limit for limit in limits if limit is not None), default=None)
+
+
+def _available_in_system() -> int | None:
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        available = next(line for line in lines if line.startswith("MemAvailable:"))
+        return int(available.split()[1]) * 1024
+    except (OSError, StopIteration):
+        pass
+    try:  # macOS: all of it; better than no limit
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return None
+
+
+def _available_in_control_groups() -> Iterator[int]:
+    """What containers and batch systems leave this process, of which the system's figures tell not.
+
+    Of each control group (version 2 or 1) that it is in, its limit without what it holds.
+    """
+    root = Path("/sys/fs/cgroup")
+    try:
+        memberships = Path("/proc/self/cgroup").read_text().splitlines()
+    except OSError:
+        return
+    for membership in memberships:
+        _, controllers, group = membership.split(":", 2)
+        if controllers == "":
+            base, limit, usage = root, "memory.max", "memory.current"
+        elif "memory" in controllers.split(","):
+            base, limit, usage = root / "memory", "memory.limit_in_bytes", "memory.usage_in_bytes"
+        else:
+            continue
+        own = base / group.lstrip("/")
+        # Groups outside a container cannot be seen in it: its own one is the root.
+        for folder in (own, *own.parents):
+            if folder.is_relative_to(base) and folder.is_dir():
+                yield from _left_in(folder, limit, usage)
+
+
+def _left_in(group: Path, limit: str, usage: str) -> Iterator[int]:
+    try:
+        most = (group / limit).read_text().strip()
+        if most == "max":
+            return
+        used = int((group / usage).read_text())
+        statistics = (group / "memory.stat").read_text().split()
+        # Cached files count as used, though they make room when memory is wanted.
+        cached = int(statistics[statistics.index("inactive_file") + 1])
+        yield max(0, int(most) - used + cached)
+    except (OSError, ValueError):
+        return
+
+
+# --- Files --------------------------------------------------------------------------------------
+
+
+class Job(NamedTuple):
+    """One photo and where its stylized version goes."""
+
+    photo: Path
+    output: Path
+
+
+class Outcome(NamedTuple):
+    """How a job ended; `error` is None when the output is there."""
+
+    job: Job
+    error: UserError | None
+
+
+@dataclass(frozen=True)
+class OutputOptions:
+    """Where results go and what they look like.
+
+    Attributes:
+        output: a file for one photo, else a folder; None for beside each photo.
+        suffix: put behind a photo's name, before the extension.
+        format: an extension without the dot, such as ``png``; None for the photo's own.
+        quality: of JPEG and WebP, 1 to 100.
+        overwrite: replace what is there.
+        skip_existing: leave out photos whose output is there.
+    """
+
+    output: Path | None = None
+    suffix: str = ""
+    format: str | None = None
+    quality: int = 95
+    overwrite: bool = False
+    skip_existing: bool = False
+
+
+def plan_jobs(inputs: Sequence[Path], options: OutputOptions) -> tuple[list[Job], list[Job]]:
+    """What there is to do, and what is skipped because it is there; nothing is written yet.
+
+    Raises:
+        UserError: an input is missing, a folder has no photos, two photos would be written to one
+            file, a file would be overwritten, a photo would be replaced, or a folder cannot be
+            written to. All such mistakes at once, one per line.
+    """
+    jobs = _without_duplicates(_jobs(inputs, options))
+    existing = [job for job in jobs if os.path.exists(job.output)]
+    skipped = set(existing) if options.skip_existing else set()
+    remaining = [job for job in jobs if job not in skipped]
+    mistakes = [
+        *_collisions(jobs, options),
+        *_replacements(existing, jobs, options),
+        *_unusable_folders(remaining),
+    ]
+    if mistakes:
+        raise UserError("\n".join(mistakes))
+    return remaining, [job for job in jobs if job in skipped]
+
+
+def stylize_files(
+    stylizer: Stylizer,
+    jobs: Iterable[Job],
+    *,
+    max_side: int | None = None,
+    max_pixels: int = DEFAULT_MAX_PIXELS,
+    quality: int = 95,
+) -> Iterator[Outcome]:
+    """Do the jobs one by one; a photo that fails does not stop the rest.
+
+    Args:
+        stylizer: the model.
+        jobs: from `plan_jobs`.
+        max_side: shrink photos whose longer side has more pixels.
+        max_pixels: refuse photos with more.
+        quality: of JPEG and WebP.
+    """
+    for job in jobs:
+        try:
+            picture = read_picture(job.photo, max_pixels=max_pixels)
+            result = stylizer.stylize_picture(_fit(picture, max_side))
+            job.output.parent.mkdir(parents=True, exist_ok=True)
+            write_picture(job.output, result.rgb, alpha=result.alpha, quality=quality)
+            yield Outcome(job, None)
+        except UserError as error:
+            line = str(error)
+            if not line.startswith((printable(job.photo), printable(job.output))):
+                line = f"{printable(job.photo)}: {line}"
+            yield Outcome(job, UserError(line, exit_code=1))
+        except OSError as error:
+            line = f"{printable(job.output)}: cannot be written ({error.strerror or error})"
+            yield Outcome(job, UserError(line, exit_code=1))
+        except MemoryError:
+            line = f"{printable(job.photo)}: not enough memory; make it smaller with --max-side"
+            yield Outcome(job, UserError(line, exit_code=1))
+
+
+def _fit(picture: Picture, max_side: int | None) -> Picture:
+    if max_side is None:
+        return picture
+    alpha = picture.alpha
+    return Picture(
+        fit_longer_side(picture.rgb, max_side),
+        fit_longer_side(alpha, max_side) if alpha is not None else None,
+    )
+
+
+def _jobs(inputs: Sequence[Path], options: OutputOptions) -> Iterator[Job]:
+    for path in inputs:
+        # os.path.exists: Path.exists raises an OSError for some names before Python 3.12
+        if not os.path.exists(path):
+            raise UserError(f"{printable(path)}: not found")
+    if options.output is not None and _is_file_name(options.output, inputs):
+        yield Job(inputs[0], options.output)
+        return
+    for path in inputs:
+        if path.is_dir():
+            yield from _jobs_in_folder(path, options)
+        else:
+            yield Job(path, _output_of(path, Path(path.name), options))
+
+
+def _is_file_name(output: Path, inputs: Sequence[Path]) -> bool:
+    """Whether `output` is the file of the one photo that there is; otherwise it is a folder."""
+    is_one_photo = len(inputs) == 1 and not inputs[0].is_dir()
+    if output.is_dir() or not (output.suffix or os.path.exists(output)):
+        return False
+    if is_one_photo:
+        if output.suffix.lower() not in _WRITABLE:
+            raise UserError(
+                f"--output {printable(output)}: cannot write the format "
+                f"{printable(output.suffix)!r}; use one of {', '.join(sorted(_WRITABLE))}"
+            )
+        return True
+    if os.path.exists(output):
+        raise UserError(f"--output {printable(output)}: is a file, not a folder")
+    if output.suffix.lower() in EXTENSIONS:
+        raise UserError(
+            f"--output {printable(output)}: is a file name, but there are several photos; "
+            "give a folder"
+        )
+    return False  # a folder with a dot in its name
+
+
+def _jobs_in_folder(folder: Path, options: OutputOptions) -> Iterator[Job]:
+    jobs = [
+        Job(photo, _output_of(photo, photo.relative_to(folder), options))
+        for photo in find_pictures(folder)
+        if not _is_result_in_sub_folder(photo, folder, options.output)
+    ]
+    if options.suffix:
+        # Results that lie beside their photos; with no suffix, a photo and a result look the same.
+        results = {job.output for job in jobs}
+        jobs = [job for job in jobs if job.photo not in results]
+    if not jobs:
+        raise UserError(f"{printable(folder)}: no photos in this folder or below it")
+    yield from jobs
+
+
+def _is_result_in_sub_folder(photo: Path, folder: Path, output: Path | None) -> bool:
+    # Results of the last time must not become photos of this time.
+    if output is None:
+        return False
+    results = output.resolve()
+    is_sub_folder = folder.resolve() in results.parents
+    return is_sub_folder and photo.resolve().is_relative_to(results)
+
+
+def _output_of(photo: Path, relative: Path, options: OutputOptions) -> Path:
+    own = relative.suffix
+    if options.format is not None:
+        extension = f".{options.format}"
+    elif own.lower() in _WRITABLE:
+        extension = own
+    else:
+        extension = _WRITTEN_AS.get(own.lower(), ".png")
+    folder = photo.parent if options.output is None else options.output / relative.parent
+    return folder / f"{relative.stem}{options.suffix}{extension}"
+
+
+def _without_duplicates(jobs: Iterable[Job]) -> list[Job]:
+    """Each photo once per output, however its path is written."""
+    return list({(_place(job.photo), _place(job.output)): job for job in jobs}.values())
+
+
+def _place(path: Path) -> str:
+    """The same for all spellings of a path, on file systems that ignore case too."""
+    place = os.path.normcase(os.path.abspath(path))
+    return place.casefold() if sys.platform == "darwin" else place
+
+
+def _collisions(jobs: Sequence[Job], options: OutputOptions) -> Iterator[str]:
+    remedy = "leave out --format" if options.format else "do them one by one"
+    first: dict[str, Job] = {}
+    for job in jobs:
+        earlier = first.setdefault(_place(job.output), job)
+        if earlier is not job:
+            yield (
+                f"{printable(job.output)}: would be written twice, for "
+                f"{printable(earlier.photo)} and {printable(job.photo)}; {remedy}"
+            )
+
+
+def _replacements(
+    existing: Sequence[Job], jobs: Sequence[Job], options: OutputOptions
+) -> Iterator[str]:
+    photos = {os.path.realpath(job.photo) for job in jobs}
+    for job in existing:
+        output = printable(job.output)
+        if job.output.is_dir():
+            yield f"{output}: is a folder, where a file is to be written"
+        elif job.output.samefile(job.photo):
+            yield f"{printable(job.photo)}: would replace itself; set --suffix or --output"
+        elif options.overwrite and os.path.realpath(job.output) in photos:
+            yield f"{output}: is one of the photos, and would be replaced; set another --suffix"
+        elif not (options.overwrite or options.skip_existing):
+            yield f"{output}: exists already; allow --overwrite, or leave it with --skip-existing"
+
+
+def _unusable_folders(jobs: Sequence[Job]) -> Iterator[str]:
+    for folder in dict.fromkeys(job.output.parent for job in jobs):
+        there = next(path for path in (folder, *folder.parents) if os.path.exists(path))
+        if not there.is_dir():
+            yield f"{printable(there)}: is a file, where a folder for results is needed"
+        elif not os.access(there, os.W_OK | os.X_OK):
+            yield f"{printable(there)}: this folder cannot be written to; choose another --output"

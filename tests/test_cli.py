@@ -1,0 +1,481 @@
+"""The commands: what they print, what they write, and how they end."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+from tiny_model import write_tiny_model
+
+from fast_style import __version__, cli
+from fast_style.config import load_config
+from fast_style.images import DEFAULT_MAX_PIXELS
+
+ROOT = Path(__file__).resolve().parent.parent
+COMMANDS = ["train", "stylize", "init", "info", "demo"]
+
+Output = pytest.CaptureFixture[str]
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working directory."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def model(here: Path) -> Path:
+    return write_tiny_model(here / "model.safetensors")
+
+
+def photo_at(path: str, seed: int = 0) -> Path:
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    values = np.random.default_rng(seed).integers(0, 256, (40, 48, 3), dtype=np.uint8)
+    Image.fromarray(values).save(path)
+    return Path(path)
+
+
+@pytest.fixture
+def config(here: Path) -> Path:
+    """A YAML file whose style, photos and weights are all there."""
+    photo_at("style.png")
+    for number in range(4):
+        photo_at(f"photos/{number}.png", seed=number)
+    settings = {
+        "name": "wave",
+        "style": {"image": "style.png", "size": 32},
+        "data": {"photos": "photos", "crop_size": 32},
+        "loss_network": {"weights": "random"},
+    }
+    path = here / "wave.yaml"
+    path.write_text(yaml.safe_dump(settings))
+    return path
+
+
+def run(*arguments: str) -> int:
+    """The exit code, whether it is returned or raised."""
+    try:
+        return cli.main(arguments)
+    except SystemExit as end:
+        return int(end.code or 0)
+
+
+def run_in_process(
+    *arguments: str, stdout: int = subprocess.PIPE
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "fast_style", *arguments],
+        stdout=stdout,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+
+
+def errors(capsys: Output) -> list[str]:
+    """The lines on stderr; stdout must be empty."""
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    return captured.err.splitlines()
+
+
+# --- Help and mistakes of usage -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_shows_an_example(command: str, capsys: Output) -> None:
+    assert run(command, "--help") == 0
+    text = capsys.readouterr().out
+    assert text.startswith(f"usage: fast-style {command} ")
+    _, _, examples = text.partition("\nexample")
+    assert f"  fast-style {command}" in examples
+
+
+@pytest.mark.parametrize(
+    ("main", "script"), [(cli.train_main, "train.py"), (cli.stylize_main, "stylize.py")]
+)
+def test_help_of_a_script_shows_examples_with_its_name(
+    main: object, script: str, capsys: Output
+) -> None:
+    assert callable(main)
+    with pytest.raises(SystemExit) as end:
+        main(["--help"])
+    assert end.value.code == 0
+    assert f"  python {script} " in capsys.readouterr().out
+
+
+def test_help_names_all_commands(capsys: Output) -> None:
+    assert run("--help") == 0
+    text = capsys.readouterr().out
+    assert all(f"    {command} " in text for command in COMMANDS)
+
+
+def test_version_is_printed(capsys: Output) -> None:
+    assert run("--version") == 0
+    assert capsys.readouterr().out == f"fast-style {__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            [],
+            "the following arguments are required: COMMAND (fast-style --help shows what there is)",
+        ),
+        (
+            ["stylize", "a.jpg"],
+            "the following arguments are required: --model/-m (fast-style stylize --help shows "
+            "what there is)",
+        ),
+        (
+            ["stylize", "-m", "m", "a.jpg", "--max-side", "0"],
+            "argument --max-side: must be a whole number from 1, got '0' (fast-style stylize "
+            "--help shows what there is)",
+        ),
+        (
+            ["stylize", "-m", "m", "a.jpg", "--quality", "101"],
+            "argument --quality: must be 1 to 100, got '101' (fast-style stylize --help shows what "
+            "there is)",
+        ),
+        (
+            ["stylize", "-m", "m", "a.jpg", "--overwrite", "--skip-existing"],
+            "argument --skip-existing: not allowed with argument --overwrite (fast-style stylize "
+            "--help shows what there is)",
+        ),
+        (
+            ["stylize", "-m", "m", "a.jpg", "--quiet", "b.jpg"],
+            "unrecognized arguments: --quiet b.jpg (fast-style --help shows what there is)",
+        ),
+        (
+            ["info", "a", "b"],
+            "unrecognized arguments: b (fast-style --help shows what there is)",
+        ),
+        (["train"], "give a YAML file, such as configs/quickstart.yaml, or see --help"),
+    ],
+)
+def test_mistake_of_usage_is_one_line_and_exit_code_2(
+    arguments: list[str], message: str, capsys: Output
+) -> None:
+    assert run(*arguments) == 2
+    assert errors(capsys) == [f"error: {message}"]
+
+
+def test_unknown_command_is_one_line_and_exit_code_2(capsys: Output) -> None:
+    assert run("tarin") == 2
+    (line,) = errors(capsys)
+    assert line.startswith("error: argument COMMAND: invalid choice: 'tarin'")
+
+
+def test_interrupt_ends_with_130(monkeypatch: pytest.MonkeyPatch, capsys: Output) -> None:
+    def interrupt(*unused: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("fast_style.config.help_text", interrupt)
+    assert run("train", "--help-config") == 130
+    assert errors(capsys) == ["error: interrupted"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="pipes end otherwise there")
+@pytest.mark.parametrize(
+    ("arguments", "exit_code"), [(["train", "--help-config"], 1), (["--help"], 0)]
+)
+def test_closed_stdout_leaves_no_traceback(arguments: list[str], exit_code: int) -> None:
+    # What `| head -1` does, at once: nobody reads.
+    reading, writing = os.pipe()
+    os.close(reading)
+    result = run_in_process(*arguments, stdout=writing)
+    os.close(writing)
+    assert (result.returncode, result.stderr) == (exit_code, "")
+
+
+def test_module_runs_as_the_command() -> None:
+    result = run_in_process("--version")
+    assert (result.returncode, result.stdout) == (0, f"fast-style {__version__}\n")
+
+
+# --- train --------------------------------------------------------------------------------------
+
+
+def test_help_config_tells_every_section(capsys: Output) -> None:
+    assert run("train", "--help-config") == 0
+    text = capsys.readouterr().out
+    assert "style.image: (required)" in text
+    assert "loss.style_weight: 5.0" in text
+
+
+def test_printed_config_loads_back_equal(config: Path, capsys: Output) -> None:
+    words = ["loss.style_weight=8", "train.steps=300"]
+    # Words may stand anywhere among the options.
+    arguments = ["train", str(config), words[0], "--print-config", "--device", "cpu", words[1]]
+    assert run(*arguments) == 0
+    Path("printed.yaml").write_text(capsys.readouterr().out)
+    assert load_config(Path("printed.yaml")) == load_config(config, words)
+
+
+def test_missing_config_is_named_with_a_remedy(here: Path, capsys: Output) -> None:
+    assert run("train", "none.yaml") == 2
+    assert errors(capsys) == [
+        "error: none.yaml: not found; `fast-style init STYLE.jpg > my.yaml` writes a file to start "
+        "from"
+    ]
+
+
+def test_train_script_takes_the_same_words(config: Path, capsys: Output) -> None:
+    assert cli.train_main([str(config), "--print-config", "seed=7"]) == 0
+    assert yaml.safe_load(capsys.readouterr().out)["seed"] == 7
+
+
+def test_check_finds_everything_there(config: Path, capsys: Output) -> None:
+    assert run("train", str(config), "--check") == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "photos: 2 to train on, 2 held out, 0 of them unreadable",
+        f"style: {config.parent / 'style.png'}, 38 x 32 as it is used",
+        "loss network: vgg19, RANDOM weights, torchvision preprocessing",
+        "everything is there",
+    ]
+    assert not Path("runs").exists()
+
+
+def test_check_names_an_unreadable_photo(config: Path, capsys: Output) -> None:
+    bad = config.parent / "photos" / "bad.jpg"
+    bad.write_bytes(b"no picture")
+    assert run("train", str(config), "--check") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == (
+        f"unreadable: {bad}: not a picture of a known format (JPEG, MPO, PNG, WEBP, BMP, GIF, TIFF)"
+    )
+    assert lines[1].endswith("1 of them unreadable")
+    assert lines[-1] == "everything is there"
+
+
+def test_check_fails_when_nothing_can_be_read(config: Path, capsys: Output) -> None:
+    folder = config.parent / "photos"
+    for photo in folder.iterdir():
+        photo.write_bytes(b"no picture")
+    assert run("train", str(config), "--check") == 2
+    captured = capsys.readouterr()
+    assert captured.out.splitlines()[4] == (
+        "photos: 2 to train on, 2 held out, 4 of them unreadable"
+    )
+    assert captured.err == (
+        f"error: {folder}: too many photos are unreadable; mend the folder, or raise "
+        "data.max_unreadable_share\n"
+    )
+
+
+def test_check_names_missing_photos(config: Path, capsys: Output) -> None:
+    assert run("train", str(config), "--check", "data.photos=nowhere") == 2
+    assert errors(capsys) == [
+        f"error: {config.parent / 'nowhere'}: this folder of photos is not there; check data.photos"
+    ]
+
+
+def test_check_names_missing_style(config: Path, capsys: Output) -> None:
+    assert run("train", str(config), "--check", "style.image=none.png") == 2
+    assert capsys.readouterr().err == f"error: {config.parent / 'none.png'}: not found\n"
+
+
+def test_check_names_missing_weights_with_a_remedy(config: Path, capsys: Output) -> None:
+    assert run("train", str(config), "--check", "loss_network.weights=vgg.pth") == 2
+    assert capsys.readouterr().err == (
+        f"error: {config.parent / 'vgg.pth'}: the loss network's weights are not there; check "
+        "loss_network.weights (imagenet, imagenet_features, random, or the path of a .pth or "
+        ".safetensors file)\n"
+    )
+
+
+@pytest.mark.parametrize("device", ["nonsense", "cuda:99"])
+def test_train_refuses_a_missing_device_and_writes_nothing(
+    config: Path, capsys: Output, device: str
+) -> None:
+    assert run("train", str(config), "--device", device) == 2
+    (line,) = errors(capsys)
+    assert line.startswith(f"error: --device {device}: is ")
+    assert not Path("runs").exists()
+
+
+# --- init and info ------------------------------------------------------------------------------
+
+
+def test_init_prints_a_file_that_loads(here: Path, capsys: Output) -> None:
+    photo_at("Über style.png")
+    assert run("init", "Über style.png") == 0
+    Path("sub").mkdir()
+    Path("sub/my.yaml").write_text(capsys.readouterr().out, encoding="utf-8")
+    settings = load_config(Path("sub/my.yaml"))
+    assert settings.style.image == here / "Über style.png"
+    assert settings.name == "Uber-style"
+
+
+def test_init_refuses_what_is_no_picture(here: Path, capsys: Output) -> None:
+    assert run("init", "none.jpg") == 2
+    assert errors(capsys) == ["error: none.jpg: not found"]
+
+
+def test_info_prints_what_a_model_says_of_itself(model: Path, capsys: Output) -> None:
+    assert run("info", str(model)) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:3] == [
+        "name: tiny",
+        "kind: model, format 1",
+        f"style: wave.jpg, sha256 of its pixels {'5' * 64}",
+    ]
+    assert "license: none" in lines
+
+
+def test_info_shows_control_characters_as_escapes(here: Path, capsys: Output) -> None:
+    write_tiny_model(Path("m.safetensors"), label="\x1b[2Jclean")
+    assert run("info", "m.safetensors") == 0
+    text = capsys.readouterr().out
+    assert "\x1b" not in text
+    assert "\\x1b[2Jclean" in text
+
+
+# --- stylize ------------------------------------------------------------------------------------
+
+
+def test_result_lies_beside_its_photo_with_the_models_name(model: Path, capsys: Output) -> None:
+    photo_at("a.jpg")
+    assert run("stylize", "--model", str(model), "a.jpg") == 0
+    assert capsys.readouterr() == ("a.tiny.jpg\n", "")
+    assert Path("a.tiny.jpg").is_file()
+
+
+def test_stylize_script_does_the_same(model: Path, capsys: Output) -> None:
+    photo_at("a.jpg")
+    assert cli.stylize_main(["a.jpg", "-m", str(model), "-o", "b.png"]) == 0
+    assert capsys.readouterr() == ("b.png\n", "")
+
+
+def test_several_photos_are_counted(model: Path, capsys: Output) -> None:
+    for name in ("a.png", "in/b.png", "c.png", "out/c.png"):
+        photo_at(name)
+    # Photos may stand before and behind the options.
+    arguments = ["-m", str(model), "a.png", "in", "-o", "out", "--skip-existing", "c.png"]
+    assert run("stylize", *arguments) == 0
+    assert capsys.readouterr() == ("out/a.png\nout/b.png\n2 done, 1 skipped, 0 failed\n", "")
+
+
+def test_failed_photo_gives_exit_code_1_and_is_counted(model: Path, capsys: Output) -> None:
+    photo_at("a.png")
+    Path("b.png").write_bytes(b"no picture")
+    assert run("stylize", "-m", str(model), "-o", "out", "b.png", "a.png") == 1
+    assert capsys.readouterr() == (
+        "out/a.png\n1 done, 0 skipped, 1 failed\n",
+        "error: b.png: not a picture of a known format (JPEG, MPO, PNG, WEBP, BMP, GIF, TIFF)\n",
+    )
+
+
+def test_existing_result_is_only_replaced_on_request(model: Path, capsys: Output) -> None:
+    photo_at("a.png")
+    photo_at("b.png", seed=1)
+    before = Path("b.png").read_bytes()
+    arguments = ["stylize", "-m", str(model), "a.png", "-o", "b.png"]
+    assert run(*arguments) == 2
+    assert errors(capsys) == [
+        "error: b.png: exists already; allow --overwrite, or leave it with --skip-existing"
+    ]
+    assert run(*arguments, "--skip-existing") == 0
+    assert Path("b.png").read_bytes() == before
+    assert run(*arguments, "--overwrite") == 0
+    assert Path("b.png").read_bytes() != before
+
+
+def test_options_reach_the_result(model: Path) -> None:
+    photo_at("a.png")
+    arguments = ["-m", str(model), "a.png", "--max-side", "24", "--format", "jpg", "--suffix"]
+    assert run("stylize", *arguments, "-x", "--quality", "10") == 2  # "-x" looks like an option
+    assert run("stylize", *arguments, "_x", "--quality", "10") == 0
+    assert run("stylize", *arguments, "_y", "--quality", "100") == 0
+    with Image.open("a_x.jpg") as result:
+        assert result.size == (24, 20)
+    assert Path("a_x.jpg").stat().st_size < Path("a_y.jpg").stat().st_size
+
+
+def test_max_pixels_is_the_limit(model: Path, capsys: Output) -> None:
+    photo_at("a.png")
+    assert run("stylize", "-m", str(model), "a.png", "--max-pixels", "100") == 1
+    assert capsys.readouterr().err == (
+        "error: a.png: 1,920 pixels, more than the limit of 100; for a photo that you trust, raise "
+        "it with --max-pixels 1920\n"
+    )
+    assert DEFAULT_MAX_PIXELS > 1920
+    assert run("stylize", "-m", str(model), "a.png") == 0
+
+
+def test_model_of_random_weights_is_noted(here: Path, capsys: Output) -> None:
+    write_tiny_model(Path("m.safetensors"), label="RANDOM weights")
+    photo_at("a.png")
+    assert run("stylize", "-m", "m.safetensors", "a.png") == 0
+    assert capsys.readouterr() == (
+        "a.tiny.png\n",
+        "note: this model was trained with RANDOM weights: a try-out\n",
+    )
+
+
+@pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="names are text there")
+def test_name_that_is_no_text_stops_nothing(model: Path) -> None:
+    photo_at("a.png")
+    os.rename("a.png", b"\xff\xe4.png")
+    result = run_in_process("stylize", "-m", str(model), os.fsdecode(b"\xff\xe4.png"))
+    assert (result.returncode, result.stdout, result.stderr) == (0, "\\xff\\xe4.tiny.png\n", "")
+
+
+@pytest.mark.parametrize("suffix", ["a/b", "/"])
+def test_suffix_is_no_path(model: Path, capsys: Output, suffix: str) -> None:
+    photo_at("a.png")
+    assert run("stylize", "-m", str(model), "a.png", "--suffix", suffix) == 2
+    assert errors(capsys) == [f"error: --suffix {suffix!r}: must not contain a path separator"]
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "problem"),
+    [
+        ("none.safetensors", None, "not found; give a model.safetensors of a training run"),
+        ("folder", None, "is not a file; give a model.safetensors"),
+        (
+            "model.pth",
+            b"PK\x03\x04 and so on",
+            "is not a fast-style model (it looks like a .pth of another project)",
+        ),
+        ("page.safetensors", b"<!DOCTYPE html>", "is not a fast-style model (it is a web page)"),
+        ("empty.safetensors", b"", "is not a fast-style model (it is empty)"),
+    ],
+)
+@pytest.mark.parametrize("command", ["stylize", "info"])
+def test_what_is_no_model_is_one_line(
+    here: Path, capsys: Output, command: str, name: str, data: bytes | None, problem: str
+) -> None:
+    Path("folder").mkdir()
+    if data is not None:
+        Path(name).write_bytes(data)
+    photo_at("a.png")
+    arguments = [name] if command == "info" else ["-m", name, "a.png"]
+    assert run(command, *arguments) == 2
+    assert errors(capsys) == [f"error: {name}: {problem}"]
+
+
+def test_damaged_model_is_one_line(model: Path, capsys: Output) -> None:
+    data = bytearray(model.read_bytes())
+    data[-1] ^= 1
+    Path("m.safetensors").write_bytes(data)
+    assert run("info", "m.safetensors") == 2
+    assert errors(capsys) == [
+        "error: m.safetensors: is damaged: its contents do not match the digest it was written "
+        "with; use another copy"
+    ]
+
+
+def test_missing_photo_and_unusable_output_are_one_line(model: Path, capsys: Output) -> None:
+    photo_at("a.png")
+    Path("file").touch()
+    assert run("stylize", "-m", str(model), "none.jpg") == 2
+    assert errors(capsys) == ["error: none.jpg: not found"]
+    assert run("stylize", "-m", str(model), "a.png", "-o", "file/out") == 2
+    assert errors(capsys) == ["error: file: is a file, where a folder for results is needed"]

@@ -1,0 +1,688 @@
+"""A model applied to photos, files and folders."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image, ImageCms
+from tiny_model import write_tiny_model
+
+from fast_style import stylizer as stylizer_module
+from fast_style.errors import UserError
+from fast_style.images import fit_longer_side
+from fast_style.stylizer import (
+    Job,
+    OutputOptions,
+    Stylizer,
+    plan_jobs,
+    resolve_device,
+    stylize_files,
+)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny_model(tmp_path_factory.mktemp("model") / "model.safetensors")
+
+
+@pytest.fixture(scope="module")
+def stylizer(model: Path) -> Stylizer:
+    return Stylizer(model, device="cpu")
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working directory, so that messages hold short paths."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def noise(width: int, height: int, mode: str = "RGB") -> Image.Image:
+    values = np.random.default_rng(width).integers(0, 256, (height, width, 4), dtype=np.uint8)
+    opaque = Image.fromarray(values[..., :3])
+    return Image.fromarray(values) if mode == "RGBA" else opaque.convert(mode)
+
+
+def photo_at(path: str, *, width: int = 20, height: int = 18) -> Path:
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    noise(width, height).save(path)
+    return Path(path)
+
+
+def size_of(path: Path) -> tuple[int, int]:
+    with Image.open(path) as image:
+        return image.size
+
+
+def message_of(caught: pytest.ExceptionInfo[UserError]) -> list[str]:
+    return str(caught.value).splitlines()
+
+
+def errors_of(outcomes: Iterator[stylizer_module.Outcome]) -> list[str | None]:
+    return [str(outcome.error) if outcome.error else None for outcome in outcomes]
+
+
+# --- Pictures and tensors -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("height", range(1, 41))
+def test_a_picture_keeps_its_size_whatever_it_is(stylizer: Stylizer, height: int) -> None:
+    for width in range(1, 41):
+        assert stylizer(torch.rand(3, height, width)).shape == (3, height, width)
+    assert stylizer(noise(41 - height, height)).size == (41 - height, height)
+
+
+@pytest.mark.parametrize(
+    ("mode", "expected"),
+    [
+        ("RGB", "RGB"),
+        ("RGBA", "RGBA"),
+        ("L", "RGB"),
+        ("LA", "RGBA"),
+        ("I;16", "RGB"),
+        ("P", "RGB"),
+        ("1", "RGB"),
+        ("CMYK", "RGB"),
+    ],
+)
+def test_any_mode_comes_out_as_rgb_or_rgba(stylizer: Stylizer, mode: str, expected: str) -> None:
+    photo = noise(21, 17, mode)
+    before = photo.tobytes()
+    result = stylizer(photo)
+    assert (result.mode, result.size) == (expected, (21, 17))
+    assert (photo.mode, photo.tobytes()) == (mode, before)
+
+
+def test_alpha_stays_exactly_as_it_is(stylizer: Stylizer) -> None:
+    photo = noise(21, 17, "RGBA")
+    assert stylizer(photo).getchannel("A").tobytes() == photo.getchannel("A").tobytes()
+
+
+def test_sixteen_bits_are_stylized_like_the_eight_they_round_to(stylizer: Stylizer) -> None:
+    eight = np.random.default_rng(1).integers(0, 256, (17, 21), dtype=np.uint8)
+    sixteen = Image.fromarray(eight.astype(np.uint16) * 257)
+    assert sixteen.mode == "I;16"
+    assert stylizer(sixteen).tobytes() == stylizer(Image.fromarray(eight)).tobytes()
+
+
+def test_picture_and_tensor_give_the_same_result(stylizer: Stylizer) -> None:
+    photo = noise(33, 18)
+    pixels = torch.from_numpy(np.array(photo)).permute(2, 0, 1) / 255
+    expected = (stylizer(pixels) * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
+    assert np.array_equal(np.array(stylizer(photo)), expected)
+
+
+def test_batch_equals_its_photos_one_by_one(stylizer: Stylizer) -> None:
+    batch = torch.rand(3, 3, 24, 19, generator=torch.Generator().manual_seed(2))
+    together = stylizer(batch)
+    assert together.shape == batch.shape
+    for photo, result in zip(batch, together, strict=True):
+        assert (stylizer(photo) - result).abs().max() <= 1 / 255
+
+
+def test_same_photo_gives_the_same_bytes(model: Path, stylizer: Stylizer) -> None:
+    photo = noise(50, 40)
+    assert stylizer(photo).tobytes() == Stylizer(model, device="cpu")(photo).tobytes()
+
+
+def test_result_depends_on_the_photo_and_the_model(tmp_path: Path, stylizer: Stylizer) -> None:
+    photo = noise(32, 32)
+    other = Stylizer(write_tiny_model(tmp_path / "m.safetensors", width=2), device="cpu")
+    assert stylizer(photo).tobytes() != stylizer(noise(32, 32).rotate(90)).tobytes()
+    assert stylizer(photo).tobytes() != other(photo).tobytes()
+
+
+def test_result_is_within_the_legal_range_for_a_larger_tanh_scale(tmp_path: Path) -> None:
+    model = write_tiny_model(tmp_path / "m.safetensors", tanh_scale=1000.0)
+    result = Stylizer(model, device="cpu")(torch.rand(3, 32, 32))
+    assert (result.min(), result.max()) == (0, 1)
+
+
+@pytest.mark.parametrize(
+    "photo",
+    [
+        torch.zeros(3, 8),
+        torch.zeros(1, 8, 8),
+        torch.zeros(8, 8, 3),
+        torch.zeros(1, 1, 3, 8, 8),
+        torch.zeros(3, 0, 8),
+        torch.zeros(3, 8, 8, dtype=torch.uint8),
+    ],
+)
+def test_other_tensors_are_refused(stylizer: Stylizer, photo: torch.Tensor) -> None:
+    with pytest.raises(ValueError, match="photos must be") as caught:
+        stylizer(photo)
+    assert str(caught.value) == (
+        "photos must be floats of shape (3, H, W) or (N, 3, H, W) in [0, 1], got "
+        f"{photo.dtype} {tuple(photo.shape)}"
+    )
+
+
+# --- Memory and devices -------------------------------------------------------------------------
+
+
+def forbid_the_network(*unused: object) -> None:
+    raise AssertionError("the network must not run")
+
+
+def test_photo_too_large_is_refused_with_a_size_that_fits(
+    stylizer: Stylizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    available = 200_000 * stylizer._bytes_per_pixel
+    monkeypatch.setattr(stylizer_module, "_available_bytes", lambda device: available)
+    monkeypatch.setattr(stylizer._net, "forward", forbid_the_network)
+    with pytest.raises(UserError) as caught:
+        stylizer(Image.new("RGB", (4000, 3000)))
+    needed = 12e6 * stylizer._bytes_per_pixel
+    # 0.9 * 200,000 pixels, of which 4:3 makes 489.9 x 367.4
+    assert message_of(caught) == [
+        f"4000 x 3000 pixels are too many for the memory: about {needed / 1e9:.1f} GB are needed, "
+        f"{available / 1e9:.1f} GB are free; --max-side 489 fits"
+    ]
+    assert caught.value.exit_code == 1
+
+
+@pytest.mark.parametrize("size", [(900, 700), (3000, 40), (1, 5000), (7, 4000), (1000, 1000)])
+@pytest.mark.parametrize("most_pixels", [300, 5_000, 20_000.5])
+def test_size_that_is_said_to_fit_does_and_hardly_a_larger_one(
+    size: tuple[int, int], most_pixels: float
+) -> None:
+    photo = Image.new("L", size)
+    most_side = stylizer_module._longest_side_within(most_pixels, photo.height, photo.width)
+
+    def computed(side: int) -> int:
+        fitted = fit_longer_side(photo, side)
+        return stylizer_module._num_computed_pixels(fitted.height, fitted.width)
+
+    assert computed(most_side) <= most_pixels
+    assert computed(round(1.1 * most_side) + 1) > most_pixels  # a little is left to rounding
+
+
+def test_nothing_fits_into_no_memory(stylizer: Stylizer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stylizer_module, "_available_bytes", lambda device: 0)
+    with pytest.raises(UserError) as caught:
+        stylizer(torch.zeros(2, 3, 100, 200))
+    assert message_of(caught) == [
+        "2 photos of 200 x 100 pixels are too many for the memory: about 0.0 GB are needed, "
+        "0.0 GB are free; not even one pixel fits"
+    ]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        # torch 2.15's words on a CPU
+        RuntimeError(
+            "[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory"
+        ),
+        torch.OutOfMemoryError("CUDA out of memory."),
+        MemoryError(),
+    ],
+)
+@pytest.mark.parametrize("photo", [torch.zeros(3, 100, 200), Image.new("RGB", (200, 100))])
+def test_running_out_of_memory_is_an_error_with_a_remedy(
+    stylizer: Stylizer,
+    monkeypatch: pytest.MonkeyPatch,
+    error: Exception,
+    photo: torch.Tensor | Image.Image,
+) -> None:
+    def run_out(*unused: object) -> None:
+        raise error
+
+    monkeypatch.setattr(stylizer._net, "forward", run_out)
+    with pytest.raises(UserError) as caught:
+        stylizer(photo)
+    assert message_of(caught) == [
+        "200 x 100 pixels are too many for the memory: about 0.0 GB are needed; try --max-side 140"
+    ]
+    assert caught.value.exit_code == 1
+
+
+def test_torchs_own_error_on_a_cpu_is_known(stylizer: Stylizer) -> None:
+    with pytest.raises(RuntimeError) as caught:
+        torch.empty(10**15)  # 4 PB: more than any address space has
+    assert stylizer_module._is_out_of_memory(caught.value)
+
+
+def test_other_errors_of_torch_keep_their_traceback(
+    stylizer: Stylizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*unused: object) -> None:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(stylizer._net, "forward", fail)
+    with pytest.raises(RuntimeError, match="a bug"):
+        stylizer(torch.zeros(3, 20, 20))
+
+
+def test_available_memory_is_below_the_limit_of_the_control_group(tmp_path: Path) -> None:
+    (tmp_path / "memory.max").write_text("1000\n")
+    (tmp_path / "memory.current").write_text("700\n")
+    (tmp_path / "memory.stat").write_text("anon 500\ninactive_file 150\nactive_file 50\n")
+    left = stylizer_module._left_in(tmp_path, "memory.max", "memory.current")
+    assert list(left) == [450]  # cached files make room
+
+
+@pytest.mark.parametrize("limit", ["max\n", "", None])
+def test_control_group_without_a_limit_says_nothing(tmp_path: Path, limit: str | None) -> None:
+    if limit is not None:
+        (tmp_path / "memory.max").write_text(limit)
+    assert list(stylizer_module._left_in(tmp_path, "memory.max", "memory.current")) == []
+
+
+def test_auto_takes_what_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    monkeypatch.setattr(stylizer_module, "_has_mps", lambda: False)
+    assert resolve_device("auto") == torch.device("cpu")
+    monkeypatch.setattr(stylizer_module, "_has_mps", lambda: True)
+    assert resolve_device("auto") == torch.device("mps")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert resolve_device("auto") == torch.device("cuda")
+    assert resolve_device("cuda:1") == torch.device("cuda:1")
+
+
+@pytest.mark.parametrize(
+    ("name", "problem"),
+    [
+        ("cuda", "is not on this machine"),
+        ("cuda:3", "is not on this machine"),
+        ("mps", "is not on this machine"),
+        ("gpu", "is no device"),
+        ("", "is no device"),
+        ("cuda:x", "is no device"),
+    ],
+)
+def test_missing_device_is_named_with_those_there_are(
+    monkeypatch: pytest.MonkeyPatch, name: str, problem: str
+) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    monkeypatch.setattr(stylizer_module, "_has_mps", lambda: False)
+    with pytest.raises(UserError) as caught:
+        resolve_device(name)
+    assert message_of(caught) == [f"--device {name}: {problem}; here are: auto, cpu"]
+
+
+# --- What goes where ----------------------------------------------------------------------------
+
+
+def planned(*inputs: str, **options: object) -> dict[str, str]:
+    """Photo to output, as they would be printed."""
+    jobs, _ = plan_jobs([Path(path) for path in inputs], OutputOptions(**options))  # type: ignore[arg-type]
+    return {str(job.photo): str(job.output) for job in jobs}
+
+
+def refused(*inputs: str, **options: object) -> list[str]:
+    with pytest.raises(UserError) as caught:
+        planned(*inputs, **options)
+    assert caught.value.exit_code == 2
+    return message_of(caught)
+
+
+def test_folders_keep_their_structure(here: Path) -> None:
+    for name in ("in/a.jpg", "in/sub/b.PNG", "c.webp"):
+        photo_at(name)
+    assert planned("in", "c.webp", output=Path("out")) == {
+        "in/a.jpg": "out/a.jpg",
+        "in/sub/b.PNG": "out/sub/b.PNG",
+        "c.webp": "out/c.webp",
+    }
+    assert not Path("out").exists()
+
+
+def test_without_output_results_lie_beside_their_photos(here: Path) -> None:
+    photo_at("in/sub/a.jpg")
+    photo_at("b.png")
+    assert planned("in", "b.png", suffix=".wave") == {
+        "in/sub/a.jpg": "in/sub/a.wave.jpg",
+        "b.png": "b.wave.png",
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("a.gif", "out/a-x.png"),
+        ("a.JPE", "out/a-x.jpg"),
+        ("a.tiff", "out/a-x.tiff"),
+        ("a.b.jpg", "out/a.b-x.jpg"),
+        ("a", "out/a-x.png"),
+        ("a.heic", "out/a-x.png"),
+    ],
+)
+def test_what_cannot_be_written_becomes_another_format(
+    here: Path, name: str, expected: str
+) -> None:
+    Path(name).touch()
+    assert planned(name, output=Path("out"), suffix="-x") == {name: expected}
+
+
+def test_format_replaces_the_photos_own(here: Path) -> None:
+    photo_at("a.jpg")
+    assert planned("a.jpg", output=Path("out"), format="webp") == {"a.jpg": "out/a.webp"}
+
+
+def test_output_may_be_a_file_for_one_photo(here: Path) -> None:
+    photo_at("a.jpg")
+    assert planned("a.jpg", output=Path("new/b.png")) == {"a.jpg": "new/b.png"}
+
+
+def test_output_file_for_several_photos_is_refused(here: Path) -> None:
+    for name in ("in/a.jpg", "in/b.jpg"):
+        photo_at(name)
+    message = [
+        "--output out.jpg: is a file name, but there are several photos; give a folder",
+    ]
+    assert refused("in", output=Path("out.jpg")) == message
+    assert refused("in/a.jpg", "in/b.jpg", output=Path("out.jpg")) == message
+
+
+def test_output_folder_may_have_a_dot_in_its_name(here: Path) -> None:
+    for name in ("in/a.jpg", "in/b.jpg"):
+        photo_at(name)
+    assert planned("in", output=Path("out.v2"))["in/a.jpg"] == "out.v2/a.jpg"
+    Path("v1.jpg").mkdir()
+    assert planned("in/a.jpg", output=Path("v1.jpg")) == {"in/a.jpg": "v1.jpg/a.jpg"}
+
+
+def test_output_of_unknown_format_is_refused_before_any_work(here: Path) -> None:
+    photo_at("a.jpg")
+    assert refused("a.jpg", output=Path("b.gif")) == [
+        "--output b.gif: cannot write the format '.gif'; use one of .bmp, .jpeg, .jpg, .png, "
+        ".tif, .tiff, .webp"
+    ]
+
+
+def test_two_photos_for_one_file_are_refused(here: Path) -> None:
+    for name in ("in/a.jpg", "in/a.png", "other/a.jpg"):
+        photo_at(name)
+    assert refused("in", output=Path("out"), format="png") == [
+        "out/a.png: would be written twice, for in/a.jpg and in/a.png; leave out --format"
+    ]
+    assert refused("in/a.jpg", "other", output=Path("out")) == [
+        "out/a.jpg: would be written twice, for in/a.jpg and other/a.jpg; do them one by one"
+    ]
+
+
+def test_photo_given_twice_is_done_once(here: Path) -> None:
+    photo_at("in/a.jpg")
+    inputs = ("in", "in/a.jpg", "./in/../in/a.jpg", str(here / "in" / "a.jpg"))
+    assert list(planned(*inputs, output=Path("out")).values()) == ["out/a.jpg"]
+
+
+def test_existing_output_is_refused_skipped_or_replaced(here: Path) -> None:
+    photos = [photo_at("a.jpg"), photo_at("b.jpg")]
+    photo_at("out/a.jpg")
+    output = Path("out")
+    assert refused("a.jpg", "b.jpg", output=output) == [
+        "out/a.jpg: exists already; allow --overwrite, or leave it with --skip-existing"
+    ]
+    assert len(planned("a.jpg", "b.jpg", output=output, overwrite=True)) == 2
+    jobs, skipped = plan_jobs(photos, OutputOptions(output=output, skip_existing=True))
+    assert [str(job.photo) for job in jobs] == ["b.jpg"]
+    assert [str(job.photo) for job in skipped] == ["a.jpg"]
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_photo_never_replaces_itself(here: Path, overwrite: bool) -> None:
+    photo_at("a.jpg")
+    Path("link.jpg").symlink_to("a.jpg")
+    message = ["a.jpg: would replace itself; set --suffix or --output"]
+    assert refused("a.jpg", overwrite=overwrite) == message
+    assert refused("a.jpg", output=Path("."), overwrite=overwrite) == message
+    assert refused("a.jpg", output=Path("link.jpg"), overwrite=overwrite) == message
+
+
+def test_photo_never_replaces_another_one(here: Path) -> None:
+    photo_at("a.jpg")
+    photo_at("a-x.jpg")
+    assert refused("a.jpg", "a-x.jpg", suffix="-x", overwrite=True) == [
+        "a-x.jpg: is one of the photos, and would be replaced; set another --suffix"
+    ]
+
+
+def test_results_in_a_folder_inside_the_photos_are_no_photos(here: Path) -> None:
+    photo_at("in/a.jpg")
+    photo_at("in/out/a.jpg")
+    assert planned("in", output=Path("in/out"), overwrite=True) == {"in/a.jpg": "in/out/a.jpg"}
+
+
+def test_results_beside_their_photos_are_no_photos(here: Path) -> None:
+    photo_at("in/a.jpg")
+    photo_at("in/a.wave.jpg")
+    assert planned("in", suffix=".wave", skip_existing=True) == {}
+    assert planned("in", suffix=".wave", overwrite=True) == {"in/a.jpg": "in/a.wave.jpg"}
+    assert planned("in", suffix="-x", output=Path("in")) == {
+        "in/a.jpg": "in/a-x.jpg",
+        "in/a.wave.jpg": "in/a.wave-x.jpg",
+    }
+
+
+def test_photos_may_lie_inside_the_output_folder(here: Path) -> None:
+    photo_at("in/a.jpg")
+    assert planned("in", output=Path(".")) == {"in/a.jpg": "a.jpg"}
+
+
+def test_missing_and_empty_inputs_are_refused(here: Path) -> None:
+    Path("empty").mkdir()
+    long_name = "x" * 300
+    assert refused("none.jpg") == ["none.jpg: not found"]
+    assert refused(long_name) == [f"{long_name}: not found"]
+    assert refused("empty") == ["empty: no photos in this folder or below it"]
+
+
+def test_folders_that_cannot_be_written_are_found_before_any_work(here: Path) -> None:
+    photo_at("a.jpg")
+    photo_at("b.jpg")
+    Path("file").touch()
+    Path("out/a.jpg").mkdir(parents=True)
+    assert refused("a.jpg", "b.jpg", output=Path("file/sub")) == [
+        "file: is a file, where a folder for results is needed"
+    ]
+    assert refused("a.jpg", output=Path("file")) == [
+        "--output file: cannot write the format ''; use one of .bmp, .jpeg, .jpg, .png, .tif, "
+        ".tiff, .webp"
+    ]
+    assert refused("a.jpg", "b.jpg", output=Path("file")) == [
+        "--output file: is a file, not a folder"
+    ]
+    assert refused("a.jpg", output=Path("out"), overwrite=True) == [
+        "out/a.jpg: is a folder, where a file is to be written"
+    ]
+
+
+@pytest.mark.skipif(
+    not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write everywhere"
+)
+def test_folder_without_permission_is_found_before_any_work(here: Path) -> None:
+    photo_at("a.jpg")
+    Path("out").mkdir(mode=0o555)
+    assert refused("a.jpg", output=Path("out/sub")) == [
+        "out: this folder cannot be written to; choose another --output"
+    ]
+
+
+def test_all_mistakes_are_told_at_once(here: Path) -> None:
+    for name in ("a.jpg", "b.jpg", "out/a.jpg", "out/b.jpg"):
+        photo_at(name)
+    assert len(refused("a.jpg", "b.jpg", output=Path("out"))) == 2
+
+
+# --- Files --------------------------------------------------------------------------------------
+
+
+def test_files_are_stylized_as_pictures_are(here: Path, stylizer: Stylizer) -> None:
+    photo = noise(30, 20)
+    photo.save("a.png")
+    assert errors_of(stylize_files(stylizer, [Job(Path("a.png"), Path("new/sub/b.png"))])) == [None]
+    with Image.open("new/sub/b.png") as result:
+        assert result.tobytes() == stylizer(photo).tobytes()
+
+
+def test_one_bad_file_does_not_stop_the_rest(here: Path, stylizer: Stylizer) -> None:
+    photo_at("a.png")
+    Path("b.png").write_bytes(b"no picture")
+    photo_at("c.png")
+    jobs = [Job(Path(name), Path("out", name)) for name in ("a.png", "b.png", "c.png")]
+    outcomes = list(stylize_files(stylizer, jobs))
+    assert [outcome.job for outcome in outcomes] == jobs
+    assert errors_of(iter(outcomes)) == [
+        None,
+        "b.png: not a picture of a known format (JPEG, MPO, PNG, WEBP, BMP, GIF, TIFF)",
+        None,
+    ]
+    assert outcomes[1].error is not None
+    assert outcomes[1].error.exit_code == 1
+    assert sorted(path.name for path in Path("out").iterdir()) == ["a.png", "c.png"]
+
+
+def test_file_in_place_of_the_output_folder_is_one_photos_error(
+    here: Path, stylizer: Stylizer
+) -> None:
+    photo_at("a.png")
+    Path("file").touch()
+    jobs = [Job(Path("a.png"), Path("file/a.png")), Job(Path("a.png"), Path("b.png"))]
+    assert errors_of(stylize_files(stylizer, jobs)) == [
+        "file/a.png: cannot be written (File exists)",
+        None,
+    ]
+
+
+def test_photo_too_large_for_the_memory_is_named(
+    here: Path, stylizer: Stylizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    photo_at("a.png", width=400, height=300)
+    photo_at("b.png")
+    available = 10_000 * stylizer._bytes_per_pixel
+    monkeypatch.setattr(stylizer_module, "_available_bytes", lambda device: available)
+    jobs = [Job(Path(name), Path("out", name)) for name in ("a.png", "b.png")]
+    errors = errors_of(stylize_files(stylizer, jobs))
+    assert errors == [
+        "a.png: 400 x 300 pixels are too many for the memory: about 0.0 GB are needed, 0.0 GB are "
+        "free; --max-side 109 fits",
+        None,
+    ]
+    assert errors_of(stylize_files(stylizer, jobs[:1], max_side=109)) == [None]
+    assert size_of(Path("out/a.png")) == (109, 82)
+
+
+def test_max_pixels_refuses_by_the_header(here: Path, stylizer: Stylizer) -> None:
+    photo_at("a.png", width=40, height=30)
+    job = Job(Path("a.png"), Path("b.png"))
+    assert errors_of(stylize_files(stylizer, [job], max_pixels=1199)) == [
+        "a.png: 1,200 pixels, more than the limit of 1,199; for a photo that you trust, raise it "
+        "with --max-pixels 1200"
+    ]
+
+
+def test_alpha_shrinks_with_its_photo(here: Path, stylizer: Stylizer) -> None:
+    noise(40, 20, "RGBA").save("a.png")
+    job = Job(Path("a.png"), Path("b.png"))
+    assert errors_of(stylize_files(stylizer, [job], max_side=20)) == [None]
+    with Image.open("b.png") as result:
+        assert (result.mode, result.size) == ("RGBA", (20, 10))
+
+
+def test_photo_is_upright_in_srgb_and_without_metadata(here: Path, stylizer: Stylizer) -> None:
+    photo = noise(30, 20)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # orientation: to be turned clockwise
+    exif.get_ifd(0x8825)[1] = "N"  # GPS
+    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    photo.save("a.png", exif=exif, icc_profile=srgb)
+    assert errors_of(stylize_files(stylizer, [Job(Path("a.png"), Path("b.jpg"))])) == [None]
+    with Image.open("b.jpg") as result:
+        assert result.size == (20, 30)
+        assert len(result.getexif()) == 0
+        assert "icc_profile" not in result.info
+    upright = stylizer(photo.transpose(Image.Transpose.ROTATE_270))
+    with Image.open("a.png") as rotated:
+        assert stylizer(rotated).tobytes() == upright.tobytes()
+
+
+def test_profile_of_the_photo_is_applied(here: Path, stylizer: Stylizer) -> None:
+    photo = noise(30, 20, "L").convert("RGB")
+    lab = ImageCms.ImageCmsProfile(ImageCms.createProfile("XYZ")).tobytes()
+    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    results = []
+    for name, profile in (("plain", None), ("srgb", srgb), ("unusable", lab)):
+        photo.save(f"{name}.png", icc_profile=profile)
+        job = Job(Path(f"{name}.png"), Path("out", f"{name}.png"))
+        assert errors_of(stylize_files(stylizer, [job])) == [None]
+        with Image.open(job.output) as result:
+            results.append(np.array(result).astype(int))
+    assert abs(results[0] - results[1]).max() <= 2
+    assert results[2].shape == results[0].shape
+
+
+def test_failed_write_leaves_the_old_output(
+    here: Path, stylizer: Stylizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    photo_at("a.png")
+    Path("out").mkdir()
+    Path("out/a.png").write_bytes(b"the old one")
+
+    def no_space(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", no_space)
+    assert errors_of(stylize_files(stylizer, [Job(Path("a.png"), Path("out/a.png"))])) == [
+        "out/a.png: cannot be written (No space left on device)"
+    ]
+    assert Path("out/a.png").read_bytes() == b"the old one"
+    assert os.listdir("out") == ["a.png"]
+
+
+# --- Awkward pictures ---------------------------------------------------------------------------
+
+# Mode and (width, height) of what comes out, with sides of at most 450. Upright: the two photos of
+# 1800 x 1200 are stored so, and one of them is a portrait.
+AWKWARD = {
+    "16bit.cropped.tif": ("RGB", (64, 64)),
+    "exif_Landscape_3.jpg": ("RGB", (450, 300)),
+    "exif_Portrait_6.jpg": ("RGB", (300, 450)),
+    "flower.webp": ("RGB", (450, 338)),
+    "hopper_bad_exif.jpg": ("RGB", (450, 450)),
+    "hopper_bw_500.png": ("RGB", (450, 450)),
+    "hopper_gray.jpg": ("RGB", (128, 128)),
+    "hopper_orientation_7.jpg": ("RGB", (128, 128)),
+    "i_trns.png": ("RGBA", (64, 64)),
+    "iss634.gif": ("RGB", (245, 245)),
+    "iss634.webp": ("RGBA", (245, 245)),
+    "p_trns_single.png": ("RGBA", (64, 64)),
+    "pil_sample_cmyk.jpg": ("RGB", (100, 100)),
+    "transparent.png": ("RGBA", (200, 150)),
+    "uncompressed_la.png": ("RGBA", (128, 128)),
+}
+
+
+@pytest.mark.real_data
+def test_every_awkward_picture_is_stylized_or_named(
+    assets: Path, tmp_path: Path, stylizer: Stylizer
+) -> None:
+    folder = assets / "awkward"
+    # iss634 is there as .gif and as .webp: whole names keep the results apart.
+    photos = sorted(path for path in folder.iterdir() if path.name != "README.md")
+    jobs = [Job(photo, tmp_path / f"{photo.name}.png") for photo in photos]
+    outcomes = list(stylize_files(stylizer, jobs, max_side=450))
+    errors = {
+        outcome.job.photo.name: str(outcome.error).removeprefix(f"{folder}{os.sep}")
+        for outcome in outcomes
+        if outcome.error is not None
+    }
+    assert errors == {
+        "truncated_image.png": ("truncated_image.png: damaged picture (image file is truncated)"),
+        "truncated_jpeg.jpg": (
+            "truncated_jpeg.jpg: damaged picture (image file is truncated (8 bytes not processed))"
+        ),
+    }
+    found = {}
+    for job in jobs:
+        if job.output.exists():
+            with Image.open(job.output) as result:
+                found[job.photo.name] = (result.mode, result.size)
+    assert found == AWKWARD

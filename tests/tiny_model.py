@@ -1,0 +1,58 @@
+"""A model file that is small and whole, for tests that apply or describe one."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from fast_style.checkpoint import save_checkpoint
+from fast_style.config import config_to_dict, parse_config
+from fast_style.transform_net import TransformNet
+
+
+def write_tiny_model(
+    path: Path,
+    *,
+    width: int = 1,
+    name: str = "tiny",
+    label: str = "imagenet weights",
+    tanh_scale: float = 127.5,
+) -> Path:
+    """Save a network with seeded weights as a finished model; gives `path`."""
+    architecture: dict[str, Any] = {
+        "width": width,
+        "residual_blocks": 1,
+        "upsampling": "resize",
+        "tanh_scale": tanh_scale,
+    }
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        net = TransformNet(**architecture)
+    settings = {
+        "name": name,
+        "style": {"image": "wave.jpg"},
+        "data": {"photos": "photos"},
+        "model": architecture,
+    }
+    save_checkpoint(
+        path,
+        {f"model.{key}": tensor for key, tensor in net.state_dict().items()},
+        {
+            "name": name,
+            "kind": "model",
+            "step": 40_000,
+            "architecture": architecture,
+            "settings": config_to_dict(parse_config(settings, "test")),
+            "style": {"file": "wave.jpg", "digest": "5" * 64},
+            "photos": {"count": 7, "digest": "7" * 64},
+            "loss_network": {
+                "architecture": "vgg19",
+                "source": label.split()[0],
+                "label": label,
+                "digest": "9" * 64,
+            },
+            "license": "none",
+            "versions": {"fast_style": "0", "torch": "2"},
+        },
+    )
+    return path
