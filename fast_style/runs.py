@@ -182,6 +182,9 @@ def build_trainer(
     """
     _set_up_torch(config.train, device)
     config = config.model_copy(update={"name": run.folder.name})  # which may be <name>-2
+    # A resumed run has its weights already, and the file that it once began with may be gone.
+    init_from = None if run.resume_from else config.train.init_from
+    net = _build_net(config, init_from).to(device).to(memory_format=memory_format_for(device))
     photos = find_photos(
         config.data.photos,
         validation_folder=config.data.validation_photos,
@@ -205,9 +208,6 @@ def build_trainer(
     description = _description(config, photos, style, weights)
     if run.resume_from is not None:
         _require_same_inputs(run, description)
-    # A resumed run has its weights already, and the file that it once began with may be gone.
-    init_from = None if run.resume_from else config.train.init_from
-    net = _build_net(config, init_from).to(device).to(memory_format=memory_format_for(device))
     perceptual_loss = build_perceptual_loss(config, weights, style, device)
     step = run.resume_from.metadata["step"] if run.resume_from else 0
     trainer = Trainer(
@@ -308,6 +308,11 @@ def _build_net(config: Config, init_from: Path | None) -> TransformNet:
         torch.manual_seed(config.seed)
         net = TransformNet(**config.model.model_dump())
     if init_from is not None:
+        if not init_from.exists():
+            raise UserError(
+                f"{init_from}: the model of train.init_from is not there; train it first, or begin "
+                "from nothing with train.init_from=null and more train.steps"
+            )
         start, _ = load_transform_net(init_from)
         require_same_tensors(start.state_dict(), net.state_dict(), init_from)
         net.load_state_dict(start.state_dict())

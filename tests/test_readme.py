@@ -1,0 +1,71 @@
+"""The README's commands are run as they stand there, one after the other, in a fresh folder."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+
+# Commands that cannot be run as they stand, and what is run instead (None: nothing).
+INSTEAD = {
+    "make demo": "fast-style demo",  # the same, in the environment that runs the tests
+    "source .venv/bin/activate": None,
+    # The file still says data/photos, and VGG's weights cannot be downloaded everywhere.
+    "fast-style train my_style.yaml --check": (
+        "fast-style train my_style.yaml data.photos=demo/photos loss_network.weights=random --check"
+    ),
+    "fast-style train my_style.yaml": (
+        "fast-style train my_style.yaml data.photos=demo/photos loss_network.weights=random "
+        "data.crop_size=32 train.steps=2 train.warmup_steps=1"
+    ),
+    "tensorboard --logdir runs": "tensorboard --logdir runs --version",  # it would run forever
+    "make test": None,  # CI runs it by itself
+    "make check": None,
+}
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", README, flags=re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.readme
+def test_commands_of_the_readme_run_one_after_the_other(tmp_path: Path) -> None:
+    for name in ("fast_style", "configs"):
+        shutil.copytree(ROOT / name, tmp_path / name)
+    scripts = str(Path(sys.executable).parent)
+    environment = {**os.environ, "PATH": f"{scripts}{os.pathsep}{os.environ['PATH']}"}
+    ran = 0
+    for line in "".join(blocks("sh")).splitlines():
+        command = INSTEAD.get(line, line)
+        if command is None:
+            continue
+        done = subprocess.run(
+            ["bash", "-c", command], cwd=tmp_path, env=environment, capture_output=True, text=True
+        )
+        assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+        assert "Traceback" not in done.stderr
+        ran += 1
+    assert ran >= 8
+    for line in blocks("python"):
+        subprocess.run([sys.executable, "-W", "error", "-c", line], cwd=tmp_path, check=True)
+    for made in ("demo/sheet.png", "demo/held_out/chelsea.quickstart.png", "painting.png"):
+        assert (tmp_path / made).is_file(), made
+    assert len(list((tmp_path / "stylized").iterdir())) == 5
+
+
+def test_readme_names_files_that_exist() -> None:
+    links = re.findall(r"\]\((?!https?:)([^)#]+)\)", README)
+    assert links
+    missing = [link for link in links if not (ROOT / link).exists()]
+    assert missing == []
+
+
+def test_every_replaced_command_is_still_in_the_readme() -> None:
+    lines = "".join(blocks("sh")).splitlines()
+    assert [line for line in INSTEAD if line not in lines] == []
