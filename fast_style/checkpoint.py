@@ -114,10 +114,16 @@ def load_transform_net(path: Path) -> tuple[TransformNet, dict[str, Any]]:
     """The network of a model or checkpoint, ready to use, and the file's description.
 
     Raises:
-        CheckpointError: see `load_checkpoint`; also when weights do not fit the architecture.
+        CheckpointError: see `load_checkpoint`; also when weights do not fit the architecture, or
+            the description lacks something.
     """
     checkpoint = load_checkpoint(path)
-    return build_transform_net(checkpoint, path), checkpoint.metadata
+    net = build_transform_net(checkpoint, path)
+    try:
+        describe(checkpoint.metadata)
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{path}: its description is incomplete ({error})") from None
+    return net, checkpoint.metadata
 
 
 def build_transform_net(checkpoint: Checkpoint, path: Path) -> TransformNet:

@@ -276,8 +276,12 @@ def _check(config: "Config") -> int:
     weights = load_loss_weights(config)
     architecture = config.loss_network.architecture
     _say(f"loss network: {architecture}, {weights.label}, {weights.preprocessing} preprocessing")
-    if len(unreadable) == len(everything) or too_many_unreadable(
-        len(unreadable), len(everything), config.data.max_unreadable_share
+    training, held_out = reasons[: len(photos.training)], reasons[len(photos.training) :]
+    share = config.data.max_unreadable_share
+    if (
+        None not in training
+        or None not in held_out
+        or too_many_unreadable(len(unreadable), len(everything), share)
     ):
         raise UserError(
             f"{config.data.photos}: too many photos are unreadable; mend the folder, or raise "
@@ -426,9 +430,9 @@ def _add_info(parser: argparse.ArgumentParser) -> None:
 
 
 def _info(options: argparse.Namespace) -> int:
-    from fast_style.checkpoint import describe, load_checkpoint
+    from fast_style.checkpoint import describe, load_transform_net
 
-    for line in describe(load_checkpoint(options.model).metadata):
+    for line in describe(load_transform_net(options.model)[1]):
         print(printable(line))  # somebody else's file may hold what moves a terminal's cursor
     return 0
 

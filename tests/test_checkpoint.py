@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import safetensors.torch
 import torch
+from tiny_model import tiny_description
 from torch import Tensor
 
 from fast_style import __version__, checkpoint
@@ -41,7 +42,7 @@ def save_model(path: Path, **changes: Any) -> TransformNet:
             del tensors[name]
         else:
             tensors[name] = change
-    save_checkpoint(path, tensors, {"architecture": ARCHITECTURE, **changes})
+    save_checkpoint(path, tensors, {**tiny_description(ARCHITECTURE), **changes})
     return net
 
 
@@ -412,3 +413,21 @@ def test_file_that_cannot_be_removed_does_not_stop_the_run(
 def test_format_version_is_one() -> None:
     # A change needs a reader for files of the old version, and a fixture that is one.
     assert checkpoint.FORMAT_VERSION == 1
+
+
+# --- Files of earlier versions ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("number", [1])
+def test_files_of_every_format_ever_released_can_be_used(number: int) -> None:
+    # Written by write_tiny_model of tests/tiny_model.py when the format was new; never again.
+    path = Path(__file__).parent / "fixtures" / f"model-format-{number}.safetensors"
+    net, metadata = load_transform_net(path)
+    assert metadata["format"] == number
+    assert metadata["name"] == "tiny"
+    photo = torch.linspace(0, 1, 3 * 16 * 16).reshape(1, 3, 16, 16)
+    with torch.no_grad():
+        result = net(photo)
+    # What it gave when it was written, torch 2.15.
+    expected = [0.584484, 0.63957, 0.681071]
+    assert result[0, :, 7, 9].tolist() == pytest.approx(expected, abs=1e-5)

@@ -28,31 +28,38 @@ def write_tiny_model(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(1)
         net = TransformNet(**architecture)
+    save_checkpoint(
+        path,
+        {f"model.{key}": tensor for key, tensor in net.state_dict().items()},
+        tiny_description(architecture, name=name, label=label),
+    )
+    return path
+
+
+def tiny_description(
+    architecture: dict[str, Any], *, name: str = "tiny", label: str = "imagenet weights"
+) -> dict[str, Any]:
+    """What a finished model says of itself."""
     settings = {
         "name": name,
         "style": {"image": "wave.jpg"},
         "data": {"photos": "photos"},
         "model": architecture,
     }
-    save_checkpoint(
-        path,
-        {f"model.{key}": tensor for key, tensor in net.state_dict().items()},
-        {
-            "name": name,
-            "kind": "model",
-            "step": 40_000,
-            "architecture": architecture,
-            "settings": config_to_dict(parse_config(settings, "test")),
-            "style": {"file": "wave.jpg", "digest": "5" * 64},
-            "photos": {"count": 7, "digest": "7" * 64},
-            "loss_network": {
-                "architecture": "vgg19",
-                "source": label.split()[0],
-                "label": label,
-                "digest": "9" * 64,
-            },
-            "license": "none",
-            "versions": {"fast_style": "0", "torch": "2"},
+    return {
+        "name": name,
+        "kind": "model",
+        "step": 40_000,
+        "architecture": architecture,
+        "settings": config_to_dict(parse_config(settings, "test")),
+        "style": {"file": "wave.jpg", "digest": "5" * 64},
+        "photos": {"count": 7, "digest": "7" * 64},
+        "loss_network": {
+            "architecture": "vgg19",
+            "source": label.split()[0],
+            "label": label,
+            "digest": "9" * 64,
         },
-    )
-    return path
+        "license": "none",
+        "versions": {"fast_style": "0", "torch": "2"},
+    }
