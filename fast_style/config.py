@@ -150,8 +150,8 @@ class StyleConfig(Section):
     """The style picture; any format that Pillow reads of photographs and paintings."""
 
     size: int = Field(256, ge=16, le=8192)
-    """Pixels of the style picture's shorter side as the loss network sees it. Larger: larger and
-    finer strokes; it should not be far from data.crop_size."""
+    """Pixels of the style picture's shorter side as the loss network sees it. Larger: larger
+    strokes, finer details; it should not be far from data.crop_size."""
 
 
 class DataConfig(Section):
@@ -201,9 +201,10 @@ class ModelConfig(Section):
     """resize: nearest neighbour, then a convolution (no checkerboard). transposed: as in the
     paper."""
 
-    tanh_scale: float = Field(127.5, ge=1, le=1000)
-    """The output is 127.5 + tanh_scale * tanh(x) in units of 0..255: 127.5 gives exactly the legal
-    range; the reference implementation's 150 reaches black and white without saturating."""
+    tanh_scale: float = Field(150, ge=1, le=1000)
+    """The output is 127.5 + tanh_scale * tanh(x) in units of 0..255. The reference
+    implementation's 150 reaches black and white without saturating, and is clamped when written;
+    127.5 gives exactly the legal range."""
 
 
 class LossNetworkConfig(Section):

@@ -289,7 +289,7 @@ class Trainer:
         if clipped > _MUCH_CLIPPED:
             self._warn_once(
                 f"step {self.step}: {clipped:.0%} of the output is pure black or white; try a "
-                "lower loss.style_weight, or model.tanh_scale=150"
+                "lower loss.style_weight, or a lower train.learning_rate"
             )
         named = {
             "loss/total": terms.total,

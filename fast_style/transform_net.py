@@ -168,8 +168,8 @@ class ResidualBlock(nn.Module):
 class TransformNet(nn.Module):
     """f_W: photos (N, 3, H, W) in [0, 1] to pictures of the same shape.
 
-    Any height and width from one pixel up. The result lies in 0.5 +- tanh_scale / 255, so within
-    [0, 1] for the default scale; with a larger one, clamp it when it is written.
+    Any height and width from one pixel up. The result lies in 0.5 +- tanh_scale / 255: clamp it
+    when it is written, or take the scale 127.5, which keeps it within [0, 1].
 
     Args:
         width: channels of the first convolution; the next two have twice and four times as many.
@@ -184,7 +184,7 @@ class TransformNet(nn.Module):
         width: int = 32,
         residual_blocks: int = 5,
         upsampling: Literal["resize", "transposed"] = "resize",
-        tanh_scale: float = 127.5,
+        tanh_scale: float = 150.0,
     ) -> None:
         super().__init__()
         up = ResizeConvolution if upsampling == "resize" else TransposedConvolution

@@ -81,7 +81,7 @@ data:
   flip: true
   workers: auto
   max_unreadable_share: 0.05
-model: {width: 32, residual_blocks: 5, upsampling: resize, tanh_scale: 127.5}
+model: {width: 32, residual_blocks: 5, upsampling: resize, tanh_scale: 150.0}
 loss_network:
   {architecture: vgg19, weights: imagenet, pooling: max, padding: null, preprocessing: null}
 loss:
@@ -699,7 +699,7 @@ def test_help_has_every_setting_and_section_once():
 
 def test_the_default_of_a_section_is_its_settings():
     assert default_of(Config.model_fields["model"]) == (
-        "{width: 32, residual_blocks: 5, upsampling: resize, tanh_scale: 127.5}"
+        "{width: 32, residual_blocks: 5, upsampling: resize, tanh_scale: 150.0}"
     )
 
 

@@ -182,7 +182,7 @@ def test_first_logged_loss_is_that_of_the_first_batch(
         "model.upsampling=transposed",
         "model.residual_blocks=0",
         "model.width=3",
-        "model.tanh_scale=150",
+        "model.tanh_scale=100",
         "loss.normalization=paper",
         "loss.content_weight=3",
         "loss.style_weight=1",
@@ -672,7 +672,7 @@ def test_clipped_output_is_told_once_with_its_keys(
     found = [line for line in capsys.readouterr().out.splitlines() if "pure black" in line]
     assert found == [
         "warning: step 1: 100% of the output is pure black or white; try a lower "
-        "loss.style_weight, or model.tanh_scale=150"
+        "loss.style_weight, or a lower train.learning_rate"
     ]
 
 
