@@ -57,8 +57,8 @@ from fast_style.images import image_to_tensor, resize_shorter_side, write_pictur
 from fast_style.layers import deepest_layer
 from fast_style.loss_network import LossNetwork, Weights, load_weights
 from fast_style.losses import PerceptualLoss
-from fast_style.trainer import Trainer, memory_format_for, resolve_precision
-from fast_style.transform_net import TransformNet
+from fast_style.trainer import Trainer, resolve_precision
+from fast_style.transform_net import TransformNet, memory_format_for
 
 # Sample pictures are looked at by people, who see little on small crops.
 _SMALLEST_SAMPLE = 256

@@ -35,7 +35,7 @@ from fast_style.images import (
     to_picture,
     write_picture,
 )
-from fast_style.transform_net import SMALLEST_SIDE
+from fast_style.transform_net import SMALLEST_SIDE, memory_format_for
 
 # Peak memory of one photo in float32, per pixel: a constant, and a part for each channel of
 # the first convolution. No less than any row that benchmarks/memory.py measured on a CPU, and up to
@@ -67,10 +67,7 @@ class Stylizer:
     def __init__(self, model: Path | str, *, device: str = "auto") -> None:
         self.device = resolve_device(device)
         net, self.description = load_transform_net(Path(model))
-        # channels_last: see trainer.memory_format_for; MPS gains nothing from it.
-        self._memory_format = (
-            torch.contiguous_format if self.device.type == "mps" else torch.channels_last
-        )
+        self._memory_format = memory_format_for(self.device)
         self._net = net.to(self.device).to(memory_format=self._memory_format)
         width: int = net.to_rgb.conv.in_channels
         self._bytes_per_pixel = _BYTES_PER_PIXEL + _BYTES_PER_PIXEL_AND_WIDTH * width

@@ -33,7 +33,7 @@ from fast_style.files import free_bytes, write_text_atomically
 from fast_style.images import write_picture
 from fast_style.losses import LossTerms, PerceptualLoss
 from fast_style.run_log import RunLog, photo_and_result_sheet
-from fast_style.transform_net import TransformNet
+from fast_style.transform_net import TransformNet, memory_format_for
 
 # A term whose share of the gradient is below this does nothing; its weight is probably a mistake.
 _NEGLIGIBLE_SHARE = 0.01
@@ -515,11 +515,6 @@ def learning_rate_at(step: int, settings: TrainConfig) -> float:
         return settings.learning_rate
     done = (step - settings.warmup_steps) / (settings.steps - settings.warmup_steps)
     return settings.learning_rate * 0.5 * (1 + math.cos(math.pi * done))
-
-
-def memory_format_for(device: torch.device) -> torch.memory_format:
-    """channels_last where convolutions are faster with it: on CPUs and CUDA's tensor cores."""
-    return torch.channels_last if device.type in ("cpu", "cuda") else torch.contiguous_format
 
 
 def resolve_precision(precision: str, device: torch.device) -> torch.dtype | None:

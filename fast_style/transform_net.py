@@ -215,9 +215,9 @@ class TransformNet(nn.Module):
             return 0.5 + self.tanh_scale / 255 * torch.tanh(rgb)
 
 
-def num_parameters(net: nn.Module) -> int:
-    """How many numbers are learned."""
-    return sum(parameter.numel() for parameter in net.parameters())
+def memory_format_for(device: torch.device) -> torch.memory_format:
+    """channels_last where convolutions are faster with it: on CPUs and CUDA's tensor cores."""
+    return torch.channels_last if device.type in ("cpu", "cuda") else torch.contiguous_format
 
 
 def _pad_to_smallest_side(photos: Tensor) -> Tensor:
