@@ -5,6 +5,7 @@ option are answered at once.
 """
 
 import argparse
+import errno
 import io
 import os
 import shlex
@@ -17,7 +18,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, NoReturn
 
 from fast_style import __version__
-from fast_style.errors import UserError, printable
+from fast_style.errors import UserError, printable, shortened
 
 if TYPE_CHECKING:
     from fast_style.config import Config
@@ -144,6 +145,13 @@ def _run(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> in
     except BrokenPipeError:
         _stop_talking()
         return 1
+    except OSError as error:
+        if error.errno != errno.ENOSPC or error.filename is not None:
+            raise
+        # Files name themselves in their errors; a full disk without a name is under our stdout.
+        _stop_talking()
+        print("error: the output cannot be written (the disk is full)", file=sys.stderr)
+        return 1
 
 
 def _parse(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -247,8 +255,9 @@ def _check(config: "Config") -> int:
     from tqdm import tqdm
 
     from fast_style.data import find_photos, too_many_unreadable, why_unreadable
-    from fast_style.runs import load_loss_weights, read_style
+    from fast_style.runs import build_net, load_loss_weights, read_style
 
+    build_net(config, config.train.init_from)  # says what is wrong with that model
     photos = find_photos(
         config.data.photos,
         validation_folder=config.data.validation_photos,
@@ -318,12 +327,12 @@ def _stop_signals() -> Iterator[Callable[[], int | None]]:
 def _add_stylize(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("words", nargs="+", metavar="PHOTO", help="photos, or folders of photos")
     parser.add_argument(
-        "--model", "-m", type=Path, required=True, help="a model.safetensors or a checkpoint"
+        "--model", "-m", type=_path, required=True, help="a model.safetensors or a checkpoint"
     )
     parser.add_argument(
         "--output",
         "-o",
-        type=Path,
+        type=_path,
         help="a file for one photo, else a folder (default: beside each photo, with a suffix)",
     )
     parser.add_argument(
@@ -355,6 +364,8 @@ def _stylize(options: argparse.Namespace) -> int:
     from fast_style.images import DEFAULT_MAX_PIXELS
     from fast_style.stylizer import OutputOptions, Stylizer, plan_jobs, stylize_files
 
+    if "" in options.words:  # an unset variable, which Path would take for the working directory
+        raise UserError("a photo has an empty name")
     stylizer = Stylizer(options.model, device=options.device)
     suffix = options.suffix
     if suffix is None:
@@ -394,9 +405,15 @@ def _stylize(options: argparse.Namespace) -> int:
     return 1 if num_failed else 0
 
 
+def _path(text: str) -> Path:
+    if not text:  # an unset variable, which Path would take for the working directory
+        raise argparse.ArgumentTypeError("must not be empty")
+    return Path(text)
+
+
 def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"must be a whole number from 1, got {text!r}")
+    if not text.isdecimal() or len(text) > 15 or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number from 1, got {shortened(text)!r}")
     return int(text)
 
 
@@ -459,7 +476,7 @@ def _say(line: str) -> None:
     """A line about work that goes on, whether or not anybody still listens."""
     try:
         print(line, flush=True)
-    except BrokenPipeError:
+    except OSError:  # `... | head`, a closed terminal, a log file on a full disk
         _stop_talking()
 
 

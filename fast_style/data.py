@@ -10,6 +10,7 @@ import json
 import math
 import os
 import signal
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -200,7 +201,7 @@ def read_photo(path: Path, *, shorter_side_at_least: int | None = None) -> Image
     return over_white(read_picture(path, shorter_side_at_least=shorter_side_at_least))
 
 
-def centre_crop(image: Image.Image, size: int) -> Image.Image:
+def center_crop(image: Image.Image, size: int) -> Image.Image:
     """The middle square of the photo, (size, size)."""
     side = min(image.size)
     left, top = (image.width - side) / 2, (image.height - side) / 2
@@ -234,7 +235,7 @@ def read_validation_photos(
         if len(crops) == count:
             break
         try:
-            crops.append(image_to_tensor(centre_crop(read_photo(path), size)))
+            crops.append(image_to_tensor(center_crop(read_photo(path), size)))
         except PictureError as error:
             reasons.append(str(error))
             on_skipped(f"skipping {error}")
@@ -344,25 +345,29 @@ class StepSampler:
             yield list(range(first, first + share))
 
 
-def make_loader(
+def load_batches(
     crops: Crops, sampler: StepSampler, *, workers: int, pin_memory: bool
-) -> DataLoader[Batch]:
+) -> Iterator[Batch]:
     """Batches for every step of the sampler, decoded ahead by `workers` processes."""
-    return DataLoader(
-        crops,  # type: ignore[arg-type] # torch takes the batches' type for the samples'
-        batch_sampler=sampler,
-        collate_fn=collate,
-        num_workers=workers,
-        pin_memory=pin_memory,
-        timeout=_LOADER_TIMEOUT_S if workers else 0,
-        worker_init_fn=_ignore_signals if workers else None,
-        # A forked copy of a process with threads can deadlock (Python warns of it from 3.12 on),
-        # and the children of a fork server outlive a training process that is killed: torch's
-        # watchdog looks at the server, and the server lives as long as its children.
-        multiprocessing_context="spawn" if workers else None,
-        persistent_workers=workers > 0,
-        prefetch_factor=4 if workers else None,
-    )
+    with warnings.catch_warnings():
+        # The number of workers is the user's choice, on a machine with few cores too.
+        warnings.filterwarnings("ignore", message="This DataLoader will create")
+        loader: DataLoader[Batch] = DataLoader(
+            crops,  # type: ignore[arg-type] # torch takes the batches' type for the samples'
+            batch_sampler=sampler,
+            collate_fn=collate,
+            num_workers=workers,
+            pin_memory=pin_memory,
+            timeout=_LOADER_TIMEOUT_S if workers else 0,
+            worker_init_fn=_ignore_signals if workers else None,
+            # A forked copy of a process with threads can deadlock (Python warns of it from 3.12
+            # on), and the children of a fork server outlive a training process that is killed:
+            # torch's watchdog looks at the server, and the server lives as long as its children.
+            multiprocessing_context="spawn" if workers else None,
+            persistent_workers=workers > 0,
+            prefetch_factor=4 if workers else None,
+        )
+        return iter(loader)
 
 
 def collate(samples: Sequence[Sample]) -> Batch:

@@ -70,8 +70,9 @@ def what_it_looks_like(start: bytes) -> str:
 
 
 def free_bytes(folder: Path) -> int:
-    """Free space of the disk that holds `folder`."""
-    return shutil.disk_usage(folder).free
+    """Free space of the disk that holds `folder`, or would hold it if it were there."""
+    there = next((part for part in (folder, *folder.parents) if part.is_dir()), Path())
+    return shutil.disk_usage(there).free
 
 
 def _give_ordinary_permissions(path: Path) -> None:

@@ -1,10 +1,10 @@
-"""Picture file <-> tensor: orientation, colour profile, alpha and bit depth are settled here.
+"""Picture file <-> tensor: orientation, color profile, alpha and bit depth are settled here.
 
 Whatever a file holds, the rest of the package sees upright 8-bit sRGB pixels, with the alpha
 channel aside. Deliberately not done here: crops and batches (`data`), the network (`stylizer`),
-metadata (read for orientation and colours only, never copied), frames after the first, PNG's gAMA.
+metadata (read for orientation and colors only, never copied), frames after the first, PNG's gAMA.
 
-Two limits come from Pillow: it drops the low byte of 16-bit *colour*, so that such a value may come
+Two limits come from Pillow: it drops the low byte of 16-bit *color*, so that such a value may come
 out 1 lower than rounding gives (16-bit grey is rounded); and its libtiff prints complaints about
 damaged TIFFs on stderr by itself, beside the error raised here.
 """
@@ -92,7 +92,7 @@ class Picture:
     """Upright sRGB pixels, and the alpha channel if the file had one.
 
     Attributes:
-        rgb: mode RGB. Where alpha is 0 the file's hidden colours are replaced by the mean colour of
+        rgb: mode RGB. Where alpha is 0 the file's hidden colors are replaced by the mean color of
             the visible pixels, weighted by alpha (black if none is visible), so that what nobody
             could see does not bleed into a stylized picture.
         alpha: mode L, 0 transparent to 255 opaque; kept even when opaque everywhere, so that a file
@@ -150,7 +150,7 @@ def to_picture(image: Image.Image) -> Picture:
     exceeds for F; the largest value where some pixel exceeds them all. Negative values, NaN and
     infinities are black.
 
-    A colour profile that cannot be applied (broken, or made for another mode) is ignored.
+    A color profile that cannot be applied (broken, or made for another mode) is ignored.
 
     Raises:
         Exception: what Pillow raises when it cannot decode `image`.
@@ -280,7 +280,7 @@ def _mend_transparent_value(image: Image.Image) -> None:
     """Bring the transparent value of a PNG to the 8 bits that its pixels will have.
 
     Pillow scales pixels of 2, 4 and 3x16 bits to 8 bits, but not the value in the tRNS chunk that
-    they are compared with. (Of 16-bit colours the high byte is compared.)
+    they are compared with. (Of 16-bit colors the high byte is compared.)
     """
     value = image.info.get("transparency")
     tiles = getattr(image, "tile", [])
@@ -296,7 +296,7 @@ def _mend_transparent_value(image: Image.Image) -> None:
 
 
 def _split_alpha(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
-    """8-bit colours without alpha (L, RGB, CMYK, LAB, YCbCr or HSV), and the alpha channel."""
+    """8-bit colors without alpha (L, RGB, CMYK, LAB, YCbCr or HSV), and the alpha channel."""
     if image.mode.startswith("I") or image.mode == "F":
         return _split_wide_grey(image)
     if image.mode in ("LA", "La"):
@@ -339,7 +339,7 @@ def _scale_to_eight_bits(values: NDArray[Any], whites: Iterable[int]) -> NDArray
 
 
 def _hide_invisible_colors(rgb: Image.Image, alpha: Image.Image) -> Image.Image:
-    """Give pixels with alpha 0 the mean colour of the others, weighted by alpha."""
+    """Give pixels with alpha 0 the mean color of the others, weighted by alpha."""
     if alpha.getextrema()[0] != 0:
         return rgb
     weights = np.asarray(alpha)
@@ -403,7 +403,7 @@ def tensor_to_image(pixels: torch.Tensor) -> Image.Image:
     """An RGB image of pixels (3, H, W), float in [0, 1], on any device; clamped, then rounded.
 
     Truncation instead would darken a picture by half a level. Whether the pixels are finite is for
-    the caller to know: NaN becomes an arbitrary colour.
+    the caller to know: NaN becomes an arbitrary color.
     """
     assert pixels.ndim == 3, pixels.shape
     assert pixels.shape[0] == 3, pixels.shape
@@ -459,7 +459,7 @@ def write_picture(
         path: what to write, in a folder that exists.
         rgb: mode RGB.
         alpha: mode L, of the same size. JPEG and BMP have none: there the picture is put on white.
-        quality: 1 to 100, for JPEG and WebP. From 90 on, JPEG keeps colours at full resolution.
+        quality: 1 to 100, for JPEG and WebP. From 90 on, JPEG keeps colors at full resolution.
         format: such as "png" or "jpeg"; the suffix of `path` says it otherwise.
 
     Raises:

@@ -184,7 +184,7 @@ def build_trainer(
     config = config.model_copy(update={"name": run.folder.name})  # which may be <name>-2
     # A resumed run has its weights already, and the file that it once began with may be gone.
     init_from = None if run.resume_from else config.train.init_from
-    net = _build_net(config, init_from).to(device).to(memory_format=memory_format_for(device))
+    net = build_net(config, init_from).to(device).to(memory_format=memory_format_for(device))
     photos = find_photos(
         config.data.photos,
         validation_folder=config.data.validation_photos,
@@ -302,7 +302,12 @@ def build_perceptual_loss(
     return perceptual_loss
 
 
-def _build_net(config: Config, init_from: Path | None) -> TransformNet:
+def build_net(config: Config, init_from: Path | None) -> TransformNet:
+    """The network as training begins: seeded weights, or those of a model of the same shape.
+
+    Raises:
+        UserError: that model is not there, or of another shape.
+    """
     # Every weight is a function of the seed, whatever was drawn before.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)

@@ -45,7 +45,7 @@ _BYTES_PER_PIXEL_AND_WIDTH = 28
 # Not all of what the system calls available can be had without swapping.
 _USABLE_SHARE = 0.9
 
-_WRITABLE = EXTENSIONS - {".gif"}  # whose palette of 256 colours would spoil the result
+_WRITABLE = EXTENSIONS - {".gif"}  # whose palette of 256 colors would spoil the result
 # Other names of JPEG. What else cannot be written as what it is, becomes a PNG.
 _WRITTEN_AS = {".jpe": ".jpg", ".jfif": ".jpg"}
 
@@ -77,7 +77,7 @@ class Stylizer:
     @overload
     def __call__(self, photo: Tensor) -> Tensor: ...
     def __call__(self, photo: Image.Image | Tensor) -> Image.Image | Tensor:
-        """The stylized photo, of the same kind and size.
+        """The stylized photo, of the same kind and size; tensors come out in float32.
 
         Args:
             photo: a Pillow image of any mode (RGBA comes out for one with transparency), or a float
@@ -97,7 +97,9 @@ class Stylizer:
         return with_alpha
 
     def stylize_picture(self, picture: Picture) -> Picture:
-        """The same for colours and alpha apart; alpha stays as it is."""
+        """The same for colors and alpha apart; alpha stays as it is."""
+        if min(picture.size) == 0:
+            raise ValueError("a picture without pixels cannot be stylized")
         with self._within_memory(1, *picture.size):
             pixels = image_to_tensor(picture.rgb).to(self.device).float().div_(255)
             result = tensor_to_image(self._forward(pixels[None])[0])
@@ -116,7 +118,7 @@ class Stylizer:
             result = self._forward(batch).to(photos.device)
         return result if photos.ndim == 4 else result[0]
 
-    @torch.inference_mode()
+    @torch.no_grad()  # not inference_mode: what a library gives back can be worked on
     def _forward(self, batch: Tensor) -> Tensor:
         ready = batch.to(self.device, torch.float32, memory_format=self._memory_format)
         result: Tensor = self._net(ready)
@@ -370,10 +372,10 @@ def _fit(picture: Picture, max_side: int | None) -> Picture:
 
 
 def _jobs(inputs: Sequence[Path], options: OutputOptions) -> Iterator[Job]:
-    for path in inputs:
-        # os.path.exists: Path.exists raises an OSError for some names before Python 3.12
-        if not os.path.exists(path):
-            raise UserError(f"{printable(path)}: not found")
+    # os.path: Path.exists and Path.is_dir raise an OSError for some names before Python 3.12
+    missing = [path for path in inputs if not os.path.exists(path)]
+    if missing:
+        raise UserError("\n".join(f"{printable(path)}: not found" for path in missing))
     if options.output is not None and _is_file_name(options.output, inputs):
         yield Job(inputs[0], options.output)
         return
@@ -387,7 +389,7 @@ def _jobs(inputs: Sequence[Path], options: OutputOptions) -> Iterator[Job]:
 def _is_file_name(output: Path, inputs: Sequence[Path]) -> bool:
     """Whether `output` is the file of the one photo that there is; otherwise it is a folder."""
     is_one_photo = len(inputs) == 1 and not inputs[0].is_dir()
-    if output.is_dir() or not (output.suffix or os.path.exists(output)):
+    if os.path.isdir(output) or not (output.suffix or os.path.exists(output)):
         return False
     if is_one_photo:
         if output.suffix.lower() not in _WRITABLE:

@@ -27,7 +27,7 @@ from fast_style.checkpoint import (
     save_checkpoint,
 )
 from fast_style.config import LogConfig, TrainConfig
-from fast_style.data import Batch, Crops, StepSampler, UnreadableList, make_loader
+from fast_style.data import Batch, Crops, StepSampler, UnreadableList, load_batches
 from fast_style.errors import UserError, printable
 from fast_style.files import free_bytes, write_text_atomically
 from fast_style.images import write_picture
@@ -173,8 +173,7 @@ class Trainer:
     def _batches(self, interval: "_Interval") -> Iterator[Batch]:
         sampler = StepSampler(self.step, self.settings.steps, self.settings.batch_size)
         on_cuda = self.device.type == "cuda"
-        loader = make_loader(self.crops, sampler, workers=self.workers, pin_memory=on_cuda)
-        batches = iter(loader)
+        batches = load_batches(self.crops, sampler, workers=self.workers, pin_memory=on_cuda)
         for _ in range(len(sampler)):
             with interval.waiting_for_data():
                 batch = self._next_batch(batches)
@@ -310,11 +309,12 @@ class Trainer:
 
     def _shares(self, output: Tensor, photos: Tensor) -> dict[str, float]:
         shares = self.perceptual_loss.gradient_shares(output, photos)
-        for term, weight in (
-            ("content", self.perceptual_loss.content_weight),
-            ("style", self.perceptual_loss.style_weight),
+        loss = self.perceptual_loss
+        for term, weight, layers in (
+            ("content", loss.content_weight, loss.content_layers),
+            ("style", loss.style_weight, loss.style_layers),
         ):
-            if weight > 0 and shares[term] < _NEGLIGIBLE_SHARE:
+            if weight > 0 and layers and shares[term] < _NEGLIGIBLE_SHARE:
                 self._warn_once(
                     f"the {term} term has {shares[term]:.1%} of the gradient, so it hardly "
                     f"counts; raise loss.{term}_weight (now {weight:g})"

@@ -276,6 +276,14 @@ def test_check_names_missing_photos(config: Path, capsys: Output) -> None:
     ]
 
 
+def test_check_names_a_missing_model_to_start_from(config: Path, capsys: Output) -> None:
+    assert run("train", str(config), "--check", "train.init_from=none.safetensors") == 2
+    assert errors(capsys) == [
+        f"error: {config.parent / 'none.safetensors'}: the model of train.init_from is not there; "
+        "train it first, or begin from nothing with train.init_from=null and more train.steps"
+    ]
+
+
 def test_check_names_missing_style(config: Path, capsys: Output) -> None:
     assert run("train", str(config), "--check", "style.image=none.png") == 2
     assert capsys.readouterr().err == f"error: {config.parent / 'none.png'}: not found\n"
@@ -479,3 +487,36 @@ def test_missing_photo_and_unusable_output_are_one_line(model: Path, capsys: Out
     assert errors(capsys) == ["error: none.jpg: not found"]
     assert run("stylize", "-m", str(model), "a.png", "-o", "file/out") == 2
     assert errors(capsys) == ["error: file: is a file, where a folder for results is needed"]
+
+
+@pytest.mark.parametrize(
+    "arguments", [["-o", "", "a.jpg"], ["-o", "out", ""], ["-o", "out", "a.jpg", ""]]
+)
+def test_empty_path_is_not_the_working_directory(
+    model: Path, capsys: Output, arguments: list[str]
+) -> None:
+    photo_at("a.jpg")
+    before = sorted(Path().rglob("*"))
+    assert run("stylize", "-m", str(model), *arguments) == 2
+    assert "empty" in errors(capsys)[0]
+    assert sorted(Path().rglob("*")) == before
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_full_disk_under_the_output_does_not_stop_stylizing(model: Path) -> None:
+    photo_at("a.jpg")
+    with Path("/dev/full").open("w") as full:
+        ended = run_in_process(
+            "stylize", "-m", str(model), "-o", "b.jpg", "a.jpg", stdout=full.fileno()
+        )
+    assert "Traceback" not in ended.stderr
+    assert ended.returncode == 0
+    assert Path("b.jpg").exists()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_full_disk_under_what_was_asked_for_is_an_error() -> None:
+    with Path("/dev/full").open("w") as full:
+        ended = run_in_process("train", "--help-config", stdout=full.fileno())
+    assert ended.stderr == "error: the output cannot be written (the disk is full)\n"
+    assert ended.returncode == 1

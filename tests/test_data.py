@@ -38,7 +38,7 @@ def crops_of(
 
 
 def batches(crops: Crops, sampler: StepSampler, workers: int = 0) -> list[Batch]:
-    return list(data.make_loader(crops, sampler, workers=workers, pin_memory=False))
+    return list(data.load_batches(crops, sampler, workers=workers, pin_memory=False))
 
 
 def pixels_of(crops: Crops, sampler: StepSampler, workers: int = 0) -> torch.Tensor:
@@ -113,17 +113,17 @@ def pixels_to_image(pixels: np.ndarray) -> Image.Image:
 
 
 @pytest.mark.parametrize(("width", "height"), [(20, 10), (10, 20)])
-def test_centre_crop_of_the_right_size_is_the_middle(width: int, height: int) -> None:
+def test_center_crop_of_the_right_size_is_the_middle(width: int, height: int) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (height, width, 3))
     top, left = (height - 10) // 2, (width - 10) // 2
-    found = np.asarray(data.centre_crop(pixels_to_image(pixels), 10))
+    found = np.asarray(data.center_crop(pixels_to_image(pixels), 10))
     assert np.array_equal(found, pixels[top : top + 10, left : left + 10])
 
 
-def test_centre_crop_of_halves_shows_both_halves() -> None:
+def test_center_crop_of_halves_shows_both_halves() -> None:
     pixels = np.zeros((30, 90, 3))
     pixels[:, 45:] = 200
-    found = np.asarray(data.centre_crop(pixels_to_image(pixels), 10))
+    found = np.asarray(data.center_crop(pixels_to_image(pixels), 10))
     assert found.shape == (10, 10, 3)
     assert found[:, :4].max() < 20  # Lanczos rings a little
     assert found[:, 6:].min() > 180

@@ -472,7 +472,14 @@ def test_missing_and_empty_inputs_are_refused(here: Path) -> None:
     long_name = "x" * 300
     assert refused("none.jpg") == ["none.jpg: not found"]
     assert refused(long_name) == [f"{long_name}: not found"]
+    assert refused("none.jpg", long_name) == ["none.jpg: not found", f"{long_name}: not found"]
     assert refused("empty") == ["empty: no photos in this folder or below it"]
+
+
+def test_output_with_too_long_a_name_is_left_to_its_photo_to_fail(here: Path) -> None:
+    photo_at("a.jpg")
+    name = f"{'x' * 300}.jpg"
+    assert planned("a.jpg", output=Path(name)) == {"a.jpg": name}
 
 
 def test_folders_that_cannot_be_written_are_found_before_any_work(here: Path) -> None:
@@ -686,3 +693,13 @@ def test_every_awkward_picture_is_stylized_or_named(
             with Image.open(job.output) as result:
                 found[job.photo.name] = (result.mode, result.size)
     assert found == AWKWARD
+
+
+def test_what_a_tensor_gives_can_be_worked_on(stylizer: Stylizer) -> None:
+    result = stylizer(torch.rand(3, 16, 18))
+    assert result.mul_(255).requires_grad_().sum().requires_grad
+
+
+def test_picture_without_pixels_is_refused(stylizer: Stylizer) -> None:
+    with pytest.raises(ValueError, match=r"^a picture without pixels cannot be stylized$"):
+        stylizer(Image.new("RGB", (0, 5)))

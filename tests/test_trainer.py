@@ -437,6 +437,16 @@ def test_disk_that_is_full_for_a_while_costs_a_warning(
     )
 
 
+def test_checkpoints_folder_removed_while_training_is_an_error_at_the_end(
+    open_trainer: Callable[..., Trainer], tmp_path: Path
+) -> None:
+    trainer = open_trainer()
+    (tmp_path / "tiny" / "checkpoints").rmdir()
+    with pytest.raises(UserError, match=r"step 6: no checkpoint could be written") as caught:
+        trainer.train()
+    assert caught.value.exit_code == 1
+
+
 def test_last_checkpoint_that_cannot_be_written_is_an_error(
     open_trainer: Callable[..., Trainer], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
