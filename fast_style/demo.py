@@ -6,7 +6,9 @@ are those in scikit-image's wheel. Nothing is downloaded.
 
 import importlib.util
 import json
+import os
 import shutil
+import sys
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -312,16 +314,24 @@ def finish_demo(prepared: PreparedDemo, runs: Path, *, device: str) -> list[str]
     perceptual_loss = build_perceptual_loss(
         config, load_loss_weights(config), style, stylizer.device
     )
+    fast_style = _as_typed("fast-style")
     before, after = (_style_term(perceptual_loss, photo, picture) for picture in (photo, result))
     return [
         f"style term on a photo that was not trained on: {before:.2f} before, {after:.2f} after "
         f"({stylizer.description['loss_network']['label']})",
         f"look at it: {sheet}  (photo, style, result)",
         "next:",
-        f"  fast-style stylize --model {model} YOUR_PHOTO.jpg",
-        "  fast-style init YOUR_STYLE.jpg > my_style.yaml && fast-style train my_style.yaml",
-        f"  tensorboard --logdir {runs}",
+        f"  {fast_style} stylize --model {model} YOUR_PHOTO.jpg",
+        f"  {fast_style} init YOUR_STYLE.jpg > my_style.yaml; {fast_style} train my_style.yaml",
+        f"  {_as_typed('tensorboard')} --logdir {runs}",
     ]
+
+
+def _as_typed(command: str) -> str:
+    """A command of this environment, with its folder unless the environment is activated."""
+    if shutil.which(command) is not None:
+        return command
+    return os.path.relpath(Path(sys.executable).parent / command)
 
 
 def side_by_side(pictures: Sequence[Image.Image]) -> Image.Image:

@@ -2,6 +2,8 @@
 
 import hashlib
 import importlib.util
+import shutil
+import sys
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 
@@ -211,6 +213,7 @@ def test_demo_trains_stylizes_and_says_what_to_do_next(
     settings["train"] |= {"steps": 4, "warmup_steps": 1, "batch_size": 1}
     small = parse_config(settings, "test")
     monkeypatch.setattr(demo, "load_config", lambda path, overrides: small)
+    monkeypatch.setattr(shutil, "which", lambda command: f"/usr/bin/{command}")
 
     assert cli.main(["demo", "--device", "cpu"]) == 0
 
@@ -220,7 +223,7 @@ def test_demo_trains_stylizes_and_says_what_to_do_next(
         "look at it: demo/sheet.png  (photo, style, result)",
         "next:",
         "  fast-style stylize --model runs/quickstart/model.safetensors YOUR_PHOTO.jpg",
-        "  fast-style init YOUR_STYLE.jpg > my_style.yaml && fast-style train my_style.yaml",
+        "  fast-style init YOUR_STYLE.jpg > my_style.yaml; fast-style train my_style.yaml",
         "  tensorboard --logdir runs",
     ]
     assert lines[-6].startswith("style term on a photo that was not trained on: ")
@@ -230,6 +233,11 @@ def test_demo_trains_stylizes_and_says_what_to_do_next(
     with Image.open("demo/result.png") as result:
         assert result.size == (451, 300)
 
-    # Once more: the training is finished, and the rest is done again.
+    # Once more: the training is finished, and the rest is done again. Where the environment is not
+    # activated, as after `make demo`, commands are shown with their folder.
+    monkeypatch.setattr(shutil, "which", lambda command: None)
+    monkeypatch.setattr(sys, "executable", str(Path(".venv/bin/python").absolute()))
     assert cli.main(["demo", "--device", "cpu"]) == 0
-    assert "runs/quickstart: finished at step 4" in capsys.readouterr().out
+    output = capsys.readouterr().out
+    assert "runs/quickstart: finished at step 4" in output
+    assert output.splitlines()[-1] == "  .venv/bin/tensorboard --logdir runs"
