@@ -312,13 +312,18 @@ def _stop_signals() -> Iterator[Callable[[], int | None]]:
         with suppress(OSError):  # the terminal may be gone; print() is not safe in a handler
             os.write(2, b"stopping after this step; once more to leave at once\n")
 
-    names = [name for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
-    before = {name: signal.signal(getattr(signal, name), handle) for name in names}
+    numbers = [
+        getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
+    ]
+    before = {number: signal.getsignal(number) for number in numbers}
+    for number, handler in before.items():
+        if handler is not signal.SIG_IGN:  # which nohup asked for
+            signal.signal(number, handle)
     try:
         yield lambda: received[0] if received else None
     finally:
-        for name, handler in before.items():
-            signal.signal(getattr(signal, name), handler)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 # --- stylize ------------------------------------------------------------------------------------

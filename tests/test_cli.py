@@ -1,6 +1,7 @@
 """The commands: what they print, what they write, and how they end."""
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -520,3 +521,18 @@ def test_full_disk_under_what_was_asked_for_is_an_error() -> None:
         ended = run_in_process("train", "--help-config", stdout=full.fileno())
     assert ended.stderr == "error: the output cannot be written (the disk is full)\n"
     assert ended.returncode == 1
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="needs SIGHUP")
+def test_signal_that_was_ignored_before_stays_ignored() -> None:
+    # nohup ignores SIGHUP for the command that it starts, so that training outlives a logout.
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with cli._stop_signals() as stop_signal:
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert stop_signal() is None
+            os.kill(os.getpid(), signal.SIGTERM)
+            assert stop_signal() == signal.SIGTERM
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
