@@ -317,7 +317,9 @@ def _stop_signals() -> Iterator[Callable[[], int | None]]:
     ]
     before = {number: signal.getsignal(number) for number in numbers}
     for number, handler in before.items():
-        if handler is not signal.SIG_IGN:  # which nohup asked for
+        # nohup ignores SIGHUP for us. (Shells ignore SIGINT for what they start with &, but a
+        # SIGINT that reaches us all the same was meant.)
+        if number == signal.SIGINT or handler is not signal.SIG_IGN:
             signal.signal(number, handle)
     try:
         yield lambda: received[0] if received else None
