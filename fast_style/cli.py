@@ -210,7 +210,10 @@ def _train(options: argparse.Namespace) -> int:
         print(settings.config_to_yaml(config), end="")
         return 0
     if options.check:
-        return _check(config)
+        from fast_style.runs import check_inputs
+
+        check_inputs(config, _say)
+        return 0
     return train(config, device=options.device, fresh=options.resume == "never")
 
 
@@ -246,57 +249,6 @@ def train(config: "Config", *, device: str, fresh: bool) -> int:
             _say(f"stopped at step {stopped.step}; {again} goes on from there")
             return 128 + stopped.signal_number
     _say(f"finished: {model}")
-    return 0
-
-
-def _check(config: "Config") -> int:
-    from concurrent.futures import ThreadPoolExecutor
-
-    from tqdm import tqdm
-
-    from fast_style.data import find_photos, too_many_unreadable, why_unreadable
-    from fast_style.runs import build_net, load_loss_weights, read_style
-
-    build_net(config, config.train.init_from)  # says what is wrong with that model
-    photos = find_photos(
-        config.data.photos,
-        validation_folder=config.data.validation_photos,
-        validation_count=config.data.validation_count,
-    )
-    everything = [*photos.training, *photos.validation]
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        reasons = list(
-            tqdm(
-                pool.map(why_unreadable, everything),
-                total=len(everything),
-                unit="photo",
-                disable=None,  # only on a terminal
-            )
-        )
-    unreadable = [reason for reason in reasons if reason is not None]
-    for reason in unreadable:
-        _say(f"unreadable: {reason}")
-    _say(
-        f"photos: {len(photos.training)} to train on, {len(photos.validation)} held out, "
-        f"{len(unreadable)} of them unreadable"
-    )
-    style = read_style(config)
-    _say(f"style: {config.style.image}, {style.width} x {style.height} as it is used")
-    weights = load_loss_weights(config)
-    architecture = config.loss_network.architecture
-    _say(f"loss network: {architecture}, {weights.label}, {weights.preprocessing} preprocessing")
-    training, held_out = reasons[: len(photos.training)], reasons[len(photos.training) :]
-    share = config.data.max_unreadable_share
-    if (
-        None not in training
-        or None not in held_out
-        or too_many_unreadable(len(unreadable), len(everything), share)
-    ):
-        raise UserError(
-            f"{config.data.photos}: too many photos are unreadable; mend the folder, or raise "
-            "data.max_unreadable_share"
-        )
-    _say("everything is there")
     return 0
 
 

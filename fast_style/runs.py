@@ -15,6 +15,7 @@ import platform
 import socket
 import subprocess
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,6 +25,7 @@ import PIL
 import torch
 from filelock import FileLock, Timeout
 from PIL import Image
+from tqdm import tqdm
 
 from fast_style import __version__
 from fast_style.checkpoint import (
@@ -50,6 +52,8 @@ from fast_style.data import (
     read_photo,
     read_validation_photos,
     resolve_workers,
+    too_many_unreadable,
+    why_unreadable,
 )
 from fast_style.errors import UserError
 from fast_style.files import remove_stray_temporaries, write_text_atomically
@@ -185,11 +189,7 @@ def build_trainer(
     # A resumed run has its weights already, and the file that it once began with may be gone.
     init_from = None if run.resume_from else config.train.init_from
     net = build_net(config, init_from).to(device).to(memory_format=memory_format_for(device))
-    photos = find_photos(
-        config.data.photos,
-        validation_folder=config.data.validation_photos,
-        validation_count=config.data.validation_count,
-    )
+    photos = _find_photos(config)
     probe_photos(photos, max_unreadable_share=config.data.max_unreadable_share)
     style = read_style(config)
     validation = read_validation_photos(
@@ -242,6 +242,53 @@ def build_trainer(
         trainer.run_log.text("command", command)
         trainer.run_log.picture("style", 0, style)
     return trainer
+
+
+def check_inputs(config: Config, say: Callable[[str], None]) -> None:
+    """Look at every photo, the style picture and the weights of a run, and train nothing.
+
+    Raises:
+        UserError: something is missing, or too many photos are unreadable.
+    """
+    build_net(config, config.train.init_from)  # says what is wrong with that model
+    photos = _find_photos(config)
+    everything = [*photos.training, *photos.validation]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        looks = pool.map(why_unreadable, everything)
+        # disable=None: a bar on a terminal only
+        reasons = list(tqdm(looks, total=len(everything), unit="photo", disable=None))
+    unreadable = [reason for reason in reasons if reason is not None]
+    for reason in unreadable:
+        say(f"unreadable: {reason}")
+    say(
+        f"photos: {len(photos.training)} to train on, {len(photos.validation)} held out, "
+        f"{len(unreadable)} of them unreadable"
+    )
+    style = read_style(config)
+    say(f"style: {config.style.image}, {style.width} x {style.height} as it is used")
+    weights = load_loss_weights(config)
+    architecture = config.loss_network.architecture
+    say(f"loss network: {architecture}, {weights.label}, {weights.preprocessing} preprocessing")
+    training, held_out = reasons[: len(photos.training)], reasons[len(photos.training) :]
+    share = config.data.max_unreadable_share
+    if (
+        None not in training
+        or None not in held_out
+        or too_many_unreadable(len(unreadable), len(everything), share)
+    ):
+        raise UserError(
+            f"{config.data.photos}: too many photos are unreadable; mend the folder, or raise "
+            "data.max_unreadable_share"
+        )
+    say("everything is there")
+
+
+def _find_photos(config: Config) -> Photos:
+    return find_photos(
+        config.data.photos,
+        validation_folder=config.data.validation_photos,
+        validation_count=config.data.validation_count,
+    )
 
 
 def read_style(config: Config) -> Image.Image:

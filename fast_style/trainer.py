@@ -9,7 +9,7 @@ import math
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -478,8 +478,11 @@ class _Interval:
         self.start_at = time.perf_counter()
         self.waited_s = 0.0
 
-    def waiting_for_data(self) -> "_Waiting":
-        return _Waiting(self)
+    @contextmanager
+    def waiting_for_data(self) -> Iterator[None]:
+        start_at = time.perf_counter()
+        yield
+        self.waited_s += time.perf_counter() - start_at
 
     def measure(self, step: int, batch_size: int, device: torch.device) -> dict[str, float]:
         elapsed_s = time.perf_counter() - self.start_at
@@ -488,19 +491,6 @@ class _Interval:
             "time/data_wait_share": self.waited_s / elapsed_s,
             "memory/peak_mb": _peak_memory_bytes(device) / 2**20,
         }
-
-
-class _Waiting:
-    """Adds the time of a ``with`` block to an interval."""
-
-    def __init__(self, interval: _Interval) -> None:
-        self.interval = interval
-
-    def __enter__(self) -> None:
-        self.start_at = time.perf_counter()
-
-    def __exit__(self, *unused: object) -> None:
-        self.interval.waited_s += time.perf_counter() - self.start_at
 
 
 def learning_rate_at(step: int, settings: TrainConfig) -> float:
