@@ -18,7 +18,7 @@ import tempfile
 from importlib.metadata import version
 from itertools import product
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 # torch is imported in the child processes alone: a child begins with its parent's peak.
 
@@ -77,19 +77,40 @@ def measure_in_this_process(*, side: int, width: int, upsampling: str) -> int:
     """Bytes that stylizing one photo adds to what this process holds."""
     from PIL import Image
 
+    from fast_style import __version__
     from fast_style.checkpoint import save_checkpoint
+    from fast_style.config import config_to_dict, parse_config
     from fast_style.images import Picture
     from fast_style.stylizer import Stylizer
     from fast_style.transform_net import TransformNet
 
-    architecture: dict[str, Any] = {"width": width, "upsampling": upsampling}
+    settings = parse_config(
+        {
+            "name": "memory",
+            "style": {"image": "none"},
+            "data": {"photos": "none"},
+            "model": {"width": width, "upsampling": upsampling},
+        },
+        __file__,
+    )
+    architecture = settings.model.model_dump()
     weights = TransformNet(**architecture).state_dict()
     with tempfile.TemporaryDirectory() as folder:
         model = Path(folder, "model.safetensors")
         save_checkpoint(
             model,
             {f"model.{name}": tensor for name, tensor in weights.items()},
-            {"architecture": architecture},
+            {
+                "name": settings.name,
+                "step": 0,
+                "architecture": architecture,
+                "settings": config_to_dict(settings),
+                "style": {"file": "none", "digest": "none"},
+                "photos": {"count": 0},
+                "loss_network": {"architecture": "none", "label": "no weights", "digest": "none"},
+                "license": "none",
+                "versions": {"fast_style": __version__, "torch": version("torch")},
+            },
         )
         stylizer = Stylizer(model, device="cpu")
     # Libraries allocate their own buffers once, at the first photo, whatever its size.
