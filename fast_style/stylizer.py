@@ -39,7 +39,7 @@ from fast_style.transform_net import SMALLEST_SIDE, memory_format_for
 
 # Peak memory of one photo in float32, per pixel: a constant, and a part for each channel of
 # the first convolution. No less than any row that benchmarks/memory.py measured on a CPU, and up to
-# 29 % more than those of the largest photos (docs/performance.md).
+# 33 % more than those of the largest photos (docs/performance.md).
 _BYTES_PER_PIXEL = 62
 _BYTES_PER_PIXEL_AND_WIDTH = 28
 # Not all of what the system calls available can be had without swapping.
