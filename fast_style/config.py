@@ -1,5 +1,8 @@
 """From a YAML file and ``key=value`` words to frozen, validated settings. Knows no torch.
 
+There are two kinds of file: `Config` describes a training run, `GatysConfig` the optimization of
+one picture. Everything below their classes takes either as its `root`.
+
 Every mistake is answered with its place (file and line), its dotted key, the rule and what was
 found; all mistakes of one kind are told at once. Files are not opened here, except the YAML
 itself: whether a picture exists is checked by the code that opens it.
@@ -7,6 +10,7 @@ itself: whether a picture exists is checked by the code that opens it.
 
 import difflib
 import functools
+import itertools
 import json
 import os
 import re
@@ -17,19 +21,36 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated, Any, Literal, NamedTuple, Self, get_args
+from typing import (
+    Annotated,
+    Any,
+    ClassVar,
+    Generic,
+    Literal,
+    NamedTuple,
+    Self,
+    TypeVar,
+    get_args,
+)
 
 from pydantic import (
     AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
+    Discriminator,
     Field,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
     PlainSerializer,
+    PlainValidator,
+    Tag,
     ValidationError,
+    ValidationInfo,
     model_validator,
 )
 from pydantic.fields import FieldInfo
+from pydantic_core import CoreSchema, core_schema
 
 from fast_style.errors import UserError, printable, shortened, shown
 from fast_style.layers import LAYER_PATTERN, Architecture, canonical_layer, require_layers
@@ -42,9 +63,12 @@ Padding = Literal["zeros", "reflect"]
 Preprocessing = Literal["torchvision", "caffe"]
 Precision = Literal["auto", "fp32", "bf16"]
 Schedule = Literal["cosine", "constant"]
+Method = Literal["lbfgs", "adam"]
+Bounds = Literal["box", "clip", "none"]
 
-# Words that `loss_network.weights` understands; anything else there is a path.
+# Words that `loss_network.weights` and `optimize.init` understand; anything else there is a path.
 NAMED_WEIGHTS = ("imagenet", "imagenet_features", "random")
+INIT_WORDS = ("content", "style", "uniform_noise", "normal_noise")
 
 # Settings that may differ when a run is resumed: they change what is watched, not what is learned.
 # Paths are compared by the digest of what they point to, so that folders can be moved.
@@ -62,8 +86,40 @@ MAY_CHANGE_ON_RESUME = (
 # --- The settings -------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True)
 class _IsPath:
     """Marks a field whose text is resolved against the folder of the file that says it."""
+
+    def means_path(self, text: str) -> bool:
+        """Whether `text` is a path, and not one of the words that stand for something else."""
+        return True
+
+
+@dataclass(frozen=True)
+class _IsPathOr(_IsPath):
+    """Marks and checks a text that is one of some words, otherwise a path."""
+
+    words: tuple[str, ...]
+
+    def means_path(self, text: str) -> bool:
+        return text not in self.words
+
+    def __get_pydantic_core_schema__(
+        self, source: Any, handler: GetCoreSchemaHandler
+    ) -> CoreSchema:
+        return core_schema.no_info_after_validator_function(self._checked, handler(source))
+
+    def __get_pydantic_json_schema__(
+        self, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        return handler(schema) | {"anyOf": [{"enum": list(self.words)}, {"format": "path"}]}
+
+    def _checked(self, text: str) -> str:
+        return str(_usable_path(text)) if self.means_path(text) else text
+
+
+class _HasPathsAsKeys:
+    """Marks a mapping whose keys are resolved against the folder of the file that says them."""
 
 
 def _usable_path(text: str) -> Path:
@@ -88,8 +144,12 @@ def _to_path(value: object) -> object:
     return _usable_path(value) if isinstance(value, str) else value
 
 
-def _name_or_path(text: str) -> str:
-    return text if text in NAMED_WEIGHTS else str(_usable_path(text))
+def _path_as_written(value: object) -> str:
+    """A usable path, still as text: so that errors behind it name it as its file does."""
+    if not isinstance(value, str | Path):
+        raise ValueError(f"must be a path, got {shown(value)}")
+    _usable_path(str(value))
+    return str(value)
 
 
 def _to_tuple(value: object) -> object:
@@ -118,6 +178,24 @@ def _canonical_layers(weights: Mapping[str, float]) -> Mapping[str, float]:
     return MappingProxyType(layers)
 
 
+def _pictures(weights: Mapping[str, float], info: ValidationInfo) -> Mapping[Path, float]:
+    """The paths resolved; `info.context` says where those that a file or a word gave begin."""
+    folders: Mapping[str, Path] = info.context or {}
+    pictures: dict[Path, float] = {}
+    seen = set()
+    for name, weight in weights.items():
+        path = folders.get(name, Path()) / _usable_path(name)
+        if os.path.realpath(path) in seen:
+            raise ValueError(f"{name!r} is given twice, once under another name")
+        seen.add(os.path.realpath(path))
+        pictures[path] = weight
+    return MappingProxyType(pictures)
+
+
+def _side_or_pair(value: object) -> str:
+    return "pair" if isinstance(value, tuple) else "side"
+
+
 FilePath = Annotated[
     Path, BeforeValidator(_to_path), PlainSerializer(str, return_type=str), _IsPath()
 ]
@@ -127,7 +205,32 @@ LayerWeights = Annotated[
     AfterValidator(_canonical_layers),
     PlainSerializer(dict, return_type=dict),
 ]
+PictureWeights = Annotated[
+    Mapping[
+        Annotated[Path, PlainValidator(_path_as_written, json_schema_input_type=str)],
+        Annotated[float, Field(gt=0)],
+    ],
+    Field(json_schema_extra={"propertyNames": {"format": "path"}}),
+    AfterValidator(_pictures),
+    PlainSerializer(
+        lambda pictures: {str(path): weight for path, weight in pictures.items()}, return_type=dict
+    ),
+    _HasPathsAsKeys(),
+]
 Share = Annotated[float, Field(gt=0, le=1)]
+_LEAST_SIDE = 16
+_Side = Annotated[int, Field(ge=_LEAST_SIDE, le=8192)]
+# With a discriminator, pydantic tells the mistakes of the form that was meant, not those of both.
+Size = Annotated[
+    Annotated[_Side, Tag("side")]
+    | Annotated[
+        tuple[Annotated[_Side, Field(title="width")], Annotated[_Side, Field(title="height")]],
+        PlainSerializer(list, return_type=list),
+        Tag("pair"),
+    ],
+    Discriminator(_side_or_pair),
+    BeforeValidator(_to_tuple),
+]
 
 
 class Section(BaseModel):
@@ -141,6 +244,27 @@ class Section(BaseModel):
         validate_default=True,
         use_attribute_docstrings=True,
     )
+
+
+class Root(Section):
+    """All that one file says: sections, and rules between them."""
+
+    example: ClassVar[str]
+    """A ``key=value`` word, as an error shows one."""
+
+    def _mistakes(self) -> Iterator[str]:
+        """One line per combination that cannot work, beginning with the key to change."""
+        raise NotImplementedError
+
+    @model_validator(mode="after")
+    def _check_across_sections(self) -> Self:
+        mistakes = list(self._mistakes())
+        if mistakes:
+            raise ValueError("\n".join(mistakes))
+        return self
+
+
+AnyRoot = TypeVar("AnyRoot", bound=Root)
 
 
 class StyleConfig(Section):
@@ -171,7 +295,10 @@ class DataConfig(Section):
     """Pixels, width and height of a training crop."""
 
     crop_scale: Annotated[
-        tuple[Share, Share], BeforeValidator(_to_tuple), AfterValidator(_least_first)
+        tuple[Share, Share],
+        BeforeValidator(_to_tuple),
+        AfterValidator(_least_first),
+        PlainSerializer(list, return_type=list),
     ] = (0.5, 1.0)
     """A crop's side as a share of the photo's shorter side, drawn uniformly from [least, most],
     before it is resized to crop_size: objects appear at different scales."""
@@ -213,15 +340,11 @@ class LossNetworkConfig(Section):
     architecture: Architecture = "vgg19"
     """Which VGG the layers below are names of."""
 
-    weights: Annotated[
-        str,
-        Field(json_schema_extra={"anyOf": [{"enum": list(NAMED_WEIGHTS)}, {"format": "path"}]}),
-        AfterValidator(_name_or_path),
-        _IsPath(),
-    ] = "imagenet"
+    weights: Annotated[str, _IsPathOr(NAMED_WEIGHTS)] = "imagenet"
     """imagenet: torchvision's, downloaded once. imagenet_features: torchvision's VGG-16 of Caffe
     origin, the paper's. random: seeded random numbers, for trying things out. Otherwise the path
-    of a .pth or .safetensors file with torchvision's names."""
+    of a file: torchvision's names (.pth, .safetensors), MatConvNet's imagenet-vgg-verydeep-19.mat,
+    or Keras's weights (.h5); the last two need the extra `weights`."""
 
     pooling: Pooling = "max"
     """max as VGG was trained; average gives smoother results (Gatys et al. 2015)."""
@@ -232,7 +355,8 @@ class LossNetworkConfig(Section):
 
     preprocessing: Preprocessing | None = None
     """How pixels are presented to the weights: torchvision ([0, 1], mean and standard deviation)
-    or caffe (0..255 minus the mean). Needed for a weights file that is not known by its digest."""
+    or caffe (0..255 minus the mean). Needed for a .pth or .safetensors file that is neither known
+    by its digest nor says so itself; .mat files with a mean and .h5 files have their own."""
 
 
 class LossConfig(Section):
@@ -323,8 +447,10 @@ class LogConfig(Section):
 _NAME_RULE = "letters, digits, '.', '_' and '-' (at most 100), a letter or digit first"
 
 
-class Config(Section):
+class Config(Root):
     """All settings of a training run."""
+
+    example = "train.steps=2000"
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")
     """The run's name: it trains in runs/<name> of the working directory."""
@@ -340,19 +466,112 @@ class Config(Section):
     train: TrainConfig = Field(default_factory=TrainConfig)
     log: LogConfig = Field(default_factory=LogConfig)
 
-    @model_validator(mode="after")
-    def _check_across_sections(self) -> Self:
-        mistakes = list(_cross_field_mistakes(self))
-        if mistakes:
-            raise ValueError("\n".join(mistakes))
-        return self
+    def _mistakes(self) -> Iterator[str]:
+        yield from _loss_mistakes(self.loss_network, self.loss, purpose="learn")
+        train = self.train
+        if train.warmup_steps >= train.steps:
+            yield (
+                f"train.warmup_steps: must be below train.steps ({train.steps}), "
+                f"got {train.warmup_steps}"
+            )
 
 
-def _cross_field_mistakes(config: Config) -> Iterator[str]:
-    """One line per combination that cannot work, beginning with the key to change."""
-    network = config.loss_network
+class GatysStyleConfig(Section):
+    """The style picture, or several."""
+
+    image: FilePath
+    """The style picture; any format that Pillow reads of photographs and paintings."""
+
+    blend: PictureWeights = {}
+    """Further style pictures, with their weights beside the 1 of `image`. The style term is the
+    weighted mean of the distances to all of them."""
+
+    size: Size | None = None
+    """Pixels of a style picture's shorter side as the loss network sees it, or [width, height] to
+    squash it to. Larger: larger strokes, finer details. Unset: as optimize.size."""
+
+
+class OptimizeConfig(Section):
+    """How the picture is optimized."""
+
+    method: Method = "lbfgs"
+    """lbfgs: SciPy's L-BFGS-B, a quasi-Newton method with a line search: no update makes the loss
+    larger. adam: first order; needs a fitting learning_rate."""
+
+    iterations: int = Field(500, ge=1, le=1_000_000)
+    """Accepted updates, at each scale."""
+
+    size: Size = 512
+    """Pixels of the result's shorter side, in the ratio of the photo; or [width, height] to squash
+    both pictures to, as some texts on Keras do."""
+
+    scales: int = Field(1, ge=1, le=8)
+    """From coarse to fine: the number of sizes, each twice the one before, the last one being
+    `size`. A large picture gets large structures only in this way."""
+
+    init: Annotated[str, _IsPathOr(INIT_WORDS)] = "content"
+    """The picture to begin with. content: the photo. style: the style picture. uniform_noise,
+    normal_noise: noise, another one for each seed. Otherwise the path of a picture."""
+
+    bounds: Bounds = "box"
+    """How pixels are kept in [0, 1]. box: by the method itself (the B of L-BFGS-B; Adam clips).
+    clip: each update is clipped afterwards, as Johnson et al. 2016 do, with an L-BFGS that has no
+    line search. none: only the result is clipped, when it is written."""
+
+    learning_rate: float = Field(0.02, gt=0, le=10)
+    """Adam's, in units of the pixel range [0, 1]: a rate of 10 for pixels of 0..255 is 0.039 here.
+    Not used by lbfgs."""
+
+    history: int = Field(10, ge=1, le=1000)
+    """Pairs of updates and changes of the gradient that L-BFGS remembers. Not used by adam."""
+
+    tolerance: float = Field(0.0, ge=0, lt=1)
+    """L-BFGS stops when an update lowers the loss by less than this share of it; 0: never. Not used
+    by adam."""
+
+    restart_every: int | None = Field(None, ge=2)
+    """L-BFGS forgets its history after this many evaluations of the loss, as it does in the Keras
+    examples, which call it again and again with maxfun=20. Unset: never."""
+
+
+class GatysConfig(Root):
+    """All settings of the optimization of one picture, the method of Gatys et al. 2015."""
+
+    example = "optimize.iterations=200"
+
+    seed: int = Field(1, ge=0, le=2**63 - 1)
+    """Every random choice derives from it."""
+
+    style: GatysStyleConfig
+    loss_network: LossNetworkConfig = Field(default_factory=LossNetworkConfig)
+    loss: LossConfig = Field(default_factory=LossConfig)
+    optimize: OptimizeConfig = Field(default_factory=OptimizeConfig)
+
+    def _mistakes(self) -> Iterator[str]:
+        yield from _loss_mistakes(self.loss_network, self.loss, purpose="draw")
+        image = os.path.realpath(self.style.image)
+        for picture in self.style.blend:
+            if os.path.realpath(picture) == image:
+                yield f"style.blend: {str(picture)!r} is style.image, which has the weight 1"
+        optimize = self.optimize
+        if optimize.restart_every is not None and optimize.method == "adam":
+            yield "optimize.restart_every: adam has no history to forget; leave it out"
+        elif optimize.restart_every is not None and optimize.bounds == "clip":
+            yield "optimize.restart_every: goes with optimize.bounds box or none, not with clip"
+        side = optimize.size if isinstance(optimize.size, int) else min(optimize.size)
+        halvings = optimize.scales - 1
+        if side >> halvings < _LEAST_SIDE:
+            yield (
+                f"optimize.scales: must be at most {(side // _LEAST_SIDE).bit_length()}, got "
+                f"{optimize.scales}: {side} pixels, halved {halvings} times, are "
+                f"{side >> halvings}, fewer than {_LEAST_SIDE}"
+            )
+
+
+def _loss_mistakes(network: LossNetworkConfig, loss: LossConfig, *, purpose: str) -> Iterator[str]:
+    """The mistakes between the sections that both roots have."""
     for key in ("content_layers", "style_layers"):
-        for layer in getattr(config.loss, key):
+        for layer in getattr(loss, key):
             try:
                 require_layers([layer], network.architecture)
             except ValueError as error:
@@ -363,20 +582,15 @@ def _cross_field_mistakes(config: Config) -> Iterator[str]:
         yield (
             f"loss_network.preprocessing: weights {network.weights} have their own; leave it out"
         )
-    if config.loss.content_weight == config.loss.style_weight == config.loss.tv_weight == 0:
-        yield "loss.content_weight: all three weights are 0, so there is nothing to learn"
-    if config.train.warmup_steps >= config.train.steps:
-        yield (
-            f"train.warmup_steps: must be below train.steps ({config.train.steps}), "
-            f"got {config.train.warmup_steps}"
-        )
+    if loss.content_weight == loss.style_weight == loss.tv_weight == 0:
+        yield f"loss.content_weight: all three weights are 0, so there is nothing to {purpose}"
 
 
 # --- Reading ------------------------------------------------------------------------------------
 
 
 def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
-    """Read a YAML file, with ``key=value`` words laid over it.
+    """Read the YAML file of a training run, with ``key=value`` words laid over it.
 
     Paths in the file are relative to the file's folder, those in `overrides` to the working
     directory; ``~`` is the home folder. A section with nothing in it means its defaults.
@@ -384,9 +598,18 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
     Raises:
         UserError: one line per mistake, ``file:line: key: rule, what was found``.
     """
+    return _load(Config, path, overrides)
+
+
+def load_gatys_config(path: Path, overrides: Sequence[str] = ()) -> GatysConfig:
+    """Read the YAML file of an optimization; everything else is as for `load_config`."""
+    return _load(GatysConfig, path, overrides)
+
+
+def _load(root: type[AnyRoot], path: Path, overrides: Sequence[str]) -> AnyRoot:
     place = printable(str(path))
     document = read_yaml(read_text(path, place), place)
-    settings = _Settings(document.data, place, document.lines)
+    settings = _Settings(root, document.data, place, document.lines)
     settings.resolve_paths(settings.data, (), path.absolute().parent)
     for word in overrides:
         settings.override(word)
@@ -394,23 +617,25 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
 
 
 def parse_config(data: Mapping[str, Any], place: str) -> Config:
-    """Settings from plain data, such as the header of a checkpoint; `place` is named in errors.
+    """Settings of a run from plain data, such as a checkpoint's header; errors name `place`.
 
     Raises:
         UserError: one line per mistake, ``place: key: rule, what was found``.
     """
     if not isinstance(data, Mapping):  # a file's header holds whatever somebody wrote into it
         raise UserError(f"{place}: settings: must be a section of key: value lines")
-    return _Settings(dict(data), place, {}).validate()
+    return _Settings(Config, dict(data), place, {}).validate()
 
 
-def config_to_dict(config: Config) -> dict[str, Any]:
-    """Plain data (text, numbers, dicts, lists) from which `parse_config` makes an equal object."""
-    return config.model_dump(mode="json")
+def config_to_dict(config: Root) -> dict[str, Any]:
+    """Plain data: text, numbers, dicts, lists. `parse_config` makes an equal `Config` from it."""
+    # Every type serializes itself to plain data: pydantic's mode "json" takes no key that is a path
+    # with undecodable bytes.
+    return config.model_dump()
 
 
-def config_to_yaml(config: Config) -> str:
-    """The complete settings as a YAML file that `load_config` reads back to an equal object."""
+def config_to_yaml(config: Root) -> str:
+    """The complete settings as a YAML file that loads to an equal object."""
     return dump_yaml(config_to_dict(config))
 
 
@@ -445,13 +670,16 @@ _COMMAND_LINE = sys.maxsize
 
 
 @dataclass
-class _Settings:
-    """Plain data on its way to a `Config`, with the place that every key came from."""
+class _Settings(Generic[AnyRoot]):
+    """Plain data on its way to a `root`, with the place that every key came from."""
 
+    root: type[AnyRoot]
     data: dict[str, Any]
     source: str
     lines: dict[tuple[str, ...], int]
     words: dict[tuple[str, ...], str] = field(default_factory=dict)
+    # Where each path begins that is a key: keys stay as written, so that errors can name them.
+    folders: dict[str, Path] = field(default_factory=dict)
 
     def override(self, word: str) -> None:
         """Lay one ``key=value`` over the data.
@@ -464,9 +692,9 @@ class _Settings:
         key = tuple(dotted.split("."))
         if not equals or not re.fullmatch(r"[A-Za-z_][\w.]*", dotted) or len(key) > MAX_DEPTH:
             raise UserError(
-                f"{place}: settings are given as key=value, for example train.steps=2000"
+                f"{place}: settings are given as key=value, for example {self.root.example}"
             )
-        if _takes_text(key) and text not in ("", "~", "null") and text[0] not in "\"'":
+        if _takes_text(self.root, key) and text not in ("", "~", "null") and text[0] not in "\"'":
             value: Any = text
         else:
             value = read_yaml(text, place, any_value=True).data
@@ -491,17 +719,19 @@ class _Settings:
         for name, value in section.items():
             if only is not None and name != only:
                 continue
-            if isinstance(value, dict):
+            if _has_mark(self.root, key, _HasPathsAsKeys):
+                self.folders[name] = base
+            elif isinstance(value, dict):
                 self.resolve_paths(value, (*key, name), base)
-            elif isinstance(value, str) and _is_path((*key, name)):
-                section[name] = _resolved(value, base, (*key, name))
+            elif isinstance(value, str):
+                section[name] = _resolved(value, base, _marks(self.root, (*key, name)))
 
-    def validate(self) -> Config:
+    def validate(self) -> AnyRoot:
         for name, value in self.data.items():
-            if value is None and _fields_of((name,)):
+            if value is None and _fields_of(self.root, (name,)):
                 self.data[name] = {}
         try:
-            return Config.model_validate(self.data)
+            return self.root.model_validate(self.data, context=self.folders)
         except ValidationError as failure:
             mistakes = {mistake for error in failure.errors() for mistake in self._describe(error)}
         raise UserError("\n".join(f"{place.text}: {rule}" for place, rule in sorted(mistakes)))
@@ -522,7 +752,7 @@ class _Settings:
 
     def _describe(self, error: Any) -> Iterator[tuple[_Place, str]]:
         """The places and texts of one of pydantic's errors."""
-        key, within = _split_location(error["loc"])
+        key, within = _split_location(self.root, error["loc"])
         dotted = dotted_key(key)
         if error["type"] == "value_error":
             for line in str(error["ctx"]["error"]).splitlines():
@@ -532,19 +762,21 @@ class _Settings:
                 else:
                     yield self.place(key), f"{dotted}{within}: {line}"
         elif error["type"] == "extra_forbidden":
-            yield self.place(key), _unknown_key(key)
+            yield self.place(key), _unknown_key(self.root, key)
         elif error["type"] == "missing" and not within:
-            for needed in _required_in(key):
-                meaning = _meaning(_field(needed))
+            for needed in _required_in(self.root, key):
+                meaning = _meaning(_field(self.root, needed))
                 yield (
                     self.place(needed, missing=True),
                     f"missing key '{dotted_key(needed)}': {meaning}",
                 )
         else:
-            yield self.place(key), f"{dotted}{within}: {_rule(error, key)}"
+            yield self.place(key), f"{dotted}{within}: {_rule(self.root, error, key)}"
 
 
-def _split_location(location: tuple[str | int, ...]) -> tuple[tuple[str, ...], str]:
+def _split_location(
+    root: type[Root], location: tuple[str | int, ...]
+) -> tuple[tuple[str, ...], str]:
     """A key, and the place within its list, from where pydantic says that an error is.
 
     pydantic goes on behind the key with the branch of a union that failed ("constrained-int") and
@@ -552,30 +784,32 @@ def _split_location(location: tuple[str | int, ...]) -> tuple[tuple[str, ...], s
     """
     key: list[str] = []
     for part in location:
-        info = _field(tuple(key)) if key else None
+        info = _field(root, tuple(key))
         if info is not None and not _is_section(info.annotation):
             if isinstance(part, int):
                 return tuple(key), f"[{part}]"
-            if not _takes_mapping(info):
+            if _takes_mapping(info):
+                key.append(part)
                 break
-            key.append(part)
-            break
+            continue
         key.append(str(part))
     return tuple(key), ""
 
 
-def _rule(error: Any, key: tuple[str, ...]) -> str:
+def _rule(root: type[Root], error: Any, key: tuple[str, ...]) -> str:
     """What must hold, and what was found instead, without pydantic's vocabulary."""
     context, found = error.get("ctx", {}), error["input"]
-    info = _field(key)
+    info = _field(root, key)
     if info is not None and _is_choice(info):
-        must = allowed_values(".".join(key)).replace(" | ", ", ")
+        must = allowed_values(".".join(key), root).replace(" | ", ", ")
         return f"must be one of {must}, got {shown(found)}"
     match error["type"]:
-        case "int_type" if isinstance(found, float) and found.is_integer():
-            must = f"an integer (write {found:.0f})"
         case "int_type":
             must = "an integer"
+            if isinstance(found, float) and found.is_integer():
+                must += f" (write {found:.0f})"
+            if error["loc"][-1] == "side":  # of a `Size`
+                must += " or [width, height]"
         case "float_type":
             must = "a number"
         case "bool_type":
@@ -587,7 +821,7 @@ def _rule(error: Any, key: tuple[str, ...]) -> str:
         case "tuple_type" | "missing" | "too_long" | "too_short":
             must = "a list of two numbers"
         case "string_type" | "is_instance_of":
-            must = "a path" if _is_path(key) else "text"
+            must = "a path" if _has_mark(root, key, _IsPath) else "text"
             if isinstance(found, int | float):
                 must += " (put quotes around it)"
         case "greater_than_equal":
@@ -596,6 +830,8 @@ def _rule(error: Any, key: tuple[str, ...]) -> str:
             must = f"above {_number(context['gt'])}"
         case "less_than_equal":
             must = f"at most {_number(context['le'])}"
+        case "less_than":
+            must = f"below {_number(context['lt'])}"
         case "string_pattern_mismatch":
             must = _NAME_RULE
         case _:
@@ -607,10 +843,10 @@ def _number(value: float) -> str:
     return str(int(value)) if float(value).is_integer() else str(value)
 
 
-def _unknown_key(key: tuple[str, ...]) -> str:
-    siblings = list(_fields_of(key[:-1]))
+def _unknown_key(root: type[Root], key: tuple[str, ...]) -> str:
+    siblings = list(_fields_of(root, key[:-1]))
     message = f"unknown key '{dotted_key(key)}'"
-    everywhere = {dotted.rpartition(".")[2]: dotted for dotted, _ in iterate_fields()}
+    everywhere = {dotted.rpartition(".")[2]: dotted for dotted, _ in iterate_fields(root)}
     if key[-1] in everywhere:
         return f"{message}; did you mean '{everywhere[key[-1]]}'?"
     if close := difflib.get_close_matches(key[-1], siblings, n=1):
@@ -620,9 +856,9 @@ def _unknown_key(key: tuple[str, ...]) -> str:
     return f"{message}; valid keys here: {', '.join(siblings)}"
 
 
-def _required_in(key: tuple[str, ...]) -> list[tuple[str, ...]]:
+def _required_in(root: type[Root], key: tuple[str, ...]) -> list[tuple[str, ...]]:
     """A required setting's own key, or those in a section."""
-    fields = _fields_of(key)
+    fields = _fields_of(root, key)
     return [(*key, name) for name, info in fields.items() if info.is_required()] or [key]
 
 
@@ -631,13 +867,13 @@ def _meaning(info: FieldInfo | None) -> str:
     return " ".join(text.split()).split(";")[0].rstrip(".")
 
 
-def _field(key: tuple[str, ...]) -> FieldInfo | None:
-    return _fields_of(key[:-1]).get(key[-1]) if key else None
+def _field(root: type[Root], key: tuple[str, ...]) -> FieldInfo | None:
+    return _fields_of(root, key[:-1]).get(key[-1]) if key else None
 
 
-def _fields_of(section: tuple[str, ...]) -> dict[str, FieldInfo]:
+def _fields_of(root: type[Root], section: tuple[str, ...]) -> dict[str, FieldInfo]:
     """The fields of the section with this key; none where there is no such section."""
-    model: type[BaseModel] = Config
+    model: type[BaseModel] = root
     for part in section:
         info = model.model_fields.get(part)
         annotation: Any = info.annotation if info is not None else None
@@ -661,24 +897,28 @@ def _is_choice(info: FieldInfo) -> bool:
     return any(getattr(member, "__origin__", None) is Literal for member in members)
 
 
-def _is_path(key: tuple[str, ...]) -> bool:
-    info = _field(key)
+def _marks(root: type[Root], key: tuple[str, ...]) -> list[object]:
+    """What the type of a setting is annotated with."""
+    info = _field(root, key)
     if info is None:
-        return False
+        return []
     # `FilePath | None` keeps the marker inside the union's member, a plain `FilePath` on the field.
-    marks = [*info.metadata]
-    for member in get_args(info.annotation):
-        marks += getattr(member, "__metadata__", ())
-    return any(isinstance(mark, _IsPath) for mark in marks)
+    inner = [getattr(member, "__metadata__", ()) for member in get_args(info.annotation)]
+    return [*info.metadata, *itertools.chain(*inner)]
 
 
-def _takes_text(key: tuple[str, ...]) -> bool:
-    info = _field(key)
-    return info is not None and (info.annotation is str or _is_path(key))
+def _has_mark(root: type[Root], key: tuple[str, ...], mark: type) -> bool:
+    return any(isinstance(found, mark) for found in _marks(root, key))
 
 
-def _resolved(text: str, base: Path, key: tuple[str, ...]) -> str:
-    if key == ("loss_network", "weights") and text in NAMED_WEIGHTS:
+def _takes_text(root: type[Root], key: tuple[str, ...]) -> bool:
+    info = _field(root, key)
+    return info is not None and (info.annotation is str or _has_mark(root, key, _IsPath))
+
+
+def _resolved(text: str, base: Path, marks: Sequence[object]) -> str:
+    """A text as an absolute path, if the marks of its setting say that it is one."""
+    if not any(isinstance(mark, _IsPath) and mark.means_path(text) for mark in marks):
         return text
     try:
         return str(base / _usable_path(text))
@@ -715,10 +955,10 @@ def default_of(info: FieldInfo) -> str:
     return _in_one_line(dict(default) if isinstance(default, Mapping) else default)
 
 
-def allowed_values(key: str) -> str:
+def allowed_values(key: str, root: type[Root] = Config) -> str:
     """What a setting may be: ``auto | fp32 | bf16``, ``at least 0``, ``path``."""
     *sections, name = key.split(".")
-    schema = _schema()
+    schema = _schema(root)
     properties = schema["properties"]
     for section in sections:
         reference = properties[section]["$ref"]
@@ -727,13 +967,14 @@ def allowed_values(key: str) -> str:
 
 
 @functools.cache
-def _schema() -> dict[str, Any]:
-    return Config.model_json_schema()
+def _schema(root: type[Root]) -> dict[str, Any]:
+    return root.model_json_schema()
 
 
 def _allowed(schema: Mapping[str, Any]) -> str:
-    if "anyOf" in schema:  # None is how a setting is unset, not a value to write
-        branches = [branch for branch in schema["anyOf"] if branch.get("type") != "null"]
+    if union := schema.get("anyOf", schema.get("oneOf")):
+        # None is how a setting is unset, not a value to write
+        branches = [branch for branch in union if branch.get("type") != "null"]
         return " | ".join(_allowed(branch) for branch in branches)
     if "enum" in schema:
         return " | ".join(schema["enum"])
@@ -745,9 +986,15 @@ def _allowed(schema: Mapping[str, Any]) -> str:
         case "integer" | "number":
             return _range(schema)
         case "array":
-            return f"two numbers, each {_allowed(schema['prefixItems'][0])}"
+            items = schema["prefixItems"]
+            names = [item["title"] for item in items if "title" in item]
+            what = f"[{', '.join(names)}]" if names else "two numbers"
+            return f"{what}, each {_allowed(items[0])}"
         case "object":
-            return f"{{layer: weight, ...}}, each weight {_allowed(schema['additionalProperties'])}"
+            what = "path" if schema["propertyNames"].get("format") == "path" else "layer"
+            return (
+                f"{{{what}: weight, ...}}, each weight {_allowed(schema['additionalProperties'])}"
+            )
         case _:
             return "path" if schema.get("format") == "path" else _NAME_RULE
 
@@ -756,30 +1003,35 @@ def _range(schema: Mapping[str, Any]) -> str:
     low, high = schema.get("minimum"), schema.get("maximum")
     if low is not None and high is not None:
         return f"{_number(low)} to {_number(high)}"
-    bounds = {"minimum": "at least", "exclusiveMinimum": "above", "maximum": "at most"}
+    bounds = {
+        "minimum": "at least",
+        "exclusiveMinimum": "above",
+        "maximum": "at most",
+        "exclusiveMaximum": "below",
+    }
     return ", ".join(
         f"{words} {_number(schema[bound])}" for bound, words in bounds.items() if bound in schema
     )
 
 
-def help_text() -> str:
+def help_text(root: type[Root] = Config) -> str:
     """All keys with defaults, allowed values and meanings, for ``--help-config``."""
     lines = ["Every setting as key: default  # allowed values, and what it means."]
     section = ""
-    for key, info in iterate_fields():
+    for key, info in iterate_fields(root):
         before, _, _ = key.rpartition(".")
         if before != section:
-            annotation: Any = Config.model_fields[before].annotation
+            annotation: Any = root.model_fields[before].annotation
             lines += ["", f"{before}: {annotation.__doc__}"]
             section = before
-        lines += ["", f"{key}: {default_of(info)}  # {allowed_values(key)}"]
+        lines += ["", f"{key}: {default_of(info)}  # {allowed_values(key, root)}"]
         lines += _wrapped(info.description, indent="    ")
     return "\n".join(lines)
 
 
-def json_schema() -> str:
-    """The JSON Schema of a configuration file, for editors; kept in ``configs/schema.json``."""
-    schema = _schema()
+def json_schema(root: type[Root] = Config) -> str:
+    """The JSON Schema of a file of settings, for editors; kept beside the files in ``configs/``."""
+    schema = _schema(root)
     return (
         json.dumps({"$schema": "https://json-schema.org/draft/2020-12/schema"} | schema, indent=2)
         + "\n"
@@ -862,5 +1114,7 @@ def _wrapped(text: str | None, *, indent: str) -> list[str]:
     )
 
 
-if __name__ == "__main__":  # python -m fast_style.config > configs/schema.json
-    sys.stdout.write(json_schema())
+if __name__ == "__main__":
+    # python -m fast_style.config > configs/schema.json
+    # python -m fast_style.config optimize > configs/optimize/schema.json
+    sys.stdout.write(json_schema(GatysConfig if sys.argv[1:] == ["optimize"] else Config))

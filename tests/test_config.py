@@ -18,7 +18,10 @@ from pydantic import ValidationError
 
 from fast_style import config as config_module
 from fast_style.config import (
+    INIT_WORDS,
     Config,
+    GatysConfig,
+    Root,
     allowed_values,
     changed_settings,
     config_to_dict,
@@ -29,6 +32,7 @@ from fast_style.config import (
     iterate_fields,
     json_schema,
     load_config,
+    load_gatys_config,
     parse_config,
     starting_file,
 )
@@ -597,9 +601,15 @@ def test_a_name_on_the_command_line_needs_no_quotes(tmp_path):
 # --- Settings that exist ------------------------------------------------------------------------
 
 
-def numeric_settings():
+def alternatives(item):
+    """What a setting may be, unions opened."""
+    branches = item.get("anyOf", item.get("oneOf"))
+    return [item] if branches is None else [x for branch in branches for x in alternatives(branch)]
+
+
+def numeric_settings(root: type[Root] = Config):
     """(key, edge, a value just outside or None) for every range, from the JSON Schema."""
-    schema = json.loads(json_schema())
+    schema = json.loads(json_schema(root))
 
     def visit(properties, prefix):
         for name, item in properties.items():
@@ -607,7 +617,7 @@ def numeric_settings():
                 inner = schema["$defs"][item["$ref"].rpartition("/")[2]]
                 yield from visit(inner["properties"], f"{prefix}{name}.")
                 continue
-            for branch in item.get("anyOf", [item]):
+            for branch in alternatives(item):
                 if branch.get("type") not in ("integer", "number"):
                     continue
                 step = 1 if branch["type"] == "integer" else 1e-9
@@ -619,6 +629,9 @@ def numeric_settings():
                 if "exclusiveMinimum" in branch:
                     edge = branch["exclusiveMinimum"]
                     yield f"{prefix}{name}", math.nextafter(edge, 1), edge
+                if "exclusiveMaximum" in branch:
+                    edge = branch["exclusiveMaximum"]
+                    yield f"{prefix}{name}", math.nextafter(edge, 0), edge
 
     yield from visit(schema["properties"], "")
 
@@ -650,12 +663,15 @@ def test_every_number_but_the_layers_weights_and_crop_scale_has_a_least_value():
     assert numbers - ranged == {"data.crop_scale"}
 
 
-@pytest.mark.parametrize("key", [key for key, _ in iterate_fields()])
-def test_every_setting_has_a_description_and_says_what_it_may_be(key):
-    info = dict(iterate_fields())[key]
+@pytest.mark.parametrize(
+    ("root", "key"),
+    [(root, key) for root in (Config, GatysConfig) for key, _ in iterate_fields(root)],
+)
+def test_every_setting_has_a_description_and_says_what_it_may_be(root, key):
+    info = dict(iterate_fields(root))[key]
     assert len(info.description) > 10
     assert info.description.strip().endswith(".")
-    assert allowed_values(key)
+    assert allowed_values(key, root)
 
 
 @pytest.mark.parametrize(
@@ -784,18 +800,373 @@ def test_flatten_joins_keys_with_dots():
     }
 
 
+# --- The settings of an optimization ------------------------------------------------------------
+
+GATYS_LEAST = "style: {image: s.jpg}\n"
+
+ALL_GATYS_DEFAULTS = """\
+seed: 1
+style: {image: s.jpg, blend: {}, size: null}
+loss_network:
+  {architecture: vgg19, weights: imagenet, pooling: max, padding: null, preprocessing: null}
+loss:
+  normalization: relative
+  content_layers: {relu3_3: 1.0}
+  style_layers: {relu1_2: 1.0, relu2_2: 1, relu3_3: 1.0, block3_conv4: 1.0}
+  content_weight: 1.0
+  style_weight: 5
+  tv_weight: 1e0
+  tv_exponent: 2
+optimize:
+  {method: lbfgs, iterations: 500, size: 512, scales: 1, init: content, bounds: box,
+   learning_rate: 0.02, history: 10, tolerance: 0, restart_every: null}
+"""
+
+
+def load_gatys(folder: Path, text: str | bytes, *overrides: str) -> GatysConfig:
+    return load_gatys_config(write(folder, text), overrides)
+
+
+def gatys_complaint(folder: Path, text: str | bytes, *overrides: str) -> str:
+    """The message that a file gets, with its path written as FILE."""
+    with pytest.raises(UserError) as caught:
+        load_gatys(folder, text, *overrides)
+    assert caught.value.exit_code == 2
+    return str(caught.value).replace(str(folder / "x.yaml"), "FILE")
+
+
+def test_a_file_that_spells_all_defaults_of_an_optimization_equals_them(tmp_path):
+    assert load_gatys(tmp_path, ALL_GATYS_DEFAULTS) == load_gatys(tmp_path, GATYS_LEAST)
+    least = load_gatys(tmp_path, f"{GATYS_LEAST}optimize:\n#  size: 3\nloss: ~\n")
+    assert least == load_gatys(tmp_path, GATYS_LEAST)
+    spelled = yaml.safe_load(ALL_GATYS_DEFAULTS)
+    assert spelled.pop("seed") == 1
+    keys = [f"{section}.{key}" for section, settings in spelled.items() for key in settings]
+    assert [key for key, _ in iterate_fields(GatysConfig)] == ["seed", *keys]
+
+
+def test_the_defaults_of_an_optimization_are_these(tmp_path):
+    config = load_gatys(tmp_path, GATYS_LEAST)
+    assert config.seed == 1
+    assert config.style.image == tmp_path / "s.jpg"
+    assert config.style.blend == {}
+    assert config.style.size is None
+    assert config.optimize.model_dump() == {
+        "method": "lbfgs",
+        "iterations": 500,
+        "size": 512,
+        "scales": 1,
+        "init": "content",
+        "bounds": "box",
+        "learning_rate": 0.02,
+        "history": 10,
+        "tolerance": 0.0,
+        "restart_every": None,
+    }
+
+
+def test_a_size_is_a_number_or_a_pair(tmp_path):
+    text = "style: {image: s.jpg, size: [640, 480]}\noptimize: {size: 300}\n"
+    config = load_gatys(tmp_path, text)
+    assert config.style.size == (640, 480)
+    assert config.optimize.size == 300
+    config = load_gatys(tmp_path, text, "optimize.size=[16, 8192]", "style.size=null")
+    assert config.style.size is None
+    assert config.optimize.size == (16, 8192)
+    assert config_to_dict(config)["optimize"]["size"] == [16, 8192]
+
+
+@pytest.mark.parametrize("key", ["style.size", "optimize.size"])
+@pytest.mark.parametrize(
+    ("value", "rule"),
+    [
+        ("15", ": must be at least 16, got 15"),
+        ("8193", ": must be at most 8192, got 8193"),
+        ("large", ": must be an integer or [width, height], got 'large'"),
+        ("true", ": must be an integer or [width, height], got true"),
+        ("{a: 1}", ": must be an integer or [width, height], got {'a': 1}"),
+        ("512.0", ": must be an integer (write 512) or [width, height], got 512.0"),
+        ("[512]", "[1]: must be a list of two numbers, got [512]"),
+        ("[1, 2, 3]", ": must be a list of two numbers, got [1, 2, 3]"),
+        ("[640, 4]", "[1]: must be at least 16, got 4"),
+        ("[640.0, 480]", "[0]: must be an integer (write 640), got 640.0"),
+    ],
+)
+def test_of_a_wrong_size_only_the_form_that_was_meant_is_told(tmp_path, key, value, rule):
+    word = f"{key}={value}"
+    message = f"{word!r} on the command line: {key}{rule}"
+    assert gatys_complaint(tmp_path, GATYS_LEAST, word) == message
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        # unknown keys, here and across the tree
+        ("optimize:\n  iteratoins: 3",
+         "FILE:3: unknown key 'optimize.iteratoins'; did you mean 'optimize.iterations'?"),
+        ("optimise: {size: 64}", "FILE:2: unknown key 'optimise'; did you mean 'optimize'?"),
+        ("restart_every: 20",
+         "FILE:2: unknown key 'restart_every'; did you mean 'optimize.restart_every'?"),
+        ("loss: {blend: {}}", "FILE:2: unknown key 'loss.blend'; did you mean 'style.blend'?"),
+        ("loss: {iteration: 3}",
+         "FILE:2: unknown key 'loss.iteration'; did you mean 'optimize.iterations'?"),
+        ("zzz: {steps: 3}", "FILE:2: unknown key 'zzz'; valid keys here: seed, style, "
+         "loss_network, loss, optimize"),
+        # ranges, types and choices
+        ("optimize: {iterations: 0}", "FILE:2: optimize.iterations: must be at least 1, got 0"),
+        ("optimize: {tolerance: 1}", "FILE:2: optimize.tolerance: must be below 1, got 1"),
+        ("optimize: {learning_rate: 10.5}",
+         "FILE:2: optimize.learning_rate: must be at most 10, got 10.5"),
+        ("optimize: {restart_every: 1}",
+         "FILE:2: optimize.restart_every: must be at least 2, got 1"),
+        ("optimize: {method: sgd}",
+         "FILE:2: optimize.method: must be one of lbfgs, adam, got 'sgd'"),
+        ("optimize: {bounds: }",
+         "FILE:2: optimize.bounds: must be one of box, clip, none, got nothing"),
+        ("optimize: {init: 3}",
+         "FILE:2: optimize.init: must be a path (put quotes around it), got 3"),
+        ("optimize: {init: 'http://x/y'}",
+         "FILE:2: optimize.init: 'http://x/y' is a URL; download it first (data/README.md has the "
+         "commands) and give the path of the file"),
+        # between settings
+        ("optimize:\n  restart_every: 20\n  method: adam\n  bounds: clip",
+         "FILE:3: optimize.restart_every: adam has no history to forget; leave it out"),
+        ("optimize:\n  bounds: clip\n  restart_every: 20",
+         "FILE:4: optimize.restart_every: goes with optimize.bounds box or none, not with clip"),
+        ("optimize:\n  scales: 7",
+         "FILE:3: optimize.scales: must be at most 6, got 7: 512 pixels, halved 6 times, are 8, "
+         "fewer than 16"),
+        ("optimize: {scales: 2, size: [640, 31]}",
+         "FILE:2: optimize.scales: must be at most 1, got 2: 31 pixels, halved 1 times, are 15, "
+         "fewer than 16"),
+        ("loss: {content_weight: 0, style_weight: 0, tv_weight: 0}",
+         "FILE:2: loss.content_weight: all three weights are 0, so there is nothing to draw"),
+        ("loss:\n  style_layers: {conv4_4: 1}\nloss_network: {architecture: vgg16}",
+         "FILE:3: loss.style_layers: vgg16 has no conv4_4; the last of its block 4 is conv4_3 "
+         "(loss_network.architecture)"),
+        ("loss_network: {weights: imagenet_features}",
+         "FILE:2: loss_network.weights: imagenet_features exists for vgg16 only"),
+    ],
+)  # fmt: skip
+def test_a_mistake_about_an_optimization_is_told(tmp_path, lines, message):
+    assert gatys_complaint(tmp_path, f"{GATYS_LEAST}{lines}\n") == message
+
+
+def test_all_mistakes_about_an_optimization_are_told_at_once(tmp_path):
+    text = """\
+style:
+  blend:
+    b.jpg: 0
+    https://x.org/c.jpg: 1
+    d.jpg: heavy
+    '': 1
+  size: 3
+optimize:
+  size: [8, 16]
+  steps: 3
+"""
+    assert gatys_complaint(tmp_path, text, "optimize.init=", "name=a") == (
+        "FILE:1: missing key 'style.image': The style picture\n"
+        "FILE:3: style.blend.b.jpg: must be above 0, got 0\n"
+        "FILE:4: style.blend.https://x.org/c.jpg: 'https://x.org/c.jpg' is a URL; download it "
+        "first (data/README.md has the commands) and give the path of the file\n"
+        "FILE:5: style.blend.d.jpg: must be a number, got 'heavy'\n"
+        "FILE:6: style.blend.: must be a path, got ''\n"
+        "FILE:7: style.size: must be at least 16, got 3\n"
+        "FILE:9: optimize.size[0]: must be at least 16, got 8\n"
+        "FILE:10: unknown key 'optimize.steps'; valid keys here: method, iterations, size, "
+        "scales, init, bounds, learning_rate, history, tolerance, restart_every\n"
+        "'name=a' on the command line: unknown key 'name'; valid keys here: seed, style, "
+        "loss_network, loss, optimize\n"
+        "'optimize.init=' on the command line: optimize.init: must be a path, got nothing"
+    )
+
+
+def test_the_keys_of_a_blend_are_taken_from_the_folder_of_what_says_them(tmp_path, monkeypatch):
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    monkeypatch.setenv("HOME", "/home/someone")
+    text = "style:\n  image: s.jpg\n  blend: {../b.jpg: 0.5, ~/c.jpg: 2, /d.jpg: 1e-3}\n"
+    path = write(tmp_path / "configs", text)
+    configs, here = tmp_path / "configs", tmp_path / "here"
+    of_the_file = {
+        configs / "../b.jpg": 0.5,
+        Path("/home/someone/c.jpg"): 2.0,
+        Path("/d.jpg"): 0.001,
+    }
+    config = load_gatys_config(path)
+    assert config.style.blend == of_the_file
+    assert list(config.style.blend) == list(of_the_file)
+    with pytest.raises(TypeError):
+        config.style.blend[Path("x")] = 1.0
+
+    config = load_gatys_config(path, ["style.blend={b.jpg: 0.25, ../b.jpg: 3}"])
+    assert config.style.blend == {here / "b.jpg": 0.25, here / "../b.jpg": 3.0}
+    config = load_gatys_config(path, ["style={image: t.jpg, blend: {b.jpg: 1}}"])
+    assert config.style.blend == {here / "b.jpg": 1.0}
+    config = load_gatys_config(path, ["style.blend.b=4"])
+    assert config.style.blend == {**of_the_file, here / "b": 4.0}
+    assert load_gatys_config(path, ["style.blend={}"]).style.blend == {}
+
+
+@pytest.mark.parametrize(
+    ("blend", "rule"),
+    [
+        ("{b.jpg: 1, ./b.jpg: 2}", "'./b.jpg' is given twice, once under another name"),
+        ("{b.jpg: 1, a/../b.jpg: 2}", "'a/../b.jpg' is given twice, once under another name"),
+        ("{link.jpg: 1, b.jpg: 2}", "'b.jpg' is given twice, once under another name"),
+        ("{s.jpg: 1}", "'FOLDER/s.jpg' is style.image, which has the weight 1"),
+        ("{./s.jpg: 1}", "'FOLDER/s.jpg' is style.image, which has the weight 1"),
+        ("[b.jpg]", "must be a section of key: value lines, got ['b.jpg']"),
+        ("", "must be a section of key: value lines, got nothing"),
+    ],
+)
+def test_a_picture_of_a_blend_is_given_once(tmp_path, blend, rule):
+    (tmp_path / "link.jpg").symlink_to(tmp_path / "b.jpg")
+    text = f"style:\n  image: s.jpg\n  blend: {blend}\n"
+    found = gatys_complaint(tmp_path, text).replace(str(tmp_path), "FOLDER")
+    assert found == f"FILE:3: style.blend: {rule}"
+
+
+def test_a_picture_given_twice_within_yaml_is_told_with_both_lines(tmp_path):
+    text = "style:\n  image: s.jpg\n  blend:\n    b.jpg: 1\n    b.jpg: 2\n"
+    assert gatys_complaint(tmp_path, text) == (
+        "FILE:5: key 'style.blend.b.jpg' is given twice (first at line 4)"
+    )
+
+
+def test_init_is_a_word_or_a_path(tmp_path, monkeypatch):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    for word in INIT_WORDS:
+        for config in (
+            load_gatys(tmp_path, f"{GATYS_LEAST}optimize: {{init: {word}}}\n"),
+            load_gatys(tmp_path, GATYS_LEAST, f"optimize.init={word}"),
+        ):
+            assert config.optimize.init == word
+    config = load_gatys(tmp_path, f"{GATYS_LEAST}optimize: {{init: ./content}}\n")
+    assert config.optimize.init == str(tmp_path / "content")
+    config = load_gatys(tmp_path, f"{GATYS_LEAST}optimize: {{init: imagenet}}\n")
+    assert config.optimize.init == str(tmp_path / "imagenet")
+    config = load_gatys(tmp_path, GATYS_LEAST, "optimize.init=a: 1.jpg")
+    assert config.optimize.init == str(tmp_path / "here" / "a: 1.jpg")
+
+
+def test_a_word_that_is_no_setting_gets_an_example_of_its_command(tmp_path):
+    assert gatys_complaint(tmp_path, GATYS_LEAST, "photo.jpg") == (
+        "'photo.jpg' on the command line: settings are given as key=value, for example "
+        "optimize.iterations=200"
+    )
+    assert complaint(tmp_path, LEAST, "photo.jpg").endswith("for example train.steps=2000")
+    for root, text, read in (
+        (Config, LEAST, load),
+        (GatysConfig, GATYS_LEAST, load_gatys),
+    ):
+        assert read(tmp_path, text, root.example) != read(tmp_path, text)
+
+
+@pytest.mark.parametrize(("key", "edge", "outside"), list(numeric_settings(GatysConfig)))
+def test_ranges_of_an_optimization_hold_at_their_edges(tmp_path, key, edge, outside):
+    # Eight scales need a large picture.
+    text = GATYS_LEAST if key == "optimize.size" else f"{GATYS_LEAST}optimize: {{size: 8192}}\n"
+    config = load_gatys(tmp_path, text, f"{key}={edge!r}")
+    assert flatten(config_to_dict(config))[key] == edge
+    assert gatys_complaint(tmp_path, text, f"{key}={outside!r}").startswith(
+        f"'{key}={outside!r}' on the command line: {key}: must be "
+    )
+
+
+def test_weights_of_one_term_alone_can_be_optimized(tmp_path):
+    for off in (("content", "tv"), ("style", "tv"), ("content", "style")):
+        load_gatys(tmp_path, GATYS_LEAST, *(f"loss.{name}_weight=0" for name in off))
+
+
+def test_settings_of_adam_and_lbfgs_may_stand_side_by_side(tmp_path):
+    text = "optimize: {history: 5, tolerance: 0.01, learning_rate: 0.039, "
+    for rest in (
+        "method: adam}", "method: adam, bounds: clip}", "restart_every: 20}",
+        "restart_every: 20, bounds: none}", "bounds: clip}",
+    ):  # fmt: skip
+        load_gatys(tmp_path, f"{GATYS_LEAST}{text}{rest}\n")
+
+
+def test_the_coarsest_of_the_scales_may_have_sixteen_pixels(tmp_path):
+    config = load_gatys(tmp_path, GATYS_LEAST, "optimize.scales=6")
+    assert config.optimize.size / 2 ** (config.optimize.scales - 1) == 16
+    load_gatys(tmp_path, GATYS_LEAST, "optimize.scales=8", "optimize.size=[2048, 4096]")
+
+
+@pytest.mark.parametrize(
+    ("key", "default", "allowed"),
+    [
+        ("style.blend", "{}", "{path: weight, ...}, each weight above 0"),
+        ("style.size", "(unset)", "16 to 8192 | [width, height], each 16 to 8192"),
+        ("optimize.size", "512", "16 to 8192 | [width, height], each 16 to 8192"),
+        ("optimize.init", "content", "content | style | uniform_noise | normal_noise | path"),
+        ("optimize.bounds", "box", "box | clip | none"),
+        ("optimize.tolerance", "0.0", "at least 0, below 1"),
+        ("optimize.restart_every", "(unset)", "at least 2"),
+    ],
+)
+def test_help_says_what_an_optimization_takes(key, default, allowed):
+    assert f"\n{key}: {default}  # {allowed}\n" in help_text(GatysConfig)
+
+
+def test_help_has_every_setting_and_section_of_an_optimization_once():
+    lines = help_text(GatysConfig).splitlines()
+    for key, _ in iterate_fields(GatysConfig):
+        assert sum(line.startswith(f"{key}: ") for line in lines) == 1
+    assert lines.count("optimize: How the picture is optimized.") == 1
+    assert not any(line.startswith("train") for line in lines)
+
+
+def test_settings_of_an_optimization_survive_a_yaml_file(tmp_path):
+    config = load_gatys(
+        tmp_path,
+        GATYS_LEAST,
+        "style.blend={'é 墨 : # .jpg': 0.1, 010: 1e-9, 'a\\b': 3}",
+        "style.size=[64, 48]",
+        "optimize.init=1e5",
+        "loss.style_layers={block1_conv1: 1e5}",
+    )
+    text = config_to_yaml(config)
+    assert load_gatys(tmp_path, text) == config
+    assert yaml.safe_load(text)["style"]["size"] == [64, 48]
+    assert json.loads(json.dumps(config_to_dict(config))) == config_to_dict(config)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names that are not UTF-8")
+def test_a_picture_of_a_blend_whose_path_is_not_utf8_survives(tmp_path):
+    config = load_gatys(tmp_path, GATYS_LEAST, r'style.blend={"\udcff.jpg": 1}')
+    (picture,) = config.style.blend
+    assert os.fsencode(picture).endswith(b"/\xff.jpg")
+    assert load_gatys(tmp_path, config_to_yaml(config)) == config
+
+
 # --- The JSON Schema ----------------------------------------------------------------------------
 
 
-def test_the_schema_in_the_repository_is_current():
+@pytest.mark.parametrize(
+    ("words", "root", "path"),
+    [([], Config, "schema.json"), (["optimize"], GatysConfig, "optimize/schema.json")],
+)
+def test_the_schema_in_the_repository_is_current(words, root, path):
     # python -m fast_style.config > configs/schema.json
-    assert (ROOT / "configs" / "schema.json").read_text(encoding="utf-8") == json_schema()
+    # python -m fast_style.config optimize > configs/optimize/schema.json
+    assert (ROOT / "configs" / path).read_text(encoding="utf-8") == json_schema(root)
+    command = [sys.executable, "-m", "fast_style.config", *words]
+    printed = subprocess.run(command, check=True, capture_output=True, text=True)
+    assert printed.stdout == json_schema(root)
 
 
-def test_the_schema_knows_every_setting_and_nothing_else():
-    schema = json.loads(json_schema())
+@pytest.mark.parametrize(
+    ("root", "required"), [(Config, ["name", "style", "data"]), (GatysConfig, ["style"])]
+)
+def test_the_schema_knows_every_setting_and_nothing_else(root, required):
+    schema = json.loads(json_schema(root))
     assert schema["$schema"] == "https://json-schema.org/draft/2020-12/schema"
-    assert schema["required"] == ["name", "style", "data"]
+    assert schema["required"] == required
     found = []
     for name, item in schema["properties"].items():
         if "$ref" not in item:
@@ -805,7 +1176,7 @@ def test_the_schema_knows_every_setting_and_nothing_else():
         assert section["additionalProperties"] is False
         found += [f"{name}.{inner}" for inner in section["properties"]]
         assert all(inner["description"] for inner in section["properties"].values())
-    assert found == [key for key, _ in iterate_fields()]
+    assert found == [key for key, _ in iterate_fields(root)]
     loss = schema["$defs"]["LossConfig"]["properties"]
     pattern = re.compile(loss["style_layers"]["propertyNames"]["pattern"])
     assert all(pattern.search(layer) for layer in loss["style_layers"]["default"])
@@ -896,8 +1267,8 @@ TOKENS = [
 ]  # fmt: skip
 
 
-def mutated(source: random.Random) -> bytes:
-    data = ALL_DEFAULTS.encode()
+def mutated(text: str, source: random.Random) -> bytes:
+    data = text.encode()
     for _ in range(source.randint(1, 4)):
         at, end = source.randrange(len(data) + 1), source.randrange(len(data) + 1)
         match source.randrange(6):
@@ -918,13 +1289,15 @@ def mutated(source: random.Random) -> bytes:
     return data
 
 
-def complaints_about_mutations(folder: Path, *, seed: int, cases: int) -> int:
+def complaints_about_mutations(
+    folder: Path, *, seed: int, cases: int, text: str = ALL_DEFAULTS, read=load_config
+) -> int:
     refused = 0
     source = random.Random(seed)
     for case in range(cases):
-        data = mutated(source)
+        data = mutated(text, source)
         try:
-            config = load(folder, data)
+            config = read(write(folder, data))
         except UserError as error:
             refused += 1
             lines = str(error).splitlines()
@@ -935,12 +1308,20 @@ def complaints_about_mutations(folder: Path, *, seed: int, cases: int) -> int:
             raise AssertionError(f"seed {seed}, case {case}: {data!r}") from error
         else:
             write(folder, config_to_yaml(config))
-            assert load_config(folder / "x.yaml") == config, (case, data)
+            assert read(folder / "x.yaml") == config, (case, data)
     return refused
 
 
 def test_a_mutated_file_loads_or_is_a_user_error(tmp_path):
     assert 200 < complaints_about_mutations(tmp_path, seed=1, cases=800) < 800
+
+
+def test_a_mutated_file_of_an_optimization_loads_or_is_a_user_error(tmp_path):
+    text = ALL_GATYS_DEFAULTS.replace("blend: {}", "blend: {b.jpg: 1, ../c.jpg: 0.5}")
+    refused = complaints_about_mutations(
+        tmp_path, seed=1, cases=300, text=text, read=load_gatys_config
+    )
+    assert 75 < refused < 300
 
 
 @pytest.mark.slow
@@ -992,6 +1373,28 @@ def test_any_word_of_the_command_line_is_taken_or_is_a_user_error(tmp_path_facto
         message = ""
     except UserError as error:
         message = str(error)
+    assert all(line.isprintable() for line in message.split("\n"))
+
+
+GATYS_KEYS = [key for key, _ in iterate_fields(GatysConfig)] + ["style.blend.x", "style", "x"]
+
+
+@settings(max_examples=200, deadline=None)
+@given(key=st.sampled_from(GATYS_KEYS), value=PLAIN)
+@example(key="style.blend", value={"\ud800": 1.0})
+@example(key="style.blend", value={"a\nb": 1.0, "./a\nb": 1.0})
+def test_any_value_in_a_word_for_an_optimization_is_taken_or_is_a_user_error(
+    tmp_path_factory, key, value
+):
+    path = write(tmp_path_factory.getbasetemp(), GATYS_LEAST)
+    try:
+        config = load_gatys_config(path, [f"{key}={json.dumps(value)}"])
+    except UserError as error:
+        message = str(error)
+    else:
+        write(path.parent, config_to_yaml(config))
+        assert load_gatys_config(path) == config
+        return
     assert all(line.isprintable() for line in message.split("\n"))
 
 
