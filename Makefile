@@ -91,7 +91,7 @@ $(READY): pyproject.toml $(if $(realpath $(BIN)/python),,missing)
 	    echo 'Much smaller, without CUDA: stop, and add TORCH_INDEX=$(CPU_INDEX)')
 	$(PIP) install 'pip>=25.1'
 	$(if $(TORCH_INDEX),$(PIP) install --index-url '$(TORCH_INDEX)' torch torchvision)
-	$(PIP) install --editable '.[demo]' --group dev
+	$(PIP) install --editable '.[demo,evaluation,weights]' --group dev
 	@$(BIN)/python -c 'import torch, torchvision' || { \
 	    echo 'torch and torchvision were installed but cannot be imported together; the error is above.' >&2; \
 	    echo 'The usual cause: a CPU-only torch beside a torchvision built for CUDA. Both must come from one index.' >&2; \

@@ -12,19 +12,18 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import torch
-from safetensors import safe_open
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fast_style.errors import UserError
-from fast_style.files import sha256_of, what_it_looks_like
+from fast_style.files import sha256_of
 from fast_style.layers import (
     CHANNELS_PER_BLOCK,
     Architecture,
     convolution_of,
     layer_names,
-    torchvision_index,
 )
+from fast_style.weight_files import WeightsFile, read_weights_file
 
 Preprocessing = Literal["torchvision", "caffe"]
 Padding = Literal["zeros", "reflect"]
@@ -60,6 +59,7 @@ class Weights(NamedTuple):
     """The convolutions of a loss network, and what has to be known to use them.
 
     `convolutions` maps ``3_4`` to the kernel (out, in, 3, 3), input RGB, and the bias (out,).
+    `mean`, RGB in 0..255, is the weights' own; None stands for the one of their preprocessing.
     """
 
     convolutions: dict[str, tuple[Tensor, Tensor]]
@@ -67,6 +67,7 @@ class Weights(NamedTuple):
     padding: Padding
     source: str
     digest: str
+    mean: tuple[float, float, float] | None = None
 
     @property
     def label(self) -> str:
@@ -106,6 +107,8 @@ class LossNetwork(nn.Module):
             self.register_buffer(f"kernel_{number}", kernel.float())
             self.register_buffer(f"bias_{number}", bias.float())
         mean, std = _NORMALIZATION[weights.preprocessing]
+        if weights.mean is not None:
+            mean = tuple(value / 255 for value in weights.mean)
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1))
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1))
 
@@ -258,10 +261,10 @@ def _read_weights(
     preprocessing: Preprocessing | None,
     padding: Padding | None,
 ) -> Weights:
-    tensors, metadata = _read_tensors(path)
+    file = read_weights_file(path, architecture, _convolutions_up_to(deepest, architecture))
     digest = sha256_of(path)
     known = _KNOWN_FILES.get(digest[:8])
-    said = known.preprocessing if known else metadata.get("preprocessing")
+    said = known.preprocessing if known else file.preprocessing
     if preprocessing and said and preprocessing != said:
         raise UserError(
             f"{path}: loss_network.preprocessing is {preprocessing}, but these weights need "
@@ -274,13 +277,13 @@ def _read_weights(
             "loss_network.preprocessing to caffe (0..255 minus the mean) or torchvision ([0, 1], "
             "mean and standard deviation). The wrong one fails nowhere and spoils the pictures"
         )
-    padding = padding or _checked(metadata.get("padding"), ("zeros", "reflect"), path, "padding")
-    convolutions = _pick_convolutions(tensors, path, architecture, deepest)
-    if known and known.is_bgr:
+    padding = padding or _checked(file.padding, ("zeros", "reflect"), path, "padding")
+    convolutions = _pick_convolutions(file, path, architecture, deepest)
+    if file.is_bgr or (known and known.is_bgr):
         kernel, bias = convolutions["1_1"]
         convolutions["1_1"] = (kernel.flip(1), bias)
     name = source if source in ("imagenet", "imagenet_features") else path.name
-    return Weights(convolutions, preprocessing, padding or "zeros", name, digest)
+    return Weights(convolutions, preprocessing, padding or "zeros", name, digest, file.mean)
 
 
 def _checked(word: str | None, allowed: Collection[str], path: Path, key: str) -> Any:
@@ -289,72 +292,40 @@ def _checked(word: str | None, allowed: Collection[str], path: Path, key: str) -
     return word
 
 
-def _read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Named tensors of a .safetensors or .pth file, and the metadata of the former."""
-    if not path.is_file():
-        raise UserError(
-            f"{path}: the loss network's weights are not there; check loss_network.weights "
-            "(imagenet, imagenet_features, random, or the path of a .pth or .safetensors file)"
-        )
-    try:
-        with path.open("rb") as opened:
-            start = opened.read(512)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
-    try:
-        if path.suffix == ".safetensors":
-            with safe_open(path, framework="pt") as file:
-                return {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}  # noqa: SIM118
-        is_zip = start.startswith(b"PK\x03\x04")  # what older torch wrote cannot be mapped
-        # weights_only: a weights file from the internet must not be able to run code.
-        loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
-    except Exception:
-        # Damaged pickles raise nearly everything: of 3000 mutilated files, ten kinds of error.
-        # torch's own message advises to switch weights_only off: never repeat it.
-        raise UserError(
-            f"{path}: is not a readable weights file ({what_it_looks_like(start)})"
-        ) from None
-    if not isinstance(loaded, dict):
-        raise UserError(f"{path}: holds a {type(loaded).__name__}, not a dictionary of tensors")
-    return {str(key): value for key, value in loaded.items() if isinstance(value, Tensor)}, {}
-
-
 def _pick_convolutions(
-    tensors: dict[str, Tensor], path: Path, architecture: Architecture, deepest: str
+    file: WeightsFile, path: Path, architecture: Architecture, deepest: str
 ) -> dict[str, tuple[Tensor, Tensor]]:
     """The needed convolutions by number, their shapes checked against each other."""
     convolutions: dict[str, tuple[Tensor, Tensor]] = {}
     channels = 3
     for number in _convolutions_up_to(deepest, architecture):
-        index = torchvision_index(f"conv{number}", architecture)
-        kernel, bias = (
-            tensors.get(f"features.{index}.{part}", tensors.get(f"{index}.{part}"))
-            for part in ("weight", "bias")
-        )
-        if kernel is None or bias is None:
+        place = file.places.get(number)
+        name = f"conv{number} ({place})" if place else f"conv{number}"
+        if number not in file.convolutions:
             there = f"up to conv{[*convolutions][-1]}" if convolutions else "none of them"
             raise UserError(
-                f"{path}: has no conv{number} (features.{index}) of {architecture}, which the "
-                f"layer {deepest} needs; it has {there}. Choose shallower layers in "
-                "loss.content_layers and loss.style_layers, or other weights"
+                f"{path}: has no {name} of {architecture}, which the layer {deepest} needs; it has "
+                f"{there}. Choose shallower layers in loss.content_layers and loss.style_layers, "
+                "or other weights"
             )
+        kernel, bias = file.convolutions[number]
         if kernel.shape[1:] != (channels, 3, 3) or bias.shape != kernel.shape[:1]:
             raise UserError(
-                f"{path}: conv{number} (features.{index}) has the shape {tuple(kernel.shape)}, "
-                f"bias {tuple(bias.shape)}; (channels, {channels}, 3, 3) is needed. Is it a "
-                f"{architecture}?"
+                f"{path}: {name} has the shape {tuple(kernel.shape)}, bias {tuple(bias.shape)}; "
+                f"(channels, {channels}, 3, 3) is needed. Is it a {architecture}?"
             )
         if not (kernel.is_floating_point() and bias.is_floating_point()):
             raise UserError(
-                f"{path}: conv{number} (features.{index}) holds {kernel.dtype}, bias {bias.dtype}; "
-                "floating-point numbers are needed"
+                f"{path}: {name} holds {kernel.dtype}, bias {bias.dtype}; floating-point numbers "
+                "are needed"
             )
         # Copies, since the file may be mapped; float32, whatever it holds.
-        kernel, bias = (part.to(torch.float32, copy=True) for part in (kernel, bias))
+        kernel, bias = (
+            part.to(torch.float32, copy=True, memory_format=torch.contiguous_format)
+            for part in (kernel, bias)
+        )
         if not (torch.isfinite(kernel).all() and torch.isfinite(bias).all()):
-            raise UserError(
-                f"{path}: conv{number} (features.{index}) has numbers that are not finite"
-            )
+            raise UserError(f"{path}: {name} has numbers that are not finite")
         convolutions[number] = (kernel, bias)
         channels = kernel.shape[0]
     return convolutions

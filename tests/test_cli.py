@@ -294,8 +294,8 @@ def test_check_names_missing_weights_with_a_remedy(config: Path, capsys: Output)
     assert run("train", str(config), "--check", "loss_network.weights=vgg.pth") == 2
     assert capsys.readouterr().err == (
         f"error: {config.parent / 'vgg.pth'}: the loss network's weights are not there; check "
-        "loss_network.weights (imagenet, imagenet_features, random, or the path of a .pth or "
-        ".safetensors file)\n"
+        "loss_network.weights (imagenet, imagenet_features, random, or the path of a .pth, "
+        ".safetensors, .mat or .h5 file)\n"
     )
 
 

@@ -470,7 +470,7 @@ def test_path_without_a_file_is_refused(folder: bool, tmp_path: Path) -> None:
         path.mkdir()
     assert message_of(path) == (
         f"{path}: the loss network's weights are not there; check loss_network.weights (imagenet, "
-        "imagenet_features, random, or the path of a .pth or .safetensors file)"
+        "imagenet_features, random, or the path of a .pth, .safetensors, .mat or .h5 file)"
     )
 
 
