@@ -9,7 +9,7 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
@@ -23,7 +23,7 @@ from PIL import Image, ImageDraw
 from fast_style.config import Config, load_config
 from fast_style.data import read_photo
 from fast_style.errors import UserError
-from fast_style.images import image_to_tensor, write_picture
+from fast_style.images import image_to_tensor, side_by_side, write_picture
 from fast_style.losses import PerceptualLoss
 from fast_style.runs import build_perceptual_loss, load_loss_weights, read_style
 from fast_style.stylizer import Stylizer
@@ -334,24 +334,8 @@ def _as_typed(command: str) -> str:
     return os.path.relpath(Path(sys.executable).parent / command)
 
 
-def side_by_side(pictures: Sequence[Image.Image]) -> Image.Image:
-    """The pictures in a row, all as high as the first, on white."""
-    height, gap = pictures[0].height, 8
-    row = [
-        picture.resize((round(picture.width * height / picture.height), height))
-        for picture in pictures
-    ]
-    width = sum(picture.width for picture in row) + gap * (len(row) - 1)
-    sheet = Image.new("RGB", (width, height), "white")
-    left = 0
-    for picture in row:
-        sheet.paste(picture, (left, 0))
-        left += picture.width + gap
-    return sheet
-
-
 @torch.no_grad()
 def _style_term(loss: PerceptualLoss, photo: Image.Image, picture: Image.Image) -> float:
     pixels = [image_to_tensor(image)[None].float() / 255 for image in (picture, photo)]
-    device = loss.style_gram(next(iter(loss.style_layers))).device
+    device = loss.style_grams(next(iter(loss.style_layers))).device
     return loss(pixels[0].to(device), pixels[1].to(device)).style.item()

@@ -16,7 +16,7 @@ import stat
 import sys
 import threading
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -439,6 +439,38 @@ def _resize(image: Image.Image, numerator: int, denominator: int) -> Image.Image
     return image.resize((width, height), Image.Resampling.LANCZOS)
 
 
+# Sheets
+
+
+def side_by_side(pictures: Sequence[Image.Image], *, gap: int = 8) -> Image.Image:
+    """The pictures in a row, all as high as the first, on white."""
+    height = pictures[0].height
+    row = [
+        picture.resize((max(1, round(picture.width * height / picture.height)), height))
+        for picture in pictures
+    ]
+    width = sum(picture.width for picture in row) + gap * (len(row) - 1)
+    sheet = Image.new("RGB", (width, height), "white")
+    left = 0
+    for picture in row:
+        sheet.paste(picture, (left, 0))
+        left += picture.width + gap
+    return sheet
+
+
+def contact_sheet(pictures: Sequence[Image.Image], columns: int, *, gap: int = 8) -> Image.Image:
+    """Pictures of one size in rows, read from left to right, on white."""
+    width, height = pictures[0].size
+    rows = -(-len(pictures) // columns)
+    columns = min(columns, len(pictures))
+    size = (columns * (width + gap) - gap, rows * (height + gap) - gap)
+    sheet = Image.new("RGB", size, "white")
+    for index, picture in enumerate(pictures):
+        row, column = divmod(index, columns)
+        sheet.paste(picture, (column * (width + gap), row * (height + gap)))
+    return sheet
+
+
 # Writing
 
 
@@ -466,10 +498,27 @@ def write_picture(
         UserError: a format that cannot be written or cannot hold so large a picture (exit code 2);
             a full disk or a folder that cannot be written to (exit code 1).
     """
-    kind = _writable_format(path, format)
+    kind = writable_format(path, format)
     _check_longest_side(path, rgb, kind)
     # Encoded in memory first, so that an OSError can only come from the disk.
-    encoded = _encode(Picture(rgb, alpha), kind, quality)
+    _write_bytes(path, _encode(Picture(rgb, alpha), kind, quality))
+
+
+def write_animation(path: Path, frames: Sequence[Image.Image], *, frame_ms: int = 120) -> None:
+    """Write a GIF that shows the frames in turn, for ever, and rests on the last one.
+
+    Raises:
+        UserError: a full disk or a folder that cannot be written to (exit code 1).
+    """
+    durations = [frame_ms] * (len(frames) - 1) + [10 * frame_ms]
+    buffer = io.BytesIO()
+    frames[0].save(
+        buffer, "GIF", save_all=True, append_images=frames[1:], duration=durations, loop=0
+    )
+    _write_bytes(path, buffer.getvalue())
+
+
+def _write_bytes(path: Path, encoded: bytes) -> None:
     try:
         with atomic_write(path) as file:
             file.write(encoded)
@@ -478,8 +527,12 @@ def write_picture(
         raise UserError(f"{printable(path)}: cannot be written ({reason})", exit_code=1) from error
 
 
-def _writable_format(path: Path, format: str | None) -> str:
-    """Pillow's name of the format to write."""
+def writable_format(path: Path, format: str | None = None) -> str:
+    """Pillow's name of the format to write.
+
+    Raises:
+        UserError: it is none that can be written.
+    """
     suffix = path.suffix if format is None else f".{format}"
     kind = _WRITABLE.get(suffix.lower())
     if kind is None:

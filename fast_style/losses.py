@@ -5,7 +5,7 @@ computed in float32, whatever autocast says: a Gram entry sums over all pixels, 
 subtracts nearly equal numbers, of which bfloat16 keeps 8 bits.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal, NamedTuple
 
 import torch
@@ -14,6 +14,15 @@ from torch import Tensor, nn
 # `relative` divides by the size of a photo's own features. A photo of nothing (fog, a wall) has
 # hardly any; its term is divided by this share of the style picture's at least.
 _SMALLEST_RELATIVE_ENERGY = 0.01
+
+
+class LossValues(NamedTuple):
+    """`LossTerms` as plain numbers; `total` is weighted, the others are not."""
+
+    total: float
+    content: float
+    style: float
+    tv: float
 
 
 class LossTerms(NamedTuple):
@@ -28,6 +37,11 @@ class LossTerms(NamedTuple):
     style: Tensor
     tv: Tensor
     style_by_layer: dict[str, Tensor]
+
+    def values(self) -> LossValues:
+        """The terms as numbers, fetched from the device together."""
+        terms = torch.stack([self.total, self.content, self.style, self.tv])
+        return LossValues(*terms.detach().double().tolist())
 
 
 def gram_matrix(features: Tensor) -> Tensor:
@@ -91,6 +105,8 @@ class PerceptualLoss(nn.Module):
         style_weight: likewise.
         tv_weight: likewise.
         tv_exponent: see `total_variation`.
+        blend: further style pictures, each with its weight beside the 1 of `style_picture`. The
+            style term is the weighted mean of the distances to all of them.
         normalization: ``paper`` takes equations 2 to 4 as they are. ``relative`` divides each
             photo's content term by ‖φ(x)‖² / (CHW) and each style layer by ‖G(s)‖², so that
             weights mean about the same for any loss network and size.
@@ -107,6 +123,7 @@ class PerceptualLoss(nn.Module):
         style_weight: float = 5.0,
         tv_weight: float = 1.0,
         tv_exponent: float = 2.0,
+        blend: Sequence[tuple[Tensor, float]] = (),
         normalization: Literal["relative", "paper"] = "relative",
     ) -> None:
         super().__init__()
@@ -119,16 +136,20 @@ class PerceptualLoss(nn.Module):
         self.tv_exponent = tv_exponent
         self.normalization = normalization
         self._layers = list(dict.fromkeys([*self.content_layers, *self.style_layers]))
+        styles = [(style_picture, 1.0), *blend]
+        whole = sum(weight for _, weight in styles)
+        self.style_shares = [weight / whole for _, weight in styles]
         with torch.no_grad():
-            features = loss_network(style_picture, self._layers)
-            for layer in self.style_layers:  # (C, C)
-                self.register_buffer(f"gram_{layer}", gram_matrix(features[layer])[0])
+            features_of = [loss_network(picture, self._layers) for picture, _ in styles]
+            for layer in self.style_layers:  # (S, C, C)
+                grams = torch.cat([gram_matrix(features[layer]) for features in features_of])
+                self.register_buffer(f"gram_{layer}", grams)
             for layer in self.content_layers:  # ()
-                floor = _SMALLEST_RELATIVE_ENERGY * features[layer].float().square().mean()
+                floor = _SMALLEST_RELATIVE_ENERGY * features_of[0][layer].float().square().mean()
                 self.register_buffer(f"floor_{layer}", floor)
 
-    def style_gram(self, layer: str) -> Tensor:
-        """G(s) of one style layer, (C, C)."""
+    def style_grams(self, layer: str) -> Tensor:
+        """G(s) at one style layer, of `style_picture` and of each one in `blend`: (S, C, C)."""
         return self.get_buffer(f"gram_{layer}")
 
     def forward(self, output: Tensor, photos: Tensor) -> LossTerms:
@@ -138,8 +159,15 @@ class PerceptualLoss(nn.Module):
             output: (N, 3, H, W), about [0, 1], with gradient.
             photos: (N, 3, H, W) in [0, 1].
         """
-        with torch.no_grad():  # only as deep as the content layers
-            targets = self.loss_network(photos, list(self.content_layers))
+        return self.terms(output, self.content_targets(photos))
+
+    def content_targets(self, photos: Tensor) -> dict[str, Tensor]:
+        """φ(x) at the content layers: what `terms` compares with; computed no deeper than that."""
+        with torch.no_grad():
+            return self.loss_network(photos, list(self.content_layers))
+
+    def terms(self, output: Tensor, targets: dict[str, Tensor]) -> LossTerms:
+        """The same as calling the loss, for photos whose `content_targets` are known already."""
         features = self.loss_network(output, self._layers)
         with torch.autocast(output.device.type, enabled=False):
             content = self._content(features, targets, output)
@@ -183,11 +211,14 @@ class PerceptualLoss(nn.Module):
         return _weighted_sum(by_layer, self.content_layers, output)
 
     def _style_of_layer(self, layer: str, features: Tensor) -> Tensor:
-        target = self.style_gram(layer)
-        distance = style_distance(gram_matrix(features), target).mean()
-        if self.normalization == "relative":
-            distance = distance / target.square().sum()
-        return distance
+        gram = gram_matrix(features)
+        distances = []
+        for share, target in zip(self.style_shares, self.style_grams(layer), strict=True):
+            distance = style_distance(gram, target).mean()
+            if self.normalization == "relative":
+                distance = distance / target.square().sum()
+            distances.append(share * distance)
+        return torch.stack(distances).sum()
 
 
 def _weighted_sum(terms: dict[str, Tensor], weights: Mapping[str, float], output: Tensor) -> Tensor:

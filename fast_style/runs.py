@@ -14,7 +14,7 @@ import os
 import platform
 import socket
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -37,6 +37,7 @@ from fast_style.checkpoint import (
 from fast_style.config import (
     MAY_CHANGE_ON_RESUME,
     Config,
+    GatysConfig,
     TrainConfig,
     changed_settings,
     config_to_dict,
@@ -306,7 +307,7 @@ def read_style(config: Config) -> Image.Image:
     return resize_shorter_side(style, config.style.size)
 
 
-def load_loss_weights(config: Config) -> Weights:
+def load_loss_weights(config: Config | GatysConfig) -> Weights:
     """The loss network's weights, as deep as the loss needs them."""
     network = config.loss_network
     layers = [*config.loss.content_layers, *config.loss.style_layers] or ["relu1_1"]
@@ -321,29 +322,49 @@ def load_loss_weights(config: Config) -> Weights:
 
 
 def build_perceptual_loss(
-    config: Config, weights: Weights, style: Image.Image, device: torch.device
+    config: Config | GatysConfig,
+    weights: Weights,
+    style: Image.Image,
+    device: torch.device,
+    *,
+    blend: Sequence[tuple[Image.Image, float]] = (),
 ) -> PerceptualLoss:
     """The loss of these settings for this style picture.
 
+    Args:
+        config: the settings.
+        weights: of the loss network, as deep as the loss needs them.
+        style: the style picture, RGB.
+        device: where to compute.
+        blend: further style pictures, with their weights beside the 1 of `style`.
+
     Raises:
-        UserError: the style picture is blank to the loss network.
+        UserError: a style picture is blank to the loss network.
     """
     loss_network = (
         LossNetwork(config.loss_network.architecture, weights, pooling=config.loss_network.pooling)
         .to(device)
         .to(memory_format=memory_format_for(device))
     )
-    pixels = image_to_tensor(style)[None].to(device).float() / 255
+
+    def to_pixels(image: Image.Image) -> torch.Tensor:
+        return image_to_tensor(image)[None].to(device).float() / 255  # (1, 3, H, W)
+
     perceptual_loss = PerceptualLoss(
         loss_network,
-        pixels,
+        to_pixels(style),
+        blend=[(to_pixels(image), weight) for image, weight in blend],
         **config.loss.model_dump(),
     ).to(device)
+    pictures = [config.style.image]
+    if isinstance(config, GatysConfig):
+        pictures += config.style.blend
     for layer in perceptual_loss.style_layers:
-        gram = perceptual_loss.style_gram(layer)
-        if not (torch.isfinite(gram).all() and gram.abs().sum() > 0):
+        for picture, gram in zip(pictures, perceptual_loss.style_grams(layer), strict=True):
+            if torch.isfinite(gram).all() and gram.abs().sum() > 0:
+                continue
             raise UserError(
-                f"{config.style.image}: the loss network sees nothing in this style picture "
+                f"{picture}: the loss network sees nothing in this style picture "
                 f"(the Gram matrix of {layer} is zero or not finite); choose another one"
             )
     return perceptual_loss

@@ -198,11 +198,6 @@ def test_quickstart_in_configs_trains_the_same_as_the_demo(here: Path) -> None:
     assert written.model_dump(exclude=moved) == prepared.model_dump(exclude=moved)
 
 
-def test_pictures_stand_side_by_side_as_high_as_the_first() -> None:
-    pictures = [Image.new("RGB", size, "black") for size in ((30, 20), (40, 40), (10, 5))]
-    assert demo.side_by_side(pictures).size == (30 + 8 + 20 + 8 + 40, 20)
-
-
 def test_demo_trains_stylizes_and_says_what_to_do_next(
     here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -25,6 +25,7 @@ from fast_style.errors import UserError
 from fast_style.images import (
     DEFAULT_MAX_PIXELS,
     PictureError,
+    contact_sheet,
     find_pictures,
     fit_longer_side,
     image_to_tensor,
@@ -32,8 +33,11 @@ from fast_style.images import (
     printable,
     read_picture,
     resize_shorter_side,
+    side_by_side,
     tensor_to_image,
     to_picture,
+    writable_format,
+    write_animation,
     write_picture,
 )
 
@@ -868,6 +872,58 @@ def test_shrinking_is_antialiased():
     assert np.abs(small[:, 2:-2] - 127).max() <= 12
 
 
+# Sheets
+
+
+def plain(color: str, width: int, height: int) -> Image.Image:
+    return Image.new("RGB", (width, height), color)
+
+
+def colors_along(image: Image.Image, *places: tuple[int, int]) -> list[tuple[int, ...]]:
+    return [image.getpixel(place) for place in places]
+
+
+RED, LIME, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
+
+
+def test_pictures_side_by_side_are_as_high_as_the_first():
+    row = [plain("red", 30, 20), plain("lime", 10, 40), plain("blue", 6, 4)]
+    sheet = side_by_side(row)
+    assert sheet.size == (30 + 8 + 5 + 8 + 30, 20)
+    corners = [(0, 0), (29, 19), (30, 0), (37, 19), (38, 0), (42, 19), (43, 10), (51, 0), (80, 19)]
+    expected = [RED, RED, WHITE, WHITE, LIME, LIME, WHITE, BLUE, BLUE]
+    assert colors_along(sheet, *corners) == expected
+
+
+def test_picture_side_by_side_with_nothing_is_itself():
+    assert side_by_side([gradient()]).tobytes() == gradient().tobytes()
+
+
+def test_gap_is_as_wide_as_told():
+    assert side_by_side([plain("red", 5, 5), plain("lime", 5, 5)], gap=3).size == (13, 5)
+    assert contact_sheet([plain("red", 5, 5)] * 4, 2, gap=3).size == (13, 13)
+
+
+def test_ribbon_side_by_side_keeps_a_pixel():
+    assert side_by_side([plain("red", 20, 16), plain("lime", 16, 8192)]).size == (29, 16)
+
+
+def test_contact_sheet_is_read_from_left_to_right():
+    sheet = contact_sheet([plain(name, 10, 6) for name in ("red", "lime", "blue")], 2)
+    assert sheet.size == (10 + 8 + 10, 6 + 8 + 6)
+    places = [(0, 0), (9, 5), (10, 0), (18, 0), (27, 5), (0, 6), (0, 14), (9, 19), (18, 14)]
+    expected = [RED, RED, WHITE, LIME, LIME, WHITE, BLUE, BLUE, WHITE]
+    assert colors_along(sheet, *places) == expected
+
+
+@pytest.mark.parametrize(
+    ("count", "columns", "size"),
+    [(1, 6, (10, 6)), (3, 6, (46, 6)), (6, 6, (100, 6)), (7, 6, (100, 20)), (4, 1, (10, 48))],
+)
+def test_contact_sheet_is_no_larger_than_it_must_be(count, columns, size):
+    assert contact_sheet([plain("red", 10, 6)] * count, columns).size == size
+
+
 # Writing
 
 
@@ -980,6 +1036,66 @@ def test_same_picture_gives_the_same_bytes(tmp_path):
     write_picture(tmp_path / "a.png", gradient())
     write_picture(tmp_path / "b.png", gradient())
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+
+
+def frames_of(path: Path) -> list[tuple[tuple[int, ...], int]]:
+    """The first pixel of each frame, and for how many milliseconds it is shown."""
+    with Image.open(path) as film:
+        assert film.format == "GIF"
+        found = []
+        for number in range(film.n_frames):
+            film.seek(number)
+            found.append((film.convert("RGB").getpixel((0, 0)), film.info["duration"]))
+        return found
+
+
+def test_animation_shows_its_frames_in_turn_for_ever_and_rests_on_the_last(tmp_path):
+    path = tmp_path / "a.gif"
+    write_animation(path, [plain(name, 10, 6) for name in ("red", "lime", "blue")], frame_ms=50)
+    assert frames_of(path) == [(RED, 50), (LIME, 50), (BLUE, 500)]
+    with Image.open(path) as film:
+        assert film.size == (10, 6)
+        assert film.info["loop"] == 0  # for ever
+
+
+def test_animation_of_one_frame_is_a_picture(tmp_path):
+    write_animation(tmp_path / "a.gif", [plain("red", 10, 6)])
+    assert [color for color, _ in frames_of(tmp_path / "a.gif")] == [RED]
+
+
+def test_animation_comes_close_to_its_frames(tmp_path):
+    write_animation(tmp_path / "a.gif", [gradient(), gradient().transpose(0)])
+    with Image.open(tmp_path / "a.gif") as film:
+        found = film.convert("RGB")
+    assert np.abs(np.subtract(found, gradient(), dtype=np.int16)).mean() < 10  # of 256 colors
+
+
+def test_animation_in_a_missing_folder_is_named(tmp_path):
+    path = tmp_path / "nowhere" / "a.gif"
+    with pytest.raises(UserError) as caught:
+        write_animation(path, [gradient()])
+    assert str(caught.value) == f"{path}: cannot be written (No such file or directory)"
+    assert caught.value.exit_code == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "format", "expected"),
+    [
+        ("a.jpg", None, "JPEG"),
+        ("a.b.JPEG", None, "JPEG"),
+        ("a.tif", None, "TIFF"),
+        ("a.out", "png", "PNG"),
+        ("a.png", "webp", "WEBP"),
+    ],
+)
+def test_writable_format_is_told_by_the_suffix_or_by_name(name, format, expected):
+    assert writable_format(Path(name), format) == expected
+
+
+@pytest.mark.parametrize(("name", "format"), [("a.gif", None), ("a.png", "gif"), (".png", None)])
+def test_format_that_cannot_be_written_is_refused_without_a_picture(name, format):
+    with pytest.raises(UserError, match="cannot write the format"):
+        writable_format(Path(name), format)
 
 
 # Folders

@@ -337,6 +337,53 @@ def test_duplicates_in_a_batch_leave_every_term_as_it_is(normalization: str) -> 
     assert_same_terms(doubled, loss(output, photos))
 
 
+# --- Several styles -----------------------------------------------------------------------------
+
+OTHER_STYLE = make_pictures(1, 3, 12, 18, seed=8)
+
+
+@pytest.mark.parametrize("normalization", ["relative", "paper"])
+def test_blend_is_the_weighted_mean_of_the_style_terms(normalization: str) -> None:
+    network = FakeNetwork()
+    output, photos = make_pictures(2, 3, 12, 12, seed=1), make_pictures(2, 3, 12, 12, seed=2)
+    third = make_pictures(1, 3, 16, 16, seed=7)
+    settings = {"normalization": normalization, "content_layers": {}}
+    layers = {"relu1_1": 1.0, "relu2_1": 0.5}
+    one, two, three = (
+        PerceptualLoss(network, style, style_layers=layers, **settings)(output, photos)
+        for style in (STYLE, OTHER_STYLE, third)
+    )
+    blend = [(OTHER_STYLE, 3.0), (third, 0.5)]
+    terms = make_loss(network, blend=blend, **settings)(output, photos)
+    for layer in layers:
+        distances = [terms.style_by_layer[layer] for terms in (one, two, three)]
+        mean = (distances[0] + 3 * distances[1] + 0.5 * distances[2]) / 4.5
+        torch.testing.assert_close(terms.style_by_layer[layer], mean, rtol=1e-5, atol=0)
+    mean = (one.style + 3 * two.style + 0.5 * three.style) / 4.5
+    torch.testing.assert_close(terms.style, mean, rtol=1e-5, atol=0)
+
+
+def test_blend_of_a_style_with_itself_changes_nothing() -> None:
+    output, photos = make_pictures(1, 3, 12, 12, seed=1), make_pictures(1, 3, 12, 12, seed=2)
+    assert_same_terms(make_loss(blend=[(STYLE, 2.0)])(output, photos), make_loss()(output, photos))
+
+
+def test_blend_leaves_the_content_term_as_it_is() -> None:
+    # A blank photo's term is divided by a share of the first style picture's features.
+    output, blank = make_pictures(1, 3, 12, 12), torch.full((1, 3, 12, 12), 0.5)
+    blended = make_loss(blend=[(OTHER_STYLE, 3.0)])(output, blank)
+    assert blended.content.item() == make_loss()(output, blank).content.item()
+
+
+def test_grams_of_a_blend_stand_in_its_order() -> None:
+    network = FakeNetwork()
+    loss = make_loss(network, blend=[(OTHER_STYLE, 3.0)])
+    expected = [
+        gram_matrix(network(style, ["relu1_1"])["relu1_1"]) for style in (STYLE, OTHER_STYLE)
+    ]
+    assert torch.equal(loss.style_grams("relu1_1"), torch.cat(expected))
+
+
 # --- Settings -----------------------------------------------------------------------------------
 
 
@@ -410,6 +457,29 @@ def test_content_target_is_computed_no_deeper_than_the_content_layers() -> None:
     assert network.calls == [["relu1_2"], ["relu1_2", "relu1_1", "relu2_1"]]
 
 
+def test_terms_with_known_targets_are_those_of_the_call() -> None:
+    network = FakeNetwork()
+    loss = make_loss(network)
+    output, photos = make_pictures(2, 3, 12, 12, seed=1), make_pictures(2, 3, 12, 12, seed=2)
+    targets = loss.content_targets(photos)
+    assert list(targets) == ["relu1_2"]
+    assert torch.equal(targets["relu1_2"], network(photos, ["relu1_2"])["relu1_2"])
+    assert not targets["relu1_2"].requires_grad
+    expected = loss(output, photos)
+    network.calls.clear()
+    assert_same_terms(loss.terms(output, targets), expected, rtol=0)
+    assert network.calls == [["relu1_2", "relu1_1", "relu2_1"]]  # the photo is not looked at again
+
+
+def test_values_are_the_terms_as_numbers() -> None:
+    output, photos = make_pictures(2, 3, 12, 12, seed=1), make_pictures(2, 3, 12, 12, seed=2)
+    terms = make_loss()(output.requires_grad_(), photos)
+    values = terms.values()
+    assert values == (terms.total.item(), terms.content.item(), terms.style.item(), terms.tv.item())
+    assert [type(value) for value in values] == [float] * 4
+    assert values.total == pytest.approx(values.content + 5 * values.style + values.tv)
+
+
 def test_only_the_output_gets_a_gradient() -> None:
     weights = Weights(
         {"1_1": (make_pictures(4, 3, 3, 3) - 0.5, torch.zeros(4))},
@@ -433,14 +503,14 @@ def test_only_the_output_gets_a_gradient() -> None:
 def test_style_picture_may_have_another_size_and_gives_its_own_gram() -> None:
     network = FakeNetwork()
     loss = make_loss(network)
-    expected = gram_matrix(network(STYLE, ["relu2_1"])["relu2_1"])[0]
-    assert torch.equal(loss.style_gram("relu2_1"), expected)
+    expected = gram_matrix(network(STYLE, ["relu2_1"])["relu2_1"])
+    assert torch.equal(loss.style_grams("relu2_1"), expected)
     assert torch.isfinite(loss(make_pictures(1, 3, 9, 31), make_pictures(1, 3, 9, 31)).total)
 
 
 def test_what_is_known_of_the_style_moves_with_the_loss() -> None:
     loss = make_loss().to("meta")
-    assert loss.style_gram("relu1_1").device.type == "meta"
+    assert loss.style_grams("relu1_1").device.type == "meta"
     assert {buffer.device.type for buffer in loss.buffers()} == {"meta"}
 
 
