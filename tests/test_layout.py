@@ -40,6 +40,7 @@ MODULES = [
     "runs",
     "distillation",
     "gatys",
+    "baselines",
     "evaluation",
     "plots",
     "report",

@@ -24,6 +24,17 @@ INSTEAD = {
         "fast-style train my_style.yaml data.photos=demo/photos loss_network.weights=random "
         "data.crop_size=32 train.steps=2 train.warmup_steps=1"
     ),
+    "fast-style optimize configs/optimize/gatys.yaml style.image=demo/style.png "
+    "--content demo/held_out/chelsea.png --output drawn.png": (
+        "fast-style optimize configs/optimize/gatys.yaml style.image=demo/style.png "
+        "--content demo/held_out/chelsea.png --output drawn.png loss_network.weights=random "
+        "optimize.size=64 optimize.iterations=3"
+    ),
+    "fast-style evaluate runs/quickstart/model.safetensors --photos demo/held_out --quick "
+    "--output report": (
+        "fast-style evaluate runs/quickstart/model.safetensors --photos demo/held_out --quick "
+        "--output report --iterations 5"
+    ),
     "tensorboard --logdir runs": "tensorboard --logdir runs --version",  # it would run forever
     "make test": None,  # CI runs it by itself
     "make check": None,
@@ -54,7 +65,13 @@ def test_commands_of_the_readme_run_one_after_the_other(tmp_path: Path) -> None:
     assert ran >= 8
     for line in blocks("python"):
         subprocess.run([sys.executable, "-W", "error", "-c", line], cwd=tmp_path, check=True)
-    for made in ("demo/sheet.png", "demo/held_out/chelsea.quickstart.png", "painting.png"):
+    for made in (
+        "demo/sheet.png",
+        "demo/held_out/chelsea.quickstart.png",
+        "report/report.md",
+        "drawn.png",
+        "painting.png",
+    ):
         assert (tmp_path / made).is_file(), made
     assert len(list((tmp_path / "stylized").iterdir())) == 5
 
