@@ -13,6 +13,7 @@ from PIL import Image
 from tiny_model import write_tiny_model
 
 from fast_style import __version__, cli
+from fast_style.cli.common import stop_signals
 from fast_style.config import load_config
 from fast_style.images import DEFAULT_MAX_PIXELS
 
@@ -528,7 +529,7 @@ def test_signal_that_was_ignored_before_stays_ignored() -> None:
     # nohup ignores SIGHUP for the command that it starts, so that training outlives a logout.
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
-        with cli._stop_signals() as stop_signal:
+        with stop_signals() as stop_signal:
             os.kill(os.getpid(), signal.SIGHUP)
             assert stop_signal() is None
             os.kill(os.getpid(), signal.SIGTERM)

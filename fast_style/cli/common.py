@@ -1,0 +1,150 @@
+"""What the commands share: how errors are told, signals handled, and words turned into values."""
+
+import argparse
+import errno
+import io
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from fast_style.errors import UserError, shortened
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
+
+RUNS = Path("runs")
+"""Where runs lie, in the working directory."""
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse with our form of errors: one line, ``error:`` first."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print it, and leave with 2."""
+        print(f"error: {message} ({self.prog} --help shows what there is)", file=sys.stderr)
+        raise SystemExit(2)
+
+
+def run_command(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> int:
+    """Parse, run, and tell what went wrong; gives the exit code."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A name that the terminal has no letters for is shown with escapes, and stops nothing.
+        sys.stdout.reconfigure(errors="backslashreplace")
+    try:
+        try:
+            options = _parse(parser, arguments)
+            code: int = options.run(options)
+            return code
+        finally:
+            sys.stdout.flush()
+    except UserError as error:
+        _print_error(error)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("error: interrupted", file=sys.stderr)
+        return 128 + signal.SIGINT
+    except BrokenPipeError:
+        stop_talking()
+        return 1
+    except OSError as error:
+        if error.errno != errno.ENOSPC or error.filename is not None:
+            raise
+        # Files name themselves in their errors; a full disk without a name is under our stdout.
+        stop_talking()
+        print("error: the output cannot be written (the disk is full)", file=sys.stderr)
+        return 1
+
+
+def _parse(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> argparse.Namespace:
+    options, rest = parser.parse_known_args(arguments)
+    # argparse fills a list once: words behind an option that follows it are left over.
+    if rest and hasattr(options, "words") and not any(word.startswith("-") for word in rest):
+        options.words += rest
+    elif rest:
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    return options
+
+
+def _print_error(error: UserError) -> None:
+    for line in str(error).splitlines():
+        print(f"error: {line}", file=sys.stderr)
+
+
+@contextmanager
+def stop_signals() -> Iterator[Callable[[], int | None]]:
+    """Inside, the first SIGINT, SIGTERM or SIGHUP is only noted; the second one leaves at once."""
+    received: list[int] = []
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        if received:
+            raise KeyboardInterrupt
+        received.append(number)
+        with suppress(OSError):  # the terminal may be gone; print() is not safe in a handler
+            os.write(2, b"stopping after this step; once more to leave at once\n")
+
+    numbers = [
+        getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
+    ]
+    before = {number: signal.getsignal(number) for number in numbers}
+    for number, handler in before.items():
+        # nohup ignores SIGHUP for us. (Shells ignore SIGINT for what they start with &, but a
+        # SIGINT that reaches us all the same was meant.)
+        if number == signal.SIGINT or handler is not signal.SIG_IGN:
+            signal.signal(number, handle)
+    try:
+        yield lambda: received[0] if received else None
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+# --- Types of arguments -------------------------------------------------------------------------
+
+
+def nonempty_path(text: str) -> Path:
+    """A path that is not empty."""
+    if not text:  # an unset variable, which Path would take for the working directory
+        raise argparse.ArgumentTypeError("must not be empty")
+    return Path(text)
+
+
+def positive(text: str) -> int:
+    """A whole number from 1."""
+    if not text.isdecimal() or len(text) > 15 or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number from 1, got {shortened(text)!r}")
+    return int(text)
+
+
+def percent(text: str) -> int:
+    """A whole number from 1 to 100."""
+    number = positive(text)
+    if number > 100:
+        raise argparse.ArgumentTypeError(f"must be 1 to 100, got {text!r}")
+    return number
+
+
+# --- Output -------------------------------------------------------------------------------------
+
+
+def say(line: str) -> None:
+    """A line about work that goes on, whether or not anybody still listens."""
+    try:
+        print(line, flush=True)
+    except OSError:  # `... | head`, a closed terminal, a log file on a full disk
+        stop_talking()
+
+
+def lines_beside(bar: "tqdm[Any]") -> Callable[[str], None]:
+    """What takes lines for people: above the bar, or as they are where no terminal shows one."""
+    return say if bar.disable else bar.write
+
+
+def stop_talking() -> None:
+    """Send what is still printed nowhere."""
+    # `... | head` has seen enough. Python would complain once more when it flushes at exit.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

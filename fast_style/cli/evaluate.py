@@ -1,0 +1,135 @@
+"""``fast-style evaluate``: models in, a report on how good they are out."""
+
+import argparse
+import shlex
+import signal
+import sys
+
+from fast_style.cli.common import lines_beside, nonempty_path, positive, say, stop_signals
+from fast_style.errors import printable
+
+SUMMARY = "compare models with the optimization method, on held-out photos"
+EXAMPLES = """\
+examples:
+  # the model of a run against L-BFGS on its own losses: hours on a CPU; the same again continues
+  {prog} runs/wave/model.safetensors --photos val2017/ --count 10 --output report/
+  # a first look: two photos, 100 iterations
+  {prog} runs/wave/model.safetensors --photos val2017/ --quick --output report/
+  # models of different origin on one objective
+  {prog} a.safetensors b.safetensors --loss my.yaml --style wave.jpg --photos val/ -o report/
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What may stand behind the command."""
+    parser.add_argument(
+        "models", nargs="+", type=nonempty_path, metavar="MODEL", help="model.safetensors of runs"
+    )
+    parser.add_argument(
+        "--photos",
+        nargs="+",
+        type=nonempty_path,
+        required=True,
+        metavar="FOLDER",
+        help="held-out photos: folders or files",
+    )
+    parser.add_argument(
+        "--output",
+        "-o",
+        type=nonempty_path,
+        required=True,
+        metavar="REPORT",
+        help="the report's folder",
+    )
+    parser.add_argument(
+        "--sizes", nargs="+", type=positive, default=[256], metavar="N", help="pixels (256)"
+    )
+    parser.add_argument(
+        "--count",
+        nargs="+",
+        type=positive,
+        metavar="N",
+        help="photos, spread evenly over the folder: one number, or one for each size (all)",
+    )
+    parser.add_argument(
+        "--iterations", type=positive, default=500, metavar="N", help="of L-BFGS (500)"
+    )
+    parser.add_argument(
+        "--baseline",
+        nargs="+",
+        choices=("box", "clip"),
+        default=("box", "clip"),
+        help="box: L-BFGS within [0, 1], from the photo; clip: the paper's, from noise (both)",
+    )
+    parser.add_argument(
+        "--quick", action="store_true", help="two photos and 100 iterations: a first look"
+    )
+    parser.add_argument(
+        "--style",
+        type=nonempty_path,
+        metavar="PICTURE",
+        help="instead of the run folder's style.png",
+    )
+    parser.add_argument(
+        "--weights", metavar="FILE", help="of the loss network, instead of what the settings name"
+    )
+    parser.add_argument(
+        "--loss",
+        type=nonempty_path,
+        metavar="CONFIG.yaml",
+        help="a training YAML: its loss, loss_network and style.size",
+    )
+    parser.add_argument(
+        "--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default: auto)"
+    )
+
+
+def run(options: argparse.Namespace) -> int:
+    """Do it; gives the exit code."""
+    from tqdm import tqdm
+
+    from fast_style import evaluation
+    from fast_style.baselines import Stopped
+    from fast_style.plots import require_plotting
+    from fast_style.report import write_report
+    from fast_style.stylizer import resolve_device
+
+    require_plotting()
+    device = resolve_device(options.device)
+    plan = evaluation.make_plan(
+        options.photos,
+        sizes=options.sizes,
+        counts=[2] if options.quick else options.count,
+        iterations=min(options.iterations, 100) if options.quick else options.iterations,
+        variants=options.baseline,
+    )
+    models = evaluation.load_models(options.models, device)
+    objective = evaluation.load_objective(
+        models, style=options.style, weights=options.weights, loss=options.loss, device=device
+    )
+    # tqdm's own counts would be of pixels times iterations, which nobody wants to read.
+    bar_format = "{percentage:3.0f}% |{bar}| {elapsed}, {remaining} left, {desc}"
+    work = evaluation.work_of(plan)
+    with (
+        tqdm(total=work, bar_format=bar_format, disable=None) as bar,
+        stop_signals() as stop_signal,
+    ):
+
+        def progress(work: int, doing: str) -> bool:
+            bar.set_description_str(doing, refresh=False)
+            bar.update(work)
+            return stop_signal() is None
+
+        tell = lines_beside(bar)
+
+        try:
+            results, grid = evaluation.evaluate(
+                models, objective, plan, options.output, device=device, progress=progress, say=tell
+            )
+        except Stopped:
+            tell("stopped; the same command goes on with the photo that was begun")
+            return 128 + (stop_signal() or signal.SIGINT)
+    results["command"] = shlex.join(["fast-style", *sys.argv[1:]])
+    for path in write_report(options.output, results, grid):
+        say(printable(path))
+    return 0

@@ -1,0 +1,202 @@
+"""``fast-style optimize``: one photo, drawn by changing its pixels."""
+
+import argparse
+import itertools
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fast_style.cli.common import lines_beside, nonempty_path, positive, say, stop_signals
+from fast_style.errors import UserError, printable
+
+if TYPE_CHECKING:
+    from fast_style.config import GatysConfig
+
+
+SUMMARY = "draw one photo by optimizing its pixels (Gatys et al.)"
+EXAMPLES = """\
+examples:
+  {prog} configs/optimize/gatys.yaml --content photo.jpg --output drawn.png
+  # settings for this once; content, style and result in one picture; the course as an animation
+  {prog} my.yaml loss.style_weight=20 --content a.jpg -o b.png --sheet sheet.png --course course.gif
+  # what a layer knows of a photo, and what the layers up to it know of the style picture
+  {prog} my.yaml --reconstruct relu4_1 --content a.jpg -o content.png
+  {prog} my.yaml --reconstruct-style relu4_1 -o style.png
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What may stand behind the command."""
+    parser.add_argument("config", nargs="?", type=Path, metavar="CONFIG.yaml", help="the settings")
+    parser.add_argument(
+        "words", nargs="*", metavar="key=value", help="settings that replace the file's"
+    )
+    parser.add_argument("--content", "-c", type=nonempty_path, metavar="PHOTO", help="what to draw")
+    parser.add_argument(
+        "--output", "-o", type=nonempty_path, metavar="PICTURE", help="where to write it"
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace pictures that are there")
+    parser.add_argument(
+        "--sheet",
+        type=nonempty_path,
+        metavar="PICTURE",
+        help="also write content, style and result in one",
+    )
+    parser.add_argument(
+        "--course",
+        type=nonempty_path,
+        metavar="PICTURE",
+        help="also write how it came about: a .gif moves, other formats show a sheet",
+    )
+    parser.add_argument(
+        "--every",
+        type=positive,
+        metavar="N",
+        help="also write a picture every N iterations, as OUTPUT-00050.png",
+    )
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument(
+        "--reconstruct",
+        metavar="LAYER",
+        help="only what this layer knows of the content, from noise",
+    )
+    which.add_argument(
+        "--reconstruct-style",
+        metavar="LAYER",
+        help="only the style, as the first layers of the blocks up to this one know it, from noise",
+    )
+    parser.add_argument(
+        "--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default: auto)"
+    )
+    parser.add_argument(
+        "--print-config", action="store_true", help="print the complete settings; draw nothing"
+    )
+    parser.add_argument(
+        "--help-config", action="store_true", help="print all settings with defaults and meanings"
+    )
+
+
+def run(options: argparse.Namespace) -> int:
+    """Do it; gives the exit code."""
+    from fast_style import config as settings
+
+    if options.help_config:
+        print(settings.help_text(settings.GatysConfig))
+        return 0
+    if options.config is None:
+        raise UserError("give a YAML file, such as configs/optimize/gatys.yaml, or see --help")
+    config = settings.load_gatys_config(options.config, [*_reconstruction(options), *options.words])
+    if options.print_config:
+        print(settings.config_to_yaml(config), end="")
+        return 0
+    if options.output is None:
+        raise UserError("say where to write the picture: --output PICTURE")
+    if options.content is None and options.reconstruct_style is None:
+        raise UserError("say what to draw: --content PHOTO")
+    return optimize(config, options)
+
+
+def _reconstruction(options: argparse.Namespace) -> list[str]:
+    """The settings that --reconstruct and --reconstruct-style stand for."""
+    for layer, of in ((options.reconstruct, "content"), (options.reconstruct_style, "style")):
+        if layer is not None:
+            from fast_style.gatys import reconstruction
+
+            return reconstruction(layer, of)
+    return []
+
+
+def optimize(config: "GatysConfig", options: argparse.Namespace) -> int:
+    """Draw one picture, with signals handled; gives the exit code."""
+    from tqdm import tqdm
+
+    from fast_style.data import read_photo
+    from fast_style.gatys import Course, Look, optimize_picture
+    from fast_style.images import side_by_side, write_picture
+    from fast_style.stylizer import resolve_device
+
+    each = config.optimize.iterations
+    total = each * config.optimize.scales
+    course = Course(total, options.output, options.every)
+    _require_places(options, config, course.files())
+    photo = read_photo(options.content) if options.content is not None else None
+    with tqdm(total=total, unit="iteration", disable=None) as bar, stop_signals() as stop_signal:
+        tell = lines_beside(bar)
+
+        def watch(look: Look) -> bool:
+            number = look.scale * each + look.iterate.iteration
+            try:
+                course.see(number, look.iterate.picture)
+            except UserError as error:  # a full disk: the result may still find a place
+                tell(f"warning: {error}")
+            loss = f"loss {look.iterate.values.total:.4g}"
+            bar.set_postfix_str(loss, refresh=False)
+            bar.update(number - bar.n)
+            is_tenth = number * 10 // total > (number - 1) * 10 // total
+            if bar.disable and is_tenth and look.iterate.iteration > 0:
+                say(f"iteration {number}/{total}  {loss}")
+            return stop_signal() is None
+
+        result = optimize_picture(
+            config, photo, device=resolve_device(options.device), watch=watch, say=tell
+        )
+        signal_number = stop_signal()
+    write_picture(options.output, result.picture)
+    if options.sheet is not None:
+        content = [] if photo is None else [photo.resize(result.picture.size)]
+        write_picture(options.sheet, side_by_side([*content, result.style, result.picture]))
+    if options.course is not None:
+        course.write(options.course)
+    best = result.minimum.best
+    values = ", ".join(f"{name} {value:.4g}" for name, value in best.values._asdict().items())
+    say(
+        f"{printable(options.output)}: {result.picture.width} x {result.picture.height} pixels, "
+        f"{best.iteration} iterations, {best.evaluations} evaluations of the loss; {values} "
+        f"({result.minimum.reason})"
+    )
+    if result.minimum.is_failure:
+        raise UserError(
+            f"{result.minimum.reason}; the best picture before that was written", exit_code=1
+        )
+    return 0 if signal_number is None else 128 + signal_number
+
+
+def _require_places(
+    options: argparse.Namespace, config: "GatysConfig", in_between: Iterable[Path]
+) -> None:
+    """Say what is wrong with the names of the pictures to write, before hours go into them."""
+    from fast_style.images import writable_format
+
+    sources = [
+        path
+        for path in (options.content, config.style.image, *config.style.blend)
+        if path is not None and os.path.exists(path)
+    ]
+    places = [path for path in (options.output, options.sheet, options.course) if path is not None]
+    taken: set[str] = set()
+    for path in itertools.chain(places, in_between):
+        if os.path.isdir(path):
+            raise UserError(f"{printable(path)}: is a folder, where a file is to be written")
+        if path is not options.course or path.suffix.lower() != ".gif":
+            writable_format(path)
+        if os.path.realpath(path) in taken:
+            raise UserError(f"{printable(path)}: would be written twice; choose another name")
+        taken.add(os.path.realpath(path))
+        try:
+            is_there = path.exists()
+        except OSError as error:
+            raise UserError(f"{printable(path)}: cannot be written ({error.strerror})") from None
+        if is_there and any(path.samefile(source) for source in sources):
+            raise UserError(f"{printable(path)}: is one of the pictures to begin with")
+        if is_there and not options.overwrite:
+            raise UserError(f"{printable(path)}: exists already; allow --overwrite")
+    for folder in {path.parent for path in places}:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(
+                f"{printable(folder)}: no folder can be made there ({error.strerror})"
+            ) from None
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise UserError(f"{printable(folder)}: this folder cannot be written to")
