@@ -325,8 +325,8 @@ class ModelConfig(Section):
     """Residual blocks at a quarter of the picture's size."""
 
     upsampling: Upsampling = "resize"
-    """resize: nearest neighbour, then a convolution (no checkerboard). transposed: as in the
-    paper."""
+    """resize: nearest neighbour, then a convolution (less of a checkerboard). transposed: as
+    in the paper."""
 
     tanh_scale: float = Field(150, ge=1, le=1000)
     """The output is 127.5 + tanh_scale * tanh(x) in units of 0..255. The reference

