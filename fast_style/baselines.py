@@ -7,8 +7,8 @@ written down, and serves every model that is evaluated on the same objective.
 import hashlib
 import io
 import json
+import math
 import os
-import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fast_style.errors import UserError, printable
-from fast_style.files import atomic_write, remove_stray_temporaries
+from fast_style.files import atomic_write
 from fast_style.gatys import Iterate, minimize
 from fast_style.losses import LossValues, PerceptualLoss
 
@@ -71,14 +71,20 @@ class Descent(NamedTuple):
         return min(iteration, len(self.values) - 1)
 
     def equals(self, total: float) -> int | None:
-        """The iterations after which the objective is no more than `total`; None: never."""
+        """The iterations after which the objective is no more than `total`; None: never.
+
+        A total that is not finite is no better than any start: 0.
+        """
+        if not math.isfinite(total):
+            return 0
         reached = np.nonzero(self.values[:, 0] <= total)[0]
         return int(reached[0]) if len(reached) else None
 
     def picture_after(self, iteration: int) -> tuple[int, NDArray[np.uint8]]:
         """The first kept picture from that iteration on, and its own iteration."""
         index = min(int(np.searchsorted(self.kept, iteration)), len(self.kept) - 1)
-        return int(self.kept[index]), self.pictures[index]
+        # A copy: a view would keep all the others in memory.
+        return int(self.kept[index]), self.pictures[index].copy()
 
 
 def descend(
@@ -118,15 +124,9 @@ def descend(
             raise Stopped
         return True
 
-    if variant == "box":
-        start = photo
-    else:
-        # The same noise for every photo, so that none depends on the others.
-        noise = torch.rand(photo.shape, generator=torch.Generator().manual_seed(1))
-        start = noise.to(photo.device)
     minimize(
         lambda picture: loss.terms(picture, targets),
-        start,
+        start_of(variant, photo),
         iterations=iterations,
         bounds=variant,
         on_iterate=note,
@@ -135,6 +135,14 @@ def descend(
         kept.append(len(best) - 1)
         pictures.append(eight_bits(best_picture))
     return Descent(np.array(best), np.array(evaluations), np.array(kept), np.stack(pictures))
+
+
+def start_of(variant: Variant, photo: Tensor) -> Tensor:
+    """The picture that a descent begins with, of the photo's shape."""
+    if variant == "box":
+        return photo
+    # The same noise for every photo, so that none depends on the others.
+    return torch.rand(photo.shape, generator=torch.Generator().manual_seed(1)).to(photo.device)
 
 
 def eight_bits(picture: Tensor) -> NDArray[np.uint8]:
@@ -175,7 +183,6 @@ class Baselines:
         """
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            remove_stray_temporaries(self.folder)
         except OSError as error:
             raise UserError(
                 f"{printable(self.folder)}: no folder can be made there ({error.strerror})"
@@ -205,11 +212,14 @@ class Baselines:
                 descent = Descent(
                     file["values"], file["evaluations"], file["kept"], file["pictures"]
                 )
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        except Exception:  # zipfile's, zlib's, numpy's, tokenize's: whatever damage leads to
             return None
-        if asked < iterations:
+        ended_early = len(descent.values) <= asked
+        if asked < iterations and not ended_early:
             return None
         within = descent.kept <= iterations
+        if descent.kept[within][-1] != descent.at(iterations):
+            return None  # it went further, and kept no picture from here
         return Descent(
             descent.values[: iterations + 1],
             descent.evaluations[: iterations + 1],

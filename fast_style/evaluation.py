@@ -7,13 +7,14 @@ the numbers of this module into pages.
 """
 
 import hashlib
+import math
 import platform
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -32,18 +33,29 @@ from fast_style.baselines import (
     digest_of,
     eight_bits,
     pixels_of,
+    start_of,
 )
 from fast_style.checkpoint import load_transform_net
 from fast_style.config import Config, config_to_dict, load_config, parse_config
 from fast_style.data import center_crop, read_photo
 from fast_style.errors import UserError, printable
 from fast_style.files import sha256_of
-from fast_style.gatys import Iterate, Minimum, minimize
-from fast_style.images import PictureError, find_pictures, image_to_tensor, read_picture
+from fast_style.gatys import Iterate, minimize
+from fast_style.images import (
+    PictureError,
+    find_pictures,
+    image_to_tensor,
+    read_picture,
+    resize_shorter_side,
+)
 from fast_style.losses import LossValues, PerceptualLoss
 from fast_style.runs import build_perceptual_loss, load_loss_weights, read_style
+from fast_style.transform_net import memory_format_for
 
 _SMALLEST_SIZE, _LARGEST_SIZE = 32, 4096
+_MOST_GRID_ROWS = 6
+
+Thing = TypeVar("Thing")
 
 TERMS = LossValues._fields
 
@@ -64,8 +76,10 @@ class Model(NamedTuple):
 
     name: str
     path: Path
+    digest: str
     net: nn.Module
     metadata: dict[str, Any]
+    settings: Config
 
 
 # --- What is judged, and by what ----------------------------------------------------------------
@@ -83,7 +97,9 @@ def load_models(paths: Sequence[Path], device: torch.device) -> list[Model]:
         name, number = str(metadata["name"]), 2
         while any(name == model.name for model in models):
             name, number = f"{metadata['name']}-{number}", number + 1
-        models.append(Model(name, path, net.to(device).eval(), metadata))
+        net = net.to(device).to(memory_format=memory_format_for(device)).eval()
+        settings = parse_config(metadata["settings"], str(path))
+        models.append(Model(name, path, sha256_of(path), net, metadata, settings))
     return models
 
 
@@ -94,6 +110,7 @@ def load_objective(
     weights: str | None,
     loss: Path | None,
     device: torch.device,
+    say: Callable[[str], None] = lambda line: None,
 ) -> Objective:
     """The objective that the models were trained for, or another one.
 
@@ -103,19 +120,25 @@ def load_objective(
         weights: of the loss network; None: those that the settings name.
         loss: a training YAML, for `loss`, `loss_network` and `style.size`; None: the first model's.
         device: where to compute.
+        say: is told what a model was not trained for, although somebody wants it so.
 
     Raises:
         UserError: something is missing, or is not what a model was trained for while nobody said
             that this is meant.
     """
-    first = models[0]
-    config = load_config(loss) if loss is not None else _settings_of(first)
+    config = load_config(loss) if loss is not None else models[0].settings
     if weights is not None:
         changed = config.loss_network.model_copy(update={"weights": weights})
         config = config.model_copy(update={"loss_network": changed})
-    picture, file = _style_picture(config, style, first)
-    loaded = load_loss_weights(config)
-    perceptual_loss = build_perceptual_loss(config, loaded, picture, device)
+    picture, file = _style_picture(config, style, models[0])
+    try:
+        loaded = load_loss_weights(config)
+    except UserError as error:
+        raise UserError(
+            f"{error} (here: --weights FILE, and its preprocessing in a --loss CONFIG.yaml)"
+        ) from None
+    with _exact_arithmetic():
+        perceptual_loss = build_perceptual_loss(config, loaded, picture, device)
     network = config.loss_network
     description = {
         "style": {
@@ -135,16 +158,36 @@ def load_objective(
         "loss": config_to_dict(config)["loss"],
     }
     objective = Objective(perceptual_loss, description, _digest_of_objective(description))
-    if style is None and weights is None and loss is None:
-        for model in models:
-            differing = [what for what, same in _agreement(model, objective).items() if not same]
-            if differing:
-                raise UserError(
-                    f"{printable(model.path)}: was trained with another {' and '.join(differing)} "
-                    f"than {printable(first.path)}; say which objective is meant, with --style "
-                    "PICTURE, --weights FILE or --loss CONFIG.yaml"
-                )
+    meant = {
+        "style picture": style is not None or loss is not None,
+        "loss network": weights is not None or loss is not None,
+        "loss": loss is not None,
+    }
+    _compare(models, objective, meant, say)
     return objective
+
+
+def _compare(
+    models: Sequence[Model],
+    objective: Objective,
+    meant: Mapping[str, bool],
+    say: Callable[[str], None],
+) -> None:
+    """Refuse models that were trained for something else, unless just that is meant."""
+    for model in models:
+        differing = [what for what, same in _agreement(model, objective).items() if not same]
+        unmeant = " and ".join(what for what in differing if not meant[what])
+        if unmeant:
+            raise UserError(
+                f"{printable(model.path)}: was trained with another {unmeant} than the objective "
+                "has; say which one is meant, with --style PICTURE, --weights FILE or --loss "
+                "CONFIG.yaml"
+            )
+        if differing:
+            say(
+                f"warning: {printable(model.path)} was trained with another "
+                f"{' and '.join(differing)}"
+            )
 
 
 def _digest_of_objective(description: Mapping[str, Any]) -> str:
@@ -160,21 +203,14 @@ def _digest_of_objective(description: Mapping[str, Any]) -> str:
     )
 
 
-def _settings_of(model: Model) -> Config:
-    """The complete settings of a model's run."""
-    for folder in (model.path.parent, model.path.parent.parent):
-        if (folder / "config.yaml").is_file() and (folder / "style.png").is_file():
-            return load_config(folder / "config.yaml")
-    return parse_config(model.metadata["settings"], str(model.path))
-
-
 def _style_picture(config: Config, style: Path | None, first: Model) -> tuple[Image.Image, str]:
     """The style picture as the loss network sees it, and the name of its file."""
     if style is not None:
         picture = config.style.model_copy(update={"image": style})
         return read_style(config.model_copy(update={"style": picture})), style.name
     known = first.metadata["style"]
-    for folder in (first.path.parent, first.path.parent.parent):
+    path = first.path.resolve()
+    for folder in (path.parent, path.parent.parent):  # of a model, and of a checkpoint
         file = folder / "style.png"
         if file.is_file():
             image = read_picture(file).rgb
@@ -183,7 +219,8 @@ def _style_picture(config: Config, style: Path | None, first: Model) -> tuple[Im
                     f"{printable(file)}: is not the picture that {printable(first.path)} was "
                     "trained with (its digest differs); give the right one with --style PICTURE"
                 )
-            return image, str(known["file"])
+            # Of another size only where --loss says so.
+            return resize_shorter_side(image, config.style.size), str(known["file"])
     raise UserError(
         f"{printable(first.path)}: there is no style.png beside it, as in a run folder; give the "
         "style picture with --style PICTURE"
@@ -192,14 +229,14 @@ def _style_picture(config: Config, style: Path | None, first: Model) -> tuple[Im
 
 def _agreement(model: Model, objective: Objective) -> dict[str, bool]:
     """What of the objective a model was trained for."""
-    settings, description = model.metadata["settings"], objective.description
+    theirs, description = model.settings.loss_network, objective.description
     network = description["loss_network"]
     return {
         "style picture": model.metadata["style"]["digest"] == description["style"]["digest"],
         "loss network": model.metadata["loss_network"]["digest"] == network["digest"]
-        and settings["loss_network"]["pooling"] == network["pooling"]
-        and (settings["loss_network"]["padding"] or network["padding"]) == network["padding"],
-        "loss": settings["loss"] == description["loss"],
+        and theirs.pooling == network["pooling"]
+        and (theirs.padding or network["padding"]) == network["padding"],
+        "loss": config_to_dict(model.settings)["loss"] == description["loss"],
     }
 
 
@@ -247,8 +284,8 @@ def make_plan(
             raise UserError(f"--sizes: must be {_SMALLEST_SIZE} to {_LARGEST_SIZE}, got {size}")
     counts = counts or [len(files)]
     counts = counts if len(counts) > 1 else list(counts) * len(sizes)
-    photos = {size: _spread(files, count) for size, count in zip(sizes, counts, strict=True)}
-    return Plan(photos, iterations, variants)
+    photos = {size: spread(files, count) for size, count in zip(sizes, counts, strict=True)}
+    return Plan(photos, iterations, list(dict.fromkeys(variants)))
 
 
 def work_of(plan: Plan) -> int:
@@ -259,11 +296,11 @@ def work_of(plan: Plan) -> int:
     )
 
 
-def _spread(files: Sequence[Path], count: int) -> list[Path]:
-    """`count` of the files, evenly spread over their order; all of them if there are no more."""
-    if count >= len(files):
-        return list(files)
-    return [files[index * len(files) // count] for index in range(count)]
+def spread(things: Sequence[Thing], count: int) -> list[Thing]:
+    """`count` of them, evenly spread over their order; all of them if there are no more."""
+    if count >= len(things):
+        return list(things)
+    return [things[index * len(things) // count] for index in range(count)]
 
 
 def read_photos(
@@ -324,8 +361,8 @@ def evaluate(
         grid: list[GridRow] = []
         for size, files in plan.photos.items():
             photos = read_photos(files, size, device, say)
-            rows = []
-            ends: dict[Variant, list[Tensor]] = {variant: [] for variant in plan.variants}
+            shown = {photo.name for photo in spread(photos, _MOST_GRID_ROWS)}
+            rows, faults = [], _Faults(objective.loss)
             for number, photo in enumerate(photos, start=1):
                 where = f"{size} px, photo {number} of {len(photos)}"
                 descents = {
@@ -336,14 +373,19 @@ def evaluate(
                 }
                 row, pictures = _judge(models, objective.loss, photo, descents, plan.iterations)
                 rows.append(row)
-                grid.append(pictures)
-                for variant, descent in descents.items():
-                    ends[variant].append(pixels_of(descent.pictures[-1], device))
-            progress(0, f"{size} px, timing")
+                if photo.name in shown:
+                    grid.append(pictures)
+                if not progress(0, f"{where}, faults"):
+                    raise Stopped
+                faults.look_at(photo, models, descents)
+            if not progress(0, f"{size} px, timing"):
+                raise Stopped
             sizes[str(size)] = {
                 "photos": rows,
-                "seconds": _measure_seconds(models, objective.loss, photos[0].pixels),
-                "artifacts": _artifacts(models, objective, photos, ends),
+                "seconds": _measure_seconds(
+                    models, objective.loss, photos[0].pixels, plan.variants
+                ),
+                "artifacts": faults.summary(models, size, device),
             }
     results = {
         "format": 1,
@@ -355,7 +397,7 @@ def evaluate(
             {
                 "name": model.name,
                 "file": model.path.name,
-                "digest": sha256_of(model.path),
+                "digest": model.digest,
                 "agrees": _agreement(model, objective),
                 "label": model.metadata["loss_network"]["label"],
             }
@@ -432,18 +474,21 @@ def _judge(
         },
     }
     pictures = [("photo", eight_bits(photo.pixels))]
+    first_variant = next(iter(descents), None)
     for model in models:
         picture = model.net(photo.pixels).float().clamp(0, 1)
         values = loss.terms(picture, targets).values()
         equals = {variant: descent.equals(values.total) for variant, descent in descents.items()}
         row["models"][model.name] = values._asdict() | {"equals": equals}
         pictures.append((model.name, eight_bits(picture)))
-        for variant, descent in list(descents.items())[:1]:
-            equal = equals[variant]
-            shown, equal_picture = descent.picture_after(iterations if equal is None else equal)
+        if first_variant is not None:
+            equal = equals[first_variant]
+            shown, equal_picture = descents[first_variant].picture_after(
+                iterations if equal is None else equal
+            )
             pictures.append((f"L-BFGS, {shown} iterations", equal_picture))
-    for descent in list(descents.values())[:1]:
-        shown, last = descent.picture_after(iterations)
+    if first_variant is not None:
+        shown, last = descents[first_variant].picture_after(iterations)
         pictures.append((f"L-BFGS, {shown} iterations", last))
     return row, GridRow(photo.pixels.shape[-1], photo.name, pictures)
 
@@ -462,64 +507,125 @@ def _exact_arithmetic() -> Iterator[None]:
 
 # --- Times and faults ---------------------------------------------------------------------------
 
-_ROUNDS = 5
-_EVALUATIONS_PER_ROUND = 4
+_ROUNDS = 3
+# SciPy's first updates cost it more than later ones, and its history is full after ten.
+_FIRST_TIMED, _LAST_TIMED = 10, 14
 
 
 def _measure_seconds(
-    models: Sequence[Model], loss: PerceptualLoss, photo: Tensor
+    models: Sequence[Model], loss: PerceptualLoss, photo: Tensor, variants: Sequence[Variant]
 ) -> dict[str, Any]:
-    """Seconds of one forward pass of each model, and of one evaluation within L-BFGS-B.
+    """Seconds of a forward pass of each model, and of an evaluation within each L-BFGS.
 
     The sides take turns, and medians are given, so that what disturbs one disturbs the others.
     """
-    targets = loss.content_targets(photo)
     passes: dict[str, list[float]] = {model.name: [] for model in models}
-    evaluations: list[float] = []
-    for number in range(_ROUNDS + 1):
+    evaluations: dict[str, list[float]] = {variant: [] for variant in variants}
+    for _ in range(_ROUNDS):
         for model in models:
-            with torch.no_grad():
+            for is_warm in (False, True, True):
                 started = _now(photo.device)
-                model.net(photo)
-                seconds = _now(photo.device) - started
-            if number > 0:  # the first round warms up
-                passes[model.name].append(seconds)
-        started = _now(photo.device)
-        minimum: Minimum = minimize(
-            lambda picture: loss.terms(picture, targets), photo, iterations=_EVALUATIONS_PER_ROUND
-        )
-        if number > 0:
-            evaluations.append((_now(photo.device) - started) / minimum.last.evaluations)
+                with torch.no_grad():
+                    model.net(photo)
+                if is_warm:
+                    passes[model.name].append(_now(photo.device) - started)
+        for variant in variants:
+            evaluations[variant].append(_seconds_per_evaluation(loss, photo, variant))
     return {
         "forward_pass": {name: statistics.median(all_of) for name, all_of in passes.items()},
-        "evaluation": statistics.median(evaluations),
+        "evaluation": {name: statistics.median(all_of) for name, all_of in evaluations.items()},
     }
+
+
+def _seconds_per_evaluation(loss: PerceptualLoss, photo: Tensor, variant: Variant) -> float:
+    """Of the objective, its gradient, and the method's own work for an update."""
+    looks: list[tuple[float, int]] = []
+
+    def note(iterate: Iterate) -> bool:
+        looks.append((_now(photo.device), iterate.evaluations))
+        return True
+
+    targets = loss.content_targets(photo)
+    minimize(
+        lambda picture: loss.terms(picture, targets),
+        start_of(variant, photo),
+        iterations=_LAST_TIMED,
+        bounds=variant,
+        on_iterate=note,
+    )
+    first, last = looks[min(_FIRST_TIMED, len(looks) // 2)], looks[-1]
+    return (last[0] - first[0]) / max(1, last[1] - first[1])
 
 
 def _now(device: torch.device) -> float:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
     return time.perf_counter()
 
 
-@torch.no_grad()
-def _artifacts(
-    models: Sequence[Model],
-    objective: Objective,
-    photos: Sequence[Photo],
-    ends: Mapping[Variant, Sequence[Tensor]],
-) -> dict[str, Any]:
-    """The faults of `artifacts`: of the photos themselves, of the models, and of L-BFGS's ends.
+class _Faults:
+    """The faults of `artifacts`, photo by photo: of the photos, of the models, of L-BFGS's ends.
 
-    Medians over the photos, but the mean of the clipped share, and of blotches over the probes.
     What L-BFGS's pictures show too comes from the objective, and not from a network.
     """
-    loss = objective.loss
 
-    def border(output: Tensor, photo: Photo) -> Tensor:
+    def __init__(self, loss: PerceptualLoss) -> None:
+        self.loss = loss
+        self.found: dict[tuple[str, str], dict[str, list[float]]] = {}
+
+    @torch.no_grad()
+    def look_at(
+        self, photo: Photo, models: Sequence[Model], descents: Mapping[Variant, Descent]
+    ) -> None:
+        """Add one photo, its stylized versions, and the last pictures of L-BFGS."""
+        self._add(("photos", ""), photo.pixels, None)
+        for model in models:
+            self._add(("models", model.name), model.net(photo.pixels), photo)
+        for variant, descent in descents.items():
+            end = pixels_of(descent.pictures[-1], photo.pixels.device)
+            self._add(("baselines", variant), end, photo)
+
+    @torch.no_grad()
+    def summary(self, models: Sequence[Model], size: int, device: torch.device) -> dict[str, Any]:
+        """Medians over the photos, but the mean of the clipped share; blotches of the models."""
+        told: dict[str, Any] = {"photos": {}, "models": {}, "baselines": {}}
+        for (kind, name), faults in self.found.items():
+            values: dict[str, float | None] = {}
+            for fault, measured in faults.items():
+                finite = [value for value in measured if math.isfinite(value)]
+                middle = statistics.fmean if fault == "clipped" else statistics.median
+                values[fault] = middle(finite) if finite else None
+            if kind == "photos":
+                told[kind] = values
+            else:
+                told[kind][name] = values
+        for model in models:
+            net = model.net
+            probes = blotches(
+                lambda probe, net=net: net(probe.to(device)),  # type: ignore[misc]
+                size=max(64, size // 32 * 32),
+            )
+            level = float(probes.levels.mean())
+            told["models"][model.name]["blotches"] = level if math.isfinite(level) else None
+        return told
+
+    def _add(self, key: tuple[str, str], output: Tensor, photo: Photo | None) -> None:
+        """Measure a picture as it would be written, and its border against a photo's."""
+        picture = (output.float().clamp(0, 1) * 255).round() / 255
+        faults = self.found.setdefault(key, {})
+        measures = {"checkerboard": checkerboard(picture), "clipped": clipped_share(picture)}
+        if photo is not None:  # the photo itself has no content to lose
+            measures["border"] = self._border(picture, photo)
+        for name, value in measures.items():
+            faults.setdefault(name, []).append(float(value))
+
+    def _border(self, picture: Tensor, photo: Photo) -> Tensor:
+        loss = self.loss
         return border_excess(
             loss.loss_network,
-            output,
+            picture,
             photo.pixels,
             style_grams={layer: loss.style_grams(layer)[0] for layer in loss.style_layers},
             content_layers=loss.content_layers,
@@ -528,34 +634,3 @@ def _artifacts(
             style_weight=loss.style_weight,
             normalization=loss.normalization,
         )
-
-    def faults_of(outputs: Sequence[Tensor], *, are_photos: bool = False) -> dict[str, Any]:
-        pictures = [output.clamp(0, 1) for output in outputs]
-        faults = {
-            "checkerboard": torch.cat([checkerboard(picture) for picture in pictures]).median(),
-            "clipped": torch.cat([clipped_share(output) for output in outputs]).mean(),
-        }
-        if not are_photos:  # they have no content to lose
-            borders = [border(*pair) for pair in zip(pictures, photos, strict=True)]
-            faults["border"] = torch.cat(borders).median()
-        return {name: _finite(value) for name, value in faults.items()}
-
-    def blotches_of(net: nn.Module) -> float | None:
-        size, device = photos[0].pixels.shape[-1], photos[0].pixels.device
-        probes = blotches(lambda probe: net(probe.to(device)), size=max(64, size // 32 * 32))
-        return _finite(probes.levels.mean())
-
-    return {
-        "photos": faults_of([photo.pixels for photo in photos], are_photos=True),
-        "models": {
-            model.name: faults_of([model.net(photo.pixels).float() for photo in photos])
-            | {"blotches": blotches_of(model.net)}
-            for model in models
-        },
-        "baselines": {variant: faults_of(pictures) for variant, pictures in ends.items()},
-    }
-
-
-def _finite(value: Tensor) -> float | None:
-    """A number that JSON knows."""
-    return float(value) if bool(torch.isfinite(value)) else None

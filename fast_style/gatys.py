@@ -201,12 +201,12 @@ def _descend_with_scipy(
         loss, gradient = search.evaluate(picture)
         if search.last is None:
             search.accept()
-        return loss, gradient.double().cpu().numpy().ravel()
+        return loss, gradient.cpu().double().numpy().ravel()
 
     def after_update(flat: NDArray[np.float64]) -> None:
         search.accept()  # the line search ends with an evaluation of what it accepts
 
-    flat = start.double().cpu().numpy().ravel()
+    flat = start.cpu().double().numpy().ravel()
     box = optimize.Bounds(0.0, 1.0) if bounds == "box" else None
     done = 0
     while done < iterations:

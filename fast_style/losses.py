@@ -41,7 +41,7 @@ class LossTerms(NamedTuple):
     def values(self) -> LossValues:
         """The terms as numbers, fetched from the device together."""
         terms = torch.stack([self.total, self.content, self.style, self.tv])
-        return LossValues(*terms.detach().double().tolist())
+        return LossValues(*terms.detach().cpu().double().tolist())
 
 
 def gram_matrix(features: Tensor) -> Tensor:

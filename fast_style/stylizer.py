@@ -145,7 +145,7 @@ class Stylizer:
         try:
             yield
         except (RuntimeError, MemoryError) as error:
-            if not _is_out_of_memory(error):
+            if not is_out_of_memory(error):
                 raise
             # Nobody could say what is free, or something else has taken it: half the pixels.
             smaller_side = max(1, int(0.7 * max(height, width)))
@@ -194,7 +194,8 @@ def _has_mps() -> bool:
     return torch.backends.mps.is_available()
 
 
-def _is_out_of_memory(error: Exception) -> bool:
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether an error of torch or Python says that memory was not enough."""
     # torch has a type for it on GPUs; on a CPU it is any RuntimeError, told by its words.
     words = ("allocate memory", "not enough memory", "out of memory")
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(

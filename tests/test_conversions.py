@@ -389,7 +389,7 @@ def test_total_variation_of_tensorflow_has_one_row_and_column_more(size: tuple[i
 
 def test_numbers_of_chinese_painting_yaml_are_the_conversions() -> None:
     settings = convert_tensorflow(
-        {"relu4_2": 1.0},
+        {"relu4_2": 1.0, "relu5_2": 0.0},
         dict.fromkeys(FIRST_OF_BLOCK, 1 / 5),
         content_weight=5e0,
         style_weight=5e2,

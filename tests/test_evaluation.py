@@ -1,6 +1,7 @@
 """Claims about `fast_style.evaluation`: its bookkeeping, its cache, and whom it believes."""
 
 import json
+import math
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -115,6 +116,10 @@ def test_the_picture_after_an_iteration_is_the_next_one_kept() -> None:
     ]
 
 
+def test_a_broken_model_equals_nothing_but_the_start() -> None:
+    assert [a_descent().equals(total) for total in (math.nan, math.inf)] == [0, 0]
+
+
 def test_a_descent_that_ended_early_stays_where_it_was() -> None:
     assert [a_descent().at(iteration) for iteration in (0, 4, 500)] == [0, 4, 4]
 
@@ -166,6 +171,7 @@ def test_a_kept_descent_serves_fewer_iterations_and_not_more(
     again = kept.find(photo, "box", 6)
     assert again is not None
     assert all(np.array_equal(*pair) for pair in zip(again, computed, strict=True))
+    assert kept.find(photo, "box", 4) is None  # it kept no picture after 4
     fewer = kept.find(photo, "box", 3)
     alone = descend(kept.loss, photo.pixels, "box", 3)
     assert fewer is not None
@@ -242,9 +248,23 @@ def test_results_hold_the_terms_of_photos_models_and_baselines(
             reached = [n for n, total in enumerate(curve["total"]) if total <= values.total]
             assert found["equals"][variant] == (reached[0] if reached else None)
     seconds = results["sizes"]["32"]["seconds"]
-    assert seconds["evaluation"] > 0
+    assert min(seconds["evaluation"].values()) > 0
+    assert list(seconds["evaluation"]) == ["box", "clip"]
     assert seconds["forward_pass"]["tiny"] > 0
     json.dumps(results, allow_nan=False)
+
+
+def test_a_grid_shows_six_photos_evenly(run: Path, tmp_path: Path) -> None:
+    photos = write_photos(tmp_path / "many", 8)
+    plan = make_plan([photos], sizes=[32], counts=None, iterations=1, variants=["box"])
+    models = load_models([run / "model.safetensors"], CPU)
+    _, grid = evaluate(
+        models, objective_of(run), plan, tmp_path, device=CPU, progress=lambda work, doing: True
+    )
+    assert [row.name[6:8] for row in grid] == ["00", "01", "02", "04", "05", "06"]
+    captions = [caption for caption, _ in grid[0].pictures]
+    assert captions[:2] == ["photo", "tiny"]
+    assert captions[-1] == "L-BFGS, 1 iterations"
 
 
 def test_a_photo_alone_or_among_others_gives_the_same_numbers(
@@ -367,12 +387,19 @@ def test_models_of_different_objectives_need_one_to_be_named(run: Path, tmp_path
     with pytest.raises(UserError) as caught:
         load_objective(models, style=None, weights=None, loss=None, device=CPU)
     assert str(caught.value) == (
-        f"{other}: was trained with another style picture and loss network and loss than "
-        f"{run}/model.safetensors; say which objective is meant, with --style PICTURE, --weights "
-        "FILE or --loss CONFIG.yaml"
+        f"{other}: was trained with another style picture and loss network and loss than the "
+        "objective has; say which one is meant, with --style PICTURE, --weights FILE or --loss "
+        "CONFIG.yaml"
     )
+    said: list[str] = []
+    config = run / "config.yaml"
+    load_objective(models, style=None, weights=None, loss=config, device=CPU, say=said.append)
+    assert said == [
+        f"warning: {other} was trained with another style picture and loss network and loss"
+    ]
     style = run.parent.parent / "style.png"
-    load_objective(models, style=style, weights=None, loss=None, device=CPU)
+    with pytest.raises(UserError, match="another loss network and loss than the objective has"):
+        load_objective(models, style=style, weights=None, loss=None, device=CPU)
 
 
 def test_models_of_one_name_are_told_apart(run: Path, tmp_path: Path) -> None:

@@ -244,7 +244,7 @@ def test_running_out_of_memory_is_an_error_with_a_remedy(
 def test_torchs_own_error_on_a_cpu_is_known(stylizer: Stylizer) -> None:
     with pytest.raises(RuntimeError) as caught:
         torch.empty(10**15)  # 4 PB: more than any address space has
-    assert stylizer_module._is_out_of_memory(caught.value)
+    assert stylizer_module.is_out_of_memory(caught.value)
 
 
 def test_other_errors_of_torch_keep_their_traceback(

@@ -45,6 +45,13 @@ def run_command(parser: argparse.ArgumentParser, arguments: Sequence[str] | None
     except UserError as error:
         _print_error(error)
         return error.exit_code
+    except (MemoryError, RuntimeError) as error:
+        from fast_style.stylizer import is_out_of_memory
+
+        if not is_out_of_memory(error):
+            raise
+        print("error: out of memory; a smaller size or batch needs less", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print("error: interrupted", file=sys.stderr)
         return 128 + signal.SIGINT
@@ -141,7 +148,14 @@ def say(line: str) -> None:
 
 def lines_beside(bar: "tqdm[Any]") -> Callable[[str], None]:
     """What takes lines for people: above the bar, or as they are where no terminal shows one."""
-    return say if bar.disable else bar.write
+
+    def write(line: str) -> None:
+        try:
+            bar.write(line)
+        except OSError:  # see `say`
+            stop_talking()
+
+    return say if bar.disable else write
 
 
 def stop_talking() -> None:

@@ -44,7 +44,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--sizes", nargs="+", type=positive, default=[256], metavar="N", help="pixels (256)"
     )
-    parser.add_argument(
+    how_many = parser.add_mutually_exclusive_group()
+    how_many.add_argument(
         "--count",
         nargs="+",
         type=positive,
@@ -61,7 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=("box", "clip"),
         help="box: L-BFGS within [0, 1], from the photo; clip: the paper's, from noise (both)",
     )
-    parser.add_argument(
+    how_many.add_argument(
         "--quick", action="store_true", help="two photos and 100 iterations: a first look"
     )
     parser.add_argument(
@@ -105,7 +106,12 @@ def run(options: argparse.Namespace) -> int:
     )
     models = evaluation.load_models(options.models, device)
     objective = evaluation.load_objective(
-        models, style=options.style, weights=options.weights, loss=options.loss, device=device
+        models,
+        style=options.style,
+        weights=options.weights,
+        loss=options.loss,
+        device=device,
+        say=say,
     )
     # tqdm's own counts would be of pixels times iterations, which nobody wants to read.
     bar_format = "{percentage:3.0f}% |{bar}| {elapsed}, {remaining} left, {desc}"
@@ -127,7 +133,7 @@ def run(options: argparse.Namespace) -> int:
                 models, objective, plan, options.output, device=device, progress=progress, say=tell
             )
         except Stopped:
-            tell("stopped; the same command goes on with the photo that was begun")
+            tell("stopped; the same command begins that photo again, and keeps the finished ones")
             return 128 + (stop_signal() or signal.SIGINT)
     results["command"] = shlex.join(["fast-style", *sys.argv[1:]])
     for path in write_report(options.output, results, grid):
