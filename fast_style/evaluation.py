@@ -1,4 +1,4 @@
-"""Is a model good? Its objective on held-out photos, beside that of the optimisation method.
+"""Is a model good? Its objective on held-out photos, beside that of the optimization method.
 
 Johnson et al. 2016, figure 5 and table 1: on every photo, the objective that the network reaches in
 one forward pass stands against that of L-BFGS after 10, 20, ... iterations, with the same losses.

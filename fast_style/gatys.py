@@ -1,4 +1,4 @@
-"""The optimisation method of Gatys et al. 2016: change the pixels themselves until the loss is low.
+"""The optimization method of Gatys et al. 2016: change the pixels themselves until the loss is low.
 
 It is slow and needs no training, so it is the reference that says how low the objective of a
 trained network could be. `minimize` knows nothing of files; `optimize_picture` is the command.
