@@ -361,7 +361,7 @@ def evaluate(
         grid: list[GridRow] = []
         for size, files in plan.photos.items():
             photos = read_photos(files, size, device, say)
-            shown = {photo.name for photo in spread(photos, _MOST_GRID_ROWS)}
+            shown = spread(range(1, len(photos) + 1), _MOST_GRID_ROWS)
             rows, faults = [], _Faults(objective.loss)
             for number, photo in enumerate(photos, start=1):
                 where = f"{size} px, photo {number} of {len(photos)}"
@@ -373,7 +373,7 @@ def evaluate(
                 }
                 row, pictures = _judge(models, objective.loss, photo, descents, plan.iterations)
                 rows.append(row)
-                if photo.name in shown:
+                if number in shown:
                     grid.append(pictures)
                 if not progress(0, f"{where}, faults"):
                     raise Stopped
