@@ -102,7 +102,6 @@ def descend(
     Raises:
         Stopped: `on_iterate` said so.
     """
-    targets = loss.content_targets(photo)
     best: list[LossValues] = []
     evaluations: list[int] = []
     kept: list[int] = []
@@ -124,25 +123,33 @@ def descend(
             raise Stopped
         return True
 
-    minimize(
-        lambda picture: loss.terms(picture, targets),
-        start_of(variant, photo),
-        iterations=iterations,
-        bounds=variant,
-        on_iterate=note,
-    )
+    minimize_on(loss, photo, variant, iterations, note)
     if kept[-1] != len(best) - 1:  # it ended before all iterations were done
         kept.append(len(best) - 1)
         pictures.append(eight_bits(best_picture))
     return Descent(np.array(best), np.array(evaluations), np.array(kept), np.stack(pictures))
 
 
-def start_of(variant: Variant, photo: Tensor) -> Tensor:
-    """The picture that a descent begins with, of the photo's shape."""
-    if variant == "box":
-        return photo
-    # The same noise for every photo, so that none depends on the others.
-    return torch.rand(photo.shape, generator=torch.Generator().manual_seed(1)).to(photo.device)
+def minimize_on(
+    loss: PerceptualLoss,
+    photo: Tensor,
+    variant: Variant,
+    iterations: int,
+    on_iterate: Callable[[Iterate], bool],
+) -> None:
+    """L-BFGS on one photo, from the start of the variant; see `descend`."""
+    targets = loss.content_targets(photo)
+    start = photo
+    if variant == "clip":
+        # The same noise for every photo, so that none depends on the others.
+        start = torch.rand(photo.shape, generator=torch.Generator().manual_seed(1))
+    minimize(
+        lambda picture: loss.terms(picture, targets),
+        start.to(photo.device),
+        iterations=iterations,
+        bounds=variant,
+        on_iterate=on_iterate,
+    )
 
 
 def eight_bits(picture: Tensor) -> NDArray[np.uint8]:

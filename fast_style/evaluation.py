@@ -32,15 +32,15 @@ from fast_style.baselines import (
     Variant,
     digest_of,
     eight_bits,
+    minimize_on,
     pixels_of,
-    start_of,
 )
 from fast_style.checkpoint import load_transform_net
 from fast_style.config import Config, config_to_dict, load_config, parse_config
 from fast_style.data import center_crop, read_photo
 from fast_style.errors import UserError, printable
 from fast_style.files import sha256_of
-from fast_style.gatys import Iterate, minimize
+from fast_style.gatys import Iterate
 from fast_style.images import (
     PictureError,
     find_pictures,
@@ -545,14 +545,7 @@ def _seconds_per_evaluation(loss: PerceptualLoss, photo: Tensor, variant: Varian
         looks.append((_now(photo.device), iterate.evaluations))
         return True
 
-    targets = loss.content_targets(photo)
-    minimize(
-        lambda picture: loss.terms(picture, targets),
-        start_of(variant, photo),
-        iterations=_LAST_TIMED,
-        bounds=variant,
-        on_iterate=note,
-    )
+    minimize_on(loss, photo, variant, _LAST_TIMED, note)
     first, last = looks[min(_FIRST_TIMED, len(looks) // 2)], looks[-1]
     return (last[0] - first[0]) / max(1, last[1] - first[1])
 

@@ -110,6 +110,32 @@ def stop_signals() -> Iterator[Callable[[], int | None]]:
             signal.signal(number, handler)
 
 
+# --- Arguments that several commands take --------------------------------------------------------
+
+
+def add_device(parser: argparse.ArgumentParser) -> None:
+    """``--device``."""
+    parser.add_argument(
+        "--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default: auto)"
+    )
+
+
+def add_settings(parser: argparse.ArgumentParser, *, instead_of: str) -> None:
+    """A YAML file with words laid over it, and the ways to look at settings instead of a run."""
+    parser.add_argument("config", nargs="?", type=Path, metavar="CONFIG.yaml", help="the settings")
+    parser.add_argument(
+        "words", nargs="*", metavar="key=value", help="settings that replace the file's"
+    )
+    parser.add_argument(
+        "--print-config",
+        action="store_true",
+        help=f"print the complete settings; {instead_of} nothing",
+    )
+    parser.add_argument(
+        "--help-config", action="store_true", help="print all settings with defaults and meanings"
+    )
+
+
 # --- Types of arguments -------------------------------------------------------------------------
 
 

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from fast_style.cli.common import RUNS, say
+from fast_style.cli.common import RUNS, add_device, say
 from fast_style.cli.train import train
 
 SUMMARY = "train a small model and use it, in minutes, on a CPU"
@@ -12,9 +12,7 @@ EXAMPLES = "example:\n  # writes demo/ and runs/quickstart/ here\n  {prog}\n"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What may stand behind the command."""
-    parser.add_argument(
-        "--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default: auto)"
-    )
+    add_device(parser)
 
 
 def run(options: argparse.Namespace) -> int:

@@ -5,7 +5,14 @@ import shlex
 import signal
 import sys
 
-from fast_style.cli.common import lines_beside, nonempty_path, positive, say, stop_signals
+from fast_style.cli.common import (
+    add_device,
+    lines_beside,
+    nonempty_path,
+    positive,
+    say,
+    stop_signals,
+)
 from fast_style.errors import printable
 
 SUMMARY = "compare models with the optimization method, on held-out photos"
@@ -80,9 +87,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="CONFIG.yaml",
         help="a training YAML: its loss, loss_network and style.size",
     )
-    parser.add_argument(
-        "--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default: auto)"
-    )
+    add_device(parser)
 
 
 def run(options: argparse.Namespace) -> int:

@@ -7,7 +7,15 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fast_style.cli.common import lines_beside, nonempty_path, positive, say, stop_signals
+from fast_style.cli.common import (
+    add_device,
+    add_settings,
+    lines_beside,
+    nonempty_path,
+    positive,
+    say,
+    stop_signals,
+)
 from fast_style.errors import UserError, printable
 
 if TYPE_CHECKING:
@@ -28,10 +36,7 @@ examples:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What may stand behind the command."""
-    parser.add_argument("config", nargs="?", type=Path, metavar="CONFIG.yaml", help="the settings")
-    parser.add_argument(
-        "words", nargs="*", metavar="key=value", help="settings that replace the file's"
-    )
+    add_settings(parser, instead_of="draw")
     parser.add_argument("--content", "-c", type=nonempty_path, metavar="PHOTO", help="what to draw")
     parser.add_argument(
         "--output", "-o", type=nonempty_path, metavar="PICTURE", help="where to write it"
@@ -66,15 +71,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="LAYER",
         help="only the style, as the first layers of the blocks up to this one know it, from noise",
     )
-    parser.add_argument(
-        "--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default: auto)"
-    )
-    parser.add_argument(
-        "--print-config", action="store_true", help="print the complete settings; draw nothing"
-    )
-    parser.add_argument(
-        "--help-config", action="store_true", help="print all settings with defaults and meanings"
-    )
+    add_device(parser)
 
 
 def run(options: argparse.Namespace) -> int:

@@ -5,7 +5,7 @@ import os
 import sys
 from pathlib import Path
 
-from fast_style.cli.common import nonempty_path, percent, positive, say
+from fast_style.cli.common import add_device, nonempty_path, percent, positive, say
 from fast_style.errors import UserError, printable
 
 SUMMARY = "apply a model to photos"
@@ -50,9 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--max-pixels", type=positive, metavar="N", help="take photos of up to N pixels"
     )
-    parser.add_argument(
-        "--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default: auto)"
-    )
+    add_device(parser)
     existing = parser.add_mutually_exclusive_group()
     existing.add_argument("--overwrite", action="store_true", help="replace results that are there")
     existing.add_argument("--skip-existing", action="store_true", help="leave out what is there")

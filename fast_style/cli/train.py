@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fast_style.cli.common import RUNS, say, stop_signals
+from fast_style.cli.common import RUNS, add_device, add_settings, say, stop_signals
 from fast_style.errors import UserError
 
 if TYPE_CHECKING:
@@ -29,13 +29,8 @@ examples:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What may stand behind the command."""
-    parser.add_argument("config", nargs="?", type=Path, metavar="CONFIG.yaml", help="the settings")
-    parser.add_argument(
-        "words", nargs="*", metavar="key=value", help="settings that replace the file's"
-    )
-    parser.add_argument(
-        "--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default: auto)"
-    )
+    add_settings(parser, instead_of="train")
+    add_device(parser)
     parser.add_argument(
         "--resume",
         choices=("auto", "never"),
@@ -44,12 +39,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--check", action="store_true", help="look at photos, style and weights; train nothing"
-    )
-    parser.add_argument(
-        "--print-config", action="store_true", help="print the complete settings; train nothing"
-    )
-    parser.add_argument(
-        "--help-config", action="store_true", help="print all settings with defaults and meanings"
     )
 
 
