@@ -64,9 +64,9 @@ def checkerboard(pictures: Tensor) -> Tensor:
     photos of 320 pixels; 0.2 and 0.6 on their 256 x 256 centers. What is left of them is chance and
     JPEG, whose blocks of 8 repeat at these frequencies too: above the neighbors it has little at
     quality 88. Chance goes with 1 / side: at 128 pixels photos reach 1.1. Above 2 it is a fault, to
-    be seen as a grid in skies and faces: two published networks with transposed convolutions have 2
-    to 4.7, random ones 10 to 12. Resizing is no guarantee, since its phases still differ where
-    features are not flat: random weights 0.5 to 1.1, three networks after training 1.7 to 4.8.
+    be seen as a grid in skies and faces: transposed convolutions with random weights have 10 to 12.
+    Resizing is no guarantee, since its phases still differ where features are not flat: random
+    weights 0.5 to 1.1, three networks after training 1.7 to 4.8.
 
     Args:
         pictures: (N, 3, H, W) in [0, 1]; rows and columns beyond a multiple of 4 are left out.
@@ -191,8 +191,8 @@ def blotches(stylize: Callable[[Tensor], Tensor], *, size: int = 256) -> Blotche
 
     Normal: a mean over the probes of 1.5 to 4 levels at 256 pixels, at most 6 in a single probe.
     Measured: 1.9, 1.9 and 3.1 for three of our styles, worst probes 3 to 5; random weights 0.7, the
-    probes themselves 0.06. Two published networks that pad with zeros: 5.2 and 7.1, worst 7.3 and
-    12.7. Clouds all over, as all five paint them on noise without a frame, are 12 to 34.
+    probes themselves 0.06. Clouds all over, as all of these networks paint them on noise without a
+    frame, are 12 to 34.
 
     Args:
         stylize: pictures (1, 3, H, W) in [0, 1] to the same shape.

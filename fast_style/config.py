@@ -252,6 +252,9 @@ class Root(Section):
     example: ClassVar[str]
     """A ``key=value`` word, as an error shows one."""
 
+    to_start_from: ClassVar[str]
+    """Where to find a first file, as the error about one that is not there says it."""
+
     def _mistakes(self) -> Iterator[str]:
         """One line per combination that cannot work, beginning with the key to change."""
         yield from ()
@@ -451,6 +454,7 @@ class Config(Root):
     """All settings of a training run."""
 
     example = "train.steps=2000"
+    to_start_from = "`fast-style init STYLE.jpg > my.yaml` writes a file to start from"
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")
     """The run's name: it trains in runs/<name> of the working directory."""
@@ -538,6 +542,7 @@ class GatysConfig(Root):
     """All settings of the optimization of one picture, the method of Gatys et al. 2015."""
 
     example = "optimize.iterations=200"
+    to_start_from = "configs/optimize/ has files to start from, such as gatys.yaml"
 
     seed: int = Field(1, ge=0, le=2**63 - 1)
     """Every random choice derives from it."""
@@ -608,7 +613,7 @@ def load_gatys_config(path: Path, overrides: Sequence[str] = ()) -> GatysConfig:
 
 def _load(root: type[AnyRoot], path: Path, overrides: Sequence[str]) -> AnyRoot:
     place = printable(str(path))
-    document = read_yaml(read_text(path, place), place)
+    document = read_yaml(read_text(path, place, if_missing=root.to_start_from), place)
     settings = _Settings(root, document.data, place, document.lines)
     settings.resolve_paths(settings.data, (), path.absolute().parent)
     for word in overrides:

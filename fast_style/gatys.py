@@ -102,6 +102,9 @@ def minimize(
         restart_every: evaluations after which SciPy's L-BFGS starts with an empty history.
         learning_rate: Adam's, in units of the pixel range [0, 1].
         on_iterate: sees the start and every update; False ends the minimization.
+
+    Raises:
+        StartNotFiniteError: the loss of the start is not finite.
     """
     search = _Search(objective, tolerance if method == "lbfgs" else 0.0, on_iterate)
     picture = start.detach().float().contiguous()
@@ -118,12 +121,16 @@ def minimize(
     except _NotFiniteError as end:
         search.reason, is_failure = str(end), True
     if search.best is None or search.last is None:
-        raise UserError(
+        raise StartNotFiniteError(
             "the loss of the picture to begin with is not finite; the weights of the loss network "
             "or of its terms are too large",
             exit_code=1,
         )
     return Minimum(search.best, search.last, search.reason, is_failure)
+
+
+class StartNotFiniteError(UserError):
+    """There is nothing to lower: the loss of the start is infinite or not a number."""
 
 
 class _EndedError(Exception):
@@ -353,6 +360,7 @@ def optimize_picture(
             on_iterate=lambda iterate: watch(Look(scale, iterate)),
         )
 
+    minimum: Minimum | None = None
     for scale in range(settings.scales):
         halvings = settings.scales - 1 - scale
         size = _halved(width, halvings), _halved(height, halvings)
@@ -366,10 +374,16 @@ def optimize_picture(
         )
         picture = _resized(picture, size)
         content = picture if photo is None else _pixels(photo, size).to(device)
-        minimum = minimize_at(scale, loss, loss.content_targets(content))
+        try:
+            minimum = minimize_at(scale, loss, loss.content_targets(content))
+        except StartNotFiniteError as error:
+            if minimum is None:
+                raise
+            minimum = minimum._replace(reason=f"at a finer scale, {error}", is_failure=True)
         picture = minimum.best.picture
         if minimum.reason == STOPPED or minimum.is_failure:
             break
+    assert minimum is not None
     return Optimized(tensor_to_image(picture[0]), sized_style, minimum, scale)
 
 

@@ -279,7 +279,7 @@ _NORMAL_ARTIFACTS = {
     ),
     "blotches": (
         "how uneven the model paints what is flat, in levels of 0..255. Normal at 256 pixels is "
-        "1.5 to 4; two published networks with 5 and 7 have clouds in the sky."
+        "1.5 to 4; clouds all over a sky are 12 and more."
     ),
 }
 

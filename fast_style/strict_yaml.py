@@ -84,8 +84,17 @@ def dump_yaml(data: object, *, in_one_line: bool = False) -> str:
     )
 
 
-def read_text(path: Path, place: str) -> str:
-    """The text of a YAML file; `place` is the path as errors name it."""
+def read_text(path: Path, place: str, *, if_missing: str) -> str:
+    """The text of a YAML file.
+
+    Args:
+        path: the file.
+        place: the path as errors name it.
+        if_missing: what to do if it is not there, as the error says it.
+
+    Raises:
+        UserError: it cannot be read, or is no text.
+    """
     try:
         if path.is_dir():
             raise UserError(f"{place}: is a folder; give a YAML file")
@@ -94,9 +103,7 @@ def read_text(path: Path, place: str) -> str:
         with path.open("rb") as file:
             raw = file.read(_MAX_BYTES + 1)
     except FileNotFoundError:
-        raise UserError(
-            f"{place}: not found; `fast-style init STYLE.jpg > my.yaml` writes a file to start from"
-        ) from None
+        raise UserError(f"{place}: not found; {if_missing}") from None
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise UserError(f"{place}: cannot be read ({reason})") from None

@@ -237,8 +237,7 @@ OUTPUT = ["-o", "out.png"]
         (["my.yaml", *OUTPUT], "say what to draw: --content PHOTO"),
         (
             ["none.yaml", *CONTENT, *OUTPUT],
-            "none.yaml: not found; `fast-style init STYLE.jpg > my.yaml` writes a file to start "
-            "from",
+            "none.yaml: not found; configs/optimize/ has files to start from, such as gatys.yaml",
         ),
         (["my.yaml", "-c", "none.png", *OUTPUT], "none.png: not found"),
         (

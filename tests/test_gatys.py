@@ -582,6 +582,23 @@ def test_failure_ends_all_scales_and_what_there_is_comes_back(folder: Path) -> N
     assert result.picture == PHOTO.resize((20, 16), Image.Resampling.LANCZOS)
 
 
+def test_picture_of_a_coarser_scale_survives_a_finer_one_that_cannot_begin(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def explode_from_32_pixels_on(objective: Objective, start: Tensor, **settings: Any) -> Minimum:
+        factor = math.inf if start.shape[2] >= 32 else 1.0
+        return minimize(
+            lambda pixels: as_terms(objective(pixels).total * factor), start, **settings
+        )
+
+    monkeypatch.setattr("fast_style.gatys.minimize", explode_from_32_pixels_on)
+    result, seen = draw(folder, "optimize.size=32", "optimize.scales=2")
+    assert result.minimum.is_failure
+    assert result.minimum.reason.startswith("at a finer scale, the loss of the picture to begin")
+    assert result.minimum.best == seen[-1].iterate
+    assert result.picture.size == (20, 16)
+
+
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
