@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -542,3 +543,52 @@ def test_interrupted_process_says_so_and_leaves_no_traceback(here: Path) -> None
     assert stderr == "stopping after this step; once more to leave at once\n"
     assert stdout.splitlines()[-1].endswith("(stopped)")
     assert size_of("out.png") == (20, 16)
+
+
+# --- The words that docs/optimization.md gives for other weights --------------------------------
+
+
+def documented_words() -> list[tuple[str, list[str]]]:
+    """Of every row of its tables: the weights' heading, then configuration and words."""
+    text = (ROOT / "docs" / "optimization.md").read_text(encoding="utf-8")
+    rows = []
+    for title, body in re.findall(r"^\*\*(VGG-19|A pruned)(.*?)(?=^\*\*|\Z)", text, re.M | re.S):
+        before, _, table = body.partition("| file |")
+        # Several settings may stand in one pair of backquotes, and go over the end of a line.
+        given = f"{title}{before}".replace("\n", " ")
+        shared = [word for span in re.findall(r"`([^`]*)`", given) for word in shlex.split(span)]
+        shared = [word for word in shared if "=" in word and "weights=" not in word]
+        for name, words in re.findall(r"^\| `(\w+\.yaml)` \| (?:`([^`]*)`)?", table, re.M):
+            own = shlex.split(words)
+            rows.append((title, [name, *shared, *own]))
+    return rows
+
+
+def test_every_system_has_documented_words_for_both_weights() -> None:
+    names = sorted(path.name for path in (ROOT / "configs" / "optimize").glob("*.yaml"))
+    assert sorted(words[0] for _, words in documented_words()) == sorted(2 * names)
+
+
+@pytest.mark.real_data
+@pytest.mark.parametrize(
+    ("weights", "words"),
+    documented_words(),
+    ids=[f"{weights}-{words[0]}" for weights, words in documented_words()],
+)
+def test_documented_words_draw_with_real_weights(
+    assets: Path, tmp_path: Path, weights: str, words: list[str]
+) -> None:
+    name, *settings = words
+    file = {"VGG-19": "vgg19_conv3_4.pth", "A pruned": "vgg19_small16x_conv5_1.pth"}[weights]
+    picture = tmp_path / "out.png"
+    quick = ["optimize.size=64", "style.size=64", "optimize.iterations=3"]
+    arguments = [
+        str(ROOT / "configs" / "optimize" / name),
+        *settings,
+        f"loss_network.weights={assets / 'weights' / file}",
+        f"style.image={assets / 'styles' / 'wave.jpg'}",
+        *quick,
+    ]
+    photo = assets / "photos" / "content" / "chicago.jpg"
+    assert run(*arguments, "--content", str(photo), "--output", str(picture)) == 0
+    assert min(size_of(str(picture))) == 64
