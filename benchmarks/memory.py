@@ -79,8 +79,9 @@ def measure_in_this_process(*, side: int, width: int, upsampling: str) -> int:
 
     from fast_style import __version__
     from fast_style.checkpoint import save_checkpoint
-    from fast_style.config import config_to_dict, parse_config
+    from fast_style.config import parse_config
     from fast_style.images import Picture
+    from fast_style.settings import to_dict
     from fast_style.stylizer import Stylizer
     from fast_style.transform_net import TransformNet
 
@@ -104,7 +105,7 @@ def measure_in_this_process(*, side: int, width: int, upsampling: str) -> int:
                 "name": settings.name,
                 "step": 0,
                 "architecture": architecture,
-                "settings": config_to_dict(settings),
+                "settings": to_dict(settings),
                 "style": {"file": "none", "digest": "none"},
                 "photos": {"count": 0},
                 "loss_network": {"architecture": "none", "label": "no weights", "digest": "none"},

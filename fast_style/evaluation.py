@@ -36,7 +36,7 @@ from fast_style.baselines import (
     pixels_of,
 )
 from fast_style.checkpoint import load_transform_net
-from fast_style.config import Config, config_to_dict, load_config, parse_config
+from fast_style.config import Config, load_config, parse_config
 from fast_style.data import center_crop, read_photo
 from fast_style.errors import UserError, printable
 from fast_style.files import sha256_of
@@ -50,6 +50,7 @@ from fast_style.images import (
 )
 from fast_style.losses import LossValues, PerceptualLoss
 from fast_style.runs import build_perceptual_loss, load_loss_weights, read_style
+from fast_style.settings import to_dict
 from fast_style.transform_net import memory_format_for
 
 _SMALLEST_SIZE, _LARGEST_SIZE = 32, 4096
@@ -155,7 +156,7 @@ def load_objective(
             "padding": loaded.padding,
             "pooling": network.pooling,
         },
-        "loss": config_to_dict(config)["loss"],
+        "loss": to_dict(config)["loss"],
     }
     objective = Objective(perceptual_loss, description, _digest_of_objective(description))
     meant = {
@@ -236,7 +237,7 @@ def _agreement(model: Model, objective: Objective) -> dict[str, bool]:
         "loss network": model.metadata["loss_network"]["digest"] == network["digest"]
         and theirs.pooling == network["pooling"]
         and (theirs.padding or network["padding"]) == network["padding"],
-        "loss": config_to_dict(model.settings)["loss"] == description["loss"],
+        "loss": to_dict(model.settings)["loss"] == description["loss"],
     }
 
 

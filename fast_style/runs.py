@@ -39,9 +39,6 @@ from fast_style.config import (
     Config,
     GatysConfig,
     TrainConfig,
-    changed_settings,
-    config_to_dict,
-    config_to_yaml,
     parse_config,
 )
 from fast_style.data import (
@@ -62,6 +59,7 @@ from fast_style.images import image_to_tensor, resize_shorter_side, write_pictur
 from fast_style.layers import deepest_layer
 from fast_style.loss_network import LossNetwork, Weights, load_weights
 from fast_style.losses import PerceptualLoss
+from fast_style.settings import changed_settings, to_dict, to_yaml
 from fast_style.trainer import Trainer, resolve_precision
 from fast_style.transform_net import TransformNet, memory_format_for
 
@@ -239,7 +237,7 @@ def build_trainer(
     )
     _write_run_files(config, run, style, device, command)
     if step == 0:
-        trainer.run_log.text("settings", config_to_yaml(config))
+        trainer.run_log.text("settings", to_yaml(config))
         trainer.run_log.text("command", command)
         trainer.run_log.picture("style", 0, style)
     return trainer
@@ -408,7 +406,7 @@ def _description(
     return {
         "name": config.name,
         "architecture": config.model.model_dump(),
-        "settings": config_to_dict(config),
+        "settings": to_dict(config),
         "style": {
             "file": config.style.image.name,
             "digest": hashlib.sha256(style.tobytes()).hexdigest(),
@@ -464,7 +462,7 @@ def _write_run_files(
     }
     try:
         write_text_atomically(run.folder / "environment.json", json.dumps(environment, indent=2))
-        write_text_atomically(run.folder / "config.yaml", config_to_yaml(config))
+        write_text_atomically(run.folder / "config.yaml", to_yaml(config))
         write_picture(run.folder / "style.png", style)
     except OSError as error:
         raise UserError(f"{run.folder}: cannot be written ({error.strerror})") from None

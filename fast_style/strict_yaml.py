@@ -1,6 +1,6 @@
 """YAML as one expects it: the numbers of YAML 1.2, no key twice, no tags, nothing that blows up.
 
-Reads plain data with the line of every key. What the keys mean is `config`'s business.
+Reads plain data with the line of every key. What the keys mean is the business of `settings`.
 """
 
 import io

@@ -178,7 +178,7 @@ def test_interrupt_ends_with_130(monkeypatch: pytest.MonkeyPatch, capsys: Output
     def interrupt(*unused: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("fast_style.config.help_text", interrupt)
+    monkeypatch.setattr("fast_style.settings.help_text", interrupt)
     assert run("train", "--help-config") == 130
     assert errors(capsys) == ["error: interrupted"]
 

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from fast_style import cli, demo
-from fast_style.config import config_to_dict, load_config, parse_config
+from fast_style.config import load_config, parse_config
 from fast_style.errors import UserError
+from fast_style.settings import to_dict
 
 ROOT = Path(__file__).resolve().parent.parent
 PAINTS = sorted({*demo.CURRENT, *(paint for ramp in demo.VORTEX_RAMPS for paint in ramp)})
@@ -201,7 +202,7 @@ def test_quickstart_in_configs_trains_the_same_as_the_demo(here: Path) -> None:
 def test_demo_trains_stylizes_and_says_what_to_do_next(
     here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    settings = config_to_dict(demo.prepare_demo(Path("demo")).config)
+    settings = to_dict(demo.prepare_demo(Path("demo")).config)
     settings["style"]["size"] = 32
     settings["data"] |= {"crop_size": 32, "workers": 0}
     settings["model"] |= {"width": 2, "residual_blocks": 1}

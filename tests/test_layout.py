@@ -22,6 +22,7 @@ MODULES = [
     "files",
     "layers",
     "strict_yaml",
+    "settings",
     "config",
     "images",
     "distributed",
@@ -56,7 +57,7 @@ OUTSIDE_THE_ORDER = {"__init__", "__main__"}
 MAY_IMPORT_TORCHVISION = {"loss_network"}
 
 # Answering --help or a mistake in a YAML must not take the seconds that torch takes.
-WITHOUT_TORCH = ["errors", "files", "layers", "strict_yaml", "config", "cli"]
+WITHOUT_TORCH = ["errors", "files", "layers", "strict_yaml", "settings", "config", "cli"]
 
 
 def module_files() -> list[tuple[str, Path]]:

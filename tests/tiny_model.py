@@ -6,7 +6,8 @@ from typing import Any
 import torch
 
 from fast_style.checkpoint import save_checkpoint
-from fast_style.config import config_to_dict, parse_config
+from fast_style.config import parse_config
+from fast_style.settings import to_dict
 from fast_style.transform_net import TransformNet
 
 
@@ -51,7 +52,7 @@ def tiny_description(
         "kind": "model",
         "step": 40_000,
         "architecture": architecture,
-        "settings": config_to_dict(parse_config(settings, "test")),
+        "settings": to_dict(parse_config(settings, "test")),
         "style": {"file": "wave.jpg", "digest": "5" * 64},
         "photos": {"count": 7, "digest": "7" * 64},
         "loss_network": {

@@ -76,16 +76,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Do it; gives the exit code."""
-    from fast_style import config as settings
+    from fast_style.config import GatysConfig, load_gatys_config
+    from fast_style.settings import help_text, to_yaml
 
     if options.help_config:
-        print(settings.help_text(settings.GatysConfig))
+        print(help_text(GatysConfig))
         return 0
     if options.config is None:
         raise UserError("give a YAML file, such as configs/optimize/gatys.yaml, or see --help")
-    config = settings.load_gatys_config(options.config, [*_reconstruction(options), *options.words])
+    config = load_gatys_config(options.config, [*_reconstruction(options), *options.words])
     if options.print_config:
-        print(settings.config_to_yaml(config), end="")
+        print(to_yaml(config), end="")
         return 0
     if options.output is None:
         raise UserError("say where to write the picture: --output PICTURE")

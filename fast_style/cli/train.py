@@ -44,16 +44,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Do it; gives the exit code."""
-    from fast_style import config as settings
+    from fast_style.config import Config, load_config
+    from fast_style.settings import help_text, to_yaml
 
     if options.help_config:
-        print(settings.help_text())
+        print(help_text(Config))
         return 0
     if options.config is None:
         raise UserError("give a YAML file, such as configs/quickstart.yaml, or see --help")
-    config = settings.load_config(options.config, options.words)
+    config = load_config(options.config, options.words)
     if options.print_config:
-        print(settings.config_to_yaml(config), end="")
+        print(to_yaml(config), end="")
         return 0
     if options.check:
         from fast_style.runs import check_inputs
