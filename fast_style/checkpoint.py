@@ -21,7 +21,7 @@ from torch import Tensor
 from fast_style import __version__
 from fast_style.config import ModelConfig
 from fast_style.errors import UserError
-from fast_style.files import atomic_write, what_it_looks_like
+from fast_style.files import atomic_write, what_it_looks_like, with_sorted_metadata
 from fast_style.transform_net import TransformNet
 
 FORMAT_VERSION = 1
@@ -66,7 +66,7 @@ def save_checkpoint(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping
         if not torch.isfinite(tensor).all():
             raise ValueError(f"{name} has numbers that are not finite")
     description = {"format": FORMAT_VERSION, "fast_style": __version__, **metadata}
-    data = _with_sorted_metadata(
+    data = with_sorted_metadata(
         safetensors.torch.save(
             ready, {"fast_style": json.dumps(description, sort_keys=True), "sha256": _NO_DIGEST}
         )
@@ -190,6 +190,45 @@ def describe(metadata: Mapping[str, Any]) -> list[str]:
     ]
 
 
+# --- Adam's state --------------------------------------------------------------------------------
+
+_MOMENTS = ("exp_avg", "exp_avg_sq")
+
+
+def adam_tensors(
+    parameters: Mapping[str, Tensor], optimizer: torch.optim.Optimizer
+) -> dict[str, Tensor]:
+    """Steps and moments of every parameter, as ``exp_avg.<parameter>``."""
+    return {
+        f"{key}.{name}": value
+        for name, parameter in parameters.items()
+        for key, value in optimizer.state[parameter].items()
+    }
+
+
+def restore_adam(
+    parameters: Mapping[str, Tensor],
+    optimizer: torch.optim.Optimizer,
+    saved: Mapping[str, Tensor],
+    path: Path,
+) -> None:
+    """Give an optimizer what `adam_tensors` took, in each parameter's own memory format.
+
+    Raises:
+        CheckpointError: it is not complete, or not of these shapes; names `path`.
+    """
+    expected: dict[str, Tensor] = {}
+    for name, parameter in parameters.items():
+        expected[f"step.{name}"] = torch.tensor(0.0)
+        expected |= {f"{key}.{name}": parameter for key in _MOMENTS}
+    require_same_tensors(saved, expected, path)
+    for name, parameter in parameters.items():
+        moments = {
+            key: torch.empty_like(parameter).copy_(saved[f"{key}.{name}"]) for key in _MOMENTS
+        }
+        optimizer.state[parameter] = {"step": saved[f"step.{name}"], **moments}
+
+
 # --- The checkpoints of a run -------------------------------------------------------------------
 
 _CHECKPOINT_NAME = re.compile(r"step-(\d{8,})\.safetensors")
@@ -229,6 +268,12 @@ def newest_valid_checkpoint(
     return None
 
 
+def last_good_checkpoint(folder: Path) -> str:
+    """A sentence for errors that end a run: where it can go on."""
+    found = newest_valid_checkpoint(folder, lambda line: None)
+    return f"The last good checkpoint is {found[0]}" if found else "There is no checkpoint yet"
+
+
 def remove_old_checkpoints(folder: Path, keep: int, *, newest: int) -> None:
     """Keep the newest `keep` up to step `newest`, which has just been written.
 
@@ -263,16 +308,6 @@ def _read_bytes(path: Path) -> bytes:
 
 def _header_length(data: bytes) -> int:
     return int.from_bytes(data[:8], "little")
-
-
-def _with_sorted_metadata(data: bytes) -> bytes:
-    # safetensors writes them in an order that chance decides; equal states are to be equal files.
-    length = _header_length(data)
-    header = json.loads(data[8 : 8 + length])
-    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
-    text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)  # tensors begin at a multiple of 8
-    return len(text).to_bytes(8, "little") + text + data[8 + length :]
 
 
 def _digest_place(data: bytes) -> re.Match[bytes] | None:

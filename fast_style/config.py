@@ -1,7 +1,8 @@
 """The settings of this project: what its files may say, and the rules between settings.
 
-There are two kinds of file: `Config` describes a training run, `GatysConfig` the optimization of
-one picture. How they are read, checked and explained is the business of `settings`.
+There are three kinds of file: `Config` describes a training run, `GatysConfig` the optimization of
+one picture, `DistillConfig` the making of a small loss network. How they are read, checked and
+explained is the business of `settings`.
 """
 
 import os
@@ -18,6 +19,7 @@ from pydantic import AfterValidator, Field, PlainSerializer
 from fast_style.layers import LAYER_PATTERN, Architecture, canonical_layer, require_layers
 from fast_style.settings import (
     LEAST_SIDE,
+    Counts,
     FilePath,
     InWords,
     PathOr,
@@ -55,7 +57,10 @@ MAY_CHANGE_ON_RESUME = (
     "data.photos",
     "data.validation_photos",
     "style.image",
+    "data.paintings",
+    "data.validation_paintings",
     "loss_network.weights",
+    "teacher.weights",
 )
 
 
@@ -84,6 +89,12 @@ LayerWeights = Annotated[
     InWords("layer"),
     AfterValidator(_canonical_layers),
     PlainSerializer(dict, return_type=dict),
+]
+Layer = Annotated[
+    str,
+    AfterValidator(canonical_layer),
+    Field(json_schema_extra={"pattern": LAYER_PATTERN}),
+    InWords("layer"),
 ]
 RunName = Annotated[
     str,
@@ -403,18 +414,143 @@ def _loss_mistakes(network: LossNetworkConfig, loss: LossConfig, *, purpose: str
                 require_layers([layer], network.architecture)
             except ValueError as error:
                 yield f"loss.{key}: {error} (loss_network.architecture)"
-    if network.weights == "imagenet_features" and network.architecture != "vgg16":
-        yield "loss_network.weights: imagenet_features exists for vgg16 only"
-    if network.weights in NAMED_WEIGHTS and network.preprocessing:
-        yield (
-            f"loss_network.preprocessing: weights {network.weights} have their own; leave it out"
-        )
+    yield from _network_mistakes("loss_network", network)
     if loss.content_weight == loss.style_weight == loss.tv_weight == 0:
         yield f"loss.content_weight: all three weights are 0, so there is nothing to {purpose}"
 
 
+def _network_mistakes(section: str, network: LossNetworkConfig) -> Iterator[str]:
+    """The mistakes within a section that describes a VGG."""
+    if network.weights == "imagenet_features" and network.architecture != "vgg16":
+        yield f"{section}.weights: imagenet_features exists for vgg16 only"
+    if network.weights in NAMED_WEIGHTS and network.preprocessing:
+        yield f"{section}.preprocessing: weights {network.weights} have their own; leave it out"
+
+
+# --- The distillation of a loss network ---------------------------------------------------------
+
+
+class StudentConfig(Section):
+    """The small network that learns."""
+
+    widths: Counts = (16, 32, 64)
+    """Channels in each of VGG's blocks; VGG itself has 64, 128, 256, 512, 512."""
+
+    deepest: Layer = "relu3_4"
+    """The last layer; its block is the last one that widths names."""
+
+
+class DistillDataConfig(DataConfig):
+    """The pictures to learn on."""
+
+    paintings: FilePath
+    """A folder of paintings; searched recursively."""
+
+    validation_paintings: FilePath | None = None
+    """A folder of paintings to validate on. Unset: held out of `paintings`, chosen by a hash of
+    their names; at most half of them."""
+
+    crop_size: int = Field(96, ge=32, le=4096)
+    """Pixels, width and height of a crop."""
+
+
+class DistillTrainConfig(Section):
+    """How the student learns."""
+
+    steps: int = Field(20_000, ge=1, le=100_000_000)
+    """Optimizer steps in all."""
+
+    photos: int = Field(4, ge=1, le=4096)
+    """Photos per step; what a painter makes of them comes in addition."""
+
+    paintings: int = Field(3, ge=0, le=4096)
+    """Crops of paintings per step."""
+
+    surfaces: int = Field(1, ge=0, le=4096)
+    """Plain surfaces, gradients and patches of color per step."""
+
+    painters: int = Field(4, ge=0, le=64)
+    """Transform networks that are trained against the student, in turn, one step each; the student
+    learns from what they make of the photos. 0: none."""
+
+    learning_rate: float = Field(1e-3, gt=0, le=10)
+    """Adam's learning rate after the warm-up."""
+
+    schedule: Schedule = "cosine"
+    """cosine: the rate falls to zero at the last step. constant: it stays."""
+
+    warmup_steps: int = Field(100, ge=0)
+    """Steps over which the rate rises linearly from zero."""
+
+    deterministic: bool = False
+    """Ask torch for deterministic kernels, for bit-exact runs on a GPU (slower)."""
+
+    threads: int | None = Field(None, ge=1, le=1024)
+    """CPU threads of torch; unset: torch's own choice. Bit-exact resuming needs the same number."""
+
+
+class DistillLogConfig(Section):
+    """What is written down, and how often (in steps)."""
+
+    every: int = Field(50, ge=1)
+    """Errors and speed."""
+
+    validate_every: int = Field(500, ge=1)
+    """Errors on the held-out pictures, and what the painters paint."""
+
+    checkpoint_every: int = Field(500, ge=1)
+    """Checkpoints; one is also written when a run ends or is stopped."""
+
+    keep_checkpoints: int = Field(3, ge=2, le=1000)
+    """How many of the newest checkpoints are kept."""
+
+
+class DistillConfig(Root):
+    """All settings of the distillation of a small loss network."""
+
+    example = "student.widths=[8,16,32]"
+    to_start_from = "configs/distill.yaml is a file to start from"
+
+    name: RunName
+    """The run's name: it trains in runs/<name> of the working directory."""
+
+    seed: int = Field(1, ge=0, le=2**63 - 1)
+    """Every random choice derives from it."""
+
+    teacher: LossNetworkConfig = Field(default_factory=LossNetworkConfig)
+    student: StudentConfig = Field(default_factory=StudentConfig)
+    data: DistillDataConfig
+    train: DistillTrainConfig = Field(default_factory=DistillTrainConfig)
+    log: DistillLogConfig = Field(default_factory=DistillLogConfig)
+
+    def _mistakes(self) -> Iterator[str]:
+        yield from _network_mistakes("teacher", self.teacher)
+        deepest = self.student.deepest
+        try:
+            require_layers([deepest], self.teacher.architecture)
+        except ValueError as error:
+            yield f"student.deepest: {error} (teacher.architecture)"
+        if not deepest.startswith("relu"):
+            yield f"student.deepest: must be a layer after a ReLU, got {deepest}"
+        if len(self.student.widths) != int(deepest[4]):
+            yield (
+                f"student.widths: must have a number for each block up to that of student.deepest "
+                f"({deepest}), got {list(self.student.widths)}"
+            )
+        train = self.train
+        if train.warmup_steps >= train.steps:
+            yield (
+                f"train.warmup_steps: must be below train.steps ({train.steps}), "
+                f"got {train.warmup_steps}"
+            )
+
+
 # The kind of file that each command takes.
-ROOTS: dict[str, type[Root]] = {"train": Config, "optimize": GatysConfig}
+ROOTS: dict[str, type[Root]] = {
+    "train": Config,
+    "optimize": GatysConfig,
+    "distill": DistillConfig,
+}
 
 
 # --- Reading ------------------------------------------------------------------------------------
@@ -428,6 +564,11 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
 def load_gatys_config(path: Path, overrides: Sequence[str] = ()) -> GatysConfig:
     """Read the YAML file of an optimization; everything else is as for `settings.load`."""
     return load(GatysConfig, path, overrides)
+
+
+def load_distill_config(path: Path, overrides: Sequence[str] = ()) -> DistillConfig:
+    """Read the YAML file of a distillation; everything else is as for `settings.load`."""
+    return load(DistillConfig, path, overrides)
 
 
 def parse_config(data: Mapping[str, Any], place: str) -> Config:
@@ -494,5 +635,6 @@ def _name_from(stem: str) -> str:
 if __name__ == "__main__":
     # python -m fast_style.config > configs/schema.json
     # python -m fast_style.config optimize > configs/optimize/schema.json
+    # python -m fast_style.config distill > configs/distill.schema.json
     (command,) = sys.argv[1:] or ["train"]
     sys.stdout.write(json_schema(ROOTS[command]))

@@ -88,7 +88,11 @@ class Photos(NamedTuple):
 
 
 def find_photos(
-    folder: Path, *, validation_folder: Path | None = None, validation_count: int = 16
+    folder: Path,
+    *,
+    validation_folder: Path | None = None,
+    validation_count: int = 16,
+    kind: str = "photos",
 ) -> Photos:
     """All photos of a folder, some of them held out for validation.
 
@@ -96,15 +100,21 @@ def find_photos(
     lies, and mostly the same when photos are added. None of them is trained on, even where one of
     the two folders lies in the other.
 
+    Args:
+        folder: searched recursively.
+        validation_folder: where those held out come from, if not from `folder`.
+        validation_count: how many are held out, at most.
+        kind: what their setting under ``data`` is called, for errors.
+
     Raises:
         UserError: there is no such folder, or too few photos in it.
     """
-    found = _list_folder(folder, "data.photos")
+    found = _list_folder(folder, f"data.{kind}")
     if validation_folder is None:
         # At least half remain for training, however small the folder.
         held_out = _by_hash(found, folder)[: min(validation_count, len(found) // 2)]
     else:
-        candidates = _list_folder(validation_folder, "data.validation_photos")
+        candidates = _list_folder(validation_folder, f"data.validation_{kind}")
         held_out = _by_hash(candidates, validation_folder)[:validation_count]
     untouchable = set(_below_real_folder(held_out, validation_folder or folder))
     real_paths = _below_real_folder(found, folder)
@@ -114,12 +124,12 @@ def find_photos(
     if not held_out:
         raise UserError(
             f"{printable(folder)}: one photo is too few to hold one out for validation; add "
-            "photos, or set data.validation_photos"
+            f"photos, or set data.validation_{kind}"
         )
     if not training:
         raise UserError(
             f"{printable(folder)}: all photos are held out for validation; add photos, or set "
-            "data.validation_photos to another folder"
+            f"data.validation_{kind} to another folder"
         )
     return Photos(folder, training, held_out)
 
@@ -462,3 +472,50 @@ class UnreadableList:
 
 def _json_line(entry: Unreadable) -> str:
     return json.dumps(entry._asdict()) + "\n"
+
+
+# --- Both together ------------------------------------------------------------------------------
+
+# So many unreadable photos are named on the console; all of them are in the list.
+_NAMED_UNREADABLE = 10
+
+
+def stream_photos(
+    crops: Crops,
+    sampler: StepSampler,
+    unreadable: UnreadableList,
+    *,
+    workers: int,
+    pin_memory: bool,
+    warn: Callable[[str], None],
+) -> Iterator[Tensor]:
+    """The photos of every step of the sampler, uint8 (N, 3, S, S); unreadable ones are replaced.
+
+    Raises:
+        UserError: too many photos are unreadable, or none arrive any more.
+    """
+    batches = load_batches(crops, sampler, workers=workers, pin_memory=pin_memory)
+    for _ in range(len(sampler)):
+        batch = _next_batch(batches)
+        num_known = len(unreadable.entries)
+        new = unreadable.add(batch)
+        for photo in new[: max(0, _NAMED_UNREADABLE - num_known)]:
+            warn(f"skipping {photo.reason}")
+        if num_known < _NAMED_UNREADABLE <= num_known + len(new):
+            warn(f"more will only be listed in {printable(unreadable.path)}")
+        yield batch.photos
+
+
+def _next_batch(batches: Iterator[Batch]) -> Batch:
+    try:
+        return next(batches)
+    except RuntimeError as error:
+        if not str(error).startswith("DataLoader"):
+            raise
+        # A worker killed from outside (memory, mostly), or a storage that does not answer.
+        reason = str(error).splitlines()[0]
+        raise UserError(
+            f"no photos arrive any more: {reason} Try data.workers=0, or give the container a "
+            "larger --shm-size. The same command goes on from the last checkpoint",
+            exit_code=1,
+        ) from None

@@ -5,6 +5,7 @@ A process may be killed, and a disk may fill up, at any moment. Whatever is writ
 """
 
 import hashlib
+import json
 import os
 import shutil
 import tempfile
@@ -67,6 +68,19 @@ def what_it_looks_like(start: bytes) -> str:
     if start.lstrip().lower().startswith((b"<!doctype", b"<html")):
         return "it is a web page"
     return "damaged, or of another format"
+
+
+def with_sorted_metadata(data: bytes) -> bytes:
+    """The bytes of a safetensors file, its metadata in the order of their keys.
+
+    safetensors writes them in an order that chance decides; equal contents are to be equal files.
+    """
+    length = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + length])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)  # tensors begin at a multiple of 8
+    return len(text).to_bytes(8, "little") + text + data[8 + length :]
 
 
 def free_bytes(folder: Path) -> int:

@@ -6,9 +6,10 @@ never from another source than the one that was asked for.
 """
 
 import hashlib
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from http.client import HTTPException
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -60,6 +61,8 @@ class Weights(NamedTuple):
 
     `convolutions` maps ``3_4`` to the kernel (out, in, 3, 3), input RGB, and the bias (out,).
     `mean`, RGB in 0..255, is the weights' own; None stands for the one of their preprocessing.
+    `heads` maps ``relu3_4`` to a matrix (C, C) that the layer's features go through on their way
+    out, but not to the next layer; see `distillation`.
     """
 
     convolutions: dict[str, tuple[Tensor, Tensor]]
@@ -68,6 +71,7 @@ class Weights(NamedTuple):
     source: str
     digest: str
     mean: tuple[float, float, float] | None = None
+    heads: Mapping[str, Tensor] = MappingProxyType({})
 
     @property
     def label(self) -> str:
@@ -95,7 +99,9 @@ class LossNetwork(nn.Module):
         pooling: Literal["max", "average"] = "max",
     ) -> None:
         super().__init__()
+        self.architecture = architecture
         self.weights = weights
+        self.pooling = pooling
         self.padding_mode = "reflect" if weights.padding == "reflect" else "constant"
         self.pool = F.max_pool2d if pooling == "max" else F.avg_pool2d
         self.names = [
@@ -106,6 +112,8 @@ class LossNetwork(nn.Module):
         for number, (kernel, bias) in weights.convolutions.items():
             self.register_buffer(f"kernel_{number}", kernel.float())
             self.register_buffer(f"bias_{number}", bias.float())
+        for name, head in weights.heads.items():
+            self.register_buffer(f"head_{name}", head.float())
         mean, std = _NORMALIZATION[weights.preprocessing]
         if weights.mean is not None:
             mean = tuple(value / 255 for value in weights.mean)
@@ -135,8 +143,18 @@ class LossNetwork(nn.Module):
                     features = self.pool(features, 2)  # a new block begins
                 features = self._convolve(features, convolution_of(name))
             if name in wanted:
-                found[name] = features
+                found[name] = self._through_head(features, name)
         return found
+
+    def with_weights(self, weights: Weights) -> "LossNetwork":
+        """The same network with other weights, on the same device."""
+        other = LossNetwork(self.architecture, weights, pooling=self.pooling)
+        return other.to(self.mean.device)
+
+    def _through_head(self, features: Tensor, name: str) -> Tensor:
+        if name not in self.weights.heads:
+            return features
+        return F.conv2d(features, self.get_buffer(f"head_{name}")[:, :, None, None])
 
     def _convolve(self, features: Tensor, number: str) -> Tensor:
         kernel, bias = self.get_buffer(f"kernel_{number}"), self.get_buffer(f"bias_{number}")
@@ -283,7 +301,9 @@ def _read_weights(
         kernel, bias = convolutions["1_1"]
         convolutions["1_1"] = (kernel.flip(1), bias)
     name = source if source in ("imagenet", "imagenet_features") else path.name
-    return Weights(convolutions, preprocessing, padding or "zeros", name, digest, file.mean)
+    heads = _pick_heads(file, path, architecture, convolutions)
+    padding = padding or "zeros"
+    return Weights(convolutions, preprocessing, padding, name, digest, file.mean, heads)
 
 
 def _checked(word: str | None, allowed: Collection[str], path: Path, key: str) -> Any:
@@ -319,13 +339,40 @@ def _pick_convolutions(
                 f"{path}: {name} holds {kernel.dtype}, bias {bias.dtype}; floating-point numbers "
                 "are needed"
             )
-        # Copies, since the file may be mapped; float32, whatever it holds.
-        kernel, bias = (
-            part.to(torch.float32, copy=True, memory_format=torch.contiguous_format)
-            for part in (kernel, bias)
-        )
-        if not (torch.isfinite(kernel).all() and torch.isfinite(bias).all()):
-            raise UserError(f"{path}: {name} has numbers that are not finite")
-        convolutions[number] = (kernel, bias)
+        convolutions[number] = (_own_copy(kernel, path, name), _own_copy(bias, path, name))
         channels = kernel.shape[0]
     return convolutions
+
+
+def _pick_heads(
+    file: WeightsFile,
+    path: Path,
+    architecture: Architecture,
+    convolutions: Mapping[str, tuple[Tensor, Tensor]],
+) -> dict[str, Tensor]:
+    """The heads of the layers that are computed, their shapes checked."""
+    heads = {}
+    for name in layer_names(architecture):
+        if name not in file.heads or convolution_of(name) not in convolutions:
+            continue
+        channels = len(convolutions[convolution_of(name)][1])
+        if file.heads[name].shape != (channels, channels):
+            raise UserError(
+                f"{path}: heads.{name} has the shape {tuple(file.heads[name].shape)}; "
+                f"{(channels, channels)} is needed"
+            )
+        if not file.heads[name].is_floating_point():
+            raise UserError(
+                f"{path}: heads.{name} holds {file.heads[name].dtype}; floating-point numbers are "
+                "needed"
+            )
+        heads[name] = _own_copy(file.heads[name], path, f"heads.{name}")
+    return heads
+
+
+def _own_copy(part: Tensor, path: Path, name: str) -> Tensor:
+    """A copy, since the file may be mapped; float32, whatever it holds; finite."""
+    copy = part.to(torch.float32, copy=True, memory_format=torch.contiguous_format)
+    if not torch.isfinite(copy).all():
+        raise UserError(f"{path}: {name} has numbers that are not finite")
+    return copy

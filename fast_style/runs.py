@@ -14,7 +14,7 @@ import os
 import platform
 import socket
 import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -37,9 +37,10 @@ from fast_style.checkpoint import (
 from fast_style.config import (
     MAY_CHANGE_ON_RESUME,
     Config,
+    DistillConfig,
+    DistillTrainConfig,
     GatysConfig,
     TrainConfig,
-    parse_config,
 )
 from fast_style.data import (
     Crops,
@@ -59,7 +60,7 @@ from fast_style.images import image_to_tensor, resize_shorter_side, write_pictur
 from fast_style.layers import deepest_layer
 from fast_style.loss_network import LossNetwork, Weights, load_weights
 from fast_style.losses import PerceptualLoss
-from fast_style.settings import changed_settings, to_dict, to_yaml
+from fast_style.settings import changed_settings, parse, to_dict, to_yaml
 from fast_style.trainer import Trainer, resolve_precision
 from fast_style.transform_net import TransformNet, memory_format_for
 
@@ -88,7 +89,9 @@ class Run(NamedTuple):
                 part.rmdir()
 
 
-def open_run(config: Config, *, root: Path, fresh: bool, say: Callable[[str], None]) -> Run:
+def open_run(
+    config: Config | DistillConfig, *, root: Path, fresh: bool, say: Callable[[str], None]
+) -> Run:
     """The run folder ``root/<name>``, locked, with the newest checkpoint that fits the settings.
 
     Args:
@@ -149,10 +152,10 @@ def _holder(folder: Path) -> str:
 
 
 def _require_same_run(
-    path: Path, checkpoint: Checkpoint, config: Config, say: Callable[[str], None]
+    path: Path, checkpoint: Checkpoint, config: Config | DistillConfig, say: Callable[[str], None]
 ) -> None:
     """Show how the settings differ from the checkpoint's, and refuse what would change the run."""
-    old = parse_config(checkpoint.metadata.get("settings", {}), str(path))
+    old = parse(type(config), checkpoint.metadata.get("settings", {}), str(path))
     refused = []
     for key, before, after in changed_settings(old, config):
         say(f"changed since the checkpoint: {key}: {before} -> {after}")
@@ -160,12 +163,16 @@ def _require_same_run(
         is_harmless = key == "name" or key.startswith(MAY_CHANGE_ON_RESUME)  # folders get renamed
         if not is_harmless and not (prolonged and after >= checkpoint.metadata["step"]):
             refused.append(key)
-    if refused:
-        raise UserError(
-            f"{path.parent.parent}: these settings would change the run that is there: "
-            f"{', '.join(refused)}. Set them back, train in a new folder with --resume never (or "
-            "another name=...), or start from this model's weights with train.init_from"
-        )
+    if not refused:
+        return
+    change = (
+        f"{path.parent.parent}: these settings would change the run that is there: "
+        f"{', '.join(refused)}. Set them back"
+    )
+    anew = "train in a new folder with --resume never (or another name=...)"
+    if isinstance(config, DistillConfig):
+        raise UserError(f"{change}, or {anew}")
+    raise UserError(f"{change}, {anew}, or start from this model's weights with train.init_from")
 
 
 def build_trainer(
@@ -183,7 +190,7 @@ def build_trainer(
     Raises:
         UserError: photos, style, weights or memory are not as they should be.
     """
-    _set_up_torch(config.train, device)
+    set_up_torch(config.train, device)
     config = config.model_copy(update={"name": run.folder.name})  # which may be <name>-2
     # A resumed run has its weights already, and the file that it once began with may be gone.
     init_from = None if run.resume_from else config.train.init_from
@@ -206,7 +213,15 @@ def build_trainer(
     )
     description = _description(config, photos, style, weights)
     if run.resume_from is not None:
-        _require_same_inputs(run, description)
+        require_same_inputs(
+            run,
+            description,
+            {
+                "style": "style.image",
+                "photos": "data.photos",
+                "loss_network": "loss_network.weights",
+            },
+        )
     perceptual_loss = build_perceptual_loss(config, weights, style, device)
     step = run.resume_from.metadata["step"] if run.resume_from else 0
     trainer = Trainer(
@@ -390,7 +405,8 @@ def build_net(config: Config, init_from: Path | None) -> TransformNet:
     return net
 
 
-def _set_up_torch(settings: TrainConfig, device: torch.device) -> None:
+def set_up_torch(settings: TrainConfig | DistillTrainConfig, device: torch.device) -> None:
+    """Threads and determinism, as the settings ask for them."""
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
     torch.backends.cudnn.benchmark = device.type == "cuda" and not settings.deterministic
@@ -419,17 +435,25 @@ def _description(
             "digest": weights.digest,
         },
         "license": "the trainer's choice; mind the rights in the style picture",
-        "versions": _versions(),
+        "versions": versions(),
     }
 
 
-def _require_same_inputs(run: Run, description: dict[str, Any]) -> None:
+def require_same_inputs(
+    run: Run, description: Mapping[str, Any], settings: Mapping[str, str]
+) -> None:
+    """Refuse to go on with other inputs than those the run was begun with.
+
+    Args:
+        run: with a checkpoint.
+        description: what the files of this time will say of themselves.
+        settings: parts of it that have a digest, to the settings that they come from.
+
+    Raises:
+        UserError: names the first setting whose digest differs.
+    """
     assert run.resume_from is not None
-    for name, setting in (
-        ("style", "style.image"),
-        ("photos", "data.photos"),
-        ("loss_network", "loss_network.weights"),
-    ):
+    for name, setting in settings.items():
         if run.resume_from.metadata[name]["digest"] != description[name]["digest"]:
             raise UserError(
                 f"{run.folder}: {setting} is not what this run was begun with (its digest "
@@ -437,7 +461,8 @@ def _require_same_inputs(run: Run, description: dict[str, Any]) -> None:
             )
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
+    """Of everything that may change what training gives."""
     return {
         "fast_style": __version__,
         "python": platform.python_version(),
@@ -450,9 +475,19 @@ def _versions() -> dict[str, str]:
 def _write_run_files(
     config: Config, run: Run, style: Image.Image, device: torch.device, command: str
 ) -> None:
+    try:
+        write_text_atomically(run.folder / "environment.json", environment(device, command))
+        write_text_atomically(run.folder / "config.yaml", to_yaml(config))
+        write_picture(run.folder / "style.png", style)
+    except OSError as error:
+        raise UserError(f"{run.folder}: cannot be written ({error.strerror})") from None
+
+
+def environment(device: torch.device, command: str) -> str:
+    """Where and by which command a run was made, as JSON."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
-    environment = {
-        "versions": _versions(),
+    facts = {
+        "versions": versions(),
         "device": f"{device} ({name})",
         "threads": torch.get_num_threads(),
         "git": _git_commit(),
@@ -460,12 +495,7 @@ def _write_run_files(
         "host": socket.gethostname(),
         "pid": os.getpid(),
     }
-    try:
-        write_text_atomically(run.folder / "environment.json", json.dumps(environment, indent=2))
-        write_text_atomically(run.folder / "config.yaml", to_yaml(config))
-        write_picture(run.folder / "style.png", style)
-    except OSError as error:
-        raise UserError(f"{run.folder}: cannot be written ({error.strerror})") from None
+    return json.dumps(facts, indent=2)
 
 
 def _git_commit() -> str | None:

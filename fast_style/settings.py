@@ -60,7 +60,7 @@ from fast_style.strict_yaml import MAX_DEPTH, dotted_key, dump_yaml, read_text, 
 
 @dataclass(frozen=True)
 class InWords:
-    """Says what a text with a pattern must be, or a mapping's keys are: for errors and help."""
+    """Says what a text with a pattern or a list must be, or a mapping's keys are, to people."""
 
     text: str
 
@@ -184,6 +184,13 @@ ShareRange = Annotated[
     tuple[Share, Share],
     BeforeValidator(_to_tuple),
     AfterValidator(_least_first),
+    PlainSerializer(list, return_type=list),
+]
+Counts = Annotated[
+    tuple[Annotated[int, Field(ge=1, le=4096)], ...],
+    Field(min_length=1, max_length=16),
+    InWords("a list of whole numbers"),
+    BeforeValidator(_to_tuple),
     PlainSerializer(list, return_type=list),
 ]
 LEAST_SIDE = 16  # pixels
@@ -466,7 +473,7 @@ def _rule(root: type[Root], error: Any, key: tuple[str, ...]) -> str:
         case "model_type" | "mapping_type" | "dict_type":
             must = "a section of key: value lines"
         case "tuple_type" | "missing" | "too_long" | "too_short":
-            must = "a list of two numbers"
+            must = _in_words(root, key, otherwise="a list of two numbers")
         case "string_type" | "is_instance_of":
             must = "a path" if _has_mark(root, key, _IsPath) else "text"
             if isinstance(found, int | float):
@@ -558,10 +565,10 @@ def _has_mark(root: type[Root], key: tuple[str, ...], mark: type) -> bool:
     return any(isinstance(found, mark) for found in _marks(root, key))
 
 
-def _in_words(root: type[Root], key: tuple[str, ...]) -> str:
-    """What a text must be, or what a key of a mapping is called."""
+def _in_words(root: type[Root], key: tuple[str, ...], *, otherwise: str = "text") -> str:
+    """What a text or a list must be, or what a key of a mapping is called."""
     said = [mark.text for mark in _marks(root, key) if isinstance(mark, InWords)]
-    return said[0] if said else "text"
+    return said[0] if said else otherwise
 
 
 def _takes_text(root: type[Root], key: tuple[str, ...]) -> bool:
@@ -638,6 +645,8 @@ def _allowed(schema: Mapping[str, Any], *, text: str) -> str:
         case "integer" | "number":
             return _range(schema)
         case "array":
+            if "prefixItems" not in schema:
+                return f"{text}, each {_allowed(schema['items'], text=text)}"
             items = schema["prefixItems"]
             names = [item["title"] for item in items if "title" in item]
             what = f"[{', '.join(names)}]" if names else "two numbers"

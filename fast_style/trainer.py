@@ -9,7 +9,7 @@ import math
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +19,17 @@ from torch import Tensor
 
 from fast_style.checkpoint import (
     Checkpoint,
+    adam_tensors,
     checkpoint_path,
     describe,
-    newest_valid_checkpoint,
+    last_good_checkpoint,
     remove_old_checkpoints,
     require_same_tensors,
+    restore_adam,
     save_checkpoint,
 )
-from fast_style.config import LogConfig, TrainConfig
-from fast_style.data import Batch, Crops, StepSampler, UnreadableList, load_batches
+from fast_style.config import DistillTrainConfig, LogConfig, TrainConfig
+from fast_style.data import Crops, StepSampler, UnreadableList, stream_photos
 from fast_style.errors import UserError, printable
 from fast_style.files import free_bytes, write_text_atomically
 from fast_style.images import write_picture
@@ -37,8 +39,6 @@ from fast_style.transform_net import TransformNet, memory_format_for
 
 # A term whose share of the gradient is below this does nothing; its weight is probably a mistake.
 _NEGLIGIBLE_SHARE = 0.01
-# So many unreadable photos are named on the console; all of them are in the list.
-_NAMED_UNREADABLE = 10
 # More values than this at the end of the range: the picture has lost its lights and shadows.
 _MUCH_CLIPPED = 0.25
 _GUARDED = ("content term", "style term", "total variation", "gradient")
@@ -130,9 +130,9 @@ class Trainer:
         try:
             if self.step == 0:
                 self._observe(validate=True, samples=True)
-            interval = _Interval(self.step)
-            for batch in self._batches(interval):
-                photos = self._to_device(batch.photos)
+            interval = Interval(self.step)
+            for pixels in interval.waiting_for(self._photos()):
+                photos = self._to_device(pixels)
                 output, terms, gradient_norm = self.train_step(photos)
                 self.run_log.progress(self.step)
                 self._report(interval, photos, output, terms, gradient_norm)
@@ -170,35 +170,15 @@ class Trainer:
         self.step += 1
         return output.detach(), terms, gradient_norm
 
-    def _batches(self, interval: "_Interval") -> Iterator[Batch]:
-        sampler = StepSampler(self.step, self.settings.steps, self.settings.batch_size)
-        on_cuda = self.device.type == "cuda"
-        batches = load_batches(self.crops, sampler, workers=self.workers, pin_memory=on_cuda)
-        for _ in range(len(sampler)):
-            with interval.waiting_for_data():
-                batch = self._next_batch(batches)
-            num_known = len(self.unreadable.entries)
-            new = self.unreadable.add(batch)
-            for photo in new[: max(0, _NAMED_UNREADABLE - num_known)]:
-                self.run_log.warn(f"skipping {photo.reason}")
-            if num_known < _NAMED_UNREADABLE <= num_known + len(new):
-                self.run_log.warn(f"more will only be listed in {printable(self.unreadable.path)}")
-            yield batch
-
-    def _next_batch(self, batches: Iterator[Batch]) -> Batch:
-        try:
-            return next(batches)
-        except RuntimeError as error:
-            if not str(error).startswith("DataLoader"):
-                raise
-            # A worker killed from outside (memory, mostly), or a storage that does not answer.
-            reason = str(error).splitlines()[0]
-            raise UserError(
-                f"step {self.step}: no photos arrive any more: {reason} "
-                "Try data.workers=0, or give the container a larger --shm-size. "
-                f"{self._last_checkpoint()}",
-                exit_code=1,
-            ) from None
+    def _photos(self) -> Iterator[Tensor]:
+        return stream_photos(
+            self.crops,
+            StepSampler(self.step, self.settings.steps, self.settings.batch_size),
+            self.unreadable,
+            workers=self.workers,
+            pin_memory=self.device.type == "cuda",
+            warn=self.run_log.warn,
+        )
 
     def _to_device(self, photos: Tensor) -> Tensor:
         """uint8 crosses to the device, a quarter of the bytes, and becomes [0, 1] there."""
@@ -221,7 +201,7 @@ class Trainer:
 
     def _report(
         self,
-        interval: "_Interval",
+        interval: "Interval",
         photos: Tensor,
         output: Tensor,
         terms: LossTerms,
@@ -392,6 +372,8 @@ class Trainer:
         self.check_finite()
         folder = self.run_folder / "checkpoints"
         model = {f"model.{name}": tensor for name, tensor in self.net.state_dict().items()}
+        moments = adam_tensors(dict(self.net.named_parameters()), self.optimizer)
+        optimizer = {f"optimizer.{name}": tensor for name, tensor in moments.items()}
         metadata = {**self.description, "step": self.step}
         try:
             save_checkpoint(
@@ -400,7 +382,7 @@ class Trainer:
             self._write_model_card(metadata)
             save_checkpoint(
                 checkpoint_path(folder, self.step),
-                {**model, **self._optimizer_tensors()},
+                {**model, **optimizer},
                 {**metadata, "kind": "checkpoint"},
             )
         except ValueError as error:
@@ -420,15 +402,8 @@ class Trainer:
             return
         remove_old_checkpoints(folder, self.log.keep_checkpoints, newest=self.step)
 
-    def _optimizer_tensors(self) -> dict[str, Tensor]:
-        tensors = {}
-        for name, parameter in self.net.named_parameters():
-            for key, value in self.optimizer.state[parameter].items():
-                tensors[f"optimizer.{key}.{name}"] = value
-        return tensors
-
     def _restore(self, checkpoint: Checkpoint) -> None:
-        """Weights and Adam's moments, each in its parameter's own memory format.
+        """Weights and Adam's moments.
 
         Raises:
             CheckpointError: it does not hold all of them, or not of these shapes.
@@ -436,19 +411,9 @@ class Trainer:
         self.step = checkpoint.metadata["step"]
         path = checkpoint_path(self.run_folder / "checkpoints", self.step)
         require_same_tensors(checkpoint.part("model"), self.net.state_dict(), path)
-        saved = checkpoint.part("optimizer")
-        expected: dict[str, Tensor] = {}
-        for name, parameter in self.net.named_parameters():
-            expected[f"step.{name}"] = torch.tensor(0.0)
-            expected[f"exp_avg.{name}"] = expected[f"exp_avg_sq.{name}"] = parameter
-        require_same_tensors(saved, expected, path)
         self.net.load_state_dict(checkpoint.part("model"))
-        for name, parameter in self.net.named_parameters():
-            moments = {
-                key: torch.empty_like(parameter).copy_(saved[f"{key}.{name}"])
-                for key in ("exp_avg", "exp_avg_sq")
-            }
-            self.optimizer.state[parameter] = {"step": saved[f"step.{name}"], **moments}
+        parameters = dict(self.net.named_parameters())
+        restore_adam(parameters, self.optimizer, checkpoint.part("optimizer"), path)
 
     def _write_model_card(self, metadata: dict[str, Any]) -> None:
         sheet = self.sample_sheet()
@@ -463,28 +428,33 @@ class Trainer:
         )
 
     def _last_checkpoint(self) -> str:
-        found = newest_valid_checkpoint(self.run_folder / "checkpoints", lambda line: None)
-        return f"The last good checkpoint is {found[0]}" if found else "There is no checkpoint yet"
+        return last_good_checkpoint(self.run_folder / "checkpoints")
 
 
-class _Interval:
+class Interval:
     """Time and waiting since the last report, without what reporting itself costs."""
 
     def __init__(self, step: int) -> None:
         self.restart(step)
 
     def restart(self, step: int) -> None:
+        """Begin to count at this step."""
         self.start_step = step
         self.start_at = time.perf_counter()
         self.waited_s = 0.0
 
-    @contextmanager
-    def waiting_for_data(self) -> Iterator[None]:
-        start_at = time.perf_counter()
-        yield
-        self.waited_s += time.perf_counter() - start_at
+    def waiting_for(self, photos: Iterator[Tensor]) -> Iterator[Tensor]:
+        """The same photos; how long they were waited for is counted."""
+        while True:
+            start_at = time.perf_counter()
+            batch = next(photos, None)
+            self.waited_s += time.perf_counter() - start_at
+            if batch is None:
+                return
+            yield batch
 
     def measure(self, step: int, batch_size: int, device: torch.device) -> dict[str, float]:
+        """Speed since then, by TensorBoard's tags."""
         elapsed_s = time.perf_counter() - self.start_at
         return {
             "time/images_per_s": (step - self.start_step) * batch_size / elapsed_s,
@@ -493,7 +463,7 @@ class _Interval:
         }
 
 
-def learning_rate_at(step: int, settings: TrainConfig) -> float:
+def learning_rate_at(step: int, settings: TrainConfig | DistillTrainConfig) -> float:
     """Adam's rate for the step that follows `step` finished ones.
 
     Linear warm-up, then constant or half a cosine down to zero. A function of the step alone, so

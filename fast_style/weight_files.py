@@ -9,18 +9,21 @@ damaged with malice, or with bad luck, can crash scipy's reader, which is in C, 
 import importlib
 import re
 import warnings
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from contextlib import suppress
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
+import safetensors.torch
 import torch
 from numpy.typing import NDArray
 from safetensors import safe_open
 from torch import Tensor
 
 from fast_style.errors import UserError
-from fast_style.files import what_it_looks_like
+from fast_style.files import atomic_write, what_it_looks_like, with_sorted_metadata
 from fast_style.layers import Architecture, torchvision_index
 
 
@@ -36,6 +39,7 @@ class WeightsFile(NamedTuple):
         padding: the same.
         mean: of RGB in 0..255, to be subtracted in place of the usual one.
         is_bgr: the first convolution takes blue first.
+        heads: ``relu3_4`` to a matrix (C, C), of files that `write_weights_file` made.
     """
 
     convolutions: dict[str, tuple[Tensor, Tensor]]
@@ -44,6 +48,7 @@ class WeightsFile(NamedTuple):
     padding: str | None = None
     mean: tuple[float, float, float] | None = None
     is_bgr: bool = False
+    heads: Mapping[str, Tensor] = MappingProxyType({})
 
 
 def read_weights_file(
@@ -70,6 +75,39 @@ def read_weights_file(
     if path.suffix == ".h5":
         return _read_h5(path, start, numbers)
     return _read_state_dict(path, start, architecture, numbers)
+
+
+def write_weights_file(
+    path: Path,
+    architecture: Architecture,
+    convolutions: Mapping[str, tuple[Tensor, Tensor]],
+    heads: Mapping[str, Tensor],
+    metadata: Mapping[str, str],
+) -> None:
+    """Write a .safetensors file, in half precision, that `read_weights_file` reads.
+
+    Args:
+        path: its name.
+        architecture: which VGG's layers these are.
+        convolutions: as in `WeightsFile`.
+        heads: likewise.
+        metadata: ``preprocessing`` and ``padding``, ``mean`` (three numbers, as words) if it is
+            not the usual one, and whatever people should know.
+
+    Raises:
+        OSError: it cannot be written; a file of that name is untouched.
+        ValueError: a number is not finite in half precision. Such a file is never written.
+    """
+    tensors = {f"heads.{layer}": head for layer, head in heads.items()}
+    for number, (kernel, bias) in convolutions.items():
+        index = torchvision_index(f"conv{number}", architecture)
+        tensors |= {f"features.{index}.weight": kernel, f"features.{index}.bias": bias}
+    ready = {name: tensor.detach().cpu().half().contiguous() for name, tensor in tensors.items()}
+    for name, tensor in ready.items():
+        if not torch.isfinite(tensor).all():
+            raise ValueError(f"{name} has numbers that are not finite in half precision")
+    with atomic_write(path) as file:
+        file.write(with_sorted_metadata(safetensors.torch.save(ready, dict(metadata))))
 
 
 def _refuse(path: Path, start: bytes) -> NoReturn:
@@ -120,7 +158,33 @@ def _read_state_dict(
         )
         if kernel is not None and bias is not None:
             convolutions[number] = (kernel, bias)
-    return WeightsFile(convolutions, places, metadata.get("preprocessing"), metadata.get("padding"))
+    heads = {
+        key.removeprefix("heads."): tensor
+        for key, tensor in tensors.items()
+        if key.startswith("heads.")
+    }
+    return WeightsFile(
+        convolutions,
+        places,
+        metadata.get("preprocessing"),
+        metadata.get("padding"),
+        _said_mean(metadata, path),
+        heads=heads,
+    )
+
+
+def _said_mean(metadata: Mapping[str, str], path: Path) -> tuple[float, float, float] | None:
+    """The mean color that a file's metadata names, if it does."""
+    if "mean" not in metadata:
+        return None
+    with suppress(ValueError):  # no numbers, or not three of them
+        red, green, blue = map(float, metadata["mean"].split())
+        if all(0 <= value <= 255 for value in (red, green, blue)):
+            return red, green, blue
+    raise UserError(
+        f"{path}: its metadata says mean {metadata['mean']!r}; three numbers from 0 to 255 are "
+        "needed"
+    )
 
 
 def _read_tensors(path: Path, start: bytes) -> tuple[dict[str, Tensor], dict[str, str]]:

@@ -11,7 +11,7 @@ import torch
 import yaml
 from PIL import Image
 
-from fast_style.config import Config, load_config
+from fast_style.config import Config, DistillConfig, load_config
 from fast_style.runs import Run, build_trainer, open_run
 from fast_style.trainer import Stopped, Trainer
 
@@ -80,7 +80,11 @@ def wait_for_next_second() -> None:
 
 
 def open_small_run(
-    config: Config, root: Path, *, fresh: bool = False, say: Callable[[str], None] = ignore
+    config: Config | DistillConfig,
+    root: Path,
+    *,
+    fresh: bool = False,
+    say: Callable[[str], None] = ignore,
 ) -> Run:
     return open_run(config, root=root, fresh=fresh, say=say)
 

@@ -19,13 +19,16 @@ from fast_style import __version__, checkpoint
 from fast_style.checkpoint import (
     Checkpoint,
     CheckpointError,
+    adam_tensors,
     build_transform_net,
     checkpoint_path,
+    last_good_checkpoint,
     list_checkpoints,
     load_checkpoint,
     load_transform_net,
     newest_valid_checkpoint,
     remove_old_checkpoints,
+    restore_adam,
     save_checkpoint,
 )
 from fast_style.transform_net import TransformNet
@@ -335,6 +338,92 @@ def test_full_disk_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
     assert [entry.name for entry in tmp_path.iterdir()] == ["m"]
 
 
+# --- Adam's state --------------------------------------------------------------------------------
+
+
+def two_parameters() -> dict[str, Tensor]:
+    numbers = torch.arange(24.0).view(2, 3, 2, 2).to(memory_format=torch.channels_last)
+    return {"kernel": torch.nn.Parameter(numbers), "bias": torch.nn.Parameter(torch.ones(2))}
+
+
+def adam_of(parameters: dict[str, Tensor]) -> torch.optim.Adam:
+    return torch.optim.Adam(parameters.values(), lr=0.1)
+
+
+def learn(parameters: dict[str, Tensor], optimizer: torch.optim.Adam, steps: int) -> None:
+    for _ in range(steps):
+        optimizer.zero_grad()
+        sum(parameter.square().sum() for parameter in parameters.values()).backward()  # type: ignore[union-attr]
+        optimizer.step()
+
+
+def test_adam_that_has_not_learned_has_no_state() -> None:
+    parameters = two_parameters()
+    assert adam_tensors(parameters, adam_of(parameters)) == {}
+
+
+def test_state_of_adam_by_hand() -> None:
+    parameters = two_parameters()
+    optimizer = adam_of(parameters)
+    learn(parameters, optimizer, 1)
+    found = adam_tensors(parameters, optimizer)
+    keys = ("step", "exp_avg", "exp_avg_sq")
+    assert list(found) == [f"{key}.{name}" for name in ("kernel", "bias") for key in keys]
+    # The gradient of Σ x² at 1 is 2: a tenth of it, and a thousandth of its square.
+    assert found["step.bias"] == 1
+    torch.testing.assert_close(found["exp_avg.bias"], torch.full((2,), 0.2))
+    torch.testing.assert_close(found["exp_avg_sq.bias"], torch.full((2,), 0.004))
+
+
+def test_restored_adam_goes_on_exactly(tmp_path: Path) -> None:
+    straight, optimizer = two_parameters(), None
+    optimizer = adam_of(straight)
+    learn(straight, optimizer, 2)
+    save_checkpoint(tmp_path / "m", {**straight, **adam_tensors(straight, optimizer)}, {})
+    saved = load_checkpoint(tmp_path / "m").tensors
+    resumed = two_parameters()
+    with torch.no_grad():
+        for name, parameter in resumed.items():
+            parameter.copy_(saved.pop(name))
+    again = adam_of(resumed)
+    restore_adam(resumed, again, saved, tmp_path / "m")
+    for name, parameter in resumed.items():
+        ours, theirs = again.state[parameter], optimizer.state[straight[name]]
+        assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
+        assert ours["exp_avg"].stride() == parameter.stride()
+    learn(straight, optimizer, 2)
+    learn(resumed, again, 2)
+    assert all(torch.equal(resumed[name], straight[name]) for name in straight)
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"step.bias": None}, "has no tensor step.bias"),
+        ({"exp_avg_sq.kernel": None}, "has no tensor exp_avg_sq.kernel"),
+        ({"max_exp_avg_sq.bias": torch.zeros(2)},
+         "has a tensor max_exp_avg_sq.bias that the network has not"),
+        ({"exp_avg.bias": torch.zeros(3)},
+         "exp_avg.bias is torch.float32 (3,); the network needs torch.float32 (2,)"),
+        ({"exp_avg.bias": torch.full((2,), torch.nan)},
+         "exp_avg.bias has numbers that are not finite"),
+    ],
+)  # fmt: skip
+def test_incomplete_state_of_adam_is_refused(change: dict[str, Tensor | None], told: str) -> None:
+    parameters = two_parameters()
+    optimizer = adam_of(parameters)
+    learn(parameters, optimizer, 1)
+    saved = {**adam_tensors(parameters, optimizer), **change}
+    with pytest.raises(CheckpointError) as caught:
+        restore_adam(
+            parameters,
+            adam_of(parameters),
+            {name: tensor for name, tensor in saved.items() if tensor is not None},
+            Path("m"),
+        )
+    assert str(caught.value) == f"m: {told}"
+
+
 # --- The checkpoints of a run -------------------------------------------------------------------
 
 
@@ -376,6 +465,15 @@ def test_newest_valid_checkpoint_falls_back_and_tells(tmp_path: Path) -> None:
 def test_no_valid_checkpoint_is_none(tmp_path: Path) -> None:
     checkpoint_path(tmp_path, 1).touch()
     assert newest_valid_checkpoint(tmp_path, lambda line: None) is None
+
+
+def test_last_good_checkpoint_is_the_newest_whole_one(tmp_path: Path) -> None:
+    assert last_good_checkpoint(tmp_path / "missing") == "There is no checkpoint yet"
+    write_steps(tmp_path, 1, 2)
+    checkpoint_path(tmp_path, 2).write_bytes(b"")
+    assert last_good_checkpoint(tmp_path) == (
+        f"The last good checkpoint is {tmp_path}/step-00000001.safetensors"
+    )
 
 
 def test_newest_ones_are_kept(tmp_path: Path) -> None:

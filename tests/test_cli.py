@@ -18,7 +18,7 @@ from fast_style.config import load_config
 from fast_style.images import DEFAULT_MAX_PIXELS
 
 ROOT = Path(__file__).resolve().parent.parent
-COMMANDS = ["train", "stylize", "init", "info", "demo"]
+COMMANDS = ["train", "stylize", "distill", "init", "info", "demo"]
 
 Output = pytest.CaptureFixture[str]
 

@@ -20,8 +20,10 @@ from fast_style.config import (
     INIT_WORDS,
     ROOTS,
     Config,
+    DistillConfig,
     GatysConfig,
     load_config,
+    load_distill_config,
     load_gatys_config,
     parse_config,
     starting_file,
@@ -982,6 +984,7 @@ def test_a_word_that_is_no_setting_gets_an_example_of_its_command(tmp_path):
     for root, text, read in (
         (Config, LEAST, load),
         (GatysConfig, GATYS_LEAST, load_gatys),
+        (DistillConfig, DISTILL_LEAST, load_distill),
     ):
         assert read(tmp_path, text, root.example) != read(tmp_path, text)
 
@@ -1064,6 +1067,146 @@ def test_a_picture_of_a_blend_whose_path_is_not_utf8_survives(tmp_path):
     assert load_gatys(tmp_path, to_yaml(config)) == config
 
 
+# --- The settings of a distillation -------------------------------------------------------------
+
+DISTILL_LEAST = """\
+name: a
+data: {photos: p, paintings: q}
+"""
+
+ALL_DISTILL_DEFAULTS = """\
+seed: 1
+teacher:
+  {architecture: vgg19, weights: imagenet, pooling: max, padding: null, preprocessing: null}
+student: {widths: [16, 32, 64], deepest: relu3_4}
+data:
+  photos: p
+  validation_photos: null
+  validation_count: 16
+  crop_size: 96
+  crop_scale: [0.5, 1]
+  flip: true
+  workers: auto
+  max_unreadable_share: 0.05
+  paintings: q
+  validation_paintings: null
+train:
+  {steps: 20000, photos: 4, paintings: 3, surfaces: 1, painters: 4, learning_rate: 0.001,
+   schedule: cosine, warmup_steps: 100, deterministic: false, threads: null}
+log: {every: 50, validate_every: 500, checkpoint_every: 500, keep_checkpoints: 3}
+name: a
+"""
+
+
+def load_distill(folder: Path, text: str, *overrides: str) -> DistillConfig:
+    return load_distill_config(write(folder, text), overrides)
+
+
+def distill_complaint(folder: Path, text: str, *overrides: str) -> str:
+    """The message that a file gets, with its path written as FILE."""
+    with pytest.raises(UserError) as caught:
+        load_distill(folder, text, *overrides)
+    assert caught.value.exit_code == 2
+    return str(caught.value).replace(str(folder / "x.yaml"), "FILE")
+
+
+def test_a_file_that_spells_all_defaults_of_a_distillation_equals_them(tmp_path):
+    least = load_distill(tmp_path, DISTILL_LEAST)
+    assert load_distill(tmp_path, ALL_DISTILL_DEFAULTS) == least
+    spelled = yaml.safe_load(ALL_DISTILL_DEFAULTS)
+    assert {key for key, _ in iterate_fields(DistillConfig)} == set(flatten(spelled))
+    assert least.data.paintings == tmp_path / "q"
+    assert least.student.widths == (16, 32, 64)
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        # the student
+        ("student: {widths: [8, 16]}",
+         "FILE:3: student.widths: must have a number for each block up to that of "
+         "student.deepest (relu3_4), got [8, 16]"),
+        ("student:\n  deepest: relu2_2",
+         "FILE:3: student.widths: must have a number for each block up to that of "
+         "student.deepest (relu2_2), got [16, 32, 64]"),
+        ("student: {deepest: conv3_4}",
+         "FILE:3: student.deepest: must be a layer after a ReLU, got conv3_4"),
+        ("teacher: {architecture: vgg16}\nstudent:\n  deepest: relu3_4",
+         "FILE:5: student.deepest: vgg16 has no relu3_4; the last of its block 3 is relu3_3 "
+         "(teacher.architecture)"),
+        ("student: {deepest: relu6_1}",
+         "FILE:3: student.deepest: 'relu6_1' is not a VGG layer; say for example relu3_3, conv3_3 "
+         "or block3_conv3"),
+        ("student: {widths: 16}",
+         "FILE:3: student.widths: must be a list of whole numbers, got 16"),
+        ("student: {widths: []}",
+         "FILE:3: student.widths: must be a list of whole numbers, got []"),
+        ("student: {widths: [16, 0, 64]}",
+         "FILE:3: student.widths[1]: must be at least 1, got 0"),
+        ("student: {widths: [16, 32.0, 64]}",
+         "FILE:3: student.widths[1]: must be an integer (write 32), got 32.0"),
+        # the teacher
+        ("teacher: {weights: imagenet_features}",
+         "FILE:3: teacher.weights: imagenet_features exists for vgg16 only"),
+        ("teacher: {weights: random, preprocessing: caffe}",
+         "FILE:3: teacher.preprocessing: weights random have their own; leave it out"),
+        ("loss_network: {weights: random}",
+         "FILE:3: unknown key 'loss_network'; valid keys here: name, seed, teacher, student, data, "
+         "train, log"),
+        # the rest
+        ("train: {steps: 100}",
+         "FILE:3: train.warmup_steps: must be below train.steps (100), got 100"),
+        ("train: {painters: -1}", "FILE:3: train.painters: must be at least 0, got -1"),
+        ("log: {keep_checkpoints: 1}",
+         "FILE:3: log.keep_checkpoints: must be at least 2, got 1"),
+    ],
+)  # fmt: skip
+def test_a_mistake_about_a_distillation_is_told(tmp_path, lines, message):
+    assert distill_complaint(tmp_path, f"{DISTILL_LEAST}{lines}\n") == message
+
+
+def test_paintings_must_be_said(tmp_path):
+    assert distill_complaint(tmp_path, "name: a\ndata: {photos: p}\n") == (
+        "FILE:2: missing key 'data.paintings': A folder of paintings"
+    )
+
+
+def test_a_layer_of_a_distillation_may_have_the_name_of_keras(tmp_path):
+    words = ["student.deepest=block2_conv2", "student.widths=[4, 8]"]
+    assert load_distill(tmp_path, DISTILL_LEAST, *words).student.deepest == "relu2_2"
+
+
+@pytest.mark.parametrize(("key", "edge", "outside"), list(numeric_settings(DistillConfig)))
+def test_ranges_of_a_distillation_hold_at_their_edges(tmp_path, key, edge, outside):
+    text = f"{DISTILL_LEAST}train: {{warmup_steps: 0}}\n"
+    config = load_distill(tmp_path, text, f"{key}={edge!r}")
+    assert flatten(to_dict(config))[key] == edge
+    assert distill_complaint(tmp_path, text, f"{key}={outside!r}").startswith(
+        f"'{key}={outside!r}' on the command line: {key}: must be "
+    )
+
+
+@pytest.mark.parametrize(
+    ("key", "default", "allowed"),
+    [
+        ("data.paintings", "(required)", "path"),
+        ("student.widths", "[16, 32, 64]", "a list of whole numbers, each 1 to 4096"),
+        ("student.deepest", "relu3_4", "layer"),
+        ("teacher.weights", "imagenet", "imagenet | imagenet_features | random | path"),
+        ("train.painters", "4", "0 to 64"),
+    ],
+)
+def test_help_says_what_a_distillation_takes(key, default, allowed):
+    assert f"\n{key}: {default}  # {allowed}\n" in help_text(DistillConfig)
+
+
+def test_settings_of_a_distillation_survive_a_yaml_file(tmp_path):
+    words = ["student.widths=[4096, 1]", "student.deepest=relu2_1", "data.validation_paintings=v"]
+    config = load_distill(tmp_path, DISTILL_LEAST, *words, "teacher.weights=t.mat")
+    assert load_distill(tmp_path, to_yaml(config)) == config
+    assert json.loads(json.dumps(to_dict(config))) == to_dict(config)
+
+
 # --- The JSON Schema ----------------------------------------------------------------------------
 
 
@@ -1073,11 +1216,13 @@ def test_a_picture_of_a_blend_whose_path_is_not_utf8_survives(tmp_path):
         ([], Config, "schema.json"),
         (["train"], Config, "schema.json"),
         (["optimize"], GatysConfig, "optimize/schema.json"),
+        (["distill"], DistillConfig, "distill.schema.json"),
     ],
 )
 def test_the_schema_in_the_repository_is_current(words, root, path):
     # python -m fast_style.config > configs/schema.json
     # python -m fast_style.config optimize > configs/optimize/schema.json
+    # python -m fast_style.config distill > configs/distill.schema.json
     assert (ROOT / "configs" / path).read_text(encoding="utf-8") == json_schema(root)
     command = [sys.executable, "-m", "fast_style.config", *words]
     printed = subprocess.run(command, check=True, capture_output=True, text=True)
@@ -1085,7 +1230,12 @@ def test_the_schema_in_the_repository_is_current(words, root, path):
 
 
 @pytest.mark.parametrize(
-    ("root", "required"), [(Config, ["name", "style", "data"]), (GatysConfig, ["style"])]
+    ("root", "required"),
+    [
+        (Config, ["name", "style", "data"]),
+        (GatysConfig, ["style"]),
+        (DistillConfig, ["name", "data"]),
+    ],
 )
 def test_the_schema_knows_every_setting_and_nothing_else(root, required):
     schema = json.loads(json_schema(root))
@@ -1101,6 +1251,11 @@ def test_the_schema_knows_every_setting_and_nothing_else(root, required):
         found += [f"{name}.{inner}" for inner in section["properties"]]
         assert all(inner["description"] for inner in section["properties"].values())
     assert found == [key for key, _ in iterate_fields(root)]
+
+
+@pytest.mark.parametrize("root", [Config, GatysConfig])
+def test_the_schema_knows_the_names_of_layers(root):
+    schema = json.loads(json_schema(root))
     loss = schema["$defs"]["LossConfig"]["properties"]
     pattern = re.compile(loss["style_layers"]["propertyNames"]["pattern"])
     assert all(pattern.search(layer) for layer in loss["style_layers"]["default"])

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from fast_style.config import load_config, load_gatys_config
+from fast_style.config import load_config, load_distill_config, load_gatys_config
 from fast_style.layers import deepest_layer, layer_names
 
 ROOT = Path(__file__).resolve().parent.parent
-CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
+DISTILL_CONFIG = ROOT / "configs" / "distill.yaml"
+CONFIGS = sorted({*(ROOT / "configs").glob("*.yaml")} - {DISTILL_CONFIG})
 GATYS_CONFIGS = sorted((ROOT / "configs" / "optimize").glob("*.yaml"))
 
 # Those that have another text's constants; tests/test_conversions.py checks the numbers.
@@ -67,6 +68,10 @@ def test_config_of_an_optimization_loads(path: Path) -> None:
     load_gatys_config(path)
 
 
+def test_config_of_a_distillation_loads() -> None:
+    assert load_distill_config(DISTILL_CONFIG).name == "compact"
+
+
 @pytest.mark.parametrize("path", OF_OTHER_TEXTS, ids=lambda path: path.name)
 def test_weights_of_other_texts_lie_in_the_data_folder(path: Path) -> None:
     assert Path(load_gatys_config(path).loss_network.weights).resolve().parent == ROOT / "data"
@@ -84,7 +89,9 @@ def test_words_for_shallow_weights_leave_only_shallow_layers(path: Path) -> None
     assert reduced.loss.style_layers.items() < whole.loss.style_layers.items()
 
 
-@pytest.mark.parametrize("path", [*CONFIGS, *GATYS_CONFIGS], ids=lambda path: path.name)
+@pytest.mark.parametrize(
+    "path", [*CONFIGS, *GATYS_CONFIGS, DISTILL_CONFIG], ids=lambda path: path.name
+)
 def test_every_setting_of_a_config_is_explained(path: Path) -> None:
     assert keys_without_comment(path.read_text(encoding="utf-8")) == []
 

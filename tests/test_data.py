@@ -3,6 +3,7 @@
 import json
 import os
 from collections import Counter
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -378,6 +379,57 @@ def test_batch_that_could_not_be_filled_stops_the_run(tmp_path: Path) -> None:
         unreadable_list(tmp_path / "list.jsonl").add(data.collate(crops))
 
 
+def streamed(
+    crops: Crops, sampler: StepSampler, path: Path, warn: Callable[[str], None]
+) -> Iterator[torch.Tensor]:
+    count = len(crops.photos.training)
+    listed = UnreadableList.open(path, photos=count, max_share=1.0, before_sample=0)
+    return data.stream_photos(crops, sampler, listed, workers=0, pin_memory=False, warn=warn)
+
+
+def test_streamed_photos_are_those_of_the_batches(folder: Path, tmp_path: Path) -> None:
+    crops, sampler = crops_of(folder), StepSampler(2, 6, 3)
+    said: list[str] = []
+    found = list(streamed(crops, sampler, tmp_path / "list.jsonl", said.append))
+    assert torch.equal(torch.stack(found), pixels_of(crops, sampler))
+    assert torch.stack(found).shape == (4, 3, 3, 16, 16)
+    assert said == []
+
+
+def test_ten_unreadable_photos_of_a_stream_are_named(tmp_path: Path) -> None:
+    crops = crops_of(write_photos(tmp_path / "photos", 20))
+    broken = crops.photos.training[:12]
+    for path in broken:
+        path.write_bytes(b"")
+    said: list[str] = []
+    listed = tmp_path / "list.jsonl"
+    # Within the first epoch each photo comes up once, and some of them again as a replacement.
+    assert len(list(streamed(crops, StepSampler(0, 17, 1), listed, said.append))) == 17
+    assert len(listed.read_text().splitlines()) == 12
+    assert set(said[:10]) < {f"skipping {path}: empty file" for path in broken}
+    assert said[10:] == [f"more will only be listed in {listed}"]
+
+
+def test_stream_that_ends_early_says_what_to_do(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*unused: object, **options: object) -> Iterator[Batch]:
+        yield batch_with()
+        raise RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed.\nMore of it.")
+
+    monkeypatch.setattr(data, "load_batches", killed)
+    photos = streamed(crops_of(folder), StepSampler(0, 3, 1), tmp_path / "list.jsonl", print)
+    assert next(photos).numel() == 1
+    with pytest.raises(UserError) as caught:
+        next(photos)
+    assert str(caught.value) == (
+        "no photos arrive any more: DataLoader worker (pid 7) is killed by signal: Killed. Try "
+        "data.workers=0, or give the container a larger --shm-size. The same command goes on from "
+        "the last checkpoint"
+    )
+    assert caught.value.exit_code == 1
+
+
 def test_hopeless_folder_is_found_before_weights_are_loaded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -451,6 +503,19 @@ def test_single_photo_is_too_few(tmp_path: Path) -> None:
         f"{tmp_path}/odd\\nname: one photo is too few to hold one out for validation; add photos, "
         "or set data.validation_photos"
     )
+
+
+def test_errors_about_paintings_name_their_settings(tmp_path: Path) -> None:
+    folder = write_photos(tmp_path / "one", 1)
+    assert message_of(folder, kind="paintings") == (
+        f"{folder}: one photo is too few to hold one out for validation; add photos, or set "
+        "data.validation_paintings"
+    )
+    assert message_of(folder, kind="paintings", validation_folder=folder) == (
+        f"{folder}: all photos are held out for validation; add photos, or set "
+        "data.validation_paintings to another folder"
+    )
+    assert message_of(tmp_path / "none", kind="paintings").endswith("; check data.paintings")
 
 
 def test_nested_folders_are_searched(tmp_path: Path) -> None:

@@ -7,13 +7,16 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+import safetensors.numpy
 
 from fast_style.files import (
     atomic_write,
     free_bytes,
     remove_stray_temporaries,
     sha256_of,
+    with_sorted_metadata,
     write_text_atomically,
 )
 
@@ -165,3 +168,19 @@ def test_a_file_that_fits_is_written_under_the_same_limit(tmp_path):
     done = subprocess.run([sys.executable, "-c", FULL_DISK, tmp_path / "a", "4096"])
     assert done.returncode == 0
     assert (tmp_path / "a").stat().st_size == 4096
+
+
+def test_metadata_of_safetensors_are_sorted_and_nothing_else_changes(tmp_path):
+    tensors = {"b": np.arange(3.0), "a": np.ones((2, 2))}
+    metadata = {letter: letter * 3 for letter in "hgfedcba"}
+    data = {
+        with_sorted_metadata(safetensors.numpy.save(tensors, dict(order)))
+        for order in (metadata.items(), sorted(metadata.items()))
+        for _ in range(5)
+    }
+    assert len(data) == 1
+    (tmp_path / "x.safetensors").write_bytes(data.pop())
+    with safetensors.safe_open(tmp_path / "x.safetensors", framework="np") as file:
+        assert file.metadata() == metadata
+        assert set(file.keys()) == {"a", "b"}
+        assert all(np.array_equal(file.get_tensor(name), tensors[name]) for name in "ab")

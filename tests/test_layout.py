@@ -39,6 +39,8 @@ MODULES = [
     "stylizer",
     "trainer",
     "runs",
+    "students",
+    "painters",
     "distillation",
     "gatys",
     "baselines",

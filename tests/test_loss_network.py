@@ -219,6 +219,85 @@ def test_pixels_get_a_gradient_and_the_network_none(small_vgg: Path) -> None:
     assert not any(buffer.requires_grad for buffer in network.buffers())
 
 
+# --- Heads --------------------------------------------------------------------------------------
+
+
+def small_heads() -> dict[str, Tensor]:
+    generator = torch.Generator().manual_seed(2)
+    return {name: torch.randn(4, 4, generator=generator) for name in ("relu1_1", "relu2_1")}
+
+
+def test_features_go_through_their_heads_and_not_on_to_the_next_layer(small_vgg: Path) -> None:
+    weights = load_small(small_vgg)
+    pixels = make_pictures(2, 3, 8, 8)
+    names = ["conv1_1", "relu1_1", "relu1_2", "conv2_1", "relu2_1"]
+    plain = LossNetwork("vgg19", weights)(pixels, names)
+    heads = small_heads()
+    found = LossNetwork("vgg19", weights._replace(heads=heads))(pixels, names)
+    for name in names:
+        expected = plain[name]
+        if name in heads:
+            expected = torch.einsum("ij,njyx->niyx", heads[name], expected)
+        torch.testing.assert_close(found[name], expected)
+
+
+def test_network_with_other_weights_keeps_the_rest(small_vgg: Path) -> None:
+    weights = load_small(small_vgg)
+    network = LossNetwork("vgg19", weights, pooling="average")
+    pixels = make_pictures(1, 3, 8, 8)
+    others = load_small(small_vgg, padding="reflect")._replace(heads=small_heads())
+    found = network.with_weights(others)(pixels, ["relu2_1"])
+    expected = LossNetwork("vgg19", others, pooling="average")(pixels, ["relu2_1"])
+    assert torch.equal(found["relu2_1"], expected["relu2_1"])
+    again = network.with_weights(weights)(pixels, ["relu2_1"])
+    assert torch.equal(again["relu2_1"], network(pixels, ["relu2_1"])["relu2_1"])
+    assert network.with_weights(others).mean.device == network.mean.device
+
+
+@pytest.mark.parametrize("form", ["safetensors", "pth"])
+def test_heads_of_a_file_are_read_as_float32_copies(form: str, tmp_path: Path) -> None:
+    path = tmp_path / f"weights.{form}"
+    heads = {f"heads.{name}": head.half() for name, head in small_heads().items()}
+    heads["heads.relu1_1"] = heads["heads.relu1_1"].float()
+    tensors = small_tensors() | heads
+    if form == "safetensors":
+        save_file(tensors, path)
+    else:
+        torch.save(tensors, path)
+    weights = load_small(path)
+    path.write_bytes(b"\xff" * path.stat().st_size)  # it was mapped into memory
+    for name, head in small_heads().items():
+        assert weights.heads[name].dtype == torch.float32
+        assert torch.equal(weights.heads[name], heads[f"heads.{name}"].float())
+        torch.testing.assert_close(weights.heads[name], head, rtol=1e-3, atol=1e-3)
+
+
+def test_heads_of_layers_that_are_not_computed_are_left_out(tmp_path: Path) -> None:
+    path = tmp_path / "weights.pth"
+    tensors = small_tensors() | {f"heads.{name}": head for name, head in small_heads().items()}
+    torch.save(tensors, path)
+    assert [*load_small(path).heads] == ["relu1_1", "relu2_1"]
+    assert [*load_small(path, "relu1_2").heads] == ["relu1_1"]
+
+
+@pytest.mark.parametrize(
+    ("head", "told"),
+    [
+        (torch.zeros(4, 5), "heads.relu1_2 has the shape (4, 5); (4, 4) is needed"),
+        (torch.zeros(4), "heads.relu1_2 has the shape (4,); (4, 4) is needed"),
+        (
+            torch.zeros(4, 4, dtype=torch.int64),
+            "heads.relu1_2 holds torch.int64; floating-point numbers are needed",
+        ),
+        (torch.full((4, 4), torch.nan), "heads.relu1_2 has numbers that are not finite"),
+    ],
+)
+def test_head_that_cannot_be_used_is_refused(head: Tensor, told: str, tmp_path: Path) -> None:
+    path = tmp_path / "weights.pth"
+    torch.save(small_tensors() | {"heads.relu1_2": head}, path)
+    assert message_of(path, preprocessing="caffe") == f"{path}: {told}"
+
+
 # --- Files --------------------------------------------------------------------------------------
 
 

@@ -1,4 +1,4 @@
-"""Claims about `fast_style.weight_files`: MatConvNet's .mat and Keras's .h5, written here.
+"""Claims about `fast_style.weight_files`: MatConvNet's .mat and Keras's .h5, and what it writes.
 
 State dicts are tested with `loss_network`.
 """
@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors import safe_open
 from scipy.io import savemat
 from scipy.io.matlab import MatlabObject
 from scipy.sparse import csc_matrix
@@ -24,6 +25,7 @@ from torch.nn import functional as F
 
 from fast_style.errors import UserError
 from fast_style.loss_network import LossNetwork, Weights, load_weights
+from fast_style.weight_files import read_weights_file, write_weights_file
 
 MAT_LAYOUTS = ["present", "beta16", "oldest"]
 H5_LAYOUTS = ["release", "nested"]
@@ -533,3 +535,93 @@ def test_real_weights_in_other_formats_give_the_published_features(
         centre = found[0, :4, found.shape[2] // 2, found.shape[3] // 2].tolist()
         near = pytest.approx(stated["first4_at_centre"], rel=1e-3, abs=1e-3 * stated["std"])
         assert centre == near, number
+
+
+# --- What is written ----------------------------------------------------------------------------
+
+SAID = {"preprocessing": "caffe", "padding": "reflect", "card": "any text"}
+
+
+def small_heads() -> dict[str, Tensor]:
+    generator = torch.Generator().manual_seed(2)
+    sizes = {"relu1_1": 4, "relu1_2": 5, "relu2_1": 6}
+    return {layer: torch.randn(size, size, generator=generator) for layer, size in sizes.items()}
+
+
+@pytest.fixture
+def written(tmp_path: Path) -> Path:
+    path = tmp_path / "small.safetensors"
+    write_weights_file(path, "vgg19", small_convolutions(), small_heads(), SAID)
+    return path
+
+
+def test_what_is_written_is_read_in_half_precision(written: Path) -> None:
+    weights = load(written)
+    halved = {
+        number: (kernel.half().float(), bias.half().float())
+        for number, (kernel, bias) in small_convolutions().items()
+    }
+    assert_same_convolutions(weights.convolutions, halved)
+    assert [*weights.heads] == [*small_heads()]
+    for layer, head in small_heads().items():
+        assert torch.equal(weights.heads[layer], head.half().float())
+    assert (weights.preprocessing, weights.padding, weights.mean) == ("caffe", "reflect", None)
+    assert weights.label == "small.safetensors weights"
+
+
+@pytest.mark.parametrize(("architecture", "index"), [("vgg16", 17), ("vgg19", 19)])
+def test_tensors_are_called_as_torchvision_calls_them(
+    architecture: Any, index: int, tmp_path: Path
+) -> None:
+    path = tmp_path / "x.safetensors"
+    kernel = torch.ones(2, 3, 3, 3)
+    write_weights_file(path, architecture, {"4_1": (kernel, kernel[:, 0, 0, 0])}, {}, SAID)
+    with safe_open(path, framework="pt") as file:
+        assert set(file.keys()) == {f"features.{index}.weight", f"features.{index}.bias"}
+        assert file.get_tensor(f"features.{index}.weight").dtype == torch.float16
+        assert file.metadata() == SAID
+
+
+def test_same_contents_give_the_same_bytes(written: Path) -> None:
+    # Often, since safetensors orders its metadata by chance
+    before = written.read_bytes()
+    for _ in range(10):
+        write_weights_file(written, "vgg19", small_convolutions(), small_heads(), SAID)
+        assert written.read_bytes() == before
+
+
+def test_features_deeper_than_asked_for_need_no_head(written: Path) -> None:
+    assert [*load(written, "relu1_2").heads] == ["relu1_1", "relu1_2"]
+    assert [*read_weights_file(written, "vgg19", ["1_1"]).heads] == [*small_heads()]
+
+
+@pytest.mark.parametrize("number", [torch.nan, torch.inf, 7e4])
+def test_number_that_is_not_finite_in_half_precision_is_never_written(
+    written: Path, number: float
+) -> None:
+    before = written.read_bytes()
+    convolutions = small_convolutions()
+    convolutions["1_2"][0][0, 0, 0, 0] = number
+    with pytest.raises(ValueError, match=r"^features\.2\.weight has numbers that are not finite"):
+        write_weights_file(written, "vgg19", convolutions, small_heads(), SAID)
+    heads = small_heads() | {"relu1_2": torch.full((5, 5), number)}
+    with pytest.raises(
+        ValueError, match=r"^heads\.relu1_2 has numbers that are not finite in half"
+    ):
+        write_weights_file(written, "vgg19", small_convolutions(), heads, SAID)
+    assert written.read_bytes() == before
+    assert [path.name for path in written.parent.iterdir()] == ["small.safetensors"]
+
+
+def test_mean_in_the_metadata_is_used(written: Path) -> None:
+    said = SAID | {"mean": "129.1863 104.7624 93.594"}
+    write_weights_file(written, "vgg19", small_convolutions(), {}, said)
+    assert load(written).mean == (129.1863, 104.7624, 93.594)
+
+
+@pytest.mark.parametrize("mean", ["", "1 2", "1 2 3 4", "1 2 x", "1 2 256", "-1 2 3", "nan 1 2"])
+def test_mean_in_the_metadata_that_is_none_is_refused(written: Path, mean: str) -> None:
+    write_weights_file(written, "vgg19", small_convolutions(), {}, SAID | {"mean": mean})
+    assert message_of(written) == (
+        f"{written}: its metadata says mean {mean!r}; three numbers from 0 to 255 are needed"
+    )

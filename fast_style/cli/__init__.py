@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from types import ModuleType
 
 from fast_style import __version__
-from fast_style.cli import demo, evaluate, info, init, optimize, stylize, train
+from fast_style.cli import demo, distill, evaluate, info, init, optimize, stylize, train
 from fast_style.cli.common import Parser, run_command
 
 _COMMANDS = {
@@ -18,6 +18,7 @@ _COMMANDS = {
     "stylize": stylize,
     "optimize": optimize,
     "evaluate": evaluate,
+    "distill": distill,
     "init": init,
     "info": info,
     "demo": demo,
