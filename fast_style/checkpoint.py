@@ -171,6 +171,9 @@ def describe(metadata: Mapping[str, Any]) -> list[str]:
     style_layers = ", ".join(settings["loss"]["style_layers"])
     content_layers = ", ".join(settings["loss"]["content_layers"])
     steps, batch_size = metadata["step"], settings["train"]["batch_size"]
+    crops = str(settings["data"]["crop_size"])
+    if grown := settings["data"].get("grown_crop_size"):
+        crops += f", later {grown},"
     return [
         f"name: {metadata['name']}",
         f"kind: {metadata.get('kind', 'model')}, format {metadata.get('format', FORMAT_VERSION)}",
@@ -178,7 +181,7 @@ def describe(metadata: Mapping[str, Any]) -> list[str]:
         f"loss network: {loss_network['architecture']}, {loss_network['label']}, sha256 "
         f"{loss_network['digest']}",
         f"trained: {steps} of {settings['train']['steps']} steps, {steps * batch_size} crops of "
-        f"{settings['data']['crop_size']} pixels from {metadata['photos']['count']} photos",
+        f"{crops} pixels from {metadata['photos']['count']} photos",
         f"content: {content_layers}, weight {settings['loss']['content_weight']:g}; style: "
         f"{style_layers}, weight {settings['loss']['style_weight']:g}; total variation: weight "
         f"{settings['loss']['tv_weight']:g} ({settings['loss']['normalization']})",

@@ -26,6 +26,7 @@ from fast_style.settings import (
     PathWeights,
     Root,
     Section,
+    Share,
     ShareRange,
     Size,
     commented_yaml,
@@ -117,8 +118,8 @@ class StyleConfig(Section):
     strokes, finer details; it should not be far from data.crop_size."""
 
 
-class DataConfig(Section):
-    """The photos to train on."""
+class PhotosConfig(Section):
+    """Photos, and the crops that are made of them."""
 
     photos: FilePath
     """A folder of photos, flat or nested; searched recursively."""
@@ -147,6 +148,18 @@ class DataConfig(Section):
     max_unreadable_share: float = Field(0.05, ge=0, le=1)
     """Unreadable photos are skipped and listed; more than this share of all photos (and more than
     ten) stops the run."""
+
+
+class DataConfig(PhotosConfig):
+    """The photos to train on."""
+
+    grown_crop_size: int | None = Field(None, ge=16, le=4096)
+    """Pixels of a crop in the last part of training. Small crops first show more photos in the
+    same time, large ones at the end more of each. Unset: crop_size throughout."""
+
+    grow_after: Share = 0.7
+    """The share of the steps after which crops have grown_crop_size; of train.steps, so that
+    prolonging a run puts it off."""
 
 
 class ModelConfig(Section):
@@ -440,7 +453,7 @@ class StudentConfig(Section):
     """The last layer; its block is the last one that widths names."""
 
 
-class DistillDataConfig(DataConfig):
+class DistillDataConfig(PhotosConfig):
     """The pictures to learn on."""
 
     paintings: FilePath

@@ -291,29 +291,53 @@ def random_crop(
 
 
 class Crops(Dataset[Sample]):
-    """Sample k, for any k from 0: place k mod n of each epoch's own order, cropped at random."""
+    """Sample k, for any k from 0: place k mod n of each epoch's own order, cropped at random.
+
+    Args:
+        photos: which they are.
+        seed: of order and crops.
+        size: pixels of a crop's side.
+        scale: see `random_crop`.
+        flip: likewise.
+        growth: (sample, size) from which sample on crops have another size.
+    """
 
     def __init__(
-        self, photos: Photos, *, seed: int, size: int, scale: tuple[float, float], flip: bool
+        self,
+        photos: Photos,
+        *,
+        seed: int,
+        size: int,
+        scale: tuple[float, float],
+        flip: bool,
+        growth: tuple[int, int] | None = None,
     ) -> None:
         self.photos = photos
         self.seed = seed
         self.size = size
         self.scale = scale
         self.flip = flip
+        self.growth = growth
+
+    def size_of(self, k: int) -> int:
+        """Pixels of the side of sample k."""
+        if self.growth is None or k < self.growth[0]:
+            return self.size
+        return self.growth[1]
 
     def __getitem__(self, k: int) -> Sample:
         unreadable = []
+        size = self.size_of(k)
         for attempt in range(_MAX_REPLACEMENTS + 1):
             path = self.photo_of(k, attempt)
             try:
-                image = read_photo(path, shorter_side_at_least=math.ceil(self.size / self.scale[0]))
+                image = read_photo(path, shorter_side_at_least=math.ceil(size / self.scale[0]))
             except PictureError as error:
                 name = _name_of(path, self.photos.folder)
                 unreadable.append(Unreadable(name, str(error), k))
                 continue
             rng = np.random.default_rng((self.seed, _CROP, k))
-            crop = random_crop(image, self.size, scale=self.scale, flip=self.flip, rng=rng)
+            crop = random_crop(image, size, scale=self.scale, flip=self.flip, rng=rng)
             return Sample(image_to_tensor(crop), unreadable)
         return Sample(None, unreadable)
 

@@ -10,6 +10,7 @@ objects. From a notebook::
 
 import hashlib
 import json
+import math
 import os
 import platform
 import socket
@@ -198,12 +199,13 @@ def build_trainer(
     photos = _find_photos(config)
     probe_photos(photos, max_unreadable_share=config.data.max_unreadable_share)
     style = read_style(config)
+    largest_crop = config.data.grown_crop_size or config.data.crop_size
     validation = read_validation_photos(
-        photos.validation, config.data.crop_size, on_skipped=lambda line: say(f"warning: {line}")
+        photos.validation, largest_crop, on_skipped=lambda line: say(f"warning: {line}")
     )
     samples = read_validation_photos(
         photos.validation,
-        max(config.data.crop_size, _SMALLEST_SAMPLE),
+        max(largest_crop, _SMALLEST_SAMPLE),
         count=config.log.samples,
     )
     weights = load_loss_weights(config)
@@ -233,6 +235,7 @@ def build_trainer(
             size=config.data.crop_size,
             scale=config.data.crop_scale,
             flip=config.data.flip,
+            growth=_growth(config),
         ),
         validation_photos=validation,
         sample_photos=samples,
@@ -295,6 +298,14 @@ def check_inputs(config: Config, say: Callable[[str], None]) -> None:
             "data.max_unreadable_share"
         )
     say("everything is there")
+
+
+def _growth(config: Config) -> tuple[int, int] | None:
+    """From which sample on crops have which other size."""
+    if config.data.grown_crop_size is None:
+        return None
+    steps = math.ceil(config.data.grow_after * config.train.steps)
+    return steps * config.train.batch_size, config.data.grown_crop_size
 
 
 def _find_photos(config: Config) -> Photos:

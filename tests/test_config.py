@@ -89,6 +89,8 @@ data:
   flip: true
   workers: auto
   max_unreadable_share: 0.05
+  grown_crop_size: null
+  grow_after: 0.7
 model: {width: 32, residual_blocks: 5, upsampling: resize, tanh_scale: 150.0}
 loss_network:
   {architecture: vgg19, weights: imagenet, pooling: max, padding: null, preprocessing: null}

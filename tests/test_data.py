@@ -191,6 +191,17 @@ def test_flip_false_never_mirrors_and_changes_nothing_else(folder: Path) -> None
     assert 4 <= mirrored <= 16
 
 
+def test_crops_grow_from_a_sample_on_and_show_the_same(folder: Path) -> None:
+    small, large, growing = crops_of(folder), crops_of(folder, size=48), crops_of(folder)
+    growing.growth = (5, 48)
+    for k in range(10):
+        expected = (large if k >= 5 else small)[k].pixels
+        found = growing[k].pixels
+        assert found is not None
+        assert expected is not None
+        assert torch.equal(found, expected)
+
+
 def test_smaller_crop_scale_shows_less_of_the_photo(folder: Path) -> None:
     columns = np.broadcast_to(np.arange(160)[None, :, None], (160, 160, 3))
     pixels_to_image(columns).save(folder / "ramp.png")

@@ -26,7 +26,7 @@ from small_run import (
 )
 
 from fast_style import runs as runs_module
-from fast_style.checkpoint import load_checkpoint
+from fast_style.checkpoint import describe, load_checkpoint
 from fast_style.cli import train_main
 from fast_style.config import load_config
 from fast_style.errors import UserError
@@ -327,6 +327,19 @@ def test_blank_style_is_told(yaml_file: Path, tmp_path: Path) -> None:
             torch.device("cpu"),
         )
     run.lock.release()
+
+
+def test_crops_grow_after_their_share_of_the_steps(yaml_file: Path, tmp_path: Path) -> None:
+    config = settings_of(yaml_file, "data.grown_crop_size=24", "data.grow_after=0.6")
+    run = open_small_run(config, tmp_path / "runs")
+    trainer = make_trainer(config, run)
+    sides = [photos.shape[-1] for photos in trainer._photos()]
+    trainer.run_log.close()
+    run.lock.release()
+    assert sides == [16, 16, 16, 16, 24, 24]  # 0.6 of 6 is 3.6
+    assert trainer.validation_photos.shape[-1] == 24
+    card = "\n".join(describe({**trainer.description, "step": 6}))
+    assert "12 crops of 16, later 24, pixels from 9 photos" in card
 
 
 def test_run_is_built_without_touching_the_global_random_numbers(
