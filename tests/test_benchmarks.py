@@ -21,7 +21,8 @@ def test_memory_benchmark_prints_a_row_for_every_size_and_width() -> None:
         text=True,
     )
     assert done.returncode == 0, done.stderr
-    rows = re.findall(r"^\| 64 x 64 \| (\d) \| \d+ MB \| -?\d+ \|$", done.stdout, re.MULTILINE)
+    # Of so small a photo, the kernel's coarse counters may say less than nothing.
+    rows = re.findall(r"^\| 64 x 64 \| (\d) \| -?\d+ MB \| -?\d+ \|$", done.stdout, re.MULTILINE)
     assert rows == ["1", "2"]
     assert "bytes = pixels * (" in done.stdout
 
