@@ -144,14 +144,15 @@ def test_run_says_what_it_does_and_again_that_it_is_finished(here: Path, capsys:
     assert captured.err == ""
     lines = captured.out.splitlines()
     assert lines[0].startswith("9 photos and 3 paintings to learn on, 3 and 3 held out; ")
-    assert lines[1] == "learning in runs/small on cpu; watch with: tensorboard --logdir runs"
+    assert lines[1] == "training in runs/small on cpu; watch with: tensorboard --logdir runs"
     assert lines[2].startswith("step 4/4  loss ")
     assert lines[3:] == ["finished: runs/small/loss_network.safetensors"]
     assert len(load_weights(lines[3].removeprefix("finished: "), "vgg19", "relu2_2").heads) == 4
     before = final_bytes(Path("runs/small"))
     assert learn() == 0
     assert capsys.readouterr().out == (
-        "runs/small: finished at step 4; the loss network is runs/small/loss_network.safetensors\n"
+        "runs/small: finished at step 4; the loss network is runs/small/loss_network.safetensors. "
+        "Begin anew with --resume never\n"
     )
     assert final_bytes(Path("runs/small")) == before
     assert learn("--resume", "never") == 0

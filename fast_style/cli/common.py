@@ -4,6 +4,7 @@ import argparse
 import errno
 import io
 import os
+import shlex
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -16,6 +17,10 @@ from fast_style.errors import UserError, shortened
 
 if TYPE_CHECKING:
     from tqdm import tqdm
+
+    from fast_style.config import Config, DistillConfig
+    from fast_style.distillation import Distiller
+    from fast_style.trainer import Trainer
 
 RUNS = Path("runs")
 """Where runs lie, in the working directory."""
@@ -110,6 +115,62 @@ def stop_signals() -> Iterator[Callable[[], int | None]]:
             signal.signal(number, handler)
 
 
+# --- Runs ---------------------------------------------------------------------------------------
+
+
+def carry_out(
+    config: "Config | DistillConfig",
+    build: "Callable[..., Trainer | Distiller]",
+    *,
+    device: str,
+    fresh: bool,
+    result: str,
+    meaning: str,
+    advice: str,
+) -> int:
+    """Begin a run, or go on with it, with signals handled; gives the exit code.
+
+    Args:
+        config: the settings.
+        build: makes what trains, from the settings and the run.
+        device: as on the command line.
+        fresh: in a new folder, whatever there is.
+        result: the file in the run folder that people want.
+        meaning: what that is, in words.
+        advice: what to do instead when the run is finished already.
+    """
+    from fast_style.runs import open_run
+    from fast_style.stylizer import resolve_device
+    from fast_style.trainer import Stopped
+
+    chosen = resolve_device(device)
+    run = open_run(config, root=RUNS, fresh=fresh, say=say)
+    step = run.resume_from.metadata["step"] if run.resume_from else 0
+    if step >= config.train.steps:
+        say(
+            f"{run.folder}: finished at step {step}; the {meaning} is {run.folder / result}. "
+            f"{advice}"
+        )
+        return 0
+    command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+    try:
+        trainer = build(config, run, device=chosen, say=say, command=command)
+    except (UserError, KeyboardInterrupt):
+        run.abandon()
+        raise
+    action = f"going on at step {step}" if step else "training"
+    say(f"{action} in {run.folder} on {chosen}; watch with: tensorboard --logdir {RUNS}")
+    with stop_signals() as stop_signal:
+        try:
+            trainer.train(stop_signal)
+        except Stopped as stopped:
+            again = f"--resume auto name={run.folder.name}" if fresh else "the same command"
+            say(f"stopped at step {stopped.step}; {again} goes on from there")
+            return 128 + stopped.signal_number
+    say(f"finished: {run.folder / result}")
+    return 0
+
+
 # --- Arguments that several commands take --------------------------------------------------------
 
 
@@ -133,6 +194,16 @@ def add_settings(parser: argparse.ArgumentParser, *, instead_of: str) -> None:
     )
     parser.add_argument(
         "--help-config", action="store_true", help="print all settings with defaults and meanings"
+    )
+
+
+def add_resume(parser: argparse.ArgumentParser) -> None:
+    """``--resume``."""
+    parser.add_argument(
+        "--resume",
+        choices=("auto", "never"),
+        default="auto",
+        help="auto: go on with an unfinished run of this name; never: begin a new run folder",
     )
 
 
