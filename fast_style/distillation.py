@@ -255,9 +255,8 @@ class Distiller:
         products = (comparison.own.detach(), comparison.cross.detach())
         if layer in self.products:
             own, cross = self.products[layer]
-            share = max(
-                1 - _MEMORY, 1 / (self.step + 1)
-            )  # the mean of all, as long as there are few
+            # As long as there are few, the mean of all.
+            share = max(1 - _MEMORY, 1 / (self.step + 1))
             products = own.lerp(products[0], share), cross.lerp(products[1], share)
         self.products[layer] = products
         head = best_head(*products)
