@@ -26,13 +26,14 @@ import torch
 
 from fast_style.checkpoint import load_transform_net
 from fast_style.config import Config, load_config
-from fast_style.data import find_photos, read_validation_photos
+from fast_style.data import read_validation_photos
 from fast_style.images import write_picture
 from fast_style.losses import LossValues
 from fast_style.run_log import photo_and_result_sheet
 from fast_style.runs import (
     build_perceptual_loss,
     build_trainer,
+    find_photos_of,
     load_loss_weights,
     open_run,
     read_style,
@@ -67,11 +68,7 @@ class Bench:
         self.output = output
         settings = self.settings(judge)
         self.batch_size = settings.train.batch_size
-        found = find_photos(
-            settings.data.photos,
-            validation_folder=settings.data.validation_photos,
-            validation_count=settings.data.validation_count,
-        )
+        found = find_photos_of(settings.data)
         self.photos = read_validation_photos(found.validation, size).float() / 255
         self.objective = build_perceptual_loss(
             settings, load_loss_weights(settings), read_style(settings), torch.device("cpu")

@@ -55,7 +55,14 @@ from fast_style.layers import convolution_of
 from fast_style.loss_network import LossNetwork, Weights, load_weights
 from fast_style.painters import Painter, Styles, painting_crop, plain_surface
 from fast_style.run_log import RunLog, photo_and_result_sheet
-from fast_style.runs import Run, environment, require_same_inputs, set_up_torch, versions
+from fast_style.runs import (
+    Run,
+    environment,
+    find_photos_of,
+    require_same_inputs,
+    set_up_torch,
+    versions,
+)
 from fast_style.settings import to_dict, to_yaml
 from fast_style.students import (
     Comparison,
@@ -308,14 +315,14 @@ class Distiller:
         return {name: self._agreement(pictures) for name, pictures in self.validation.items()}
 
     def _agreement(self, pictures: Tensor) -> dict[str, float]:
+        heads = {layer: best_head(*self.products[layer]) for layer in self.layers}
         sums = {layer: torch.zeros(6, device=self.device) for layer in self.layers}
         for chunk in torch.split(pictures, self.settings.photos):
             pixels = chunk.to(self.device).float() / 255
             targets = self.teacher(pixels, self.layers)
             features = self.student(pixels, self.layers)
             for layer in self.layers:
-                head = best_head(*self.products[layer])
-                found = head @ features[layer].flatten(2)
+                found = heads[layer] @ features[layer].flatten(2)
                 sums[layer] += agreement_sums(found, targets[layer].flatten(2))
         numbers = {}
         for layer in self.layers:
@@ -446,11 +453,7 @@ def build_distiller(
     set_up_torch(config.train, device)
     config = config.model_copy(update={"name": run.folder.name})  # which may be <name>-2
     data = config.data
-    photos = find_photos(
-        data.photos,
-        validation_folder=data.validation_photos,
-        validation_count=data.validation_count,
-    )
+    photos = find_photos_of(data)
     probe_photos(photos, max_unreadable_share=data.max_unreadable_share)
     paintings = find_photos(
         data.paintings,

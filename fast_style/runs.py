@@ -41,6 +41,7 @@ from fast_style.config import (
     DistillConfig,
     DistillTrainConfig,
     GatysConfig,
+    PhotosConfig,
     TrainConfig,
 )
 from fast_style.data import (
@@ -196,7 +197,7 @@ def build_trainer(
     # A resumed run has its weights already, and the file that it once began with may be gone.
     init_from = None if run.resume_from else config.train.init_from
     net = build_net(config, init_from).to(device).to(memory_format=memory_format_for(device))
-    photos = _find_photos(config)
+    photos = find_photos_of(config.data)
     probe_photos(photos, max_unreadable_share=config.data.max_unreadable_share)
     style = read_style(config)
     largest_crop = config.data.grown_crop_size or config.data.crop_size
@@ -268,7 +269,7 @@ def check_inputs(config: Config, say: Callable[[str], None]) -> None:
         UserError: something is missing, or too many photos are unreadable.
     """
     build_net(config, config.train.init_from)  # says what is wrong with that model
-    photos = _find_photos(config)
+    photos = find_photos_of(config.data)
     everything = [*photos.training, *photos.validation]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         looks = pool.map(why_unreadable, everything)
@@ -308,11 +309,16 @@ def _growth(config: Config) -> tuple[int, int] | None:
     return steps * config.train.batch_size, config.data.grown_crop_size
 
 
-def _find_photos(config: Config) -> Photos:
+def find_photos_of(data: PhotosConfig) -> Photos:
+    """Those that the settings name, some of them held out.
+
+    Raises:
+        UserError: there is no such folder, or too few photos in it.
+    """
     return find_photos(
-        config.data.photos,
-        validation_folder=config.data.validation_photos,
-        validation_count=config.data.validation_count,
+        data.photos,
+        validation_folder=data.validation_photos,
+        validation_count=data.validation_count,
     )
 
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from fast_style.config import Config, DistillConfig
     from fast_style.distillation import Distiller
+    from fast_style.settings import AnyRoot
     from fast_style.trainer import Trainer
 
 RUNS = Path("runs")
@@ -195,6 +196,31 @@ def add_settings(parser: argparse.ArgumentParser, *, instead_of: str) -> None:
     parser.add_argument(
         "--help-config", action="store_true", help="print all settings with defaults and meanings"
     )
+
+
+def read_settings(
+    options: argparse.Namespace, root: "type[AnyRoot]", *, example: str, first: Sequence[str] = ()
+) -> "AnyRoot | None":
+    """The settings that `add_settings` asked for; None if only to look at them was asked.
+
+    Args:
+        options: the command line.
+        root: what kind of settings.
+        example: a file of theirs, for whoever gives none.
+        first: ``key=value`` words that go before those of the command line.
+    """
+    from fast_style.settings import help_text, load, to_yaml
+
+    if options.help_config:
+        print(help_text(root))
+        return None
+    if options.config is None:
+        raise UserError(f"give a YAML file, such as {example}, or see --help")
+    config = load(root, options.config, [*first, *options.words])
+    if options.print_config:
+        print(to_yaml(config), end="")
+        return None
+    return config
 
 
 def add_resume(parser: argparse.ArgumentParser) -> None:

@@ -2,8 +2,7 @@
 
 import argparse
 
-from fast_style.cli.common import add_device, add_resume, add_settings, carry_out
-from fast_style.errors import UserError
+from fast_style.cli.common import add_device, add_resume, add_settings, carry_out, read_settings
 
 SUMMARY = "learn a small loss network from a large one"
 EXAMPLES = """\
@@ -24,19 +23,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Do it; gives the exit code."""
-    from fast_style.config import DistillConfig, load_distill_config
-    from fast_style.settings import help_text, to_yaml
+    from fast_style.config import DistillConfig
 
-    if options.help_config:
-        print(help_text(DistillConfig))
+    config = read_settings(options, DistillConfig, example="configs/distill.yaml")
+    if config is None:
         return 0
-    if options.config is None:
-        raise UserError("give a YAML file, such as configs/distill.yaml, or see --help")
-    config = load_distill_config(options.config, options.words)
-    if options.print_config:
-        print(to_yaml(config), end="")
-        return 0
-    from fast_style.distillation import build_distiller
+    from fast_style.distillation import build_distiller  # takes seconds, and torch
 
     return carry_out(
         config,

@@ -13,6 +13,7 @@ from fast_style.cli.common import (
     lines_beside,
     nonempty_path,
     positive,
+    read_settings,
     say,
     stop_signals,
 )
@@ -76,17 +77,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Do it; gives the exit code."""
-    from fast_style.config import GatysConfig, load_gatys_config
-    from fast_style.settings import help_text, to_yaml
+    from fast_style.config import GatysConfig
 
-    if options.help_config:
-        print(help_text(GatysConfig))
-        return 0
-    if options.config is None:
-        raise UserError("give a YAML file, such as configs/optimize/gatys.yaml, or see --help")
-    config = load_gatys_config(options.config, [*_reconstruction(options), *options.words])
-    if options.print_config:
-        print(to_yaml(config), end="")
+    config = read_settings(
+        options,
+        GatysConfig,
+        example="configs/optimize/gatys.yaml",
+        first=_reconstruction(options),
+    )
+    if config is None:
         return 0
     if options.output is None:
         raise UserError("say where to write the picture: --output PICTURE")

@@ -3,8 +3,14 @@
 import argparse
 from typing import TYPE_CHECKING
 
-from fast_style.cli.common import add_device, add_resume, add_settings, carry_out, say
-from fast_style.errors import UserError
+from fast_style.cli.common import (
+    add_device,
+    add_resume,
+    add_settings,
+    carry_out,
+    read_settings,
+    say,
+)
 
 if TYPE_CHECKING:
     from fast_style.config import Config
@@ -36,17 +42,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Do it; gives the exit code."""
-    from fast_style.config import Config, load_config
-    from fast_style.settings import help_text, to_yaml
+    from fast_style.config import Config
 
-    if options.help_config:
-        print(help_text(Config))
-        return 0
-    if options.config is None:
-        raise UserError("give a YAML file, such as configs/quickstart.yaml, or see --help")
-    config = load_config(options.config, options.words)
-    if options.print_config:
-        print(to_yaml(config), end="")
+    config = read_settings(options, Config, example="configs/quickstart.yaml")
+    if config is None:
         return 0
     if options.check:
         from fast_style.runs import check_inputs
