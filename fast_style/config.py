@@ -495,6 +495,10 @@ class DistillTrainConfig(Section):
     warmup_steps: int = Field(100, ge=0)
     """Steps over which the rate rises linearly from zero."""
 
+    precision: Precision = "auto"
+    """Of the teacher's features, which err by a hundred-thousandth of their squares in bf16: fp32,
+    bf16 (autocast), or auto: bf16 where a GPU computes it natively, else fp32."""
+
     deterministic: bool = False
     """Ask torch for deterministic kernels, for bit-exact runs on a GPU (slower)."""
 

@@ -73,7 +73,8 @@ from fast_style.students import (
     folded_head,
     relu_layers,
 )
-from fast_style.trainer import Interval, Stopped, learning_rate_at
+from fast_style.trainer import Interval, Stopped, learning_rate_at, resolve_precision
+from fast_style.transform_net import memory_format_for
 from fast_style.weight_files import write_weights_file
 
 # --- Learning -----------------------------------------------------------------------------------
@@ -127,7 +128,9 @@ class Distiller:
         workers: int = 0,
         resume_from: Checkpoint | None = None,
     ) -> None:
-        self.teacher = teacher
+        self.device = teacher.mean.device
+        self.memory_format = memory_format_for(self.device)
+        self.teacher = teacher.to(memory_format=self.memory_format)
         self.energies = energies
         self.layers = list(energies)
         self.crops = crops
@@ -140,9 +143,11 @@ class Distiller:
         self.unreadable = unreadable
         self.seed = seed
         self.workers = workers
-        self.device = teacher.mean.device
         parameters: dict[str, tuple[Tensor, Tensor]] = {
-            number: (nn.Parameter(kernel), nn.Parameter(bias))
+            number: (
+                nn.Parameter(kernel.to(memory_format=self.memory_format)),
+                nn.Parameter(bias),
+            )
             for number, (kernel, bias) in student.convolutions.items()
         }
         # `student` learns; `judge` has the same numbers, with heads, and is what painters are
@@ -158,6 +163,7 @@ class Distiller:
         }
         self.optimizer = torch.optim.Adam(self.parameters.values(), lr=settings.learning_rate)
         self.products: dict[str, tuple[Tensor, Tensor]] = {}
+        self.held_out: dict[str, dict[str, float]] = {}
         self.step = 0
         self.painters = [self._new_painter(number) for number in range(settings.painters)]
         if resume_from is not None:
@@ -211,9 +217,8 @@ class Distiller:
         """
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate_at(self.step, self.settings)
-        pictures = self._pictures(photos.to(self.device).float() / 255)
-        with torch.no_grad():
-            targets = self.teacher(pictures, self.layers)
+        pictures = self._pictures(self._pixels(photos))
+        targets = self._targets(pictures)
         features = self.student(pictures, self.layers)
         numbers = {}
         loss = torch.zeros((), device=self.device)
@@ -228,6 +233,15 @@ class Distiller:
         self.optimizer.step()
         self.step += 1
         return {"loss": loss.detach(), **{key: value.detach() for key, value in numbers.items()}}
+
+    @torch.no_grad()
+    def _targets(self, pictures: Tensor) -> dict[str, Tensor]:
+        # Most of a step's time.
+        precision = resolve_precision(self.settings.precision, self.device)
+        enabled = precision is not None
+        with torch.autocast(self.device.type, dtype=precision, enabled=enabled):
+            features = self.teacher(pictures, self.layers)
+        return {layer: found.float() for layer, found in features.items()}
 
     def _pictures(self, photos: Tensor) -> Tensor:
         """A step's pictures: the photos, what a painter makes of them, paintings, surfaces."""
@@ -245,6 +259,9 @@ class Distiller:
         if drawn:
             pictures.append(torch.stack(drawn).to(self.device))
         return torch.cat(pictures)
+
+    def _pixels(self, photos: Tensor) -> Tensor:
+        return photos.to(self.device, memory_format=self.memory_format).float() / 255
 
     def _painter_of_this_step(self) -> Painter:
         slot = self.step % len(self.painters)
@@ -297,7 +314,8 @@ class Distiller:
                 / untabled["time/images_per_s"],
             )
         if is_validation_due:
-            for name, agreement in self.validate().items():
+            self.held_out = self.validate()
+            for name, agreement in self.held_out.items():
                 values |= {f"{name}/{key}": value for key, value in agreement.items()}
             if self.painters:
                 self.run_log.picture("painters", self.step, self._painters_sheet())
@@ -318,8 +336,8 @@ class Distiller:
         heads = {layer: best_head(*self.products[layer]) for layer in self.layers}
         sums = {layer: torch.zeros(6, device=self.device) for layer in self.layers}
         for chunk in torch.split(pictures, self.settings.photos):
-            pixels = chunk.to(self.device).float() / 255
-            targets = self.teacher(pixels, self.layers)
+            pixels = self._pixels(chunk)
+            targets = self._targets(pixels)
             features = self.student(pixels, self.layers)
             for layer in self.layers:
                 found = heads[layer] @ features[layer].flatten(2)
@@ -335,7 +353,7 @@ class Distiller:
     @torch.no_grad()
     def _painters_sheet(self) -> Image.Image:
         photos = next(iter(self.validation.values()))[: len(self.painters)]
-        pixels = photos.to(self.device).float() / 255
+        pixels = self._pixels(photos)
         results = [
             painter.net(photo[None])[0]
             for painter, photo in zip(self.painters, pixels, strict=False)
@@ -379,6 +397,13 @@ class Distiller:
     def _write_student(self) -> None:
         """The small network alone, with what people have to know about it."""
         weights = self.judge.weights
+        settings = _without_folders(self.description["settings"])
+        card = {**self.description, "settings": settings, "step": self.step}
+        if self.step == self.settings.steps:
+            card["held_out"] = {
+                name: {key: round(value, 4) for key, value in agreement.items()}
+                for name, agreement in self.held_out.items()
+            }
         own_mean = {} if weights.mean is None else {"mean": " ".join(map(str, weights.mean))}
         write_weights_file(
             self.run_folder / "loss_network.safetensors",
@@ -389,7 +414,7 @@ class Distiller:
                 "preprocessing": weights.preprocessing,
                 "padding": weights.padding,
                 **own_mean,
-                "card": json.dumps({**self.description, "step": self.step}, sort_keys=True),
+                "card": json.dumps(card, sort_keys=True),
             },
         )
 
@@ -425,6 +450,15 @@ class Distiller:
 
     def _last_checkpoint(self) -> str:
         return last_good_checkpoint(self.run_folder / "checkpoints")
+
+
+def _without_folders(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings with names in place of paths: the file may be passed on, and homes are private."""
+    data, teacher = dict(settings["data"]), dict(settings["teacher"])
+    for key in ("photos", "paintings", "validation_photos", "validation_paintings"):
+        data[key] = data[key] and Path(data[key]).name
+    teacher["weights"] = Path(teacher["weights"]).name
+    return {**settings, "data": data, "teacher": teacher}
 
 
 # --- From settings to a distillation ------------------------------------------------------------

@@ -21,7 +21,7 @@ from fast_style.data import random_crop, read_photo
 from fast_style.images import PictureError, image_to_tensor
 from fast_style.loss_network import LossNetwork
 from fast_style.losses import PerceptualLoss
-from fast_style.transform_net import TransformNet
+from fast_style.transform_net import TransformNet, memory_format_for
 
 # What a random stream is for; keeps it apart from others of the same seed.
 _PAINTER = 102
@@ -99,7 +99,8 @@ class Painter:
         self.weight = float(rng.choice(self._STYLE_WEIGHTS))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(int(rng.integers(2**32)))
-            self.net = TransformNet(width=self.WIDTH).to(device)
+            net = TransformNet(width=self.WIDTH).to(device)
+        self.net = net.to(memory_format=memory_format_for(device))
         if rng.random() < self._SHARE_OF_HEIRS and predecessor is not None:
             self.net.load_state_dict(predecessor.net.state_dict())
         self.optimizer = torch.optim.Adam(self.net.parameters(), lr=self.LEARNING_RATE)

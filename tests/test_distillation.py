@@ -2,6 +2,7 @@
 
 import errno
 import json
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 import torch
 from PIL import Image
 from safetensors import safe_open
+from safetensors.torch import save_file
 from small_distillation import (
     CHANNELS,
     LAYERS,
@@ -46,6 +48,7 @@ from fast_style.students import (
     relu_layers,
 )
 from fast_style.trainer import Stopped, learning_rate_at
+from fast_style.weight_files import describe_learned
 
 CPU = torch.device("cpu")
 DEEP = {"1_1": 4, "1_2": 4, "2_1": 5, "2_2": 5, "3_1": 6, "3_2": 6, "3_3": 6, "3_4": 6}
@@ -737,6 +740,19 @@ def test_first_loss_is_the_sum_of_all_errors_of_the_chosen_channels(
     assert float(rows_of(straight)[0]["loss"]) == pytest.approx(expected, rel=1e-4)
 
 
+def test_targets_in_half_precision_are_nearly_those_in_full(
+    open_distiller: Callable[..., Distiller],
+) -> None:
+    full = open_distiller("train.precision=fp32")
+    half = open_distiller("train.precision=bf16", "name=half")
+    pictures = random_pictures(2, 3, 32, 32)
+    exact, rounded = full._targets(pictures), half._targets(pictures)
+    for layer in LAYERS:
+        assert rounded[layer].dtype == torch.float32
+        error = (rounded[layer] - exact[layer]).square().mean() / exact[layer].square().mean()
+        assert 0 < float(error) < 1e-4
+
+
 def test_usual_energy_is_that_of_the_teachers_features_on_photos(
     open_distiller: Callable[..., Distiller],
 ) -> None:
@@ -905,6 +921,7 @@ def test_held_out_errors_are_those_of_all_pictures_together(
         "train.surfaces=2",
         "train.painters=0",
         "train.learning_rate=3e-3",
+        "train.precision=bf16",
         "train.schedule=constant",
         "train.warmup_steps=2",
     ],
@@ -1084,10 +1101,50 @@ def test_written_network_has_a_card(straight: Path, yaml_file: Path) -> None:
     card = json.loads(metadata["card"])
     assert (card["name"], card["step"]) == ("small", 6)
     assert card["settings"]["student"] == {"widths": [6, 8], "deepest": "relu2_2"}
+    assert str(yaml_file.parent) not in metadata["card"]  # whose it is, is nobody's business
+    assert card["settings"]["data"]["photos"] == "photos"
+    assert card["settings"]["teacher"]["weights"] == "teacher.safetensors"
     assert card["photos"]["count"] == 9
     assert card["paintings"]["count"] == 3
     assert card["teacher"]["source"] == "teacher.safetensors"
     assert card["teacher"]["digest"] == sha256_of(yaml_file.parent / "teacher.safetensors")
+    last = rows_of(straight)[-1]
+    for name, agreement in card["held_out"].items():
+        for key, value in agreement.items():
+            assert value == pytest.approx(float(last[f"{name}/{key}"]), abs=1e-4)
+    assert {*card["held_out"]} == {"photos", "paintings"}
+
+
+def test_written_network_is_described_for_people(straight: Path) -> None:
+    lines = describe_learned(straight / "loss_network.safetensors")
+    assert lines is not None
+    assert lines[:2] == [
+        "name: small",
+        "kind: loss network, learned from another one by fast-style distill",
+    ]
+    assert "channels: 6, 8 in its blocks, up to relu2_2" in lines
+    assert "trained: 6 of 6 steps" in lines
+    (photos,) = [line for line in lines if "held-out photos" in line]
+    for layer, number in re.findall(r"(relu\d_\d) (\d\.\d{3})", photos):
+        expected = float(rows_of(straight)[-1][f"photos/error/{layer}"])
+        assert float(number) == pytest.approx(expected, abs=1e-3)
+    assert all(f" {layer} " in photos for layer in LAYERS)
+
+
+@pytest.mark.parametrize("card", ["", "{}", "[]", '{"name": 1, "settings": 3}'])
+def test_damaged_description_of_a_network_is_told(tmp_path: Path, card: str) -> None:
+    path = tmp_path / "odd.safetensors"
+    save_file({"a": torch.zeros(1)}, path, metadata={"card": card})
+    with pytest.raises(UserError, match=r"odd\.safetensors: its description is incomplete"):
+        describe_learned(path)
+
+
+def test_other_files_have_no_such_description(tmp_path: Path, straight: Path) -> None:
+    save_file({"a": torch.zeros(1)}, tmp_path / "plain.safetensors")
+    (tmp_path / "text").write_text("no tensors")
+    for name in ("plain.safetensors", "text", "none"):
+        assert describe_learned(tmp_path / name) is None
+    assert describe_learned(straight / "checkpoints" / "step-00000006.safetensors") is None
 
 
 def test_run_folder_has_what_the_design_says(straight: Path, yaml_file: Path) -> None:
