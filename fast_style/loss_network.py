@@ -6,6 +6,7 @@ never from another source than the one that was asked for.
 """
 
 import hashlib
+import os
 from collections.abc import Collection, Mapping
 from http.client import HTTPException
 from pathlib import Path
@@ -56,6 +57,11 @@ _KNOWN_FILES = {
 }
 
 
+# Learned from VGG-19 by configs/distill.yaml; docs/embedded_loss_network.md says how well.
+COMPACT_FILE = Path(__file__).with_name("compact.safetensors")
+_NAMED = ("imagenet", "imagenet_features", "compact")
+
+
 class Weights(NamedTuple):
     """The convolutions of a loss network, and what has to be known to use them.
 
@@ -75,8 +81,9 @@ class Weights(NamedTuple):
 
     @property
     def label(self) -> str:
-        """What is shown to people: RANDOM must not be mistaken for a trained network."""
-        return "RANDOM weights" if self.source == "random" else f"{self.source} weights"
+        """What is shown to people: RANDOM and COMPACT must not be mistaken for a VGG."""
+        name = self.source.upper() if self.source in ("random", "compact") else self.source
+        return f"{name} weights"
 
 
 class LossNetwork(nn.Module):
@@ -175,7 +182,7 @@ def load_weights(
     """The convolutions up to the layer `deepest`.
 
     Args:
-        source: ``imagenet``, ``imagenet_features``, ``random``, or the path of a file.
+        source: ``imagenet``, ``imagenet_features``, ``compact``, ``random``, or the path of a file.
         architecture: which VGG.
         deepest: the last layer that is needed; what lies behind it is not read.
         preprocessing: for a file that is not known by its digest.
@@ -189,6 +196,8 @@ def load_weights(
         return _random_weights(architecture, deepest, seed, padding or "zeros")
     if source in ("imagenet", "imagenet_features"):
         path = _torchvision_file(source, architecture)
+    elif source == "compact":
+        path = COMPACT_FILE
     else:
         path = Path(source)
     return _read_weights(path, source, architecture, deepest, preprocessing, padding)
@@ -225,6 +234,20 @@ def _random_weights(
     recipe = f"random {architecture} to {deepest}, seed {seed}"
     digest = hashlib.sha256(recipe.encode()).hexdigest()
     return Weights(convolutions, "torchvision", padding, "random", digest)
+
+
+def imagenet_is_cached(architecture: Architecture) -> bool:
+    """Whether ``imagenet`` weights lie in torch's cache, so that nothing need be downloaded.
+
+    Goes by the file's name, and needs no torchvision; the digest is checked on loading.
+    """
+    folder = Path(torch.hub.get_dir()) / "checkpoints"
+    return any(
+        # Caffe's are other files of this kind of name. False, too, where one may not look.
+        known.preprocessing == "torchvision"
+        and os.access(folder / f"{architecture}-{digest}.pth", os.R_OK)
+        for digest, known in _KNOWN_FILES.items()
+    )
 
 
 def _torchvision_file(source: str, architecture: Architecture) -> Path:
@@ -266,8 +289,8 @@ def _download(url: str, path: Path, sha256_prefix: str, megabytes: float) -> Non
         raise UserError(
             f"the loss network's weights are not there and cannot be downloaded ({reason}): "
             f"fetch {url} ({megabytes:.0f} MB) and put it into {path.parent}, or name a file of "
-            "yours with loss_network.weights=FILE, or see what the software does without any: "
-            "fast-style demo"
+            "yours with loss_network.weights=FILE, or take the small network that comes with "
+            "fast-style, loss_network.weights=compact"
         ) from None
 
 
@@ -300,7 +323,7 @@ def _read_weights(
     if file.is_bgr or (known and known.is_bgr):
         kernel, bias = convolutions["1_1"]
         convolutions["1_1"] = (kernel.flip(1), bias)
-    name = source if source in ("imagenet", "imagenet_features") else path.name
+    name = source if source in _NAMED else path.name
     heads = _pick_heads(file, path, architecture, convolutions)
     padding = padding or "zeros"
     return Weights(convolutions, preprocessing, padding, name, digest, file.mean, heads)

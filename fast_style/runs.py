@@ -209,6 +209,11 @@ def build_trainer(
         max(largest_crop, _SMALLEST_SAMPLE),
         count=config.log.samples,
     )
+    if config.loss_network.weights == "imagenet":
+        say(
+            "loss network: VGG's weights are downloaded once, and need a GPU to be fast; "
+            "loss_network.weights=compact needs neither"
+        )
     weights = load_loss_weights(config)
     say(
         f"{len(photos.training)} photos to train on, {len(validation)} held out; loss network: "

@@ -63,8 +63,8 @@ def read_weights_file(
     if not path.is_file():
         raise UserError(
             f"{path}: the loss network's weights are not there; check loss_network.weights "
-            "(imagenet, imagenet_features, random, or the path of a .pth, .safetensors, .mat or "
-            ".h5 file)"
+            "(imagenet, imagenet_features, compact, random, or the path of a .pth, .safetensors, "
+            ".mat or .h5 file)"
         )
     try:
         with path.open("rb") as opened:

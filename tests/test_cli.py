@@ -295,8 +295,8 @@ def test_check_names_missing_weights_with_a_remedy(config: Path, capsys: Output)
     assert run("train", str(config), "--check", "loss_network.weights=vgg.pth") == 2
     assert capsys.readouterr().err == (
         f"error: {config.parent / 'vgg.pth'}: the loss network's weights are not there; check "
-        "loss_network.weights (imagenet, imagenet_features, random, or the path of a .pth, "
-        ".safetensors, .mat or .h5 file)\n"
+        "loss_network.weights (imagenet, imagenet_features, compact, random, or the path of a "
+        ".pth, .safetensors, .mat or .h5 file)\n"
     )
 
 
@@ -337,6 +337,13 @@ def test_info_prints_what_a_model_says_of_itself(model: Path, capsys: Output) ->
         f"style: wave.jpg, sha256 of its pixels {'5' * 64}",
     ]
     assert "license: none" in lines
+
+
+def test_info_tells_of_the_loss_network_that_comes_with_the_package(capsys: Output) -> None:
+    assert run("info", "compact") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "name: compact"
+    assert any(line.startswith("teacher: vgg19, ") for line in lines)
 
 
 def test_info_shows_control_characters_as_escapes(here: Path, capsys: Output) -> None:

@@ -617,7 +617,11 @@ def test_every_setting_has_a_description_and_says_what_it_may_be(root, key):
         ("data.crop_scale", "[0.5, 1.0]", "two numbers, each above 0, at most 1"),
         ("data.flip", "true", "true | false"),
         ("data.workers", "auto", "0 to 256 | auto"),
-        ("loss_network.weights", "imagenet", "imagenet | imagenet_features | random | path"),
+        (
+            "loss_network.weights",
+            "imagenet",
+            "imagenet | imagenet_features | compact | random | path",
+        ),
         ("loss_network.padding", "(unset)", "zeros | reflect"),
         ("loss.content_layers", "{relu3_3: 1.0}", "{layer: weight, ...}, each weight at least 0"),
         ("loss.style_weight", "5.0", "at least 0"),
@@ -1194,7 +1198,11 @@ def test_ranges_of_a_distillation_hold_at_their_edges(tmp_path, key, edge, outsi
         ("data.paintings", "(required)", "path"),
         ("student.widths", "[16, 32, 64]", "a list of whole numbers, each 1 to 4096"),
         ("student.deepest", "relu3_4", "layer"),
-        ("teacher.weights", "imagenet", "imagenet | imagenet_features | random | path"),
+        (
+            "teacher.weights",
+            "imagenet",
+            "imagenet | imagenet_features | compact | random | path",
+        ),
         ("train.painters", "4", "0 to 64"),
     ],
 )
@@ -1278,12 +1286,12 @@ def test_the_starting_file_explains_itself():
         "  image: /styles/starry_night.jpg",
         "  photos: /photos",
         "  # Optimizer steps in all.",
-        "  steps: 40000",
+        "  weights: compact",
         "#   tensorboard --logdir runs                      watch",
     ]:
         assert lines.count(line) == 1
     assert "  fast-style train my.yaml  " in text
-    assert "(548 MB); `random` needs no download" in text
+    assert "and no download" in text
     assert all(len(line) <= 100 and line == line.rstrip() for line in lines)
     assert not re.search(r"\n\n\n", text)
     for key in config_module._FIRST_SETTINGS:
@@ -1320,14 +1328,16 @@ ODD_NAMES = st.text(
 @example(name=" leading and trailing ")
 @example(name="a\u0085b\u2028c\ufeff")
 @example(name="😀: #")
-def test_the_starting_file_of_any_style_loads_to_the_defaults(tmp_path_factory, name):
+def test_the_starting_file_of_any_style_is_the_one_for_laptops(tmp_path_factory, name):
     folder = tmp_path_factory.mktemp("start")
     style = Path("/styles") / name
     config = from_starting_file(folder, style)
     assert config.style.image == style
     assert config.data.photos == folder / "data" / "photos"
-    least = {"name": config.name, "style": {"image": str(style)}}
-    assert config == parse_config({**least, "data": {"photos": f"{folder}/data/photos"}}, "x")
+    laptop = load_config(Path(__file__).parents[1] / "configs" / "laptop.yaml")
+    data = laptop.data.model_copy(update={"photos": config.data.photos})
+    update = {"name": config.name, "style": config.style, "data": data}
+    assert config == laptop.model_copy(update=update)
 
 
 def test_a_relative_style_becomes_absolute(tmp_path, monkeypatch):

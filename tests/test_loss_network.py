@@ -19,9 +19,18 @@ from torch.nn import functional as F
 from torchvision.models.vgg import cfgs, make_layers
 
 from fast_style import loss_network
+from fast_style.data import read_photo
 from fast_style.errors import UserError
+from fast_style.images import image_to_tensor
 from fast_style.layers import layer_names, torchvision_index
-from fast_style.loss_network import LossNetwork, Weights, load_weights
+from fast_style.loss_network import (
+    COMPACT_FILE,
+    LossNetwork,
+    Weights,
+    imagenet_is_cached,
+    load_weights,
+)
+from fast_style.losses import gram_matrix
 
 ARCHITECTURES = ["vgg16", "vgg19"]
 
@@ -549,7 +558,7 @@ def test_path_without_a_file_is_refused(folder: bool, tmp_path: Path) -> None:
         path.mkdir()
     assert message_of(path) == (
         f"{path}: the loss network's weights are not there; check loss_network.weights (imagenet, "
-        "imagenet_features, random, or the path of a .pth, .safetensors, .mat or .h5 file)"
+        "imagenet_features, compact, random, or the path of a .pth, .safetensors, .mat or .h5 file)"
     )
 
 
@@ -666,8 +675,8 @@ def test_failed_download_says_what_to_do(
     assert str(caught.value) == (
         f"the loss network's weights are not there and cannot be downloaded ({reason}): fetch "
         f"https://download.pytorch.org/models/{name} ({megabytes} MB) and put it into {cache}, or "
-        "name a file of yours with loss_network.weights=FILE, or see what the software does "
-        "without any: fast-style demo"
+        "name a file of yours with loss_network.weights=FILE, or take the small network that comes "
+        "with fast-style, loss_network.weights=compact"
     )
     assert [*cache.iterdir()] == []
 
@@ -719,6 +728,37 @@ def test_damaged_file_in_the_cache_is_named(cache: Path) -> None:
         f"{path}: is damaged (its sha256 does not begin with dcbb9e9d); delete it, and it will be "
         "downloaded again"
     )
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_only_torchvisions_own_file_counts_as_cached(architecture: str, cache: Path) -> None:
+    models = torchvision.models
+    urls = {
+        "vgg16": models.VGG16_Weights.IMAGENET1K_V1.url,
+        "vgg19": models.VGG19_Weights.IMAGENET1K_V1.url,
+    }
+    own = urls.pop(architecture).rpartition("/")[2]
+    assert not imagenet_is_cached(architecture)
+    cache.mkdir(parents=True)
+    (cache / urls.popitem()[1].rpartition("/")[2]).touch()
+    (cache / models.VGG16_Weights.IMAGENET1K_FEATURES.url.rpartition("/")[2]).touch()
+    for name in ("vgg16-00b39a1b.pth", "vgg19-d01eb7cb.pth"):  # jcjohnson's
+        (cache / name).touch()
+    assert not imagenet_is_cached(architecture)
+    (cache / own).touch()
+    assert imagenet_is_cached(architecture)
+
+
+def test_whether_weights_are_cached_is_known_without_torchvision(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "torchvision", None)
+    monkeypatch.setitem(sys.modules, "torchvision.models", None)
+    assert not imagenet_is_cached("vgg19")
+    assert not cache.exists()
+    cache.mkdir(parents=True)
+    (cache / "vgg19-dcbb9e9d.pth").touch()
+    assert imagenet_is_cached("vgg19")
 
 
 def test_torchvision_that_cannot_be_imported_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -775,3 +815,46 @@ def test_features_of_real_weights_are_the_published_ones(
         # A single number may be small by cancellation: a thousandth of the layer's scale, too.
         near = pytest.approx(stated["first4_at_centre"], rel=1e-3, abs=1e-3 * stated["std"])
         assert centre == near, number
+
+
+# --- The network in the package -----------------------------------------------------------------
+
+
+def test_compact_network_knows_how_it_is_used() -> None:
+    weights = load_weights("compact", "vgg19", "relu3_4")
+    assert weights.label == "COMPACT weights"
+    assert (weights.preprocessing, weights.padding) == ("caffe", "reflect")
+    assert {*weights.heads} == {f"relu{layer}" for layer in weights.convolutions}
+    widths = [len(bias) for _, bias in weights.convolutions.values()]
+    assert widths == [24, 24, 64, 64, 96, 96, 96, 96]
+
+
+def test_compact_network_is_small() -> None:
+    assert COMPACT_FILE.stat().st_size < 1_000_000
+
+
+def test_compact_network_ends_at_relu3_4() -> None:
+    with pytest.raises(UserError, match=r"has no conv4_1 .* it has up to conv3_4"):
+        load_weights("compact", "vgg19", "relu4_1")
+
+
+@pytest.mark.real_data
+def test_compact_network_gives_the_distances_of_the_full_one(assets: Path) -> None:
+    full = load_weights(
+        str(assets / "weights/vgg19_conv3_4.pth"),
+        "vgg19",
+        "relu3_4",
+        preprocessing="caffe",
+        padding="reflect",
+    )
+    paths = sorted((assets / "photos/val").glob("kodak_*.jpg"))[:6]
+    photos = [image_to_tensor(read_photo(path).crop((0, 0, 256, 256))) for path in paths]
+    pixels = torch.stack(photos).float() / 255
+    distances = []
+    for weights in (full, load_weights("compact", "vgg19", "relu3_4")):
+        features = LossNetwork("vgg19", weights)(pixels, ["relu2_2", "relu3_3"])
+        compared = [*features.values(), *(gram_matrix(found) for found in features.values())]
+        distances.append(
+            [float((part[:3] - part[3:]).square().sum() / part.square().sum()) for part in compared]
+        )
+    assert distances[1] == pytest.approx(distances[0], rel=0.2)  # 0.14 when this was written

@@ -329,6 +329,24 @@ def test_blank_style_is_told(yaml_file: Path, tmp_path: Path) -> None:
     run.lock.release()
 
 
+def test_full_network_is_announced_with_what_needs_no_download(
+    yaml_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(config: object) -> None:
+        raise UserError("no weights here")
+
+    monkeypatch.setattr(runs_module, "load_loss_weights", refuse)
+    for weights, expected in (("imagenet", 1), ("random", 0), ("compact", 0)):
+        said: list[str] = []
+        config = settings_of(yaml_file, f"name={weights}", f"loss_network.weights={weights}")
+        run = open_small_run(config, tmp_path)
+        with pytest.raises(UserError, match="no weights here"):
+            make_trainer(config, run, say=said.append)
+        run.lock.release()
+        found = [line for line in said if "loss_network.weights=compact needs neither" in line]
+        assert len(found) == expected
+
+
 def test_crops_grow_after_their_share_of_the_steps(yaml_file: Path, tmp_path: Path) -> None:
     config = settings_of(yaml_file, "data.grown_crop_size=24", "data.grow_after=0.6")
     run = open_small_run(config, tmp_path / "runs")

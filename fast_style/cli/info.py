@@ -1,4 +1,4 @@
-"""``fast-style info``: what a model file says of itself."""
+"""``fast-style info``: what a model file, or a learned loss network, says of itself."""
 
 import argparse
 from pathlib import Path
@@ -6,20 +6,33 @@ from pathlib import Path
 from fast_style.errors import printable
 
 SUMMARY = "print what a model file says of itself"
-EXAMPLES = "example:\n  {prog} runs/wave/model.safetensors\n"
+EXAMPLES = """\
+examples:
+  {prog} runs/wave/model.safetensors
+  # the loss network that comes with fast-style, or one of yours
+  {prog} compact
+  {prog} runs/compact/loss_network.safetensors
+"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What may stand behind the command."""
     parser.add_argument(
-        "model", type=Path, metavar="MODEL", help="a model.safetensors or checkpoint"
+        "model",
+        type=Path,
+        metavar="MODEL",
+        help="a model.safetensors, a checkpoint, a loss_network.safetensors of fast-style distill, "
+        "or compact",
     )
 
 
 def run(options: argparse.Namespace) -> int:
     """Do it; gives the exit code."""
     from fast_style.checkpoint import describe, load_transform_net
+    from fast_style.loss_network import COMPACT_FILE
+    from fast_style.weight_files import describe_learned
 
-    for line in describe(load_transform_net(options.model)[1]):
+    path = COMPACT_FILE if options.model == Path("compact") else options.model
+    for line in describe_learned(path) or describe(load_transform_net(path)[1]):
         print(printable(line))  # somebody else's file may hold what moves a terminal's cursor
     return 0
