@@ -48,6 +48,7 @@ from fast_style.images import (
     read_picture,
     resize_shorter_side,
 )
+from fast_style.loss_network import imagenet_is_cached
 from fast_style.losses import LossValues, PerceptualLoss
 from fast_style.runs import build_perceptual_loss, load_loss_weights, read_style
 from fast_style.settings import to_dict
@@ -59,6 +60,12 @@ _MOST_GRID_ROWS = 6
 Thing = TypeVar("Thing")
 
 TERMS = LossValues._fields
+
+COMPACT_APPROXIMATES = (
+    "which approximate the full VGG-19; to measure under that one, give --weights FILE, or "
+    "--weights imagenet, which keeps it in torch's cache (548 MB)"
+)
+"""What has to be known of an objective that is measured with COMPACT weights."""
 
 
 class Objective(NamedTuple):
@@ -118,19 +125,18 @@ def load_objective(
     Args:
         models: to be judged by it.
         style: a style picture; None: that of the first model's run folder.
-        weights: of the loss network; None: those that the settings name.
+        weights: of the loss network; None: those that the settings name, but ``imagenet`` where
+            the first model's name ``compact`` and torch's cache has the full network.
         loss: a training YAML, for `loss`, `loss_network` and `style.size`; None: the first model's.
         device: where to compute.
-        say: is told what a model was not trained for, although somebody wants it so.
+        say: is told which network the objective is measured with, and what a model was not
+            trained for although somebody wants it so.
 
     Raises:
         UserError: something is missing, or is not what a model was trained for while nobody said
             that this is meant.
     """
-    config = load_config(loss) if loss is not None else models[0].settings
-    if weights is not None:
-        changed = config.loss_network.model_copy(update={"weights": weights})
-        config = config.model_copy(update={"loss_network": changed})
+    config = _deciding_settings(models[0], weights, loss)
     picture, file = _style_picture(config, style, models[0])
     try:
         loaded = load_loss_weights(config)
@@ -164,8 +170,23 @@ def load_objective(
         "loss network": weights is not None or loss is not None,
         "loss": loss is not None,
     }
+    measured = f"the objective is measured with {network.architecture}, {printable(loaded.label)}"
+    say(f"{measured}, {COMPACT_APPROXIMATES}" if loaded.source == "compact" else measured)
     _compare(models, objective, meant, say)
     return objective
+
+
+def _deciding_settings(first: Model, weights: str | None, loss: Path | None) -> Config:
+    """The settings that decide over the objective."""
+    config = load_config(loss) if loss is not None else first.settings
+    network = config.loss_network
+    if weights is None and loss is None and network.weights == "compact":
+        # Compact stands in for the full network; a --loss that names it means just that.
+        weights = "imagenet" if imagenet_is_cached(network.architecture) else None
+    if weights is None:
+        return config
+    changed = network.model_copy(update={"weights": weights})
+    return config.model_copy(update={"loss_network": changed})
 
 
 def _compare(
@@ -177,6 +198,12 @@ def _compare(
     """Refuse models that were trained for something else, unless just that is meant."""
     for model in models:
         differing = [what for what, same in _agreement(model, objective).items() if not same]
+        if "loss network" in differing and _is_approximation(model, objective):
+            differing.remove("loss network")
+            say(
+                f"{printable(model.path)} was trained with COMPACT weights, which approximate "
+                "these; --weights compact measures with them"
+            )
         unmeant = " and ".join(what for what in differing if not meant[what])
         if unmeant:
             raise UserError(
@@ -189,6 +216,17 @@ def _compare(
                 f"warning: {printable(model.path)} was trained with another "
                 f"{' and '.join(differing)}"
             )
+
+
+def _is_approximation(model: Model, objective: Objective) -> bool:
+    """Whether the model's loss network is the compact stand-in for the objective's."""
+    theirs, network = model.settings.loss_network, objective.description["loss_network"]
+    return (
+        theirs.weights == "compact"
+        and network["label"] == "imagenet weights"
+        and theirs.architecture == network["architecture"]
+        and theirs.pooling == network["pooling"]
+    )
 
 
 def _digest_of_objective(description: Mapping[str, Any]) -> str:

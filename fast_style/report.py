@@ -15,7 +15,7 @@ from typing import Any
 
 from fast_style.baselines import MARKS, VARIANTS_IN_WORDS
 from fast_style.errors import UserError, printable
-from fast_style.evaluation import TERMS, GridRow
+from fast_style.evaluation import COMPACT_APPROXIMATES, TERMS, GridRow
 from fast_style.files import atomic_write
 from fast_style.plots import draw_grid, draw_plots, require_plotting
 
@@ -359,14 +359,27 @@ def _answer(name: str, size: str, summary: Mapping[str, Any], iterations: int) -
 
 
 def _warnings(results: Mapping[str, Any], summaries: Mapping[str, Any]) -> Iterator[str]:
-    label = results["objective"]["loss_network"]["label"]
+    network = results["objective"]["loss_network"]
+    label = network["label"]
     if "RANDOM" in label:
         yield (
             f"The loss network has {_markdown(label)}: the objective says little about what people "
             "see, and is not comparable with that of a trained loss network."
         )
+    if label == "COMPACT weights":
+        yield (
+            f"The objective is measured with {network['architecture']}, {_markdown(label)}, "
+            f"{COMPACT_APPROXIMATES}."
+        )
     for model in results["models"]:
         differing = [what for what, same in model["agrees"].items() if not same]
+        is_approximation = model["label"] == "COMPACT weights" != label
+        if "loss network" in differing and is_approximation:
+            differing.remove("loss network")
+            yield (
+                f"{_markdown(model['name'])} was trained with {_markdown(model['label'])}, which "
+                f"approximate the full VGG-19; here it is judged with {_markdown(label)}."
+            )
         if differing:
             yield (
                 f"{_markdown(model['name'])} was trained for another objective than the one here "

@@ -1,20 +1,25 @@
 """Claims about `fast_style.evaluation`: its bookkeeping, its cache, and whom it believes."""
 
+import hashlib
 import json
 import math
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+import torchvision.models
+import yaml
 from PIL import Image
+from small_distillation import CHANNELS, random_convolutions, write_teacher
 from small_run import draw_photo, ignore, settings_of, train_once, write_photos, write_small_run
 from tiny_model import write_tiny_model
 
-from fast_style import baselines
+from fast_style import baselines, loss_network
 from fast_style.baselines import VARIANTS, Baselines, Descent, Stopped, Variant, descend
 from fast_style.cli import main
 from fast_style.errors import UserError
@@ -28,6 +33,7 @@ from fast_style.evaluation import (
     work_of,
 )
 from fast_style.gatys import Iterate
+from fast_style.layers import torchvision_index
 
 CPU = torch.device("cpu")
 
@@ -49,6 +55,14 @@ def objective_of(run: Path, **given: Any) -> Objective:
     models = load_models([run / "model.safetensors"], CPU)
     words = {"style": None, "weights": None, "loss": None} | given
     return load_objective(models, device=CPU, **words)
+
+
+def description_of(run: Path, **given: Any) -> tuple[dict[str, Any], list[str]]:
+    """The objective's loss network, and what was said of it."""
+    said: list[str] = []
+    objective = objective_of(run, **given, say=said.append)
+    network: dict[str, Any] = objective.description["loss_network"]
+    return network, said
 
 
 def keep(folder: Path, objective: Objective) -> Baselines:
@@ -395,7 +409,8 @@ def test_models_of_different_objectives_need_one_to_be_named(run: Path, tmp_path
     config = run / "config.yaml"
     load_objective(models, style=None, weights=None, loss=config, device=CPU, say=said.append)
     assert said == [
-        f"warning: {other} was trained with another style picture and loss network and loss"
+        "the objective is measured with vgg19, RANDOM weights",
+        f"warning: {other} was trained with another style picture and loss network and loss",
     ]
     style = run.parent.parent / "style.png"
     with pytest.raises(UserError, match="another loss network and loss than the objective has"):
@@ -409,6 +424,191 @@ def test_models_of_one_name_are_told_apart(run: Path, tmp_path: Path) -> None:
         "tiny-2",
         "tiny-3",
     ]
+
+
+# --- Which network it measures with -------------------------------------------------------------
+
+MEASURED_WITH_COMPACT = (
+    "the objective is measured with vgg19, COMPACT weights, which approximate the full VGG-19; to "
+    "measure under that one, give --weights FILE, or --weights imagenet, which keeps it in torch's "
+    "cache (548 MB)"
+)
+MEASURED_WITH_IMAGENET = "the objective is measured with vgg19, imagenet weights"
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder into which torch.hub downloads, empty; and nothing can be downloaded."""
+
+    def fail(*_arguments: object, **_options: object) -> None:
+        raise AssertionError("a download was begun")
+
+    monkeypatch.setattr(torch.hub, "download_url_to_file", fail)
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    folder = tmp_path / "torch" / "hub" / "checkpoints"
+    folder.mkdir(parents=True)
+    return folder
+
+
+@pytest.fixture
+def full_vgg(cache: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """torchvision's file for VGG-19, in the cache; a narrow one, up to relu2_2.
+
+    Beside it lies that for VGG-16, which up to there has the same layers.
+    """
+    path = cache / "vgg.pth"
+    tensors = {}
+    for number, (kernel, bias) in random_convolutions(CHANNELS).items():
+        index = torchvision_index(f"conv{number}", "vgg19")
+        tensors |= {f"features.{index}.weight": kernel, f"features.{index}.bias": bias}
+    torch.save(tensors, path)
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()[:8]
+    for architecture in ("vgg16", "vgg19"):
+        name = f"{architecture}-{digest}.pth"
+        shutil.copy(path, cache / name)
+        entry = SimpleNamespace(url=f"https://example.org/{name}", meta={"_file_size": 548})
+        weights = SimpleNamespace(IMAGENET1K_V1=entry)
+        monkeypatch.setattr(torchvision.models, f"{architecture.upper()}_Weights", weights)
+    known = loss_network._KnownFile("torchvision", is_bgr=False)
+    monkeypatch.setitem(loss_network._KNOWN_FILES, digest, known)
+    return cache / f"vgg19-{digest}.pth"
+
+
+def train_with(folder: Path, *words: str) -> Path:
+    """The model of a tiny run, ``.../runs/tiny/model.safetensors``, with these settings changed."""
+    train_once(settings_of(write_small_run(folder), *words), folder / "runs")
+    return folder / "runs" / "tiny" / "model.safetensors"
+
+
+@pytest.fixture(scope="module")
+def compact_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run like `run`, with the compact loss network."""
+    folder = tmp_path_factory.mktemp("compact")
+    return train_with(folder, "loss_network.weights=compact").parent
+
+
+def write_settings(folder: Path, weights: str) -> Path:
+    """The YAML file of a run with a loss network of these weights."""
+    path = write_small_run(folder / "other")
+    settings = yaml.safe_load(path.read_text()) | {"loss_network": {"weights": weights}}
+    path.write_text(yaml.safe_dump(settings))
+    return path
+
+
+def said_of(models: list[Path], **given: Any) -> list[str]:
+    """What is said when these models are judged together."""
+    said: list[str] = []
+    words = {"style": None, "weights": None, "loss": None} | given
+    load_objective(load_models(models, CPU), device=CPU, say=said.append, **words)
+    return said
+
+
+def approximates(model: Path) -> str:
+    return (
+        f"{model} was trained with COMPACT weights, which approximate these; --weights compact "
+        "measures with them"
+    )
+
+
+def test_the_network_that_the_objective_is_measured_with_is_said(run: Path) -> None:
+    assert said_of([run / "model.safetensors"]) == [
+        "the objective is measured with vgg19, RANDOM weights"
+    ]
+
+
+def test_without_the_full_network_a_compact_model_is_measured_with_compact(
+    compact_run: Path, cache: Path
+) -> None:
+    network, said = description_of(compact_run)
+    assert (network["label"], network["padding"]) == ("COMPACT weights", "reflect")
+    assert said == [MEASURED_WITH_COMPACT]
+    assert [*cache.iterdir()] == []
+
+
+def test_a_compact_model_is_measured_with_the_full_network_that_is_cached(
+    compact_run: Path, full_vgg: Path
+) -> None:
+    network, said = description_of(compact_run)
+    assert network["label"] == "imagenet weights"
+    assert network["digest"] == hashlib.sha256(full_vgg.read_bytes()).hexdigest()
+    assert (network["preprocessing"], network["padding"]) == ("torchvision", "zeros")
+    assert said == [MEASURED_WITH_IMAGENET, approximates(compact_run / "model.safetensors")]
+    asked = objective_of(compact_run, weights="imagenet")
+    by_settings = objective_of(
+        compact_run,
+        loss=write_settings(full_vgg.parent, "imagenet"),
+        style=compact_run / "style.png",
+    )
+    assert objective_of(compact_run).digest == asked.digest == by_settings.digest
+
+
+@pytest.mark.usefixtures("full_vgg")
+def test_compact_that_is_asked_for_is_measured_with(compact_run: Path, tmp_path: Path) -> None:
+    for given in ({"loss": write_settings(tmp_path, "compact")}, {"weights": "compact"}):
+        network, said = description_of(compact_run, **given)
+        assert network["label"] == "COMPACT weights"
+        assert said == [MEASURED_WITH_COMPACT]
+
+
+def test_models_of_the_compact_and_of_the_full_network_are_judged_together(
+    compact_run: Path, full_vgg: Path, tmp_path: Path
+) -> None:
+    compact = compact_run / "model.safetensors"
+    full = train_with(tmp_path / "full", "loss_network.weights=imagenet")
+    expected = [MEASURED_WITH_IMAGENET, approximates(compact)]
+    assert said_of([compact, full]) == expected
+    assert said_of([full, compact]) == expected
+
+
+@pytest.mark.usefixtures("full_vgg")
+def test_models_of_other_networks_are_refused_beside_a_compact_one(
+    compact_run: Path, run: Path, tmp_path: Path
+) -> None:
+    compact = compact_run / "model.safetensors"
+    average = train_with(
+        tmp_path / "average", "loss_network.weights=compact", "loss_network.pooling=average"
+    )
+    for other in (run / "model.safetensors", average):
+        with pytest.raises(UserError) as caught:
+            said_of([compact, other])
+        assert str(caught.value) == (
+            f"{other}: was trained with another loss network than the objective has; say which one "
+            "is meant, with --style PICTURE, --weights FILE or --loss CONFIG.yaml"
+        )
+
+
+@pytest.mark.usefixtures("full_vgg")
+def test_compact_is_no_approximation_of_vgg16(compact_run: Path, tmp_path: Path) -> None:
+    vgg16 = train_with(tmp_path, "loss_network.weights=imagenet", "loss_network.architecture=vgg16")
+    with pytest.raises(UserError, match="trained with another loss network than the objective has"):
+        said_of([vgg16, compact_run / "model.safetensors"])
+
+
+@pytest.mark.usefixtures("cache")
+def test_a_compact_model_can_be_measured_with_a_file(compact_run: Path, tmp_path: Path) -> None:
+    teacher = write_teacher(tmp_path / "teacher.safetensors")
+    network, said = description_of(compact_run, weights=str(teacher))
+    assert network["label"] == "teacher.safetensors weights"
+    assert (network["preprocessing"], network["padding"]) == ("caffe", "reflect")
+    assert said == [
+        "the objective is measured with vgg19, teacher.safetensors weights",
+        f"warning: {compact_run / 'model.safetensors'} was trained with another loss network",
+    ]
+
+
+def test_a_file_that_does_not_say_how_it_takes_pixels_needs_a_loss(
+    compact_run: Path, full_vgg: Path, tmp_path: Path
+) -> None:
+    unknown = tmp_path / "unknown.pth"
+    torch.save(torch.load(full_vgg) | {"other": torch.zeros(1)}, unknown)
+    with pytest.raises(UserError) as caught:
+        objective_of(compact_run, weights=str(unknown))
+    assert str(caught.value) == (
+        f"{unknown}: it is not known how these weights take pixels; set loss_network.preprocessing "
+        "to caffe (0..255 minus the mean) or torchvision ([0, 1], mean and standard deviation). "
+        "The wrong one fails nowhere and spoils the pictures (here: --weights FILE, and its "
+        "preprocessing in a --loss CONFIG.yaml)"
+    )
 
 
 # --- Plans and photos ---------------------------------------------------------------------------
@@ -479,6 +679,22 @@ def test_the_command_writes_a_report(
     assert len(results["sizes"]["32"]["photos"]) == 2
     assert "tiny" in (report / "report.md").read_text()
     assert str(report / "report.md") in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("full_vgg")
+def test_the_command_says_what_it_measures_with_and_so_does_the_report(
+    compact_run: Path, held_out: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model, report = compact_run / "model.safetensors", tmp_path / "report"
+    words = ["evaluate", str(model), "--photos", str(held_out), "--output", str(report)]
+    words += ["--sizes", "32", "--iterations", "1", "--count", "1", "--baseline", "box"]
+    for given, said, warning in (
+        ([], MEASURED_WITH_IMAGENET, "here it is judged with imagenet weights."),
+        (["--weights", "compact"], MEASURED_WITH_COMPACT, f"- T{MEASURED_WITH_COMPACT[1:]}."),
+    ):
+        assert main([*words, *given]) == 0
+        assert capsys.readouterr().out.splitlines()[0] == said
+        assert warning in (report / "report.md").read_text()
 
 
 def test_what_is_wrong_is_said_in_a_line(

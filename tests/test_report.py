@@ -125,6 +125,11 @@ def page_of(folder: Path, results: dict[str, Any]) -> str:
     return (folder / "report.md").read_text(encoding="utf-8")
 
 
+def warnings_of(page: str) -> list[str]:
+    """The points under *Read with care*."""
+    return page.partition("## Read with care\n\n")[2].partition("\n\n")[0].split("\n")
+
+
 @pytest.fixture
 def no_plots(monkeypatch: pytest.MonkeyPatch) -> None:
     """Plots take a second, and many tests are about something else."""
@@ -406,8 +411,7 @@ def test_the_page_warns_of_what_distorts_the_answer(tmp_path: Path) -> None:
     results["models"][0]["agrees"] |= {"style picture": False, "loss": False}
     results["objective"]["loss_network"]["label"] = "RANDOM weights"
     page = page_of(tmp_path, results)
-    warnings = page.partition("## Read with care\n\n")[2].partition("\n\n")[0].split("\n")
-    assert warnings == [
+    assert warnings_of(page) == [
         "- The loss network has RANDOM weights: the objective says little about what people see, "
         "and is not comparable with that of a trained loss network.",
         "- night was trained for another objective than the one here (another style picture and "
@@ -416,6 +420,43 @@ def test_the_page_warns_of_what_distorts_the_answer(tmp_path: Path) -> None:
         "network and for L-BFGS.",
         "- At 32 px, clipped L-BFGS from white noise ended by itself on 1 photo before all 12 "
         "iterations; its last value stands for the later ones.",
+    ]
+
+
+@pytest.mark.usefixtures("no_plots")
+def test_the_page_says_that_compact_weights_approximate(tmp_path: Path) -> None:
+    results = results_of([photo(4.0, 4)] * 10)
+    results["objective"]["loss_network"]["label"] = "COMPACT weights"
+    results["models"][0]["label"] = "COMPACT weights"
+    assert warnings_of(page_of(tmp_path, results)) == [
+        "- The objective is measured with vgg19, COMPACT weights, which approximate the full "
+        "VGG-19; to measure under that one, give --weights FILE, or --weights imagenet, which "
+        "keeps it in torch's cache (548 MB)."
+    ]
+
+
+@pytest.mark.usefixtures("no_plots")
+def test_the_page_says_that_a_compact_model_is_judged_by_another_network(tmp_path: Path) -> None:
+    results = results_of([photo(4.0, 4)] * 10)
+    results["models"][0]["label"] = "COMPACT weights"
+    results["models"][0]["agrees"] |= {"loss network": False}
+    compact = (
+        "- night was trained with COMPACT weights, which approximate the full VGG-19; here it is "
+        "judged with imagenet weights."
+    )
+    assert warnings_of(page_of(tmp_path, results)) == [compact]
+    results["models"][0]["agrees"] |= {"loss": False}
+    assert warnings_of(page_of(tmp_path, results)) == [
+        compact,
+        "- night was trained for another objective than the one here (another loss), so it cannot "
+        "be expected to make this one small.",
+    ]
+    # The compact weights of another version of the package, which are another network.
+    results["models"][0]["agrees"] |= {"loss": True}
+    results["objective"]["loss_network"]["label"] = "COMPACT weights"
+    assert warnings_of(page_of(tmp_path, results))[1:] == [
+        "- night was trained for another objective than the one here (another loss network), so "
+        "it cannot be expected to make this one small."
     ]
 
 

@@ -79,7 +79,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="instead of the run folder's style.png",
     )
     parser.add_argument(
-        "--weights", metavar="FILE", help="of the loss network, instead of what the settings name"
+        "--weights",
+        metavar="FILE",
+        help="of the loss network: a file, or a word as in loss_network.weights, instead of what "
+        "the settings name (where a model's name compact: imagenet if torch's cache has it)",
     )
     parser.add_argument(
         "--loss",
