@@ -4,12 +4,14 @@ The picture is painted here rather than shipped, so it has no owner but this pro
 are those in scikit-image's wheel. Nothing is downloaded.
 """
 
+import hashlib
 import importlib.util
 import json
 import os
 import shutil
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
@@ -20,10 +22,10 @@ from numpy.random import PCG64, Generator
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from fast_style.config import Config, load_config
+from fast_style.config import Config, load_config, name_from
 from fast_style.data import read_photo
 from fast_style.errors import UserError
-from fast_style.images import image_to_tensor, side_by_side, write_picture
+from fast_style.images import fit_longer_side, image_to_tensor, side_by_side, write_picture
 from fast_style.losses import PerceptualLoss
 from fast_style.runs import build_perceptual_loss, load_loss_weights, read_style
 from fast_style.stylizer import Stylizer
@@ -262,29 +264,50 @@ class PreparedDemo(NamedTuple):
     """A demo whose pictures lie ready."""
 
     folder: Path
-    held_out: Path
+    photo: Path
     config: Config
     announcement: str
 
 
-def prepare_demo(folder: Path) -> PreparedDemo:
-    """Draw the style and copy the photos into `folder`; the settings that train on them.
+# Pixels of the longer side at which the held-out photo is restyled: large enough to look at, and
+# small enough for strokes to be seen that were learned on crops of 96.
+_RESULT_SIDE = 800
+
+
+def prepare_demo(
+    folder: Path, *, style: Path | None = None, photo: Path | None = None
+) -> PreparedDemo:
+    """Lay the pictures ready in `folder`; with the settings that train on them.
+
+    Args:
+        folder: for all that the demo shows; pictures of the user's get a folder in it.
+        style: the user's style picture; None: one that is drawn.
+        photo: the user's photo, not to be trained on; None: a cat's.
 
     Raises:
-        UserError: scikit-image is not installed, or the folder cannot be written.
+        UserError: scikit-image is not installed, a picture cannot be read, or the folder cannot be
+            written.
     """
-    training, held_out = demo_photos()
+    training, cat = demo_photos()
+    held_out = cat if photo is None else photo
+    read_photo(held_out)  # says what is wrong with it, if anything is
+    painting = draw_style_picture() if style is None else read_photo(style)
+    name = "quickstart" if style is None else _name_of_run(style, painting)
+    if style is not None or photo is not None:
+        folder = folder / name
     try:
-        for name, photos in (("photos", training), ("held_out", [held_out])):
-            (folder / name).mkdir(parents=True, exist_ok=True)
-            for photo in photos:
-                shutil.copyfile(photo, folder / name / photo.name)
+        for part, photos in (("photos", training), ("held_out", [held_out])):
+            (folder / part).mkdir(parents=True, exist_ok=True)
+            for path in photos:
+                with suppress(shutil.SameFileError):  # a photo of an earlier demo
+                    shutil.copyfile(path, folder / part / path.name)
     except OSError as error:
         raise UserError(f"{folder}: cannot be written ({error.strerror})") from None
-    write_picture(folder / "style.png", draw_style_picture())
+    write_picture(folder / "style.png", painting)
     config = load_config(
         Path(__file__).with_name("quickstart.yaml"),  # the same as configs/quickstart.yaml
         [
+            f"name={name}",
             f"style.image={json.dumps(str(folder / 'style.png'))}",
             f"data.photos={json.dumps(str(folder / 'photos'))}",
             f"data.validation_photos={json.dumps(str(folder / 'held_out'))}",
@@ -294,9 +317,15 @@ def prepare_demo(folder: Path) -> PreparedDemo:
         folder,
         folder / "held_out" / held_out.name,
         config,
-        "demo: trains a small network for two to three minutes on two CPU cores. Its loss network "
-        "has RANDOM weights: it shows how everything works, not how good a style can be",
+        "demo: trains a small network for about two minutes on two CPU cores, with the COMPACT "
+        "loss network that comes with fast-style, on five photos",
     )
+
+
+def _name_of_run(style: Path, painting: Image.Image) -> str:
+    """After the picture, and another one for another picture of the same name."""
+    digest = hashlib.sha256(painting.tobytes()).hexdigest()
+    return f"{name_from(style.stem)[:90]}-{digest[:6]}"
 
 
 def finish_demo(prepared: PreparedDemo, runs: Path, *, device: str) -> list[str]:
@@ -304,7 +333,7 @@ def finish_demo(prepared: PreparedDemo, runs: Path, *, device: str) -> list[str]
     config = prepared.config
     model = runs / config.name / "model.safetensors"
     stylizer = Stylizer(model, device=device)
-    photo = read_photo(prepared.held_out)
+    photo = fit_longer_side(read_photo(prepared.photo), _RESULT_SIDE)
     result = stylizer(photo)
     style = read_style(config)
     write_picture(prepared.folder / "result.png", result)
@@ -321,6 +350,7 @@ def finish_demo(prepared: PreparedDemo, runs: Path, *, device: str) -> list[str]
         f"({stylizer.description['loss_network']['label']})",
         f"look at it: {sheet}  (photo, style, result)",
         "next:",
+        f"  {fast_style} demo --style YOUR_STYLE.jpg --photo YOUR_PHOTO.jpg",
         f"  {fast_style} stylize --model {model} YOUR_PHOTO.jpg",
         f"  {fast_style} init YOUR_STYLE.jpg > my_style.yaml; {fast_style} train my_style.yaml",
         f"  {_as_typed('tensorboard')} --logdir {runs}",

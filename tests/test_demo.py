@@ -2,6 +2,7 @@
 
 import hashlib
 import importlib.util
+import re
 import shutil
 import sys
 from importlib.machinery import ModuleSpec
@@ -13,9 +14,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from fast_style import cli, demo
-from fast_style.config import load_config, parse_config
+from fast_style.config import load_config
 from fast_style.errors import UserError
-from fast_style.settings import to_dict
 
 ROOT = Path(__file__).resolve().parent.parent
 PAINTS = sorted({*demo.CURRENT, *(paint for ramp in demo.VORTEX_RAMPS for paint in ramp)})
@@ -166,8 +166,8 @@ def test_demo_prepares_its_pictures_and_settings(here: Path) -> None:
         "motorcycle_left.png",
         "rocket.jpg",
     ]
-    assert prepared.held_out == Path("demo/held_out/chelsea.png")
-    assert prepared.held_out.is_file()
+    assert prepared.photo == Path("demo/held_out/chelsea.png")
+    assert prepared.photo.is_file()
     assert prepared.config.style.image == here / "demo/style.png"
     assert prepared.config.data.photos == here / "demo/photos"
     assert prepared.config.data.validation_photos == here / "demo/held_out"
@@ -179,10 +179,62 @@ def test_demo_can_be_prepared_again(here: Path) -> None:
     assert demo.prepare_demo(Path("demo")) == demo.prepare_demo(Path("demo"))
 
 
-def test_demo_says_beforehand_that_its_weights_are_random(here: Path) -> None:
+def test_demo_says_beforehand_which_loss_network_it_has(here: Path) -> None:
     prepared = demo.prepare_demo(Path("demo"))
-    assert prepared.config.loss_network.weights == "random"
-    assert "RANDOM weights" in prepared.announcement
+    assert prepared.config.loss_network.weights == "compact"
+    assert "the COMPACT loss network" in prepared.announcement
+
+
+def plain_picture(path: Path, size: tuple[int, int], color: str) -> Path:
+    Image.new("RGB", size, color).save(path)
+    return path
+
+
+def test_demo_with_pictures_of_ones_own_has_a_folder_and_a_run_of_its_own(here: Path) -> None:
+    style = plain_picture(here / "My Painting.jpg", (60, 40), "red")
+    photo = plain_picture(here / "me.png", (30, 50), "blue")
+    prepared = demo.prepare_demo(Path("demo"), style=style, photo=photo)
+    assert re.fullmatch(r"My-Painting-[0-9a-f]{6}", prepared.config.name)
+    assert prepared.folder == Path("demo") / prepared.config.name
+    assert prepared.photo == prepared.folder / "held_out/me.png"
+    assert prepared.photo.read_bytes() == photo.read_bytes()
+    with Image.open(prepared.config.style.image) as kept, Image.open(style) as own:
+        assert sha256_of_pixels(kept) == sha256_of_pixels(own)
+    # And is trained like the other one.
+    own, usual = prepared.config, demo.prepare_demo(Path("demo")).config
+    moved = {"name", "style", "data"}
+    assert own.model_dump(exclude=moved) == usual.model_dump(exclude=moved)
+    assert own.style.size == usual.style.size
+
+
+def test_another_picture_of_the_same_name_is_another_run(here: Path) -> None:
+    def name(folder: str, color: str) -> str:
+        (here / folder).mkdir(exist_ok=True)
+        style = plain_picture(here / folder / "style.png", (20, 20), color)
+        return demo.prepare_demo(Path("demo"), style=style).config.name
+
+    assert name("one", "red") == name("two", "red") != name("two", "blue")
+
+
+def test_photo_of_ones_own_is_restyled_by_the_demos_model(here: Path) -> None:
+    first = demo.prepare_demo(Path("demo"))
+    own = plain_picture(here / "me.png", (20, 20), "green")
+    prepared = demo.prepare_demo(Path("demo"), photo=own)
+    assert prepared.config.name == first.config.name  # and need not be trained again
+    assert prepared.photo == Path("demo/quickstart/held_out/me.png")
+    # A copy that an earlier demo made may be named, too.
+    assert demo.prepare_demo(Path("demo"), photo=prepared.photo).photo == prepared.photo
+
+
+@pytest.mark.parametrize("argument", ["style", "photo"])
+def test_picture_that_cannot_be_read_is_named_before_anything_is_written(
+    here: Path, argument: str
+) -> None:
+    broken = here / "broken.jpg"
+    broken.write_text("no picture")
+    with pytest.raises(UserError, match=r"broken\.jpg"):
+        demo.prepare_demo(Path("demo"), **{argument: broken})
+    assert not Path("demo").exists()
 
 
 def test_file_in_place_of_the_demos_folder_is_a_user_error(here: Path) -> None:
@@ -199,31 +251,51 @@ def test_quickstart_in_configs_trains_the_same_as_the_demo(here: Path) -> None:
     assert written.model_dump(exclude=moved) == prepared.model_dump(exclude=moved)
 
 
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A demo of seconds."""
+    words = ["style.size=32", "data.crop_size=32", "data.workers=0", "model.width=2"]
+    words += ["model.residual_blocks=1", "train.steps=4", "train.warmup_steps=1"]
+    words += ["train.batch_size=1"]
+    monkeypatch.setattr(
+        demo, "load_config", lambda path, overrides: load_config(path, [*overrides, *words])
+    )
+
+
+@pytest.mark.usefixtures("small")
+def test_demo_restyles_ones_own_photo_in_ones_own_style(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    style = plain_picture(here / "bold.png", (40, 64), "red")
+    photo = plain_picture(here / "large.jpg", (1600, 1200), "blue")
+    assert cli.main(["demo", "--device", "cpu", "--style", str(style), "--photo", str(photo)]) == 0
+    (run,) = (here / "runs").iterdir()
+    assert re.fullmatch(r"bold-[0-9a-f]{6}", run.name)
+    with Image.open(here / "demo" / run.name / "result.png") as result:
+        assert result.size == (800, 600)
+    assert f"stylize --model runs/{run.name}/model.safetensors " in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("small")
 def test_demo_trains_stylizes_and_says_what_to_do_next(
     here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    settings = to_dict(demo.prepare_demo(Path("demo")).config)
-    settings["style"]["size"] = 32
-    settings["data"] |= {"crop_size": 32, "workers": 0}
-    settings["model"] |= {"width": 2, "residual_blocks": 1}
-    settings["train"] |= {"steps": 4, "warmup_steps": 1, "batch_size": 1}
-    small = parse_config(settings, "test")
-    monkeypatch.setattr(demo, "load_config", lambda path, overrides: small)
     monkeypatch.setattr(shutil, "which", lambda command: f"/usr/bin/{command}")
 
     assert cli.main(["demo", "--device", "cpu"]) == 0
 
     lines = capsys.readouterr().out.splitlines()
-    assert "RANDOM weights" in lines[0]
-    assert lines[-5:] == [
+    assert "the COMPACT loss network" in lines[0]
+    assert lines[-6:] == [
         "look at it: demo/sheet.png  (photo, style, result)",
         "next:",
+        "  fast-style demo --style YOUR_STYLE.jpg --photo YOUR_PHOTO.jpg",
         "  fast-style stylize --model runs/quickstart/model.safetensors YOUR_PHOTO.jpg",
         "  fast-style init YOUR_STYLE.jpg > my_style.yaml; fast-style train my_style.yaml",
         "  tensorboard --logdir runs",
     ]
-    assert lines[-6].startswith("style term on a photo that was not trained on: ")
-    assert lines[-6].endswith("(RANDOM weights)")
+    assert lines[-7].startswith("style term on a photo that was not trained on: ")
+    assert lines[-7].endswith("(COMPACT weights)")
     with Image.open("demo/sheet.png") as sheet:
         assert sheet.size == (451 + 8 + 300 + 8 + 451, 300)  # chelsea.png is 451 x 300
     with Image.open("demo/result.png") as result:

@@ -3,15 +3,30 @@
 import argparse
 from pathlib import Path
 
-from fast_style.cli.common import RUNS, add_device, say
+from fast_style.cli.common import RUNS, add_device, nonempty_path, say
 from fast_style.cli.train import train
 
 SUMMARY = "train a small model and use it, in minutes, on a CPU"
-EXAMPLES = "example:\n  # writes demo/ and runs/quickstart/ here\n  {prog}\n"
+EXAMPLES = """\
+examples:
+  # writes demo/ and runs/quickstart/ here
+  {prog}
+  # the same with pictures of your own
+  {prog} --style painting.jpg --photo me.jpg
+"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What may stand behind the command."""
+    parser.add_argument(
+        "--style", type=nonempty_path, metavar="PICTURE", help="a style picture of yours"
+    )
+    parser.add_argument(
+        "--photo",
+        type=nonempty_path,
+        metavar="PICTURE",
+        help="a photo of yours, to try the result on",
+    )
     add_device(parser)
 
 
@@ -19,7 +34,7 @@ def run(options: argparse.Namespace) -> int:
     """Do it; gives the exit code."""
     from fast_style.demo import finish_demo, prepare_demo
 
-    prepared = prepare_demo(Path("demo"))
+    prepared = prepare_demo(Path("demo"), style=options.style, photo=options.photo)
     say(prepared.announcement)
     code = train(prepared.config, device=options.device, fresh=False)
     if code == 0:
