@@ -639,7 +639,7 @@ _STARTING_HEADER = """\
 #   tensorboard --logdir runs                      watch
 #
 # my.yaml stands for this file. Paths in it are relative to its folder.
-# The numbers are for a laptop: half an hour, and no download. For a GPU, and for the last bit of
+# The numbers are for a laptop: minutes, and no download. For a GPU, and for the last bit of
 # quality: data.crop_size 256, model.width 32, loss_network.weights imagenet (548 MB, once) and
 # train.steps 40000, which are the defaults.
 """

@@ -1098,7 +1098,7 @@ data:
   validation_paintings: null
 train:
   {steps: 20000, photos: 4, paintings: 3, surfaces: 1, painters: 4, learning_rate: 0.001,
-   schedule: cosine, warmup_steps: 100, deterministic: false, threads: null}
+   schedule: cosine, warmup_steps: 100, precision: auto, deterministic: false, threads: null}
 log: {every: 50, validate_every: 500, checkpoint_every: 500, keep_checkpoints: 3}
 name: a
 """
