@@ -33,10 +33,10 @@ INSTEAD = {
         "--content demo/held_out/chelsea.png --output drawn.png loss_network.weights=compact "
         "optimize.size=64 optimize.iterations=3"
     ),
-    "fast-style evaluate runs/quickstart/model.safetensors --photos demo/held_out --quick "
-    "--output report": (
-        "fast-style evaluate runs/quickstart/model.safetensors --photos demo/held_out --quick "
-        "--output report --iterations 5"
+    "fast-style evaluate runs/quickstart/model.safetensors --photos demo/held_out/chelsea.png "
+    "--quick --output report": (
+        "fast-style evaluate runs/quickstart/model.safetensors --photos demo/held_out/chelsea.png "
+        "--quick --output report --iterations 5"
     ),
     "tensorboard --logdir runs": "tensorboard --logdir runs --version",  # it would run forever
     "make test": None,  # CI runs it by itself
