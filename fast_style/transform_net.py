@@ -19,6 +19,9 @@ from torch.nn import functional as F
 SMALLEST_SIDE = 16  # the 9x9 kernel's reflection of 4 and the third scale's of 1 need some pixels
 
 
+EPSILON = 1e-5  # added to the variance in instance norm, as in torch and in the authors' code
+
+
 class ChannelStatistics(NamedTuple):
     """Mean and variance of every channel over all pixels, each (N, C, 1, 1), float32."""
 
@@ -32,7 +35,7 @@ def channel_statistics(features: Tensor) -> ChannelStatistics:
     Args:
         features: (N, C, H, W).
     """
-    variance, mean = torch.var_mean(features.float(), dim=(2, 3), correction=0, keepdim=True)
+    variance, mean = torch.var_mean(_widened(features), dim=(2, 3), correction=0, keepdim=True)
     return ChannelStatistics(mean, variance)
 
 
@@ -42,7 +45,6 @@ def instance_norm(
     bias: Tensor,
     *,
     statistics: ChannelStatistics | None = None,
-    epsilon: float = 1e-5,
 ) -> Tensor:
     """Instance normalization (Ulyanov et al. 2016), each photo and channel by itself.
 
@@ -51,13 +53,16 @@ def instance_norm(
         weight: (C,), the scale after normalizing.
         bias: (C,), the shift after normalizing.
         statistics: to be used instead of those of `features`, for a part of a larger picture.
-        epsilon: added to the variance; 1e-5 as in torch and in the authors' code.
     """
     mean, variance = channel_statistics(features) if statistics is None else statistics
     # One multiply-add per pixel, with a scale and a shift per photo and channel: (N, C, 1, 1).
-    scale = weight.view(1, -1, 1, 1) * torch.rsqrt(variance + epsilon)
+    scale = weight.view(1, -1, 1, 1) * torch.rsqrt(variance + EPSILON)
     shift = bias.view(1, -1, 1, 1) - mean * scale
-    return torch.addcmul(shift, features.float(), scale).to(features.dtype)
+    return torch.addcmul(shift, _widened(features), scale).to(features.dtype)
+
+
+def _widened(features: Tensor) -> Tensor:
+    return features.to(torch.promote_types(features.dtype, torch.float32))
 
 
 class InstanceNorm(nn.Module):
@@ -208,13 +213,13 @@ class TransformNet(nn.Module):
         height, width = photos.shape[-2:]
         # Each halving rounds up, so the up-sampled size is the next multiple of 4; what is too
         # much is cut off once, at the very end.
-        features = self.down(_pad_to_smallest_side(photos))  # (N, 4w, ceil(H/4), ceil(W/4))
+        features = self.down(pad_to_smallest_side(photos))  # (N, 4w, ceil(H/4), ceil(W/4))
         features = self.residual(features)
         features = self.up(features)  # (N, w, 4 ceil(H/4), 4 ceil(W/4))
         # The last sums decide about single grey levels: float32, whatever autocast says.
         with torch.autocast(features.device.type, enabled=False):
-            rgb = self.to_rgb(features.float())[..., :height, :width]
-            return 0.5 + self.tanh_scale / 255 * torch.tanh(rgb)
+            rgb = self.to_rgb(features.to(self.to_rgb.conv.weight.dtype))[..., :height, :width]
+            return to_picture_range(rgb, self.tanh_scale)
 
 
 def memory_format_for(device: torch.device) -> torch.memory_format:
@@ -222,10 +227,15 @@ def memory_format_for(device: torch.device) -> torch.memory_format:
     return torch.channels_last if device.type in ("cpu", "cuda") else torch.contiguous_format
 
 
-def _pad_to_smallest_side(photos: Tensor) -> Tensor:
+def pad_to_smallest_side(photos: Tensor) -> Tensor:
     """Repeat the last row and column until both sides have `SMALLEST_SIDE` pixels."""
     height, width = photos.shape[-2:]
     missing = max(0, SMALLEST_SIDE - height), max(0, SMALLEST_SIDE - width)
     if not any(missing):
         return photos
     return F.pad(photos, (0, missing[1], 0, missing[0]), mode="replicate")
+
+
+def to_picture_range(rgb: Tensor, tanh_scale: float) -> Tensor:
+    """The scaled tanh: any numbers to 0.5 +- tanh_scale / 255."""
+    return 0.5 + tanh_scale / 255 * torch.tanh(rgb)

@@ -28,6 +28,7 @@ MODULES = [
     "distributed",
     "run_log",
     "transform_net",
+    "fast_transform",
     "weight_files",
     "loss_network",
     "losses",
