@@ -60,7 +60,16 @@ OUTSIDE_THE_ORDER = {"__init__", "__main__"}
 MAY_IMPORT_TORCHVISION = {"loss_network"}
 
 # Answering --help or a mistake in a YAML must not take the seconds that torch takes.
-WITHOUT_TORCH = ["errors", "files", "layers", "strict_yaml", "settings", "config", "cli"]
+WITHOUT_TORCH = [
+    "errors",
+    "files",
+    "layers",
+    "strict_yaml",
+    "settings",
+    "config",
+    "distributed",
+    "cli",
+]
 
 
 def module_files() -> list[tuple[str, Path]]:
