@@ -46,6 +46,8 @@ _TOLERATED_UNREADABLE = 10
 _PROBED_PHOTOS = 64
 # Seconds without a batch before the storage is taken for dead.
 _LOADER_TIMEOUT_S = 300
+# So many unreadable photos are named on the console; all of them are in the list.
+_NAMED_UNREADABLE = 10
 
 
 class Unreadable(NamedTuple):
@@ -413,15 +415,22 @@ def collate(samples: Sequence[Sample]) -> Batch:
     return Batch(torch.stack(pixels) if complete else torch.empty(0), unreadable)
 
 
-def resolve_workers(workers: int | str, device_type: str) -> int:
-    """The number of decoding processes that ``auto`` means.
+def resolve_workers(workers: int | str, device_type: str, *, num_trainers: int = 1) -> int:
+    """The number of decoding processes that ``auto`` means, for each training process.
 
     One decodes about a hundred photos a second, which is far more than a CPU can train on, and a
     good part of what a GPU can.
+
+    Args:
+        workers: the setting.
+        device_type: on what is trained.
+        num_trainers: processes that train on this machine, and share its cores.
     """
     if isinstance(workers, int):
         return workers
-    return min(8, os.cpu_count() or 1) if device_type == "cuda" else 1
+    if device_type != "cuda":
+        return 1
+    return max(1, min(8, (os.cpu_count() or 1) // num_trainers))
 
 
 def _ignore_signals(worker: int) -> None:
@@ -447,13 +456,23 @@ class UnreadableList:
     photos: int
     max_share: float
     entries: dict[str, Unreadable] = field(default_factory=dict)
+    is_kept: bool = True
+    """Whether this process writes the file."""
 
     @classmethod
     def open(
-        cls, path: Path, *, photos: int, max_share: float, before_sample: int
+        cls,
+        path: Path,
+        *,
+        photos: int,
+        max_share: float,
+        before_sample: int,
+        is_kept: bool = True,
     ) -> "UnreadableList":
         """The list of a run folder, cut back to what samples below `before_sample` met."""
-        found = cls(path, photos, max_share)
+        found = cls(path, photos, max_share, is_kept=is_kept)
+        if not is_kept:
+            return found
         if path.exists():
             for line in path.read_bytes().splitlines():
                 # A process killed while it wrote may have left half a line; that photo will be
@@ -488,7 +507,22 @@ class UnreadableList:
             )
         return new
 
+    def tell(self, batch: Batch, warn: Callable[[str], None]) -> None:
+        """Take in what a batch met, and name the new ones as long as they are few.
+
+        Raises:
+            UserError: there are too many now.
+        """
+        num_known = len(self.entries)
+        new = self.add(batch)
+        for photo in new[: max(0, _NAMED_UNREADABLE - num_known)]:
+            warn(f"skipping {photo.reason}")
+        if num_known < _NAMED_UNREADABLE <= num_known + len(new):
+            warn(f"more will only be listed in {printable(self.path)}")
+
     def _append(self, new: Iterable[Unreadable]) -> None:
+        if not self.is_kept:
+            return
         # On a full disk the list stays short; the photos are counted and named all the same.
         with suppress(OSError), self.path.open("a", encoding="ascii") as file:
             file.writelines(map(_json_line, new))
@@ -500,33 +534,31 @@ def _json_line(entry: Unreadable) -> str:
 
 # --- Both together ------------------------------------------------------------------------------
 
-# So many unreadable photos are named on the console; all of them are in the list.
-_NAMED_UNREADABLE = 10
-
 
 def stream_photos(
     crops: Crops,
     sampler: StepSampler,
-    unreadable: UnreadableList,
+    look_at: Callable[[Batch], None],
     *,
     workers: int,
     pin_memory: bool,
-    warn: Callable[[str], None],
 ) -> Iterator[Tensor]:
     """The photos of every step of the sampler, uint8 (N, 3, S, S); unreadable ones are replaced.
 
+    Args:
+        crops: gives sample k for any k.
+        sampler: which samples make a step.
+        look_at: gets each batch first, with its unreadable photos, and raises if they are too many.
+        workers: processes that decode photos.
+        pin_memory: for a GPU.
+
     Raises:
-        UserError: too many photos are unreadable, or none arrive any more.
+        UserError: no photos arrive any more; also what `look_at` raises.
     """
     batches = load_batches(crops, sampler, workers=workers, pin_memory=pin_memory)
     for _ in range(len(sampler)):
         batch = _next_batch(batches)
-        num_known = len(unreadable.entries)
-        new = unreadable.add(batch)
-        for photo in new[: max(0, _NAMED_UNREADABLE - num_known)]:
-            warn(f"skipping {photo.reason}")
-        if num_known < _NAMED_UNREADABLE <= num_known + len(new):
-            warn(f"more will only be listed in {printable(unreadable.path)}")
+        look_at(batch)
         yield batch.photos
 
 

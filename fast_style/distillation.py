@@ -187,10 +187,9 @@ class Distiller:
         batches = stream_photos(
             self.crops,
             StepSampler(self.step, self.settings.steps, self.settings.photos),
-            self.unreadable,
+            lambda batch: self.unreadable.tell(batch, self.run_log.warn),
             workers=self.workers,
             pin_memory=self.device.type == "cuda",
-            warn=self.run_log.warn,
         )
         interval = Interval(self.step)
         try:

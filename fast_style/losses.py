@@ -5,6 +5,7 @@ computed in float32, whatever autocast says: a Gram entry sums over all pixels, 
 subtracts nearly equal numbers, of which bfloat16 keeps 8 bits.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Literal, NamedTuple
 
@@ -179,10 +180,21 @@ class PerceptualLoss(nn.Module):
             total = self.content_weight * content + self.style_weight * style + self.tv_weight * tv
         return LossTerms(total, content, style, tv, style_by_layer)
 
-    def gradient_shares(self, output: Tensor, photos: Tensor) -> dict[str, float]:
+    def gradient_shares(
+        self,
+        output: Tensor,
+        photos: Tensor,
+        *,
+        sum_over_processes: Callable[[list[float]], list[float]] = lambda squares: squares,
+    ) -> dict[str, float]:
         """Each term's share of the gradient at the output picture: what pulls how hard.
 
         The norm of each weighted term's gradient, divided by the sum of the three norms.
+
+        Args:
+            output: (N, 3, H, W).
+            photos: likewise.
+            sum_over_processes: of squared norms, where other processes have other photos.
         """
         output = output.detach().requires_grad_()
         terms = self(output, photos)
@@ -191,12 +203,13 @@ class PerceptualLoss(nn.Module):
             "style": self.style_weight * terms.style,
             "tv": self.tv_weight * terms.tv,
         }
-        norms = {}
-        for name, term in weighted.items():
+        squares = []
+        for term in weighted.values():
             (gradient,) = torch.autograd.grad(term, output, retain_graph=True)
-            norms[name] = float(gradient.norm())
-        whole = sum(norms.values()) or 1.0
-        return {name: norm / whole for name, norm in norms.items()}
+            squares.append(float(gradient.norm()) ** 2)
+        norms = [math.sqrt(square) for square in sum_over_processes(squares)]
+        whole = sum(norms) or 1.0
+        return {name: norm / whole for name, norm in zip(weighted, norms, strict=True)}
 
     def _content(
         self, features: dict[str, Tensor], targets: dict[str, Tensor], output: Tensor

@@ -33,20 +33,27 @@ class RunLog:
         start_step: the step that training starts from. Later rows of an earlier process are
             removed, and later points in TensorBoard hidden, so that curves do not double back.
         steps: the last step, for the time left.
+        is_silent: write nothing and say nothing: another process does.
     """
 
     def __init__(
-        self, folder: Path, *, columns: Sequence[str], start_step: int, steps: int
+        self,
+        folder: Path,
+        *,
+        columns: Sequence[str],
+        start_step: int,
+        steps: int,
+        is_silent: bool = False,
     ) -> None:
         self._columns = ["step", "images", *columns]
         self._table = folder / "metrics.csv"
-        self._broken: set[str] = set()
-        self._is_talking = True
+        self._broken = {"metrics.csv", "TensorBoard"} if is_silent else set[str]()
+        self._is_talking = not is_silent
         self._guarded("metrics.csv", lambda: self._cut_table_back_to(start_step))
         self._writer: Any = None
         self._guarded("TensorBoard", lambda: self._open_tensorboard(folder, start_step))
         self._bar: tqdm[Any] | None = None
-        if sys.stderr.isatty():
+        if sys.stderr.isatty() and not is_silent:
             self._bar = tqdm(
                 total=steps, initial=start_step, unit="step", dynamic_ncols=True, smoothing=0.05
             )

@@ -56,6 +56,7 @@ from fast_style.data import (
     too_many_unreadable,
     why_unreadable,
 )
+from fast_style.distributed import ALONE, Group
 from fast_style.errors import UserError
 from fast_style.files import remove_stray_temporaries, write_text_atomically
 from fast_style.images import image_to_tensor, resize_shorter_side, write_picture
@@ -76,12 +77,20 @@ class Run(NamedTuple):
     """A run folder that this process has to itself, and where to go on in it."""
 
     folder: Path
-    lock: FileLock
+    lock: FileLock | None
+    """None where rank zero has it."""
     resume_from: Checkpoint | None
+
+    def release(self) -> None:
+        """Let others have the folder."""
+        if self.lock is not None:
+            self.lock.release()
 
     def abandon(self) -> None:
         """Give the folder back; it vanishes again if nothing was written into it."""
-        self.lock.release()
+        if self.lock is None:
+            return
+        self.release()
         if (self.folder / "config.yaml").exists():
             return
         for name in ("lock", "lock.json"):
@@ -92,7 +101,12 @@ class Run(NamedTuple):
 
 
 def open_run(
-    config: Config | DistillConfig, *, root: Path, fresh: bool, say: Callable[[str], None]
+    config: Config | DistillConfig,
+    *,
+    root: Path,
+    fresh: bool,
+    say: Callable[[str], None],
+    group: Group = ALONE,
 ) -> Run:
     """The run folder ``root/<name>``, locked, with the newest checkpoint that fits the settings.
 
@@ -101,10 +115,23 @@ def open_run(
         root: the folder of all runs, ``runs``.
         fresh: take a new folder, ``<name>-2`` and so on, if there is one already.
         say: takes lines for people.
+        group: rank zero opens and locks the folder, and the others get what it found.
 
     Raises:
         UserError: another process trains there, or the settings would change the run.
     """
+    own = None
+    with group.together():
+        if group.is_first:
+            own = _open_run(config, root, fresh, say)
+    found = group.share(own and own._replace(lock=None))
+    assert found is not None
+    return own or found
+
+
+def _open_run(
+    config: Config | DistillConfig, root: Path, fresh: bool, say: Callable[[str], None]
+) -> Run:
     folder = root / config.name
     number = 2
     while fresh and folder.exists():
@@ -178,7 +205,13 @@ def _require_same_run(
 
 
 def build_trainer(
-    config: Config, run: Run, *, device: torch.device, say: Callable[[str], None], command: str = ""
+    config: Config,
+    run: Run,
+    *,
+    device: torch.device,
+    say: Callable[[str], None],
+    command: str = "",
+    group: Group = ALONE,
 ) -> Trainer:
     """Everything that a run needs, in the order in which it can go wrong cheaply.
 
@@ -188,6 +221,8 @@ def build_trainer(
         device: where to train.
         say: takes lines for people.
         command: the command line, to be written down.
+        group: the processes that train together. Nothing is exchanged here, so that rank zero may
+            build first.
 
     Raises:
         UserError: photos, style, weights or memory are not as they should be.
@@ -254,12 +289,18 @@ def build_trainer(
             photos=len(photos.training),
             max_share=config.data.max_unreadable_share,
             before_sample=step * config.train.batch_size,
+            is_kept=group.is_first,
         ),
-        workers=resolve_workers(config.data.workers, device.type),
+        workers=resolve_workers(
+            config.data.workers, device.type, num_trainers=group.launch.local_world_size
+        ),
         precision=resolve_precision(config.train.precision, device),
         resume_from=run.resume_from,
+        group=group,
     )
-    _write_run_files(config, run, style, device, command)
+    if group.is_first:
+        facts = environment(device, command, num_processes=group.launch.world_size)
+        _write_run_files(config, run, style, facts)
     if step == 0:
         trainer.run_log.text("settings", to_yaml(config))
         trainer.run_log.text("command", command)
@@ -434,7 +475,7 @@ def set_up_torch(settings: TrainConfig | DistillTrainConfig, device: torch.devic
     torch.backends.cudnn.benchmark = device.type == "cuda" and not settings.deterministic
     if settings.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS asks for it
-        torch.use_deterministic_algorithms(True)
+    torch.use_deterministic_algorithms(settings.deterministic)
 
 
 def _description(
@@ -494,24 +535,23 @@ def versions() -> dict[str, str]:
     }
 
 
-def _write_run_files(
-    config: Config, run: Run, style: Image.Image, device: torch.device, command: str
-) -> None:
+def _write_run_files(config: Config, run: Run, style: Image.Image, facts: str) -> None:
     try:
-        write_text_atomically(run.folder / "environment.json", environment(device, command))
+        write_text_atomically(run.folder / "environment.json", facts)
         write_text_atomically(run.folder / "config.yaml", to_yaml(config))
         write_picture(run.folder / "style.png", style)
     except OSError as error:
         raise UserError(f"{run.folder}: cannot be written ({error.strerror})") from None
 
 
-def environment(device: torch.device, command: str) -> str:
+def environment(device: torch.device, command: str, *, num_processes: int = 1) -> str:
     """Where and by which command a run was made, as JSON."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
     facts = {
         "versions": versions(),
         "device": f"{device} ({name})",
         "threads": torch.get_num_threads(),
+        "processes": num_processes,
         "git": _git_commit(),
         "command": command,
         "host": socket.gethostname(),

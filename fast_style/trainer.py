@@ -10,12 +10,14 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from itertools import chain
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import torch
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 
 from fast_style.checkpoint import (
     Checkpoint,
@@ -29,7 +31,8 @@ from fast_style.checkpoint import (
     save_checkpoint,
 )
 from fast_style.config import DistillTrainConfig, LogConfig, TrainConfig
-from fast_style.data import Crops, StepSampler, UnreadableList, stream_photos
+from fast_style.data import Batch, Crops, StepSampler, Unreadable, UnreadableList, stream_photos
+from fast_style.distributed import ALONE, Group
 from fast_style.errors import UserError, printable
 from fast_style.files import free_bytes, write_text_atomically
 from fast_style.images import write_picture
@@ -70,6 +73,8 @@ class Trainer:
         workers: processes that decode photos.
         precision: the dtype of autocast, or None for float32.
         resume_from: a checkpoint to go on from.
+        group: the processes that train together. Each has its share of every batch; all have the
+            same weights at every step; rank zero writes.
     """
 
     def __init__(
@@ -88,8 +93,11 @@ class Trainer:
         workers: int = 0,
         precision: torch.dtype | None = None,
         resume_from: Checkpoint | None = None,
+        group: Group = ALONE,
     ) -> None:
         self.net = net
+        # What the training step calls: the same network, the way it is executed there.
+        self.forward_net: nn.Module = net
         self.perceptual_loss = perceptual_loss
         self.crops = crops
         self.validation_photos = validation_photos
@@ -101,6 +109,7 @@ class Trainer:
         self.unreadable = unreadable
         self.workers = workers
         self.precision = precision
+        self.group = group
         self.device = next(net.parameters()).device
         self.optimizer = torch.optim.Adam(net.parameters(), lr=settings.learning_rate)
         self.step = 0
@@ -110,9 +119,14 @@ class Trainer:
         # so that looking at it costs a synchronization only when it is read.
         self.nonfinite_since = torch.full((len(_GUARDED),), -1, device=self.device)
         self.run_log = RunLog(
-            run_folder, columns=self._columns(), start_step=self.step, steps=settings.steps
+            run_folder,
+            columns=self._columns(),
+            start_step=self.step,
+            steps=settings.steps,
+            is_silent=not group.is_first,
         )
         self._said: set[str] = set()
+        self._unheard: list[Unreadable] = []  # met by this process, and not yet told to rank zero
 
     # --- The loop -------------------------------------------------------------------------------
 
@@ -120,7 +134,8 @@ class Trainer:
         """Train to the last step and save; save too when a signal ends it earlier.
 
         Args:
-            stop_signal: asked after every step; a signal's number ends training there.
+            stop_signal: asked after every step, or at the log interval where several processes
+                have to stop at the same step; a signal's number ends training there.
 
         Raises:
             Stopped: `stop_signal` asked for it; the state is saved.
@@ -128,6 +143,7 @@ class Trainer:
                 checkpoint could not be written.
         """
         try:
+            self.prepare()
             if self.step == 0:
                 self._observe(validate=True, samples=True)
             interval = Interval(self.step)
@@ -136,7 +152,7 @@ class Trainer:
                 output, terms, gradient_norm = self.train_step(photos)
                 self.run_log.progress(self.step)
                 self._report(interval, photos, output, terms, gradient_norm)
-                if (signal_number := stop_signal()) is not None:
+                if (signal_number := self._agreed(stop_signal)) is not None:
                     self.save(must_succeed=True)
                     raise Stopped(signal_number, self.step)
                 if self.step % self.log.checkpoint_every == 0 and self.step < self.settings.steps:
@@ -146,11 +162,15 @@ class Trainer:
         finally:
             self.run_log.close()
 
+    def prepare(self) -> None:
+        """Set up how the training step executes the network."""
+        self.forward_net = self.group.parallel(self.net, self.device)
+
     def train_step(self, photos: Tensor) -> tuple[Tensor, LossTerms, Tensor]:
         """One step of Adam on the perceptual loss; nothing in it waits for the device.
 
         Args:
-            photos: (N, 3, S, S) in [0, 1], on the device.
+            photos: (N, 3, S, S) in [0, 1], on the device: this process's share of the batch.
 
         Returns:
             The stylized photos, the loss terms, and the norm of the gradient.
@@ -158,7 +178,7 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate_at(self.step, self.settings)
         with self._autocast():
-            output = self.net(photos)
+            output = self.forward_net(photos)
             terms = self.perceptual_loss(output, photos)
         self.optimizer.zero_grad(set_to_none=True)
         terms.total.backward()
@@ -173,12 +193,30 @@ class Trainer:
     def _photos(self) -> Iterator[Tensor]:
         return stream_photos(
             self.crops,
-            StepSampler(self.step, self.settings.steps, self.settings.batch_size),
-            self.unreadable,
+            StepSampler(
+                self.step,
+                self.settings.steps,
+                self.settings.batch_size,
+                rank=self.group.launch.rank,
+                world_size=self.group.launch.world_size,
+            ),
+            self._look_at,
             workers=self.workers,
             pin_memory=self.device.type == "cuda",
-            warn=self.run_log.warn,
         )
+
+    def _look_at(self, batch: Batch) -> None:
+        if self.group.is_alone or batch.photos.numel() == 0:
+            self.unreadable.tell(batch, self.run_log.warn)
+        else:
+            self._unheard += batch.unreadable
+
+    def _agreed(self, stop_signal: Callable[[], int | None]) -> int | None:
+        """The signal that a process received, at the same step in all of them."""
+        if not self.group.is_alone and self.step % self.log.every != 0:
+            return None
+        numbers = [number for number in self.group.gather(stop_signal()) if number is not None]
+        return numbers[0] if numbers else None
 
     def _to_device(self, photos: Tensor) -> Tensor:
         """uint8 crosses to the device, a quarter of the bytes, and becomes [0, 1] there."""
@@ -220,12 +258,13 @@ class Trainer:
         }
         if not any(due.values()):
             return
+        self._hear_of_unreadable()
         self.check_finite()
         values: dict[str, float] = {}
         untabled: dict[str, float] = {}
         if due["log"]:
             values |= self._loss_values(output, terms, gradient_norm)
-            untabled |= interval.measure(self.step, self.settings.batch_size, self.device)
+            untabled |= self._measure(interval)
             self.run_log.status(
                 self.step,
                 loss=values["loss/total"],
@@ -254,7 +293,7 @@ class Trainer:
         if values:
             images = self.step * self.settings.batch_size
             self.run_log.scalars(self.step, images, values, untabled=untabled or {})
-        if samples:
+        if samples and self.group.is_first:
             sheet = self.sample_sheet()
             self.run_log.picture("samples/photo_and_result", self.step, sheet)
             with suppress(UserError):  # a picture that cannot be written is not worth the run
@@ -265,11 +304,6 @@ class Trainer:
     ) -> dict[str, float]:
         # What will be written as 0 or 255: beyond the range, or so near its end.
         clipped = ((output <= 0.5 / 255) | (output >= 254.5 / 255)).float().mean()
-        if clipped > _MUCH_CLIPPED:
-            self._warn_once(
-                f"step {self.step}: {clipped:.0%} of the output is pure black or white; try a "
-                "lower loss.style_weight, or a lower train.learning_rate"
-            )
         named = {
             "loss/total": terms.total,
             "loss/content": terms.content,
@@ -282,13 +316,35 @@ class Trainer:
             "output/clipped": clipped,
         }
         numbers = torch.stack([value.detach().float() for value in named.values()]).tolist()
-        values = dict(zip(named, numbers, strict=True))
+        by_process = zip(*self.group.gather(numbers), strict=True)
+        how = {"output/min": min, "output/max": max}
+        values = {
+            name: how.get(name, fmean)(found) for name, found in zip(named, by_process, strict=True)
+        }
+        if values["output/clipped"] > _MUCH_CLIPPED:
+            self._warn_once(
+                f"step {self.step}: {values['output/clipped']:.0%} of the output is pure black or "
+                "white; try a lower loss.style_weight, or a lower train.learning_rate"
+            )
         values["lr"] = learning_rate_at(self.step - 1, self.settings)
         values["data/skipped"] = len(self.unreadable.entries)
         return values
 
+    def _measure(self, interval: "Interval") -> dict[str, float]:
+        """Speed by rank zero's clock; waiting on the average; the memory of the largest process."""
+        found = self.group.gather(
+            interval.measure(self.step, self.settings.batch_size, self.device)
+        )
+        return {
+            **found[0],
+            "time/data_wait_share": fmean(one["time/data_wait_share"] for one in found),
+            "memory/peak_mb": max(one["memory/peak_mb"] for one in found),
+        }
+
     def _shares(self, output: Tensor, photos: Tensor) -> dict[str, float]:
-        shares = self.perceptual_loss.gradient_shares(output, photos)
+        shares = self.perceptual_loss.gradient_shares(
+            output, photos, sum_over_processes=self._summed
+        )
         loss = self.perceptual_loss
         for term, weight, layers in (
             ("content", loss.content_weight, loss.content_layers),
@@ -305,12 +361,22 @@ class Trainer:
     def validate(self) -> dict[str, float]:
         """The mean objective and terms on the validation photos, in float32."""
         sums: dict[str, float] = {"total": 0.0, "content": 0.0, "style": 0.0}
-        for chunk in torch.split(self.validation_photos, self.settings.batch_size):
+        launch = self.group.launch
+        chunks = torch.split(self.validation_photos, self.settings.batch_size // launch.world_size)
+        for chunk in chunks[launch.rank :: launch.world_size]:
             photos = self._to_device(chunk)
             terms = self.perceptual_loss(self.net(photos), photos)
             for name in sums:
                 sums[name] += getattr(terms, name).item() * len(chunk)
-        return {name: value / len(self.validation_photos) for name, value in sums.items()}
+        totals = self._summed(list(sums.values()))
+        return {
+            name: total / len(self.validation_photos)
+            for name, total in zip(sums, totals, strict=True)
+        }
+
+    def _summed(self, numbers: list[float]) -> list[float]:
+        """Each number summed over all processes."""
+        return [sum(found) for found in zip(*self.group.gather(numbers), strict=True)]
 
     @torch.no_grad()
     def sample_sheet(self) -> Image.Image:
@@ -336,6 +402,20 @@ class Trainer:
 
     # --- Guarding -------------------------------------------------------------------------------
 
+    def _hear_of_unreadable(self) -> None:
+        """Bring rank zero's list up to date with what other processes met.
+
+        Raises:
+            UserError: there are too many now.
+        """
+        if self.group.is_alone:
+            return
+        met = sorted(chain(*self.group.gather(self._unheard)), key=lambda photo: photo.sample)
+        self._unheard = []
+        with self.group.together():
+            if self.group.is_first and met:
+                self.unreadable.tell(Batch(torch.ones(1), met), self.run_log.warn)
+
     def _guard(self, numbers: Tensor) -> None:
         is_new = (self.nonfinite_since < 0) & ~torch.isfinite(numbers.detach())
         self.nonfinite_since.masked_fill_(is_new, self.step + 1)
@@ -348,13 +428,18 @@ class Trainer:
         Raises:
             UserError: names the step and the term.
         """
-        since = {name: int(step) for name, step in zip(_GUARDED, self.nonfinite_since, strict=True)}
-        bad = [(step, name) for name, step in since.items() if step >= 0]
-        if bad:
-            step, name = min(bad, key=lambda entry: entry[0])
+        since = self.nonfinite_since.tolist()
+        bad = [(step, place) for place, step in enumerate(since) if step >= 0]
+        # By step, then in the order of computation: a gradient is bad because a term was.
+        first = min(chain(*self.group.gather(bad)), default=None)
+        if first is None:
+            return
+        step, place = first
+        with self.group.together():
             raise UserError(
-                f"step {step}: the {name} is not a finite number. Try a lower train.learning_rate "
-                f"or loss.style_weight, or train.precision=fp32. {self._last_checkpoint()}",
+                f"step {step}: the {_GUARDED[place]} is not a finite number. Try a lower "
+                "train.learning_rate or loss.style_weight, or train.precision=fp32. "
+                f"{self._last_checkpoint()}",
                 exit_code=1,
             )
 
@@ -369,7 +454,13 @@ class Trainer:
         Raises:
             UserError: a number is not finite, or writing failed and `must_succeed`.
         """
+        self._hear_of_unreadable()
         self.check_finite()
+        with self.group.together():
+            if self.group.is_first:
+                self._write(must_succeed=must_succeed)
+
+    def _write(self, *, must_succeed: bool) -> None:
         folder = self.run_folder / "checkpoints"
         model = {f"model.{name}": tensor for name, tensor in self.net.state_dict().items()}
         moments = adam_tensors(dict(self.net.named_parameters()), self.optimizer)

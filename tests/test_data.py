@@ -395,7 +395,9 @@ def streamed(
 ) -> Iterator[torch.Tensor]:
     count = len(crops.photos.training)
     listed = UnreadableList.open(path, photos=count, max_share=1.0, before_sample=0)
-    return data.stream_photos(crops, sampler, listed, workers=0, pin_memory=False, warn=warn)
+    return data.stream_photos(
+        crops, sampler, lambda batch: listed.tell(batch, warn), workers=0, pin_memory=False
+    )
 
 
 def test_streamed_photos_are_those_of_the_batches(folder: Path, tmp_path: Path) -> None:
@@ -630,3 +632,10 @@ def test_workers_are_what_the_setting_says(workers: int | str, device: str, numb
 def test_gpu_gets_up_to_eight_workers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "cpu_count", lambda: 64)
     assert data.resolve_workers("auto", "cuda") == 8
+
+
+def test_training_processes_of_a_machine_share_its_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 16)
+    found = [data.resolve_workers("auto", "cuda", num_trainers=count) for count in (1, 4, 32)]
+    assert found == [8, 4, 1]
+    assert data.resolve_workers(3, "cuda", num_trainers=4) == 3

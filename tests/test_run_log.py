@@ -264,3 +264,21 @@ def test_events_lie_in_the_run_folder_itself(tmp_path: Path) -> None:
     found = [path for path in tmp_path.rglob("events.out.tfevents.*")]
     assert [path.parent for path in found] == [tmp_path]
     assert os.path.getsize(found[0]) > 0
+
+
+# --- Other processes ----------------------------------------------------------------------------
+
+
+def test_silent_log_says_and_writes_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log = RunLog(tmp_path, columns=["lr"], start_step=0, steps=9, is_silent=True)
+    log.scalars(1, 4, {"lr": 0.1}, untabled={})
+    log.picture("style", 0, Image.new("RGB", (4, 4)))
+    log.text("settings", "a: 1")
+    log.progress(1)
+    log.status(1, loss=1.0, images_per_s=2.0, seconds_left=3.0)
+    log.warn("something")
+    log.close()
+    assert list(tmp_path.iterdir()) == []
+    assert capsys.readouterr() == ("", "")

@@ -13,13 +13,16 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from fast_style.distributed import read_launch
 from fast_style.errors import UserError, shortened
 
 if TYPE_CHECKING:
+    import torch
     from tqdm import tqdm
 
     from fast_style.config import Config, DistillConfig
     from fast_style.distillation import Distiller
+    from fast_style.distributed import Group
     from fast_style.settings import AnyRoot
     from fast_style.trainer import Trainer
 
@@ -49,7 +52,7 @@ def run_command(parser: argparse.ArgumentParser, arguments: Sequence[str] | None
         finally:
             sys.stdout.flush()
     except UserError as error:
-        _print_error(error)
+        print_error(error)
         return error.exit_code
     except (MemoryError, RuntimeError) as error:
         from fast_style.stylizer import is_out_of_memory
@@ -83,22 +86,39 @@ def _parse(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> 
     return options
 
 
-def _print_error(error: UserError) -> None:
+def print_error(error: UserError) -> None:
+    """One line for each mistake; nothing where another process tells it."""
+    process = ""
+    with suppress(UserError):  # which is the one to be told
+        launch = read_launch()
+        process = "" if launch.is_first else f"process {launch.rank}: "
     for line in str(error).splitlines():
-        print(f"error: {line}", file=sys.stderr)
+        print(f"error: {process}{line}", file=sys.stderr)
 
 
 @contextmanager
 def stop_signals() -> Iterator[Callable[[], int | None]]:
-    """Inside, the first SIGINT, SIGTERM or SIGHUP is only noted; the second one leaves at once."""
+    """Inside, the first SIGINT, SIGTERM or SIGHUP is only noted; the second one leaves at once.
+
+    Not where torchrun started several processes: it hands on what they have received themselves,
+    and kills those that have not left half a minute later.
+    """
     received: list[int] = []
+    launch = read_launch()
+    promise = (
+        b"stopping after this step; once more to leave at once\n"
+        if launch.is_alone
+        else b"stopping when all processes have written down their losses next time\n"
+    )
 
     def handle(number: int, frame: FrameType | None) -> None:
-        if received:
+        if received and launch.is_alone:
             raise KeyboardInterrupt
+        is_news = not received
         received.append(number)
-        with suppress(OSError):  # the terminal may be gone; print() is not safe in a handler
-            os.write(2, b"stopping after this step; once more to leave at once\n")
+        if is_news and launch.is_first:
+            with suppress(OSError):  # the terminal may be gone; print() is not safe in a handler
+                os.write(2, promise)
 
     numbers = [
         getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
@@ -123,53 +143,64 @@ def carry_out(
     config: "Config | DistillConfig",
     build: "Callable[..., Trainer | Distiller]",
     *,
-    device: str,
+    device: "torch.device",
     fresh: bool,
     result: str,
     meaning: str,
     advice: str,
+    group: "Group",
 ) -> int:
     """Begin a run, or go on with it, with signals handled; gives the exit code.
 
     Args:
         config: the settings.
         build: makes what trains, from the settings and the run.
-        device: as on the command line.
+        device: where.
         fresh: in a new folder, whatever there is.
         result: the file in the run folder that people want.
         meaning: what that is, in words.
         advice: what to do instead when the run is finished already.
+        group: the processes that do it together; rank zero tells of it.
     """
     from fast_style.runs import open_run
-    from fast_style.stylizer import resolve_device
     from fast_style.trainer import Stopped
 
-    chosen = resolve_device(device)
-    run = open_run(config, root=RUNS, fresh=fresh, say=say)
-    step = run.resume_from.metadata["step"] if run.resume_from else 0
-    if step >= config.train.steps:
-        say(
-            f"{run.folder}: finished at step {step}; the {meaning} is {run.folder / result}. "
-            f"{advice}"
-        )
-        return 0
-    command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+    tell = say if group.is_first else _keep_silent
+    run = open_run(config, root=RUNS, fresh=fresh, say=tell, group=group)
     try:
-        trainer = build(config, run, device=chosen, say=say, command=command)
-    except (UserError, KeyboardInterrupt):
-        run.abandon()
-        raise
-    action = f"going on at step {step}" if step else "training"
-    say(f"{action} in {run.folder} on {chosen}; watch with: tensorboard --logdir {RUNS}")
-    with stop_signals() as stop_signal:
+        step = run.resume_from.metadata["step"] if run.resume_from else 0
+        if step >= config.train.steps:
+            tell(
+                f"{run.folder}: finished at step {step}; the {meaning} is {run.folder / result}. "
+                f"{advice}"
+            )
+            return 0
+        command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
         try:
-            trainer.train(stop_signal)
-        except Stopped as stopped:
-            again = f"--resume auto name={run.folder.name}" if fresh else "the same command"
-            say(f"stopped at step {stopped.step}; {again} goes on from there")
-            return 128 + stopped.signal_number
-    say(f"finished: {run.folder / result}")
-    return 0
+            trainer = group.one_by_one(
+                lambda: build(config, run, device=device, say=tell, command=command)
+            )
+        except (UserError, KeyboardInterrupt):
+            run.abandon()
+            raise
+        action = f"going on at step {step}" if step else "training"
+        place = str(device) if group.is_alone else f"{group.launch.world_size} processes"
+        tell(f"{action} in {run.folder} on {place}; watch with: tensorboard --logdir {RUNS}")
+        with stop_signals() as stop_signal:
+            try:
+                trainer.train(stop_signal)
+            except Stopped as stopped:
+                again = f"--resume auto name={run.folder.name}" if fresh else "the same command"
+                tell(f"stopped at step {stopped.step}; {again} goes on from there")
+                return 128 + stopped.signal_number
+        tell(f"finished: {run.folder / result}")
+        return 0
+    finally:
+        run.release()
+
+
+def _keep_silent(line: str) -> None:
+    pass
 
 
 # --- Arguments that several commands take --------------------------------------------------------

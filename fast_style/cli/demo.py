@@ -5,6 +5,8 @@ from pathlib import Path
 
 from fast_style.cli.common import RUNS, add_device, nonempty_path, say
 from fast_style.cli.train import train
+from fast_style.distributed import ALONE, read_launch
+from fast_style.errors import UserError
 
 SUMMARY = "train a small model and use it, in minutes, on a CPU"
 EXAMPLES = """\
@@ -33,10 +35,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Do it; gives the exit code."""
     from fast_style.demo import finish_demo, prepare_demo
+    from fast_style.stylizer import resolve_device
 
+    if not read_launch().is_alone:
+        raise UserError("demo works in one process; start it without torchrun")
     prepared = prepare_demo(Path("demo"), style=options.style, photo=options.photo)
     say(prepared.announcement)
-    code = train(prepared.config, device=options.device, fresh=False)
+    device = resolve_device(options.device)
+    code = train(prepared.config, device=device, fresh=False, group=ALONE)
     if code == 0:
         for line in finish_demo(prepared, RUNS, device=options.device):
             say(line)

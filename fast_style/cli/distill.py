@@ -3,6 +3,8 @@
 import argparse
 
 from fast_style.cli.common import add_device, add_resume, add_settings, carry_out, read_settings
+from fast_style.distributed import ALONE, read_launch
+from fast_style.errors import UserError
 
 SUMMARY = "learn a small loss network from a large one"
 EXAMPLES = """\
@@ -28,14 +30,18 @@ def run(options: argparse.Namespace) -> int:
     config = read_settings(options, DistillConfig, example="configs/distill.yaml")
     if config is None:
         return 0
+    if not read_launch().is_alone:
+        raise UserError("distill works in one process; start it without torchrun")
     from fast_style.distillation import build_distiller  # takes seconds, and torch
+    from fast_style.stylizer import resolve_device
 
     return carry_out(
         config,
         build_distiller,
-        device=options.device,
+        device=resolve_device(options.device),
         fresh=options.resume == "never",
         result="loss_network.safetensors",
         meaning="loss network",
         advice="Begin anew with --resume never",
+        group=ALONE,
     )
