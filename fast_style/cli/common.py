@@ -4,6 +4,7 @@ import argparse
 import errno
 import io
 import os
+import re
 import shlex
 import signal
 import sys
@@ -213,11 +214,18 @@ def add_device(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_settings(parser: argparse.ArgumentParser, *, instead_of: str) -> None:
+def add_settings(
+    parser: argparse.ArgumentParser, *, instead_of: str, several: bool = False
+) -> None:
     """A YAML file with words laid over it, and the ways to look at settings instead of a run."""
     parser.add_argument("config", nargs="?", type=Path, metavar="CONFIG.yaml", help="the settings")
     parser.add_argument(
-        "words", nargs="*", metavar="key=value", help="settings that replace the file's"
+        "words",
+        nargs="*",
+        metavar="MORE.yaml key=value" if several else "key=value",
+        help="further files, and settings that replace those of every file"
+        if several
+        else "settings that replace the file's",
     )
     parser.add_argument(
         "--print-config",
@@ -240,18 +248,71 @@ def read_settings(
         example: a file of theirs, for whoever gives none.
         first: ``key=value`` words that go before those of the command line.
     """
+    found = _settings_of([options.config], [*first, *options.words], options, root, example)
+    return found[0] if found else None
+
+
+def read_several_settings(
+    options: argparse.Namespace, root: "type[AnyRoot]", *, example: str
+) -> "list[AnyRoot]":
+    """The settings of each YAML file on the command line; none if only to look at them was asked.
+
+    All files are read before anything is done, and all their mistakes told at once.
+    """
+    words: list[str] = options.words
+    more = [word for word in words if _is_yaml_file(word)]
+    settings = [word for word in words if not _is_yaml_file(word)]
+    files = [options.config, *map(Path, more)]
+    if more and any(word.startswith("name=") for word in settings):
+        raise UserError(
+            f"name= on the command line would give the runs of {len(files)} files one folder; set "
+            "it in the files"
+        )
+    found = _settings_of(files, settings, options, root, example)
+    names: dict[str, Path] = {}
+    for file, config in zip(files, found, strict=False):
+        name = config.model_dump()["name"]
+        if name in names:
+            raise UserError(
+                f"{file}: name: {name} is also that of {names[name]}; each run needs a folder of "
+                "its own"
+            )
+        names[name] = file
+    return found
+
+
+def _is_yaml_file(word: str) -> bool:
+    is_setting = re.match(r"[A-Za-z_][\w.]*=", word) is not None
+    return word.lower().endswith((".yaml", ".yml")) and not is_setting
+
+
+def _settings_of(
+    files: Sequence[Path | None],
+    words: Sequence[str],
+    options: argparse.Namespace,
+    root: "type[AnyRoot]",
+    example: str,
+) -> "list[AnyRoot]":
     from fast_style.settings import help_text, load, to_yaml
 
     if options.help_config:
         print(help_text(root))
-        return None
-    if options.config is None:
-        raise UserError(f"give a YAML file, such as {example}, or see --help")
-    config = load(root, options.config, [*first, *options.words])
+        return []
+    found = []
+    mistakes: dict[str, None] = {}  # a word on the command line is wrong for every file; said once
+    for file in files:
+        if file is None:
+            raise UserError(f"give a YAML file, such as {example}, or see --help")
+        try:
+            found.append(load(root, file, words))
+        except UserError as error:
+            mistakes |= dict.fromkeys(str(error).splitlines())
+    if mistakes:
+        raise UserError("\n".join(mistakes))
     if options.print_config:
-        print(to_yaml(config), end="")
-        return None
-    return config
+        print("---\n".join(map(to_yaml, found)), end="")
+        return []
+    return found
 
 
 def add_resume(parser: argparse.ArgumentParser) -> None:

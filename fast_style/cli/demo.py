@@ -42,7 +42,7 @@ def run(options: argparse.Namespace) -> int:
     prepared = prepare_demo(Path("demo"), style=options.style, photo=options.photo)
     say(prepared.announcement)
     device = resolve_device(options.device)
-    code = train(prepared.config, device=device, fresh=False, group=ALONE)
+    code = train([prepared.config], device=device, fresh=False, group=ALONE)
     if code == 0:
         for line in finish_demo(prepared, RUNS, device=options.device):
             say(line)

@@ -1,6 +1,7 @@
 """``fast-style train``: settings in, a trained model out."""
 
 import argparse
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -9,12 +10,15 @@ from fast_style.cli.common import (
     add_resume,
     add_settings,
     carry_out,
-    read_settings,
+    print_error,
+    read_several_settings,
     say,
 )
 from fast_style.distributed import (
+    ALONE,
     Group,
     Launch,
+    SharedError,
     joined,
     own_device,
     read_launch,
@@ -28,13 +32,15 @@ if TYPE_CHECKING:
     from fast_style.config import Config
 
 
-SUMMARY = "train a style from a YAML file"
+SUMMARY = "train a style from a YAML file, or several one after the other"
 EXAMPLES = """\
 examples:
   # train; the same again continues
   {prog} configs/starry_night.yaml
   # change settings for this run
   {prog} my.yaml train.steps=2000 loss.style_weight=8
+  # several styles, one after the other; the same again skips what is finished
+  {prog} wave.yaml ink.yaml mosaic.yaml
   # are photos, style and weights fine?
   {prog} my.yaml --check
   # watch
@@ -44,7 +50,7 @@ examples:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What may stand behind the command."""
-    add_settings(parser, instead_of="train")
+    add_settings(parser, instead_of="train", several=True)
     add_device(parser)
     add_resume(parser)
     parser.add_argument(
@@ -56,45 +62,91 @@ def run(options: argparse.Namespace) -> int:
     """Do it; gives the exit code."""
     launch = read_launch()
     try:
-        config = _read(options, launch)
+        configs = _read(options, launch)
     except UserError as error:
         if launch.local_rank > 0:  # another process of this machine finds, and tells, the same
             raise UserError("", exit_code=error.exit_code) from None
         raise
-    if config is None:
+    if not configs:
         return 0
     if options.check:
-        from fast_style.runs import check_inputs
-
-        check_inputs(config, say)
-        return 0
+        return check(configs)
     from fast_style.stylizer import resolve_device
 
     device = own_device(resolve_device(options.device), launch)
     with joined(launch, device) as group:
-        return train(config, device=device, fresh=options.resume == "never", group=group)
+        return train(configs, device=device, fresh=options.resume == "never", group=group)
 
 
-def _read(options: argparse.Namespace, launch: Launch) -> "Config | None":
+def _read(options: argparse.Namespace, launch: Launch) -> "list[Config]":
     from fast_style.config import Config
 
-    config = read_settings(options, Config, example="configs/quickstart.yaml")
-    if config is not None:
+    configs = read_several_settings(options, Config, example="configs/quickstart.yaml")
+    for config in configs:
         require_equal_shares(config.train.batch_size, launch)
-    return config
+    return configs
 
 
-def train(config: "Config", *, device: "torch.device", fresh: bool, group: Group) -> int:
+def check(configs: "Sequence[Config]") -> int:
+    """Look at everything that the runs need; gives the exit code."""
+    from fast_style.runs import check_inputs
+
+    def look(config: "Config") -> int:
+        check_inputs(config, say)
+        return 0
+
+    return _one_after_the_other(configs, look, ALONE)
+
+
+def train(configs: "Sequence[Config]", *, device: "torch.device", fresh: bool, group: Group) -> int:
     """Train, or go on training; gives the exit code."""
+    import torch
+
     from fast_style.runs import build_trainer
 
-    return carry_out(
-        config,
-        partial(build_trainer, group=group),
-        device=device,
-        fresh=fresh,
-        result="model.safetensors",
-        meaning="model",
-        advice="Begin anew with --resume never, or start another run from it with train.init_from",
-        group=group,
-    )
+    threads = torch.get_num_threads()
+
+    def train_one(config: "Config") -> int:
+        try:
+            return carry_out(
+                config,
+                partial(build_trainer, group=group),
+                device=device,
+                fresh=fresh,
+                result="model.safetensors",
+                meaning="model",
+                advice="Begin anew with --resume never, or start another run from it with "
+                "train.init_from",
+                group=group,
+            )
+        finally:
+            torch.set_num_threads(threads)  # one run's train.threads is not the next one's
+
+    return _one_after_the_other(configs, train_one, group)
+
+
+def _one_after_the_other(
+    configs: "Sequence[Config]", work: "Callable[[Config], int]", group: Group
+) -> int:
+    """Work on each; gives the exit code.
+
+    What fails does not stop those behind it, which may be a night's work. A signal does.
+    """
+    failed = []
+    for number, config in enumerate(configs, start=1):
+        if len(configs) > 1 and group.is_first:
+            say(f"{config.name} ({number} of {len(configs)})")
+        try:
+            code = work(config)
+        except UserError as error:
+            # What happened to one process alone leaves the others waiting: nothing can go on.
+            if len(configs) == 1 or not (group.is_alone or isinstance(error, SharedError)):
+                raise
+            print_error(error)
+            failed.append(config.name)
+            continue
+        if code != 0:
+            return code
+    if failed and group.is_first:
+        say(f"failed: {', '.join(failed)}; the others are done")
+    return 1 if failed else 0
