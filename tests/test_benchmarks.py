@@ -1,5 +1,6 @@
 """The commands that docs/performance.md names still run; what they measure is not judged here."""
 
+import importlib
 import re
 import subprocess
 import sys
@@ -7,6 +8,8 @@ from pathlib import Path
 
 import pytest
 from small_run import write_small_run
+
+from fast_style.transform_net import TransformNet
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -54,3 +57,43 @@ def test_loss_networks_benchmark_prints_a_row_for_every_network(tmp_path: Path) 
     assert rows == [("nothing: the photos", "0"), ("one", "6"), ("two", "6"), ("two-then-one", "6")]
     for name in ("one", "two", "two-then-one"):
         assert (tmp_path / "loss_networks" / f"{name}.png").is_file()
+
+
+def test_peer_gets_every_weight_of_ours_under_a_name_of_its_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    peer = importlib.import_module("peer")
+    net = TransformNet()
+    weights = peer.peer_weights(net)
+    theirs = {tensor.data_ptr() for tensor in weights.values()}
+    assert {tensor.data_ptr() for tensor in net.state_dict().values()} <= theirs
+    # 16 convolutions and 15 norms, each with a weight and a bias.
+    assert len(weights) == 62
+    zeros = [name for name, tensor in weights.items() if "conv2d.bias" in name and not any(tensor)]
+    assert len(zeros) == 15  # our last convolution alone has a bias
+
+
+def test_peers_ratios_are_of_the_same_round(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    peer = importlib.import_module("peer")
+    # Load doubles both sides in the second round, and the medians alone would say x2.
+    assert peer.ratio_of([4.0, 8.0, 4.0], [1.0, 4.0, 2.0]) == (2.0, 2.0, 4.0)
+    assert str(peer.ratio_of([3.0, 8.0, 4.0], [1.0, 4.0, 2.0])) == "x2.00 (2.00 to 3.00)"
+
+
+def test_start_up_benchmark_prints_a_row_for_every_command() -> None:
+    done = run_benchmark("start_up.py", "--rounds", "1", "--side", "16")
+    assert done.returncode == 0, done.stderr
+    rows = re.findall(r"^\| (.+) \| [\d.]+ s \(.*\) \|$", done.stdout, re.MULTILINE)
+    assert rows == ["stylize.py --help", "a photo that is not there", "import torch", "stylize.py"]
+
+
+def run_benchmark(*arguments: str) -> subprocess.CompletedProcess[str]:
+    name, *words = arguments
+    return subprocess.run(
+        [sys.executable, str(ROOT / "benchmarks" / name), *words],
+        env={"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+    )

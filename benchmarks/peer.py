@@ -1,0 +1,239 @@
+"""What comparisons with pytorch/examples' fast_neural_style share; imported by the benchmarks.
+
+The person who runs a comparison supplies a checkout (``--peer PATH``, the repository or its folder
+fast_neural_style); nothing of it is copied here. It is given the weights of our network, so that
+both sides do the same work. Its pictures differ all the same: its convolutions have biases (zeros
+here), its last layer has no tanh, and its pixels are 0..255.
+
+This module imports no torch, so that what is timed in child processes is not waited for twice.
+"""
+
+import argparse
+import importlib.util
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from fast_style.transform_net import TransformNet
+
+ROOT = Path(__file__).resolve().parent.parent
+NAME = "pytorch/examples"
+
+# --- The peer -----------------------------------------------------------------------------------
+
+
+def add_peer(parser: argparse.ArgumentParser) -> None:
+    """``--peer``; the option's value is the folder of its modules, or None."""
+    parser.add_argument(
+        "--peer",
+        type=peer_folder,
+        metavar="PATH",
+        help="a checkout of pytorch/examples, or of its folder fast_neural_style",
+    )
+
+
+def peer_folder(text: str) -> Path:
+    """Where the peer's modules lie, from the path of a checkout."""
+    path = Path(text).absolute()
+    for folder in (path, path / "neural_style", path / "fast_neural_style" / "neural_style"):
+        if (folder / "transformer_net.py").is_file():
+            return folder
+    raise argparse.ArgumentTypeError(f"{text}: no fast_neural_style of pytorch/examples")
+
+
+def peer_module(folder: Path, name: str) -> ModuleType:
+    """One of the peer's modules, such as ``transformer_net``, imported from its checkout."""
+    spec = importlib.util.spec_from_file_location(f"peer_{name}", folder / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def peer_command(folder: Path, *, model: Path, photo: Path, output: Path) -> list[str]:
+    """The peer's command for one photo, on the CPU."""
+    return [
+        sys.executable,
+        str(folder / "neural_style.py"),
+        "eval",
+        *("--content-image", str(photo)),
+        *("--model", str(model)),
+        *("--output-image", str(output)),
+    ]
+
+
+def peer_weights(net: "TransformNet") -> "dict[str, Tensor]":
+    """The weights of our network (width 32, five blocks, resize) under the peer's names."""
+    import torch
+
+    ours = net.state_dict()
+    theirs: dict[str, Tensor] = {}
+
+    def convolution(source: str, target: str) -> None:
+        weight = ours[f"{source}.conv.weight"]
+        bias = ours.get(f"{source}.conv.bias", torch.zeros(weight.shape[0]))
+        theirs[f"{target}.conv2d.weight"], theirs[f"{target}.conv2d.bias"] = weight, bias
+
+    def norm(source: str, target: str) -> None:
+        for part in ("weight", "bias"):
+            theirs[f"{target}.{part}"] = ours[f"{source}.{part}"]
+
+    for i in range(3):
+        convolution(f"down.{i}.convolution", f"conv{i + 1}")
+        norm(f"down.{i}.norm", f"in{i + 1}")
+    for i in range(5):
+        convolution(f"residual.{i}.first.convolution", f"res{i + 1}.conv1")
+        norm(f"residual.{i}.first.norm", f"res{i + 1}.in1")
+        convolution(f"residual.{i}.second", f"res{i + 1}.conv2")
+        norm(f"residual.{i}.norm", f"res{i + 1}.in2")
+    for i in range(2):
+        convolution(f"up.{i}.convolution.conv", f"deconv{i + 1}")
+        norm(f"up.{i}.norm", f"in{i + 4}")
+    convolution("to_rgb", "deconv3")
+    return theirs
+
+
+# --- Ours ---------------------------------------------------------------------------------------
+
+
+def write_models(folder: Path) -> tuple[Path, Path]:
+    """One seeded network as a model file of ours and as the peer's weights file."""
+    import torch
+
+    from fast_style.checkpoint import save_checkpoint
+    from fast_style.config import parse_config
+    from fast_style.settings import to_dict
+    from fast_style.transform_net import TransformNet
+
+    settings = parse_config(
+        {"name": "benchmark", "style": {"image": "none"}, "data": {"photos": "none"}}, __file__
+    )
+    architecture = settings.model.model_dump()
+    torch.manual_seed(0)
+    net = TransformNet(**architecture)
+    ours, theirs = folder / "model.safetensors", folder / "peer.pth"
+    description = {
+        "name": settings.name,
+        "step": 0,
+        "architecture": architecture,
+        "settings": to_dict(settings),
+        "style": {"file": "none", "digest": "none"},
+        "photos": {"count": 0},
+        "loss_network": {"architecture": "none", "label": "no weights", "digest": "none"},
+        "license": "none",
+        "versions": {"fast_style": version("fast-style"), "torch": version("torch")},
+    }
+    save_checkpoint(ours, {f"model.{k}": v for k, v in net.state_dict().items()}, description)
+    torch.save(peer_weights(net), theirs)
+    return ours, theirs
+
+
+def our_command(*words: str | Path) -> list[str]:
+    """``stylize.py`` with these words."""
+    return [sys.executable, str(ROOT / "stylize.py"), *map(str, words)]
+
+
+# --- Timing -------------------------------------------------------------------------------------
+
+
+def time_command(command: Sequence[str], *, exit_code: int = 0) -> float:
+    """Seconds that a command takes, from its start to its end.
+
+    Raises:
+        RuntimeError: it ends with another exit code; holds what it said.
+    """
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    begun_at = time.perf_counter()
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    seconds = time.perf_counter() - begun_at
+    if done.returncode != exit_code:
+        raise RuntimeError(f"{command} ended with {done.returncode}:\n{done.stderr}")
+    return seconds
+
+
+def interleave(
+    sides: Mapping[str, Callable[[], float]], *, rounds: int, warm_up: bool = True
+) -> dict[str, list[float]]:
+    """What each side measures in every round, the sides in turns and in alternating order.
+
+    Interleaved, because the load of a shared machine drifts: only what was measured within one
+    round is comparable.
+
+    Args:
+        sides: by name, what measures once and gives seconds.
+        rounds: how often.
+        warm_up: measure each side once before, and forget it.
+    """
+    if warm_up:
+        for measure in sides.values():
+            measure()
+    seconds: dict[str, list[float]] = {name: [] for name in sides}
+    for number in range(rounds):
+        for name in list(sides)[:: -1 if number % 2 else 1]:
+            seconds[name].append(sides[name]())
+    return seconds
+
+
+class Ratio(NamedTuple):
+    """How many times as long one side takes: the median over the rounds, and the extremes."""
+
+    median: float
+    least: float
+    most: float
+
+    def __str__(self) -> str:
+        return f"x{self.median:.2f} ({self.least:.2f} to {self.most:.2f})"
+
+
+def ratio_of(slower: Sequence[float], faster: Sequence[float]) -> Ratio:
+    """The ratios of seconds measured in the same round."""
+    ratios = [ours / theirs for ours, theirs in zip(slower, faster, strict=True)]
+    return Ratio(statistics.median(ratios), min(ratios), max(ratios))
+
+
+# --- The table ----------------------------------------------------------------------------------
+
+
+def machine() -> str:
+    """The line above a table: what the figures hold for."""
+    threads = os.environ.get("OMP_NUM_THREADS") or str(os.cpu_count())
+    versions = ", ".join(f"{name} {version(name)}" for name in ("torch", "numpy", "pillow"))
+    return (
+        f"{_processor()}, {os.cpu_count()} cores, {threads} threads; Python "
+        f"{platform.python_version()}, {versions}"
+    )
+
+
+def table_head(*columns: str) -> str:
+    """The two lines that begin a markdown table."""
+    return f"{table_row(*columns)}\n{table_row(*('---' for _ in columns))}"
+
+
+def table_row(*cells: str) -> str:
+    """One line of a markdown table."""
+    return f"| {' | '.join(cells)} |"
+
+
+def shown_seconds(seconds: Sequence[float]) -> str:
+    """The median, with the extremes."""
+    return f"{statistics.median(seconds):.3g} s ({min(seconds):.3g} to {max(seconds):.3g})"
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.split(": ")[1] for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
