@@ -1,9 +1,6 @@
-"""One file format for training states and finished models: safetensors with a digest.
+"""Training states and finished models, saved and loaded in one format.
 
-No pickle anywhere, so that a model from the internet cannot run code. The header's metadata holds
-a JSON description (format version, architecture, settings, step, where the loss network came from,
-licence) and a sha256 over the whole file, its own 64 characters taken as zeros: torch and
-safetensors would both load a file with a flipped byte and give other weights.
+What the format is, and all of it that needs no torch, is in `model_files`.
 """
 
 import hashlib
@@ -20,18 +17,16 @@ from torch import Tensor
 
 from fast_style import __version__
 from fast_style.config import ModelConfig
-from fast_style.errors import UserError
-from fast_style.files import atomic_write, what_it_looks_like, with_sorted_metadata
+from fast_style.files import atomic_write, with_sorted_metadata
+from fast_style.model_files import (
+    FORMAT_VERSION,
+    NO_DIGEST,
+    CheckpointError,
+    digest_place,
+    read_model_file,
+    require_description,
+)
 from fast_style.transform_net import TransformNet
-
-FORMAT_VERSION = 1
-_LARGEST_BYTES = 1 << 30  # a network of width 128 with Adam's state is a quarter of this
-_DIGEST_PLACE = re.compile(rb'"sha256":"([0-9a-f]{64})"')
-_NO_DIGEST = "0" * 64
-
-
-class CheckpointError(UserError):
-    """A file that is not a usable model or checkpoint."""
 
 
 class Checkpoint(NamedTuple):
@@ -68,11 +63,11 @@ def save_checkpoint(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping
     description = {"format": FORMAT_VERSION, "fast_style": __version__, **metadata}
     data = with_sorted_metadata(
         safetensors.torch.save(
-            ready, {"fast_style": json.dumps(description, sort_keys=True), "sha256": _NO_DIGEST}
+            ready, {"fast_style": json.dumps(description, sort_keys=True), "sha256": NO_DIGEST}
         )
     )
     digest = hashlib.sha256(data).hexdigest()
-    place = _digest_place(data)
+    place = digest_place(data)
     assert place is not None
     with atomic_write(path) as file:
         file.write(data[: place.start(1)] + digest.encode() + data[place.end(1) :])
@@ -84,29 +79,11 @@ def load_checkpoint(path: Path) -> Checkpoint:
     Raises:
         CheckpointError: it is missing, damaged, of another kind or too new; says which.
     """
-    data = _read_bytes(path)
-    place = _digest_place(data)
-    if place is None:
-        raise CheckpointError(f"{path}: is not a fast-style model ({_looks_like(data)})")
-    blank = data[: place.start(1)] + _NO_DIGEST.encode() + data[place.end(1) :]
-    if hashlib.sha256(blank).hexdigest() != place[1].decode():
-        raise CheckpointError(
-            f"{path}: is damaged: its contents do not match the digest it was written with; use "
-            "another copy"
-        )
+    data, metadata = read_model_file(path)
     try:
         tensors = safetensors.torch.load(data)
-        header = json.loads(data[8 : 8 + _header_length(data)])
-        metadata = json.loads(header["__metadata__"]["fast_style"])
-        version = int(metadata["format"])
-        # RecursionError: JSON nested a thousand times
-    except (safetensors.SafetensorError, ValueError, KeyError, TypeError, RecursionError) as error:
+    except (safetensors.SafetensorError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"{path}: is not a fast-style model ({error})") from None
-    if version > FORMAT_VERSION:
-        raise CheckpointError(
-            f"{path}: has format {version}, made by fast-style {metadata.get('fast_style')}; this "
-            f"is {__version__}, which knows formats up to {FORMAT_VERSION}. Upgrade fast-style"
-        )
     return Checkpoint(tensors, metadata)
 
 
@@ -119,10 +96,7 @@ def load_transform_net(path: Path) -> tuple[TransformNet, dict[str, Any]]:
     """
     checkpoint = load_checkpoint(path)
     net = build_transform_net(checkpoint, path)
-    try:
-        describe(checkpoint.metadata)
-    except (KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(f"{path}: its description is incomplete ({error})") from None
+    require_description(checkpoint.metadata, path)
     return net, checkpoint.metadata
 
 
@@ -162,35 +136,6 @@ def require_same_tensors(
             )
         if not torch.isfinite(theirs).all():
             raise CheckpointError(f"{path}: {name} has numbers that are not finite")
-
-
-def describe(metadata: Mapping[str, Any]) -> list[str]:
-    """What a file says of itself, in lines for people: for model cards and ``info``."""
-    architecture, loss_network = metadata["architecture"], metadata["loss_network"]
-    settings, versions = metadata["settings"], metadata["versions"]
-    style_layers = ", ".join(settings["loss"]["style_layers"])
-    content_layers = ", ".join(settings["loss"]["content_layers"])
-    steps, batch_size = metadata["step"], settings["train"]["batch_size"]
-    crops = str(settings["data"]["crop_size"])
-    if grown := settings["data"].get("grown_crop_size"):
-        crops += f", later {grown},"
-    return [
-        f"name: {metadata['name']}",
-        f"kind: {metadata.get('kind', 'model')}, format {metadata.get('format', FORMAT_VERSION)}",
-        f"style: {metadata['style']['file']}, sha256 of its pixels {metadata['style']['digest']}",
-        f"loss network: {loss_network['architecture']}, {loss_network['label']}, sha256 "
-        f"{loss_network['digest']}",
-        f"trained: {steps} of {settings['train']['steps']} steps, {steps * batch_size} crops of "
-        f"{crops} pixels from {metadata['photos']['count']} photos",
-        f"content: {content_layers}, weight {settings['loss']['content_weight']:g}; style: "
-        f"{style_layers}, weight {settings['loss']['style_weight']:g}; total variation: weight "
-        f"{settings['loss']['tv_weight']:g} ({settings['loss']['normalization']})",
-        f"network: width {architecture['width']}, {architecture['residual_blocks']} residual "
-        f"blocks, {architecture['upsampling']} up-sampling, tanh scale "
-        f"{architecture['tanh_scale']:g}",
-        f"license: {metadata['license']}",
-        f"made with: fast-style {versions['fast_style']}, torch {versions['torch']}",
-    ]
 
 
 # --- Adam's state --------------------------------------------------------------------------------
@@ -288,42 +233,3 @@ def remove_old_checkpoints(folder: Path, keep: int, *, newest: int) -> None:
     for path in paths[paths.index(kept) + keep :]:
         with suppress(OSError):  # one file too many is not worth the run
             path.unlink()
-
-
-# --- Bytes --------------------------------------------------------------------------------------
-
-
-def _read_bytes(path: Path) -> bytes:
-    try:
-        if not path.exists():
-            raise CheckpointError(f"{path}: not found; give a model.safetensors of a training run")
-        if not path.is_file():
-            raise CheckpointError(f"{path}: is not a file; give a model.safetensors")
-        size = path.stat().st_size
-        if size > _LARGEST_BYTES:
-            raise CheckpointError(
-                f"{path}: is too large for a model ({size} bytes; at most {_LARGEST_BYTES})"
-            )
-        return path.read_bytes()
-    except OSError as error:
-        raise CheckpointError(f"{path}: cannot be read ({error.strerror})") from None
-
-
-def _header_length(data: bytes) -> int:
-    return int.from_bytes(data[:8], "little")
-
-
-def _digest_place(data: bytes) -> re.Match[bytes] | None:
-    # Inside the JSON description quotes are escaped, so the bare key is found only once.
-    length = _header_length(data)
-    if length > len(data) - 8:
-        return None
-    return _DIGEST_PLACE.search(data, 8, 8 + length)
-
-
-def _looks_like(data: bytes) -> str:
-    if data.startswith((b"PK\x03\x04", b"\x80")):
-        return "it looks like a .pth of another project"
-    if data[8:9] == b"{":
-        return "it is truncated, or a safetensors file of another project"
-    return what_it_looks_like(data[:512])

@@ -20,15 +20,17 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageCms, UnidentifiedImageError
 
 from fast_style.errors import UserError, printable
 from fast_style.files import atomic_write
+
+if TYPE_CHECKING:
+    import torch  # it takes seconds; finding and reading pictures needs none of it
 
 EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"})
 """Suffixes, in lower case, of the files that `find_pictures` takes for pictures."""
@@ -391,20 +393,24 @@ def _apply_profile(colors: Image.Image, profile: bytes) -> Image.Image | None:
 # Tensors and sizes
 
 
-def image_to_tensor(image: Image.Image) -> torch.Tensor:
+def image_to_tensor(image: Image.Image) -> "torch.Tensor":
     """The pixels of an RGB image: (3, H, W), uint8, in memory of their own."""
+    import torch
+
     assert image.mode == "RGB", image.mode
     # Not np.asarray: it may share the image's memory, and torch warns of read-only arrays.
     pixels = torch.from_numpy(np.array(image))  # (H, W, 3)
     return pixels.permute(2, 0, 1).contiguous()  # (3, H, W)
 
 
-def tensor_to_image(pixels: torch.Tensor) -> Image.Image:
+def tensor_to_image(pixels: "torch.Tensor") -> Image.Image:
     """An RGB image of pixels (3, H, W), float in [0, 1], on any device; clamped, then rounded.
 
     Truncation instead would darken a picture by half a level. Whether the pixels are finite is for
     the caller to know: NaN becomes an arbitrary color.
     """
+    import torch
+
     assert pixels.ndim == 3, pixels.shape
     assert pixels.shape[0] == 3, pixels.shape
     # float32 first: bfloat16 cannot tell 254 from 255.

@@ -25,6 +25,7 @@ from fast_style.layers import (
     convolution_of,
     layer_names,
 )
+from fast_style.model_files import COMPACT_FILE
 from fast_style.weight_files import WeightsFile, read_weights_file
 
 Preprocessing = Literal["torchvision", "caffe"]
@@ -56,9 +57,6 @@ _KNOWN_FILES = {
     "d01eb7cb": _KnownFile("caffe", is_bgr=True),  # jcjohnson's vgg19
 }
 
-
-# Learned from VGG-19 by configs/distill.yaml; docs/embedded_loss_network.md says how well.
-COMPACT_FILE = Path(__file__).with_name("compact.safetensors")
 _NAMED = ("imagenet", "imagenet_features", "compact")
 
 

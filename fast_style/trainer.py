@@ -23,7 +23,6 @@ from fast_style.checkpoint import (
     Checkpoint,
     adam_tensors,
     checkpoint_path,
-    describe,
     last_good_checkpoint,
     remove_old_checkpoints,
     require_same_tensors,
@@ -37,6 +36,7 @@ from fast_style.errors import UserError, printable
 from fast_style.files import free_bytes, write_text_atomically
 from fast_style.images import write_picture
 from fast_style.losses import LossTerms, PerceptualLoss
+from fast_style.model_files import describe
 from fast_style.run_log import RunLog, photo_and_result_sheet
 from fast_style.transform_net import TransformNet, memory_format_for
 

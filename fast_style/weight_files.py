@@ -7,7 +7,6 @@ damaged with malice, or with bad luck, can crash scipy's reader, which is in C, 
 """
 
 import importlib
-import json
 import re
 import warnings
 from collections.abc import Collection, Mapping
@@ -20,7 +19,7 @@ import numpy as np
 import safetensors.torch
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from torch import Tensor
 
 from fast_style.errors import UserError
@@ -109,50 +108,6 @@ def write_weights_file(
             raise ValueError(f"{name} has numbers that are not finite in half precision")
     with atomic_write(path) as file:
         file.write(with_sorted_metadata(safetensors.torch.save(ready, dict(metadata))))
-
-
-def describe_learned(path: Path) -> list[str] | None:
-    """What a network that ``fast-style distill`` wrote says of itself, in lines for people.
-
-    None for every other file, readable or not.
-
-    Raises:
-        UserError: the description is damaged.
-    """
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-    except (OSError, SafetensorError):
-        return None
-    if "card" not in metadata:
-        return None
-    try:
-        card = json.loads(metadata["card"])
-        student, teacher = card["settings"]["student"], card["teacher"]
-        lines = [
-            f"name: {card['name']}",
-            "kind: loss network, learned from another one by fast-style distill",
-            f"teacher: {teacher['architecture']}, {teacher['source']}, sha256 {teacher['digest']}",
-            f"channels: {', '.join(map(str, student['widths']))} in its blocks, up to "
-            f"{student['deepest']}",
-            f"input: {metadata['preprocessing']}, padding {metadata['padding']}",
-            f"trained: {card['step']} of {card['settings']['train']['steps']} steps",
-        ]
-        for kind in ("photos", "paintings"):
-            found = card[kind]
-            lines.append(f"on {found['count']} {kind}, sha256 of the list {found['digest']}")
-        for name, agreement in card.get("held_out", {}).items():
-            errors = [
-                f"{key.removeprefix('error/')} {value:.3f}"
-                for key, value in agreement.items()
-                if key.startswith("error/")
-            ]
-            lines.append(f"relative squared error on held-out {name}: {', '.join(errors)}")
-        versions = card["versions"]
-        lines.append(f"made with: fast-style {versions['fast_style']}, torch {versions['torch']}")
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{path}: its description is incomplete ({error})") from None
-    return lines
 
 
 def _refuse(path: Path, start: bytes) -> NoReturn:

@@ -15,10 +15,9 @@ import torch
 from tiny_model import tiny_description
 from torch import Tensor
 
-from fast_style import __version__, checkpoint
+from fast_style import __version__, model_files
 from fast_style.checkpoint import (
     Checkpoint,
-    CheckpointError,
     adam_tensors,
     build_transform_net,
     checkpoint_path,
@@ -31,6 +30,7 @@ from fast_style.checkpoint import (
     restore_adam,
     save_checkpoint,
 )
+from fast_style.model_files import CheckpointError
 from fast_style.transform_net import TransformNet
 
 ARCHITECTURE = {"width": 2, "residual_blocks": 1, "upsampling": "resize", "tanh_scale": 127.5}
@@ -510,7 +510,7 @@ def test_file_that_cannot_be_removed_does_not_stop_the_run(
 
 def test_format_version_is_one() -> None:
     # A change needs a reader for files of the old version, and a fixture that is one.
-    assert checkpoint.FORMAT_VERSION == 1
+    assert model_files.FORMAT_VERSION == 1
 
 
 # --- Files of earlier versions ------------------------------------------------------------------

@@ -30,7 +30,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch import Tensor
 
 from fast_style import distillation, students
-from fast_style.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
+from fast_style.checkpoint import load_checkpoint, save_checkpoint
 from fast_style.config import LossConfig, load_distill_config
 from fast_style.data import find_photos
 from fast_style.distillation import Distiller
@@ -38,6 +38,7 @@ from fast_style.errors import UserError
 from fast_style.files import sha256_of
 from fast_style.loss_network import LossNetwork, Weights, load_weights
 from fast_style.losses import PerceptualLoss, content_distance, gram_matrix, style_distance
+from fast_style.model_files import CheckpointError, describe_learned
 from fast_style.painters import Painter, Styles, painting_crop, plain_surface
 from fast_style.students import (
     Comparison,
@@ -48,7 +49,6 @@ from fast_style.students import (
     relu_layers,
 )
 from fast_style.trainer import Stopped, learning_rate_at
-from fast_style.weight_files import describe_learned
 
 CPU = torch.device("cpu")
 DEEP = {"1_1": 4, "1_2": 4, "2_1": 5, "2_2": 5, "3_1": 6, "3_2": 6, "3_3": 6, "3_4": 6}

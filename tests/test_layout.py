@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from PIL import Image
+from tiny_model import write_tiny_model
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "fast_style"
@@ -24,7 +26,9 @@ MODULES = [
     "strict_yaml",
     "settings",
     "config",
+    "model_files",
     "images",
+    "jobs",
     "distributed",
     "run_log",
     "transform_net",
@@ -60,16 +64,7 @@ OUTSIDE_THE_ORDER = {"__init__", "__main__"}
 MAY_IMPORT_TORCHVISION = {"loss_network"}
 
 # Answering --help or a mistake in a YAML must not take the seconds that torch takes.
-WITHOUT_TORCH = [
-    "errors",
-    "files",
-    "layers",
-    "strict_yaml",
-    "settings",
-    "config",
-    "distributed",
-    "cli",
-]
+WITHOUT_TORCH = [*MODULES[: MODULES.index("run_log")], "cli"]
 
 
 def module_files() -> list[tuple[str, Path]]:
@@ -197,6 +192,47 @@ except SystemExit as end:
     assert not end.code, end.code
 """
     assert "torch" not in modules_loaded_by(code)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["stylize", "-m", "none.safetensors", "a.png"],
+        ["stylize", "-m", "model.safetensors", "none.png"],
+        ["stylize", "-m", "model.safetensors", ""],
+        ["stylize", "-m", "model.safetensors", "a.png", "--suffix", "a/b"],
+        ["stylize", "-m", "model.safetensors", "a.png", "-o", "a.png"],
+        ["stylize", "-m", "model.safetensors", "a.png", "-o", "a.xyz"],
+        ["stylize", "-m", "a.png", "a.png"],
+        ["stylize", "-m", "model.safetensors", "empty"],
+        ["stylize", "-m", "model.safetensors", "a.png", "--device", "gpu"],
+        ["info", "none.safetensors"],
+        ["init", "none.png"],
+    ],
+    ids=" ".join,
+)
+def test_mistake_of_usage_loads_no_torch(arguments: list[str], tmp_path: Path) -> None:
+    write_tiny_model(tmp_path / "model.safetensors")
+    (tmp_path / "empty").mkdir()
+    Image.new("RGB", (20, 20)).save(tmp_path / "a.png")
+    code = f"""
+import os
+os.chdir({str(tmp_path)!r})
+from fast_style.cli import main
+try:
+    code = main({arguments!r})
+except SystemExit as end:
+    code = end.code
+assert code == 2, code
+"""
+    assert "torch" not in modules_loaded_by(code)
+
+
+def test_info_loads_no_torch(tmp_path: Path) -> None:
+    model = write_tiny_model(tmp_path / "model.safetensors")
+    for name in (str(model), "compact"):
+        code = f"from fast_style.cli import main; assert main(['info', {name!r}]) == 0"
+        assert "torch" not in modules_loaded_by(code)
 
 
 def test_stylizer_loads_neither_torchvision_nor_tensorboard() -> None:

@@ -24,13 +24,13 @@ from fast_style.errors import UserError
 from fast_style.images import image_to_tensor
 from fast_style.layers import layer_names, torchvision_index
 from fast_style.loss_network import (
-    COMPACT_FILE,
     LossNetwork,
     Weights,
     imagenet_is_cached,
     load_weights,
 )
 from fast_style.losses import gram_matrix
+from fast_style.model_files import COMPACT_FILE
 
 ARCHITECTURES = ["vgg16", "vgg19"]
 

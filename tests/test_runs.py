@@ -26,10 +26,11 @@ from small_run import (
 )
 
 from fast_style import runs as runs_module
-from fast_style.checkpoint import describe, load_checkpoint
+from fast_style.checkpoint import load_checkpoint
 from fast_style.cli import train_main
 from fast_style.config import load_config
 from fast_style.errors import UserError
+from fast_style.model_files import describe
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 PATIENCE_S = 120  # a step takes milliseconds; a busy machine may take its time all the same

@@ -13,14 +13,8 @@ from tiny_model import write_tiny_model
 from fast_style import stylizer as stylizer_module
 from fast_style.errors import UserError
 from fast_style.images import fit_longer_side
-from fast_style.stylizer import (
-    Job,
-    OutputOptions,
-    Stylizer,
-    plan_jobs,
-    resolve_device,
-    stylize_files,
-)
+from fast_style.jobs import Job, OutputOptions, plan_jobs
+from fast_style.stylizer import Stylizer, resolve_device, stylize_files
 
 
 @pytest.fixture(scope="module")

@@ -210,7 +210,10 @@ def _keep_silent(line: str) -> None:
 def add_device(parser: argparse.ArgumentParser) -> None:
     """``--device``."""
     parser.add_argument(
-        "--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default: auto)"
+        "--device",
+        type=device_name,
+        default="auto",
+        help="auto, cpu, cuda, cuda:1, mps (default: auto)",
     )
 
 
@@ -333,6 +336,15 @@ def nonempty_path(text: str) -> Path:
     if not text:  # an unset variable, which Path would take for the working directory
         raise argparse.ArgumentTypeError("must not be empty")
     return Path(text)
+
+
+def device_name(text: str) -> str:
+    """A word that means a device; whether it is on this machine, only torch knows."""
+    if re.fullmatch(r"auto|cpu|mps|cuda(:\d{1,4})?", text, re.ASCII) is None:
+        raise argparse.ArgumentTypeError(
+            f"must be auto, cpu, cuda, cuda:1 (any number) or mps, got {shortened(text)!r}"
+        )
+    return text
 
 
 def positive(text: str) -> int:

@@ -28,11 +28,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Do it; gives the exit code."""
-    from fast_style.checkpoint import describe, load_transform_net
-    from fast_style.loss_network import COMPACT_FILE
-    from fast_style.weight_files import describe_learned
+    from fast_style.model_files import COMPACT_FILE, describe, describe_learned, read_description
 
     path = COMPACT_FILE if options.model == Path("compact") else options.model
-    for line in describe_learned(path) or describe(load_transform_net(path)[1]):
+    for line in describe_learned(path) or describe(read_description(path)):
         print(printable(line))  # somebody else's file may hold what moves a terminal's cursor
     return 0

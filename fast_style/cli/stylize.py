@@ -3,10 +3,15 @@
 import argparse
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from fast_style.cli.common import add_device, nonempty_path, percent, positive, say
 from fast_style.errors import UserError, printable
+
+if TYPE_CHECKING:
+    from fast_style.jobs import Job, OutputOptions
 
 SUMMARY = "apply a model to photos"
 EXAMPLES = """\
@@ -58,33 +63,51 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Do it; gives the exit code."""
-    from tqdm import tqdm
+    from fast_style.jobs import plan_jobs
+    from fast_style.model_files import read_description
 
-    from fast_style.images import DEFAULT_MAX_PIXELS
-    from fast_style.stylizer import OutputOptions, Stylizer, plan_jobs, stylize_files
-
+    # Mistakes are told before the seconds that torch takes.
     if "" in options.words:  # an unset variable, which Path would take for the working directory
         raise UserError("a photo has an empty name")
-    stylizer = Stylizer(options.model, device=options.device)
+    description = read_description(options.model)
+    jobs, skipped = plan_jobs(
+        [Path(word) for word in options.words], _output_options(options, description["name"])
+    )
+    label = description["loss_network"]["label"]
+    if label.startswith("RANDOM"):
+        print(f"note: this model was trained with {label}: a try-out", file=sys.stderr)
+    num_failed = _stylize(options, jobs)
+    if len(jobs) + len(skipped) > 1:
+        say(f"{len(jobs) - num_failed} done, {len(skipped)} skipped, {num_failed} failed")
+    return 1 if num_failed else 0
+
+
+def _output_options(options: argparse.Namespace, model_name: str) -> "OutputOptions":
+    from fast_style.jobs import OutputOptions
+
     suffix = options.suffix
     if suffix is None:
-        suffix = "" if options.output else f".{stylizer.description['name']}"
+        suffix = "" if options.output else f".{model_name}"
     if os.sep in suffix or "/" in suffix:
         raise UserError(f"--suffix {suffix!r}: must not contain a path separator")
-    output_options = OutputOptions(
+    return OutputOptions(
         output=options.output,
         suffix=suffix,
         format=options.format,
-        quality=options.quality,
         overwrite=options.overwrite,
         skip_existing=options.skip_existing,
     )
-    jobs, skipped = plan_jobs([Path(word) for word in options.words], output_options)
-    label = stylizer.description["loss_network"]["label"]
-    if label.startswith("RANDOM"):
-        print(f"note: this model was trained with {label}: a try-out", file=sys.stderr)
+
+
+def _stylize(options: argparse.Namespace, jobs: "Sequence[Job]") -> int:
+    """Do the jobs, and tell of each; gives how many failed."""
+    from tqdm import tqdm
+
+    from fast_style.images import DEFAULT_MAX_PIXELS
+    from fast_style.stylizer import Stylizer, stylize_files
+
     outcomes = stylize_files(
-        stylizer,
+        Stylizer(options.model, device=options.device),
         jobs,
         max_side=options.max_side,
         max_pixels=options.max_pixels or DEFAULT_MAX_PIXELS,
@@ -99,6 +122,4 @@ def run(options: argparse.Namespace) -> int:
             tqdm.write(f"error: {outcome.error}", file=sys.stderr)
         elif not show_bar:
             say(printable(outcome.job.output))
-    if len(jobs) + len(skipped) > 1:
-        say(f"{len(jobs) - num_failed} done, {len(skipped)} skipped, {num_failed} failed")
-    return 1 if num_failed else 0
+    return num_failed
