@@ -20,6 +20,8 @@ from itertools import product
 from pathlib import Path
 from typing import NamedTuple
 
+from fast_style.cli.allocator import keep_freed_memory
+
 # torch is imported in the child processes alone: a child begins with its parent's peak.
 
 
@@ -42,6 +44,9 @@ def main() -> None:
     parser.add_argument("--sides", type=int, nargs="+", default=[256, 512, 1024, 1536])
     parser.add_argument("--widths", type=int, nargs="+", default=[8, 16, 32])
     parser.add_argument("--upsampling", choices=("resize", "transposed"), default="resize")
+    parser.add_argument(
+        "--keep-freed-memory", action="store_true", help="as the commands do (cli/allocator.py)"
+    )
     parser.add_argument("--child", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child is not None:
@@ -52,7 +57,7 @@ def main() -> None:
     print("| --- | --- | --- | --- |")
     measurements = []
     for side, width in product(options.sides, options.widths):
-        row = measure(side, width, upsampling=options.upsampling)
+        row = measure(side, width, upsampling=options.upsampling, keep=options.keep_freed_memory)
         megabytes = row.peak_bytes / 1e6
         print(
             f"| {side} x {side} | {width} | {megabytes:,.0f} MB | {row.bytes_per_pixel:.0f} |",
@@ -64,17 +69,19 @@ def main() -> None:
         print(f"\nbytes = pixels * ({constant:.0f} + {slope:.1f} * width)")
 
 
-def measure(side: int, width: int, *, upsampling: str) -> Measurement:
+def measure(side: int, width: int, *, upsampling: str, keep: bool) -> Measurement:
     """The peak of one photo, in a process of its own."""
-    task = json.dumps({"side": side, "width": width, "upsampling": upsampling})
+    task = json.dumps({"side": side, "width": width, "upsampling": upsampling, "keep": keep})
     child = subprocess.run(
         [sys.executable, __file__, "--child", task], check=True, stdout=subprocess.PIPE, text=True
     )
     return Measurement(side, width, int(child.stdout))
 
 
-def measure_in_this_process(*, side: int, width: int, upsampling: str) -> int:
+def measure_in_this_process(*, side: int, width: int, upsampling: str, keep: bool) -> int:
     """Bytes that stylizing one photo adds to what this process holds."""
+    if keep and not keep_freed_memory():
+        raise SystemExit("--keep-freed-memory: only with glibc")
     from PIL import Image
 
     from fast_style import __version__

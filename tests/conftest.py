@@ -1,11 +1,15 @@
 """What several test modules share."""
 
+import os
 import sys
 from pathlib import Path
 
 import pytest
 
 ASSETS = Path(__file__).resolve().parents[2] / "shared" / "assets"
+
+# Commands that are tried out in this process must not decide how the other tests get memory.
+os.environ["FAST_STYLE_MALLOC"] = "system"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

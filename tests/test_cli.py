@@ -1,6 +1,7 @@
 """The commands: what they print, what they write, and how they end."""
 
 import os
+import platform
 import signal
 import subprocess
 import sys
@@ -204,6 +205,56 @@ def test_closed_stdout_leaves_no_traceback(arguments: list[str], exit_code: int)
 def test_module_runs_as_the_command() -> None:
     result = run_in_process("--version")
     assert (result.returncode, result.stdout) == (0, f"fast-style {__version__}\n")
+
+
+# --- Memory -------------------------------------------------------------------------------------
+
+# A tensor of 80 MB comes and goes; what the process holds, before, with and without it.
+TENSOR_COMES_AND_GOES = """
+import resource, sys, torch
+from pathlib import Path
+from fast_style import cli
+from fast_style.stylizer import _give_back_freed_memory
+def held():
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+if sys.argv[1] == "command":
+    assert cli.main(["init", "none.png"]) == 2
+before = held()
+tensor = torch.ones(20_000_000)
+levels = [held()]
+del tensor
+levels.append(held())
+_give_back_freed_memory()
+levels.append(held())
+print(*(round((level - before) / 80e6) for level in levels))
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="a setting of glibc")
+@pytest.mark.parametrize(
+    ("who", "word", "expected"),
+    [("command", "", "1 1 0"), ("command", "system", "1 0 0"), ("library", "", "1 0 0")],
+)
+def test_commands_keep_freed_memory_until_it_is_wanted(who: str, word: str, expected: str) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-c", TENSOR_COMES_AND_GOES, who],
+        env={**os.environ, "PYTHONPATH": str(ROOT), "FAST_STYLE_MALLOC": word},
+        capture_output=True,
+        text=True,
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout.strip() == expected
+
+
+def test_word_that_the_allocator_does_not_know_is_refused(
+    monkeypatch: pytest.MonkeyPatch, capsys: Output
+) -> None:
+    monkeypatch.setenv("FAST_STYLE_MALLOC", "jemalloc")
+    assert run("info", "compact") == 2
+    assert errors(capsys) == [
+        "error: FAST_STYLE_MALLOC in the environment: must be 'system' (memory is given back at "
+        "once) or not set, got 'jemalloc'"
+    ]
 
 
 # --- train --------------------------------------------------------------------------------------

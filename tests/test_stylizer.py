@@ -179,6 +179,17 @@ def test_photo_too_large_is_refused_with_a_size_that_fits(
     assert caught.value.exit_code == 1
 
 
+def test_freed_memory_is_given_back_before_a_photo_is_refused(
+    stylizer: Stylizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    available = [1]
+    monkeypatch.setattr(stylizer_module, "_available_bytes", lambda device: available[0])
+    monkeypatch.setattr(
+        stylizer_module, "_give_back_freed_memory", lambda: available.__setitem__(0, 10**9)
+    )
+    assert stylizer(noise(20, 18)).size == (20, 18)
+
+
 @pytest.mark.parametrize("size", [(900, 700), (3000, 40), (1, 5000), (7, 4000), (1000, 1000)])
 @pytest.mark.parametrize("most_pixels", [300, 5_000, 20_000.5])
 def test_size_that_is_said_to_fit_does_and_hardly_a_larger_one(

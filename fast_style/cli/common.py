@@ -14,6 +14,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from fast_style.cli.allocator import keep_freed_memory
 from fast_style.distributed import read_launch
 from fast_style.errors import UserError, shortened
 
@@ -48,6 +49,7 @@ def run_command(parser: argparse.ArgumentParser, arguments: Sequence[str] | None
     try:
         try:
             options = _parse(parser, arguments)
+            keep_freed_memory()  # before torch allocates anything
             code: int = options.run(options)
             return code
         finally:
