@@ -12,8 +12,11 @@ import ctypes
 import os
 import sys
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator
+from collections import deque
+from collections.abc import Generator, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple, overload
 
@@ -41,6 +44,9 @@ from fast_style.transform_net import SMALLEST_SIDE, memory_format_for
 # 33 % more than those of the largest photos (docs/performance.md).
 _BYTES_PER_PIXEL = 62
 _BYTES_PER_PIXEL_AND_WIDTH = 28
+# Threads that decode ahead, and as many that encode behind. The few photos and results that wait
+# between them and the network are small beside what the network takes for one.
+_HELPERS = 2
 # Not all of what the system calls available can be had without swapping.
 _USABLE_SHARE = 0.9
 
@@ -292,34 +298,71 @@ def stylize_files(
     max_side: int | None = None,
     max_pixels: int = DEFAULT_MAX_PIXELS,
     quality: int = 95,
-) -> Iterator[Outcome]:
-    """Do the jobs one by one; a photo that fails does not stop the rest.
+) -> Generator[Outcome, None, None]:
+    """Do the jobs, and tell of them in their order; a photo that fails does not stop the rest.
+
+    While the network works on a photo, the next ones are decoded and the last ones encoded. The
+    results are those of one photo after the other. Photos of one size are not put into batches: on
+    a CPU with one thread that was 0 to 6 % faster at 128 pixels and nothing at 512.
 
     Args:
-        stylizer: the model.
+        stylizer: the model. It works in the caller's thread, where glibc's main heap is
+            (`cli.allocator`).
         jobs: from `plan_jobs`.
         max_side: shrink photos whose longer side has more pixels.
         max_pixels: refuse photos with more.
         quality: of JPEG and WebP.
     """
-    for job in jobs:
-        try:
-            picture = read_picture(job.photo, max_pixels=max_pixels)
-            result = stylizer.stylize_picture(_fit(picture, max_side))
-            job.output.parent.mkdir(parents=True, exist_ok=True)
-            write_picture(job.output, result.rgb, alpha=result.alpha, quality=quality)
-            yield Outcome(job, None)
-        except UserError as error:
-            line = str(error)
-            if not line.startswith((printable(job.photo), printable(job.output))):
-                line = f"{printable(job.photo)}: {line}"
-            yield Outcome(job, UserError(line, exit_code=1))
-        except OSError as error:
-            line = f"{printable(job.output)}: cannot be written ({error.strerror or error})"
-            yield Outcome(job, UserError(line, exit_code=1))
-        except MemoryError:
-            line = f"{printable(job.photo)}: not enough memory; make it smaller with --max-side"
-            yield Outcome(job, UserError(line, exit_code=1))
+    reader = ThreadPoolExecutor(_HELPERS, "read")
+    writer = ThreadPoolExecutor(_HELPERS, "write")
+    waiting = iter(jobs)
+    reading: deque[tuple[Job, Future[Picture]]] = deque()
+    writing: deque[Future[Outcome]] = deque()
+    try:
+        while True:
+            for job in islice(waiting, _HELPERS + 1 - len(reading)):
+                reading.append((job, reader.submit(_read, job, max_side, max_pixels)))
+            if not reading:
+                break
+            job, picture = reading.popleft()
+            result: Picture | Exception
+            try:
+                result = stylizer.stylize_picture(picture.result())
+            except (UserError, OSError, MemoryError) as error:
+                result = error
+            writing.append(writer.submit(_finish, job, result, quality))
+            # No more results wait for the disk than there are threads to write them.
+            while writing and (len(writing) > _HELPERS or writing[0].done()):
+                yield writing.popleft().result()
+        while writing:
+            yield writing.popleft().result()
+    finally:
+        # After Ctrl-C too: what is being written is finished, and nothing else is begun.
+        reader.shutdown(wait=False, cancel_futures=True)
+        writer.shutdown(wait=True, cancel_futures=True)
+
+
+def _read(job: Job, max_side: int | None, max_pixels: int) -> Picture:
+    return _fit(read_picture(job.photo, max_pixels=max_pixels), max_side)
+
+
+def _finish(job: Job, result: Picture | Exception, quality: int) -> Outcome:
+    """Write the result, or say what went wrong before."""
+    try:
+        if isinstance(result, Exception):
+            raise result
+        job.output.parent.mkdir(parents=True, exist_ok=True)
+        write_picture(job.output, result.rgb, alpha=result.alpha, quality=quality)
+        return Outcome(job, None)
+    except UserError as error:
+        line = str(error)
+        if not line.startswith((printable(job.photo), printable(job.output))):
+            line = f"{printable(job.photo)}: {line}"
+    except OSError as error:
+        line = f"{printable(job.output)}: cannot be written ({error.strerror or error})"
+    except MemoryError:
+        line = f"{printable(job.photo)}: not enough memory; make it smaller with --max-side"
+    return Outcome(job, UserError(line, exit_code=1))
 
 
 def _fit(picture: Picture, max_side: int | None) -> Picture:

@@ -1,7 +1,8 @@
 """A model applied to photos, files and folders."""
 
 import os
-from collections.abc import Iterator
+import threading
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from tiny_model import write_tiny_model
 
 from fast_style import stylizer as stylizer_module
 from fast_style.errors import UserError
-from fast_style.images import fit_longer_side
+from fast_style.images import Picture, fit_longer_side, read_picture
 from fast_style.jobs import Job, OutputOptions, plan_jobs
 from fast_style.stylizer import Stylizer, resolve_device, stylize_files
 
@@ -550,6 +551,40 @@ def test_one_bad_file_does_not_stop_the_rest(here: Path, stylizer: Stylizer) -> 
     assert outcomes[1].error is not None
     assert outcomes[1].error.exit_code == 1
     assert sorted(path.name for path in Path("out").iterdir()) == ["a.png", "c.png"]
+
+
+def test_a_few_photos_are_decoded_ahead_and_no_more(
+    here: Path, stylizer: Stylizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: list[Path] = []
+
+    def read(path: Path, *, max_pixels: int) -> Picture:
+        begun.append(path)
+        return read_picture(path, max_pixels=max_pixels)
+
+    monkeypatch.setattr(stylizer_module, "read_picture", read)
+    jobs = [Job(photo_at(f"{number:02}.png"), Path(f"out/{number}.png")) for number in range(20)]
+    outcomes = stylize_files(stylizer, jobs)
+    next(outcomes)
+    # Up to three photos have gone through the network, and three may be in the helpers' hands.
+    assert 2 <= len(begun) <= 6
+    assert [next(outcomes).job for _ in range(19)] == jobs[1:]
+    assert sorted(begun) == [job.photo for job in jobs]
+
+
+def test_stopping_finishes_what_is_being_written_and_begins_nothing(
+    here: Path, stylizer: Stylizer
+) -> None:
+    jobs = [Job(photo_at(f"{number:02}.png"), Path(f"out/{number}.png")) for number in range(20)]
+    outcomes = stylize_files(stylizer, jobs)
+    next(outcomes)
+    assert isinstance(outcomes, Generator)
+    outcomes.close()  # what an interrupt does, whether it comes in the network or outside
+    written = sorted(Path("out").iterdir())
+    assert 1 <= len(written) <= 3
+    for path in written:
+        assert size_of(path) == (20, 18)
+    assert not [thread.name for thread in threading.enumerate() if "write" in thread.name]
 
 
 def test_file_in_place_of_the_output_folder_is_one_photos_error(

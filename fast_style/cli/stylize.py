@@ -4,6 +4,7 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -116,10 +117,11 @@ def _stylize(options: argparse.Namespace, jobs: "Sequence[Job]") -> int:
     num_failed = 0
     # A bar on a terminal when there are several; otherwise a line for every photo.
     show_bar = len(jobs) > 1 and sys.stderr.isatty()
-    for outcome in tqdm(outcomes, total=len(jobs), unit="photo", disable=not show_bar):
-        if outcome.error is not None:
-            num_failed += 1
-            tqdm.write(f"error: {outcome.error}", file=sys.stderr)
-        elif not show_bar:
-            say(printable(outcome.job.output))
+    with closing(outcomes):  # an interrupt ends its threads at once
+        for outcome in tqdm(outcomes, total=len(jobs), unit="photo", disable=not show_bar):
+            if outcome.error is not None:
+                num_failed += 1
+                tqdm.write(f"error: {outcome.error}", file=sys.stderr)
+            elif not show_bar:
+                say(printable(outcome.job.output))
     return num_failed
