@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import yaml
 from PIL import Image
 from tiny_model import write_tiny_model
@@ -158,6 +159,11 @@ def test_version_is_printed(capsys: Output) -> None:
         (
             ["info", "a", "b"],
             "unrecognized arguments: b (fast-style --help shows what there is)",
+        ),
+        (
+            ["stylize", "-m", "m", "a.jpg", "--threads", "2000"],
+            "argument --threads: must be 1 to 1024, got '2000' (fast-style stylize --help shows "
+            "what there is)",
         ),
         (
             ["demo", "--device", "gpu"],
@@ -466,6 +472,16 @@ def test_options_reach_the_result(model: Path) -> None:
     with Image.open("a_x.jpg") as result:
         assert result.size == (24, 20)
     assert Path("a_x.jpg").stat().st_size < Path("a_y.jpg").stat().st_size
+
+
+def test_threads_are_those_of_torch(model: Path) -> None:
+    photo_at("a.png")
+    before = torch.get_num_threads()
+    try:
+        assert run("stylize", "-m", str(model), "a.png", "--threads", str(before + 1)) == 0
+        assert torch.get_num_threads() == before + 1
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_max_pixels_is_the_limit(model: Path, capsys: Output) -> None:

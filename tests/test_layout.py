@@ -206,6 +206,7 @@ except SystemExit as end:
         ["stylize", "-m", "a.png", "a.png"],
         ["stylize", "-m", "model.safetensors", "empty"],
         ["stylize", "-m", "model.safetensors", "a.png", "--device", "gpu"],
+        ["stylize", "-m", "model.safetensors", "a.png", "--threads", "0"],
         ["info", "none.safetensors"],
         ["init", "none.png"],
     ],

@@ -364,6 +364,14 @@ def percent(text: str) -> int:
     return number
 
 
+def thread_count(text: str) -> int:
+    """A whole number from 1 to 1024, as ``train.threads`` takes it."""
+    number = positive(text)
+    if number > 1024:
+        raise argparse.ArgumentTypeError(f"must be 1 to 1024, got {shortened(text)!r}")
+    return number
+
+
 # --- Output -------------------------------------------------------------------------------------
 
 

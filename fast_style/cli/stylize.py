@@ -8,11 +8,13 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fast_style.cli.common import add_device, nonempty_path, percent, positive, say
+from fast_style.cli.common import add_device, nonempty_path, percent, positive, say, thread_count
+from fast_style.distributed import Launch, joined, own_device, read_launch
 from fast_style.errors import UserError, printable
 
 if TYPE_CHECKING:
     from fast_style.jobs import Job, OutputOptions
+    from fast_style.stylizer import Stylizer
 
 SUMMARY = "apply a model to photos"
 EXAMPLES = """\
@@ -22,7 +24,12 @@ examples:
   # folders keep their structure
   {prog} --model wave.safetensors --output out/ holiday/ a.png
   {prog} --model wave.safetensors --output big.png --max-side 2000 big.jpg
+  # the photos of a folder shared among four GPUs
+  torchrun --nproc-per-node 4 stylize.py --model wave.safetensors --output out/ holiday/
 """
+
+# tqdm's own format turns to seconds per photo when they are slow.
+_BAR = "{n_fmt}/{total_fmt} |{bar}| {rate_noinv_fmt}, {elapsed} gone, {remaining} left"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -57,6 +64,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--max-pixels", type=positive, metavar="N", help="take photos of up to N pixels"
     )
     add_device(parser)
+    parser.add_argument(
+        "--threads", type=thread_count, metavar="N", help="of the CPU (default: as torch decides)"
+    )
     existing = parser.add_mutually_exclusive_group()
     existing.add_argument("--overwrite", action="store_true", help="replace results that are there")
     existing.add_argument("--skip-existing", action="store_true", help="leave out what is there")
@@ -70,15 +80,16 @@ def run(options: argparse.Namespace) -> int:
     # Mistakes are told before the seconds that torch takes.
     if "" in options.words:  # an unset variable, which Path would take for the working directory
         raise UserError("a photo has an empty name")
+    launch = read_launch()
     description = read_description(options.model)
     jobs, skipped = plan_jobs(
         [Path(word) for word in options.words], _output_options(options, description["name"])
     )
     label = description["loss_network"]["label"]
-    if label.startswith("RANDOM"):
+    if label.startswith("RANDOM") and launch.is_first:
         print(f"note: this model was trained with {label}: a try-out", file=sys.stderr)
-    num_failed = _stylize(options, jobs)
-    if len(jobs) + len(skipped) > 1:
+    num_failed = _stylize(options, jobs, launch)
+    if len(jobs) + len(skipped) > 1 and launch.is_first:
         say(f"{len(jobs) - num_failed} done, {len(skipped)} skipped, {num_failed} failed")
     return 1 if num_failed else 0
 
@@ -100,15 +111,35 @@ def _output_options(options: argparse.Namespace, model_name: str) -> "OutputOpti
     )
 
 
-def _stylize(options: argparse.Namespace, jobs: "Sequence[Job]") -> int:
+def _stylize(options: argparse.Namespace, jobs: "Sequence[Job]", launch: Launch) -> int:
+    """Do the jobs together with the other processes, if there are any; gives how many failed."""
+    import torch
+
+    from fast_style.stylizer import Stylizer, resolve_device
+
+    if options.threads is not None:
+        torch.set_num_threads(options.threads)
+    device = own_device(resolve_device(options.device), launch)
+    # They only agree on words, for which the CPU is enough.
+    with joined(launch, torch.device("cpu")) as group:
+        # Nobody writes before everybody has looked for what is there already. Then all share the
+        # list of the first one, whatever has come into the folders since.
+        jobs = group.gather(jobs)[0]
+        stylizer = Stylizer(options.model, device=str(device))
+        num_failed = _stylize_share(options, stylizer, jobs[launch.rank :: launch.world_size])
+        # torchrun ends all processes as soon as one has failed: none leaves before the last photo.
+        return sum(group.gather(num_failed))
+
+
+def _stylize_share(options: argparse.Namespace, stylizer: "Stylizer", jobs: "Sequence[Job]") -> int:
     """Do the jobs, and tell of each; gives how many failed."""
     from tqdm import tqdm
 
     from fast_style.images import DEFAULT_MAX_PIXELS
-    from fast_style.stylizer import Stylizer, stylize_files
+    from fast_style.stylizer import stylize_files
 
     outcomes = stylize_files(
-        Stylizer(options.model, device=options.device),
+        stylizer,
         jobs,
         max_side=options.max_side,
         max_pixels=options.max_pixels or DEFAULT_MAX_PIXELS,
@@ -116,9 +147,10 @@ def _stylize(options: argparse.Namespace, jobs: "Sequence[Job]") -> int:
     )
     num_failed = 0
     # A bar on a terminal when there are several; otherwise a line for every photo.
-    show_bar = len(jobs) > 1 and sys.stderr.isatty()
-    with closing(outcomes):  # an interrupt ends its threads at once
-        for outcome in tqdm(outcomes, total=len(jobs), unit="photo", disable=not show_bar):
+    show_bar = len(jobs) > 1 and sys.stderr.isatty() and read_launch().is_alone
+    bar = tqdm(outcomes, total=len(jobs), unit=" photos", bar_format=_BAR, disable=not show_bar)
+    with closing(outcomes), bar:  # an interrupt ends its threads at once
+        for outcome in bar:
             if outcome.error is not None:
                 num_failed += 1
                 tqdm.write(f"error: {outcome.error}", file=sys.stderr)
