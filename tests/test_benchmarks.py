@@ -97,3 +97,11 @@ def run_benchmark(*arguments: str) -> subprocess.CompletedProcess[str]:
         capture_output=True,
         text=True,
     )
+
+
+def test_folder_benchmark_prints_what_the_whole_folder_took() -> None:
+    done = run_benchmark("folder.py", "--count", "3", "--scale", "0.05")
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"^3 photos, 0\.0 megapixels in all$", done.stdout, re.MULTILINE)
+    row = r"^\| one process of stylize.py \| 3 \| [\d.]+ \| [\d.]+ \|$"
+    assert re.search(row, done.stdout, re.MULTILINE)
