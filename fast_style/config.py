@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, PlainSerializer
 
+from fast_style.errors import UserError
 from fast_style.layers import LAYER_PATTERN, Architecture, canonical_layer, require_layers
 from fast_style.settings import (
     LEAST_SIDE,
@@ -663,6 +664,34 @@ def starting_file(style: Path, *, photos: str = "data/photos") -> str:
         "data.photos": photos,
     }
     return f"{_STARTING_HEADER}\n{commented_yaml(Config, _FIRST_SETTINGS, values)}"
+
+
+def reconstruction(layer: str, of: str) -> list[str]:
+    """Settings, as ``key=value`` words, that reconstruct a picture from one side of the loss alone.
+
+    Gatys et al. 2016, figure 1: the content that a layer keeps, or the style that all first layers
+    of the blocks up to a layer describe, from noise.
+
+    Args:
+        layer: such as ``relu4_1`` or ``conv4_1``.
+        of: ``content`` or ``style``.
+
+    Raises:
+        UserError: it is no layer.
+    """
+    try:
+        layer = canonical_layer(layer)
+    except ValueError as error:
+        option = "--reconstruct" if of == "content" else "--reconstruct-style"
+        raise UserError(f"{option}: {error}") from None
+    below = [f"{layer[:4]}{block}_1" for block in range(1, int(layer[4]))]
+    layers = {"content": [layer], "style": [*below, layer]}
+    words = ["loss.tv_weight=0", "optimize.init=uniform_noise"]
+    for side, names in layers.items():
+        is_wanted = side == of
+        mapping = ", ".join(f"{name}: 1.0" for name in names) if is_wanted else ""
+        words += [f"loss.{side}_layers={{{mapping}}}", f"loss.{side}_weight={int(is_wanted)}"]
+    return words
 
 
 def name_from(stem: str) -> str:

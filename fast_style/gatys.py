@@ -5,7 +5,7 @@ trained network could be. `minimize` knows nothing of files; `optimize_picture` 
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -28,7 +28,7 @@ from fast_style.images import (
     write_animation,
     write_picture,
 )
-from fast_style.layers import canonical_layer
+from fast_style.jobs import numbered
 from fast_style.losses import LossTerms, LossValues, PerceptualLoss
 from fast_style.runs import build_perceptual_loss, load_loss_weights
 
@@ -402,12 +402,6 @@ class Course:
         self.write_every = write_every
         self.frames: list[Image.Image] = []
 
-    def files(self) -> Iterator[Path]:
-        """Those that will be written now and then."""
-        if self.write_every is not None:
-            for number in range(self.write_every, self.iterations + 1, self.write_every):
-                yield self._file_after(number)
-
     def see(self, number: int, picture: Tensor) -> None:
         """A picture (1, 3, H, W), after `number` iterations.
 
@@ -438,35 +432,7 @@ class Course:
             write_picture(path, contact_sheet(frames, _SHEET_COLUMNS))
 
     def _file_after(self, number: int) -> Path:
-        return self.output.with_name(f"{self.output.stem}-{number:05d}{self.output.suffix}")
-
-
-def reconstruction(layer: str, of: str) -> list[str]:
-    """Settings, as ``key=value`` words, that reconstruct a picture from one side of the loss alone.
-
-    Gatys et al. 2016, figure 1: the content that a layer keeps, or the style that all first layers
-    of the blocks up to a layer describe, from noise.
-
-    Args:
-        layer: such as ``relu4_1`` or ``conv4_1``.
-        of: ``content`` or ``style``.
-
-    Raises:
-        UserError: it is no layer.
-    """
-    try:
-        layer = canonical_layer(layer)
-    except ValueError as error:
-        option = "--reconstruct" if of == "content" else "--reconstruct-style"
-        raise UserError(f"{option}: {error}") from None
-    below = [f"{layer[:4]}{block}_1" for block in range(1, int(layer[4]))]
-    layers = {"content": [layer], "style": [*below, layer]}
-    words = ["loss.tv_weight=0", "optimize.init=uniform_noise"]
-    for side, names in layers.items():
-        is_wanted = side == of
-        mapping = ", ".join(f"{name}: 1.0" for name in names) if is_wanted else ""
-        words += [f"loss.{side}_layers={{{mapping}}}", f"loss.{side}_weight={int(is_wanted)}"]
-    return words
+        return numbered(self.output, number)
 
 
 def _size_of(picture: Image.Image, config: GatysConfig) -> tuple[int, int]:

@@ -144,6 +144,21 @@ def read_picture(
         raise PictureError(f"{printable(path)}: {_in_plain_words(error)}") from error
 
 
+def require_picture(path: Path) -> None:
+    """See that a file begins as a picture does; whether all of it is there, only reading tells.
+
+    Raises:
+        PictureError: as `read_picture`.
+    """
+    try:
+        with _open_regular_file(path) as file:
+            _open_image(file, DEFAULT_MAX_PIXELS)
+    except _UnusableError as problem:
+        raise PictureError(f"{printable(path)}: {problem}") from None
+    except Exception as error:  # see `read_picture`
+        raise PictureError(f"{printable(path)}: {_in_plain_words(error)}") from error
+
+
 def to_picture(image: Image.Image) -> Picture:
     """The same for an image that Pillow has opened or made; `image` itself stays as it is.
 

@@ -67,6 +67,17 @@ def plan_jobs(inputs: Sequence[Path], options: OutputOptions) -> tuple[list[Job]
     return remaining, [job for job in jobs if job in skipped]
 
 
+def pictures_in_between(output: Path, *, iterations: int, every: int | None) -> Iterator[Path]:
+    """The files that ``fast-style optimize --every`` writes before its result."""
+    if every is not None:
+        yield from (numbered(output, number) for number in range(every, iterations + 1, every))
+
+
+def numbered(output: Path, number: int) -> Path:
+    """The file of a picture on the way to `output`."""
+    return output.with_name(f"{output.stem}-{number:05d}{output.suffix}")
+
+
 def _jobs(inputs: Sequence[Path], options: OutputOptions) -> Iterator[Job]:
     # os.path: Path.exists and Path.is_dir raise an OSError for some names before Python 3.12
     missing = [path for path in inputs if not os.path.exists(path)]

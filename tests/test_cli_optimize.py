@@ -330,8 +330,8 @@ OUTPUT = ["-o", "out.png"]
             "is)",
         ),
         (
-            ["my.yaml", *CONTENT, *OUTPUT, "--device", "x"],
-            "--device x: is no device; here are: auto, cpu",
+            ["my.yaml", *CONTENT, *OUTPUT, "--device", "cuda:77"],
+            "--device cuda:77: is not on this machine; here are: auto, cpu",
         ),
         (
             ["my.yaml", *CONTENT, *OUTPUT, "optimize.iteration=7"],

@@ -18,7 +18,7 @@ from small_run import draw_photo
 from torch import Tensor
 from torch.nn import functional as F
 
-from fast_style.config import GatysConfig, load_gatys_config
+from fast_style.config import GatysConfig, load_gatys_config, reconstruction
 from fast_style.errors import UserError
 from fast_style.gatys import (
     STOPPED,
@@ -29,9 +29,9 @@ from fast_style.gatys import (
     Optimized,
     minimize,
     optimize_picture,
-    reconstruction,
 )
 from fast_style.images import image_to_tensor, resize_shorter_side
+from fast_style.jobs import pictures_in_between
 from fast_style.losses import LossTerms, PerceptualLoss
 from fast_style.runs import build_perceptual_loss, load_loss_weights
 
@@ -826,15 +826,17 @@ def test_course_has_24_frames_from_start_to_end(
 
 
 def test_course_writes_a_file_every_so_often(tmp_path: Path) -> None:
-    course = course_of(10, tmp_path, every=4)
+    course_of(10, tmp_path, every=4)
     expected = [tmp_path / "out-00004.png", tmp_path / "out-00008.png"]
-    assert sorted(tmp_path.iterdir()) == list(course.files()) == expected
+    said = pictures_in_between(tmp_path / "out.png", iterations=10, every=4)
+    assert sorted(tmp_path.iterdir()) == list(said) == expected
     assert [grey_of(Image.open(path)) for path in expected] == [102, 204]
 
 
 def test_course_writes_no_files_by_itself(tmp_path: Path) -> None:
-    course = course_of(10, tmp_path)
-    assert list(tmp_path.iterdir()) == list(course.files()) == []
+    course_of(10, tmp_path)
+    said = pictures_in_between(tmp_path / "out.png", iterations=10, every=None)
+    assert list(tmp_path.iterdir()) == list(said) == []
 
 
 def test_film_has_all_frames_and_rests_on_the_last(tmp_path: Path) -> None:

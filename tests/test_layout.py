@@ -209,12 +209,22 @@ except SystemExit as end:
         ["stylize", "-m", "model.safetensors", "a.png", "--threads", "0"],
         ["info", "none.safetensors"],
         ["init", "none.png"],
+        ["optimize", "gatys.yaml", "-o", "b.png", "-c", "none.png"],
+        ["optimize", "gatys.yaml", "-o", "a.png", "-c", "a.png"],
+        ["optimize", "gatys.yaml", "-o", "b.png", "-c", "a.png", "style.image=none.png"],
+        ["optimize", "gatys.yaml", "-o", "b.png", "-c", "a.png", "--reconstruct", "relu9"],
+        ["evaluate", "none.safetensors", "--photos", "a.png", "-o", "report"],
+        ["demo", "--photo", "none.png"],
+        ["train", "none.yaml"],
+        ["train", "gatys.yaml"],
+        ["distill", "none.yaml"],
     ],
     ids=" ".join,
 )
 def test_mistake_of_usage_loads_no_torch(arguments: list[str], tmp_path: Path) -> None:
     write_tiny_model(tmp_path / "model.safetensors")
     (tmp_path / "empty").mkdir()
+    (tmp_path / "gatys.yaml").write_text("style: {image: a.png}")
     Image.new("RGB", (20, 20)).save(tmp_path / "a.png")
     code = f"""
 import os

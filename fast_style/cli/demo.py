@@ -34,6 +34,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Do it; gives the exit code."""
+    from fast_style.images import require_picture
+
+    for path in (options.style, options.photo):
+        if path is not None:
+            require_picture(path)  # before the seconds that torch takes
     from fast_style.demo import finish_demo, prepare_demo
     from fast_style.stylizer import resolve_device
 

@@ -95,6 +95,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Do it; gives the exit code."""
+    from fast_style.model_files import read_description
+
+    for path in options.models:
+        read_description(path)  # says what is wrong with it before the seconds that torch takes
     from tqdm import tqdm
 
     from fast_style import evaluation

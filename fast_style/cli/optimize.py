@@ -91,6 +91,7 @@ def run(options: argparse.Namespace) -> int:
         raise UserError("say where to write the picture: --output PICTURE")
     if options.content is None and options.reconstruct_style is None:
         raise UserError("say what to draw: --content PHOTO")
+    _require_pictures(options, config)
     return optimize(config, options)
 
 
@@ -98,7 +99,7 @@ def _reconstruction(options: argparse.Namespace) -> list[str]:
     """The settings that --reconstruct and --reconstruct-style stand for."""
     for layer, of in ((options.reconstruct, "content"), (options.reconstruct_style, "style")):
         if layer is not None:
-            from fast_style.gatys import reconstruction
+            from fast_style.config import reconstruction
 
             return reconstruction(layer, of)
     return []
@@ -116,7 +117,6 @@ def optimize(config: "GatysConfig", options: argparse.Namespace) -> int:
     each = config.optimize.iterations
     total = each * config.optimize.scales
     course = Course(total, options.output, options.every)
-    _require_places(options, config, course.files())
     photo = read_photo(options.content) if options.content is not None else None
     with tqdm(total=total, unit="iteration", disable=None) as bar, stop_signals() as stop_signal:
         tell = lines_beside(bar)
@@ -157,6 +157,19 @@ def optimize(config: "GatysConfig", options: argparse.Namespace) -> int:
             f"{result.minimum.reason}; the best picture before that was written", exit_code=1
         )
     return 0 if signal_number is None else 128 + signal_number
+
+
+def _require_pictures(options: argparse.Namespace, config: "GatysConfig") -> None:
+    """Say what is wrong with the pictures to read and to write, before torch takes its seconds."""
+    from fast_style.images import require_picture
+    from fast_style.jobs import pictures_in_between
+
+    iterations = config.optimize.iterations * config.optimize.scales
+    in_between = pictures_in_between(options.output, iterations=iterations, every=options.every)
+    _require_places(options, config, in_between)
+    for path in (options.content, config.style.image, *config.style.blend):
+        if path is not None:
+            require_picture(path)
 
 
 def _require_places(
