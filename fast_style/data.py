@@ -59,7 +59,10 @@ class Unreadable(NamedTuple):
 
 
 class Sample(NamedTuple):
-    """One crop, uint8 (3, S, S), or None when no readable photo was found for it."""
+    """One crop, uint8 (3, S, S), or None when no readable photo was found for it.
+
+    Channels last, as `Batch` has them: so pixels are in files, and so the network wants them.
+    """
 
     pixels: Tensor | None
     unreadable: list[Unreadable]
@@ -340,7 +343,7 @@ class Crops(Dataset[Sample]):
                 continue
             rng = np.random.default_rng((self.seed, _CROP, k))
             crop = random_crop(image, size, scale=self.scale, flip=self.flip, rng=rng)
-            return Sample(image_to_tensor(crop), unreadable)
+            return Sample(torch.from_numpy(np.array(crop)).permute(2, 0, 1), unreadable)
         return Sample(None, unreadable)
 
     def photo_of(self, k: int, attempt: int = 0) -> Path:
@@ -411,8 +414,10 @@ def collate(samples: Sequence[Sample]) -> Batch:
     unreadable = [photo for sample in samples for photo in sample.unreadable]
     pixels = [sample.pixels for sample in samples if sample.pixels is not None]
     # The trainer judges the unreadable ones; a worker's exception would arrive as a traceback.
-    complete = len(pixels) == len(samples)
-    return Batch(torch.stack(pixels) if complete else torch.empty(0), unreadable)
+    if len(pixels) != len(samples):
+        return Batch(torch.empty(0), unreadable)
+    rows = torch.stack([crop.permute(1, 2, 0) for crop in pixels])  # (N, S, S, 3)
+    return Batch(rows.permute(0, 3, 1, 2), unreadable)
 
 
 def resolve_workers(workers: int | str, device_type: str, *, num_trainers: int = 1) -> int:

@@ -70,6 +70,13 @@ def test_starting_at_a_step_gives_what_the_whole_run_gives_there(folder: Path, s
     assert torch.equal(pixels_of(crops_of(folder), StepSampler(start, 8, 2)), whole[start:])
 
 
+@pytest.mark.parametrize("workers", [0, 1])
+def test_batch_is_channels_last(folder: Path, workers: int) -> None:
+    (batch,) = batches(crops_of(folder), StepSampler(0, 1, 3), workers)
+    assert batch.photos.shape == (3, 3, 16, 16)
+    assert batch.photos.is_contiguous(memory_format=torch.channels_last)
+
+
 def test_two_ranks_together_see_what_one_rank_sees() -> None:
     alone = list(StepSampler(5, 9, 4))
     ranks = [list(StepSampler(5, 9, 4, rank, 2)) for rank in (0, 1)]
