@@ -57,6 +57,7 @@ from fast_style.painters import Painter, Styles, painting_crop, plain_surface
 from fast_style.run_log import RunLog, photo_and_result_sheet
 from fast_style.runs import (
     Run,
+    cache_photos,
     environment,
     find_photos_of,
     require_same_inputs,
@@ -530,8 +531,14 @@ def build_distiller(
             {"photos": "data.photos", "paintings": "data.paintings", "teacher": "teacher.weights"},
         )
     styles = Styles([read_photo(path) for path in paintings.training], photos.training)
+    cache = cache_photos(data, photos, data.crop_size, say)
     crops = Crops(
-        photos, seed=config.seed, size=data.crop_size, scale=data.crop_scale, flip=data.flip
+        photos,
+        seed=config.seed,
+        size=data.crop_size,
+        scale=data.crop_scale,
+        flip=data.flip,
+        cache=cache,
     )
     layers = relu_layers(config.teacher.architecture, config.student.deepest)
     first = _first_pictures(crops, styles, data, config.seed).to(device)
@@ -559,7 +566,7 @@ def build_distiller(
             before_sample=step * config.train.photos,
         ),
         seed=config.seed,
-        workers=resolve_workers(data.workers, device.type),
+        workers=resolve_workers(data.workers, device.type, cached=cache is not None),
         resume_from=run.resume_from,
     )
     try:

@@ -49,6 +49,7 @@ from fast_style.data import (
     Photos,
     UnreadableList,
     find_photos,
+    least_side,
     probe_photos,
     read_photo,
     read_validation_photos,
@@ -63,12 +64,15 @@ from fast_style.images import image_to_tensor, resize_shorter_side, write_pictur
 from fast_style.layers import deepest_layer
 from fast_style.loss_network import LossNetwork, Weights, load_weights
 from fast_style.losses import PerceptualLoss
+from fast_style.photo_cache import PhotoCache, open_photo_cache
 from fast_style.settings import changed_settings, parse, to_dict, to_yaml
 from fast_style.trainer import Trainer, resolve_precision
 from fast_style.transform_net import TransformNet, memory_format_for
 
 # Sample pictures are looked at by people, who see little on small crops.
 _SMALLEST_SAMPLE = 256
+# Where photo caches lie, in the working directory, unless data.cache_folder says otherwise.
+_CACHES = Path("photo_cache")
 # A strip would become huge when its shorter side is enlarged to style.size.
 _LONGEST_STYLE = 20
 
@@ -266,6 +270,7 @@ def build_trainer(
             },
         )
     perceptual_loss = build_perceptual_loss(config, weights, style, device)
+    cache = cache_photos(config.data, photos, largest_crop, say)
     step = run.resume_from.metadata["step"] if run.resume_from else 0
     trainer = Trainer(
         net=net,
@@ -277,6 +282,7 @@ def build_trainer(
             scale=config.data.crop_scale,
             flip=config.data.flip,
             growth=_growth(config),
+            cache=cache,
         ),
         validation_photos=validation,
         sample_photos=samples,
@@ -292,7 +298,10 @@ def build_trainer(
             is_kept=group.is_first,
         ),
         workers=resolve_workers(
-            config.data.workers, device.type, num_trainers=group.launch.local_world_size
+            config.data.workers,
+            device.type,
+            cached=cache is not None,
+            num_trainers=group.launch.local_world_size,
         ),
         precision=resolve_precision(config.train.precision, device),
         resume_from=run.resume_from,
@@ -365,6 +374,25 @@ def find_photos_of(data: PhotosConfig) -> Photos:
         data.photos,
         validation_folder=data.validation_photos,
         validation_count=data.validation_count,
+    )
+
+
+def cache_photos(
+    data: PhotosConfig, photos: Photos, largest_crop: int, say: Callable[[str], None]
+) -> PhotoCache | None:
+    """The cache of the training photos, built if it is not there yet; None if none is wanted.
+
+    Raises:
+        UserError: it is damaged, cannot be written, or does not fit on the disk.
+    """
+    if data.cache == "none":
+        return None
+    return open_photo_cache(
+        photos.training,
+        folder=photos.folder,
+        side=data.cache_side or least_side(largest_crop, data.crop_scale),
+        root=data.cache_folder or _CACHES,
+        say=say,
     )
 
 

@@ -88,6 +88,9 @@ data:
   crop_scale: [0.5, 1]
   flip: true
   workers: auto
+  cache: none
+  cache_side: null
+  cache_folder: null
   max_unreadable_share: 0.05
   grown_crop_size: null
   grow_after: 0.7
@@ -359,6 +362,7 @@ def test_a_name_is_text_that_can_name_a_folder(tmp_path, lines, message):
         ("workers: many", "data.workers: must be one of 0 to 256, auto, got 'many'"),
         ("workers: 257", "data.workers: must be one of 0 to 256, auto, got 257"),
         ("workers: true", "data.workers: must be one of 0 to 256, auto, got true"),
+        ("cache: device", "data.cache: must be one of none, disk, got 'device'"),
         ("flip: yes", "data.flip: must be true or false, got 'yes'"),
         ("flip: 1", "data.flip: must be true or false, got 1"),
         ("crop_scale: 0.5", "data.crop_scale: must be a list of two numbers, got 0.5"),
@@ -617,6 +621,9 @@ def test_every_setting_has_a_description_and_says_what_it_may_be(root, key):
         ("data.crop_scale", "[0.5, 1.0]", "two numbers, each above 0, at most 1"),
         ("data.flip", "true", "true | false"),
         ("data.workers", "auto", "0 to 256 | auto"),
+        ("data.cache", "none", "none | disk"),
+        ("data.cache_side", "(unset)", "16 to 32768"),
+        ("data.cache_folder", "(unset)", "path"),
         (
             "loss_network.weights",
             "imagenet",
@@ -1093,6 +1100,9 @@ data:
   crop_scale: [0.5, 1]
   flip: true
   workers: auto
+  cache: none
+  cache_side: null
+  cache_folder: null
   max_unreadable_share: 0.05
   paintings: q
   validation_paintings: null

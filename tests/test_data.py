@@ -646,3 +646,12 @@ def test_training_processes_of_a_machine_share_its_cores(monkeypatch: pytest.Mon
     found = [data.resolve_workers("auto", "cuda", num_trainers=count) for count in (1, 4, 32)]
     assert found == [8, 4, 1]
     assert data.resolve_workers(3, "cuda", num_trainers=4) == 3
+
+
+def test_with_a_cache_fewer_workers_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 64)
+    found = [
+        data.resolve_workers(workers, device, cached=True)
+        for workers, device in (("auto", "cuda"), ("auto", "cpu"), (3, "cpu"))
+    ]
+    assert found == [4, 0, 3]

@@ -963,6 +963,18 @@ def test_resumed_run_equals_the_straight_one_byte_for_byte(
     assert final_state(tmp_path / "small") == final_state(straight)
 
 
+def test_resumed_run_with_a_cache_of_photos_equals_the_straight_one(
+    yaml_file: Path, tmp_path: Path
+) -> None:
+    config = settings_of(yaml_file, "data.cache=disk", f"data.cache_folder={tmp_path / 'caches'}")
+    straight = distill_once(config, tmp_path / "straight")
+    assert straight.crops.cache is not None
+    assert straight.crops.cache.folder.name.startswith("64-")  # 32 / 0.5
+    distill_once(config, tmp_path / "resumed", stop_at=3)
+    distill_once(config, tmp_path / "resumed")
+    assert final_state(tmp_path / "resumed/small") == final_state(tmp_path / "straight/small")
+
+
 def test_resumed_run_without_painters_equals_the_straight_one(
     yaml_file: Path, tmp_path: Path
 ) -> None:

@@ -38,6 +38,7 @@ MODULES = [
     "losses",
     "artifacts",
     "conversions",
+    "photo_cache",
     "data",
     "checkpoint",
     "streaming",
