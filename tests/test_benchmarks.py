@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from small_run import write_small_run
+from small_run import write_photos, write_small_run
 
 from fast_style.transform_net import TransformNet
 
@@ -105,3 +105,31 @@ def test_folder_benchmark_prints_what_the_whole_folder_took() -> None:
     assert re.search(r"^3 photos, 0\.0 megapixels in all$", done.stdout, re.MULTILINE)
     row = r"^\| one process of stylize.py \| 3 \| [\d.]+ \| [\d.]+ \|$"
     assert re.search(row, done.stdout, re.MULTILINE)
+
+
+def test_loader_benchmark_prints_a_row_for_every_side(tmp_path: Path) -> None:
+    photos = write_photos(tmp_path / "photos", 8)
+    checkout = tmp_path / "fast_neural_style" / "neural_style"
+    checkout.mkdir(parents=True)
+    (checkout / "neural_style.py").write_text(
+        "transforms.Resize(args.image_size) transforms.CenterCrop(args.image_size) "
+        "transforms.ToTensor() x.mul(255) datasets.ImageFolder( "
+        "DataLoader(train_dataset, batch_size=args.batch_size)"
+    )
+    done = subprocess.run(
+        [
+            sys.executable,
+            str(ROOT / "benchmarks" / "loader.py"),
+            *("--photos", str(photos), "--peer", str(checkout.parent)),
+            *("--images", "8", "--rounds", "2", "--cache-side", "32"),
+        ],
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    rows = re.findall(
+        r"^\| ([\w /]+) \| \d+ \| x\d+\.\d \| x\d+\.\d \|$", done.stdout, re.MULTILINE
+    )
+    assert rows == ["decoded", "pytorch/examples", "cached at 32"]
