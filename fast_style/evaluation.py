@@ -535,13 +535,14 @@ def _judge(
 @contextmanager
 def _exact_arithmetic() -> Iterator[None]:
     """Inside, GPUs multiply float32 as float32, and not with the 10 bits of TF32."""
-    cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
-    before = cudnn.allow_tf32, matmul.allow_tf32
-    cudnn.allow_tf32 = matmul.allow_tf32 = False
+    convolutions = torch.backends.cudnn.conv  # type: ignore[attr-defined]
+    products = torch.backends.cuda.matmul
+    before = convolutions.fp32_precision, products.fp32_precision
+    convolutions.fp32_precision = products.fp32_precision = "ieee"
     try:
         yield
     finally:
-        cudnn.allow_tf32, matmul.allow_tf32 = before
+        convolutions.fp32_precision, products.fp32_precision = before
 
 
 # --- Times and faults ---------------------------------------------------------------------------

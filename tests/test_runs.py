@@ -373,6 +373,21 @@ def test_run_is_built_without_touching_the_global_random_numbers(
     assert torch.equal(torch.rand(3), expected)
 
 
+def test_convolutions_alone_round_on_a_gpu(yaml_file: Path) -> None:
+    settings = settings_of(yaml_file).train
+    convolutions, products = torch.backends.cudnn.conv, torch.backends.cuda.matmul
+    before = convolutions.fp32_precision, products.fp32_precision, torch.backends.cudnn.benchmark
+    try:
+        convolutions.fp32_precision = "ieee"
+        runs_module.set_up_torch(settings, torch.device("cpu"))
+        assert convolutions.fp32_precision == "ieee"
+        runs_module.set_up_torch(settings, torch.device("cuda"))
+        assert (convolutions.fp32_precision, products.fp32_precision) == ("tf32", "ieee")
+    finally:
+        convolutions.fp32_precision, products.fp32_precision = before[:2]
+        torch.backends.cudnn.benchmark = before[2]
+
+
 # --- Processes that are stopped and killed ------------------------------------------------------
 
 LONG = {
