@@ -170,11 +170,16 @@ def restore_adam(
         expected[f"step.{name}"] = torch.tensor(0.0)
         expected |= {f"{key}.{name}": parameter for key in _MOMENTS}
     require_same_tensors(saved, expected, path)
+    # The fused kernel counts steps where it runs; the others count on the CPU.
+    is_fused = bool(optimizer.defaults.get("fused"))
     for name, parameter in parameters.items():
         moments = {
             key: torch.empty_like(parameter).copy_(saved[f"{key}.{name}"]) for key in _MOMENTS
         }
-        optimizer.state[parameter] = {"step": saved[f"step.{name}"], **moments}
+        step = saved[f"step.{name}"]
+        if is_fused:
+            step = step.to(parameter.device)
+        optimizer.state[parameter] = {"step": step, **moments}
 
 
 # --- The checkpoints of a run -------------------------------------------------------------------

@@ -41,8 +41,8 @@ Upsampling = Literal["resize", "transposed"]
 Pooling = Literal["max", "average"]
 Padding = Literal["zeros", "reflect"]
 Preprocessing = Literal["torchvision", "caffe"]
-Precision = Literal["auto", "fp32", "bf16"]
 Cache = Literal["none", "disk"]
+Precision = Literal["auto", "fp32", "bf16", "fp16"]
 Schedule = Literal["cosine", "constant"]
 Method = Literal["lbfgs", "adam"]
 Bounds = Literal["box", "clip", "none"]
@@ -274,7 +274,8 @@ class TrainConfig(Section):
     """Steps over which the rate rises linearly from zero."""
 
     precision: Precision = "auto"
-    """fp32, bf16 (autocast), or auto: bf16 where a GPU computes it natively, else fp32."""
+    """fp32, bf16 (autocast), or auto: bf16 where a GPU computes it natively, else fp32. fp16 (with
+    a scaled loss) is for CUDA GPUs without bf16. On CUDA, fp32 rounds to TF32 in convolutions."""
 
     deterministic: bool = False
     """Ask torch for deterministic kernels, for bit-exact runs on a GPU (slower)."""
@@ -519,7 +520,8 @@ class DistillTrainConfig(Section):
 
     precision: Precision = "auto"
     """Of the teacher's features, which err by a hundred-thousandth of their squares in bf16: fp32,
-    bf16 (autocast), or auto: bf16 where a GPU computes it natively, else fp32."""
+    bf16 (autocast), or auto: bf16 where a GPU computes it natively, else fp32. fp16 is for CUDA
+    GPUs without bf16."""
 
     deterministic: bool = False
     """Ask torch for deterministic kernels, for bit-exact runs on a GPU (slower)."""

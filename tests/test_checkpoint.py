@@ -346,8 +346,8 @@ def two_parameters() -> dict[str, Tensor]:
     return {"kernel": torch.nn.Parameter(numbers), "bias": torch.nn.Parameter(torch.ones(2))}
 
 
-def adam_of(parameters: dict[str, Tensor]) -> torch.optim.Adam:
-    return torch.optim.Adam(parameters.values(), lr=0.1)
+def adam_of(parameters: dict[str, Tensor], fused: bool | None = None) -> torch.optim.Adam:
+    return torch.optim.Adam(parameters.values(), lr=0.1, fused=fused)
 
 
 def learn(parameters: dict[str, Tensor], optimizer: torch.optim.Adam, steps: int) -> None:
@@ -375,9 +375,10 @@ def test_state_of_adam_by_hand() -> None:
     torch.testing.assert_close(found["exp_avg_sq.bias"], torch.full((2,), 0.004))
 
 
-def test_restored_adam_goes_on_exactly(tmp_path: Path) -> None:
-    straight, optimizer = two_parameters(), None
-    optimizer = adam_of(straight)
+@pytest.mark.parametrize("fused", [None, True])
+def test_restored_adam_goes_on_exactly(tmp_path: Path, fused: bool | None) -> None:
+    straight = two_parameters()
+    optimizer = adam_of(straight, fused)
     learn(straight, optimizer, 2)
     save_checkpoint(tmp_path / "m", {**straight, **adam_tensors(straight, optimizer)}, {})
     saved = load_checkpoint(tmp_path / "m").tensors
@@ -385,7 +386,7 @@ def test_restored_adam_goes_on_exactly(tmp_path: Path) -> None:
     with torch.no_grad():
         for name, parameter in resumed.items():
             parameter.copy_(saved.pop(name))
-    again = adam_of(resumed)
+    again = adam_of(resumed, fused)
     restore_adam(resumed, again, saved, tmp_path / "m")
     for name, parameter in resumed.items():
         ours, theirs = again.state[parameter], optimizer.state[straight[name]]

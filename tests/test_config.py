@@ -254,10 +254,10 @@ def test_keras_names_of_layers_become_ours(tmp_path):
         ),
         ("model: {width: " + "9" * 41 + "}", f"FILE:4: number too long: {'9' * 20}..."),
         # choices
-        ("train: {precision: fp16}",
-         "FILE:4: train.precision: must be one of auto, fp32, bf16, got 'fp16'"),
+        ("train: {precision: fp8}",
+         "FILE:4: train.precision: must be one of auto, fp32, bf16, fp16, got 'fp8'"),
         ("train: {precision: }",
-         "FILE:4: train.precision: must be one of auto, fp32, bf16, got nothing"),
+         "FILE:4: train.precision: must be one of auto, fp32, bf16, fp16, got nothing"),
         ("loss_network: {padding: same}",
          "FILE:4: loss_network.padding: must be one of zeros, reflect, got 'same'"),
         # C4: ranges and finite numbers
@@ -633,7 +633,7 @@ def test_every_setting_has_a_description_and_says_what_it_may_be(root, key):
         ("loss.content_layers", "{relu3_3: 1.0}", "{layer: weight, ...}, each weight at least 0"),
         ("loss.style_weight", "5.0", "at least 0"),
         ("train.learning_rate", "0.001", "above 0, at most 10"),
-        ("train.precision", "auto", "auto | fp32 | bf16"),
+        ("train.precision", "auto", "auto | fp32 | bf16 | fp16"),
         ("train.threads", "(unset)", "1 to 1024"),
         ("log.every", "50", "at least 1"),
     ],
@@ -649,9 +649,12 @@ def test_help_has_every_setting_and_section_once():
     for key, _ in iterate_fields(Config):
         assert sum(line.startswith(f"{key}: ") for line in lines) == 1
     assert lines.count("train: How the network is trained.") == 1
-    at = lines.index("train.precision: auto  # auto | fp32 | bf16")
-    assert lines[at + 1 : at + 3] == [
-        "    fp32, bf16 (autocast), or auto: bf16 where a GPU computes it natively, else fp32.",
+    at = lines.index("train.precision: auto  # auto | fp32 | bf16 | fp16")
+    assert lines[at + 1 : at + 4] == [
+        "    fp32, bf16 (autocast), or auto: bf16 where a GPU computes it natively, else fp32. "
+        "fp16 (with",
+        "    a scaled loss) is for CUDA GPUs without bf16. On CUDA, fp32 rounds to TF32 in "
+        "convolutions.",
         "",
     ]
 
