@@ -51,10 +51,12 @@ Bounds = Literal["box", "clip", "none"]
 NAMED_WEIGHTS = ("imagenet", "imagenet_features", "compact", "random")
 INIT_WORDS = ("content", "style", "uniform_noise", "normal_noise")
 
-# Settings that may differ when a run is resumed: they change what is watched, not what is learned.
+# Settings that may differ when a run is resumed: they change what is watched, or how the same thing
+# is computed, and not what is learned.
 # Paths are compared by the digest of what they point to, so that folders can be moved.
 MAY_CHANGE_ON_RESUME = (
     "log.",
+    "train.compile",
     "data.workers",
     "data.cache_folder",
     "data.max_unreadable_share",
@@ -276,6 +278,10 @@ class TrainConfig(Section):
     precision: Precision = "auto"
     """fp32, bf16 (autocast), or auto: bf16 where a GPU computes it natively, else fp32. fp16 (with
     a scaled loss) is for CUDA GPUs without bf16. On CUDA, fp32 rounds to TF32 in convolutions."""
+
+    compile: bool = False
+    """Compile the network and its loss with torch.compile before the first step, which takes
+    minutes. Needs a C++ compiler, on a GPU Triton too; where it fails, the run does not begin."""
 
     deterministic: bool = False
     """Ask torch for deterministic kernels, for bit-exact runs on a GPU (slower)."""

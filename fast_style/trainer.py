@@ -8,8 +8,9 @@ moments of that step: everything else is a function of the settings and s.
 import math
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from itertools import chain
 from pathlib import Path
 from statistics import fmean
@@ -33,7 +34,7 @@ from fast_style.checkpoint import (
 from fast_style.config import DistillTrainConfig, LogConfig, TrainConfig
 from fast_style.data import Batch, Crops, StepSampler, Unreadable, UnreadableList, stream_photos
 from fast_style.distributed import ALONE, Group
-from fast_style.errors import UserError, printable
+from fast_style.errors import UserError, printable, shortened
 from fast_style.files import free_bytes, write_text_atomically
 from fast_style.images import write_picture
 from fast_style.losses import LossTerms, PerceptualLoss
@@ -99,6 +100,7 @@ class Trainer:
         self.net = net
         # What the training step calls: the same network, the way it is executed there.
         self.forward_net: nn.Module = net
+        self.forward_loss: nn.Module = perceptual_loss
         self.perceptual_loss = perceptual_loss
         self.crops = crops
         self.validation_photos = validation_photos
@@ -168,8 +170,35 @@ class Trainer:
             self.run_log.close()
 
     def prepare(self) -> None:
-        """Set up how the training step executes the network."""
-        self.forward_net = self.group.parallel(self.net, self.device)
+        """Set up how the training step executes the network and the loss.
+
+        Raises:
+            UserError: they cannot be compiled, and were asked to be.
+        """
+        forward: nn.Module = self.net
+        if self.settings.compile:
+            self.run_log.say("compiling the network and its loss; this takes minutes")
+            with self.group.together():
+                forward, self.forward_loss = self._compiled()
+        self.forward_net = self.group.parallel(forward, self.device)
+
+    def _compiled(self) -> tuple[nn.Module, nn.Module]:
+        """The network and the loss, compiled now for all sizes of crops that are still to come.
+
+        They share their parameters with `net`, whose names stay as they are.
+        """
+        share = self.settings.batch_size // self.group.launch.world_size
+        steps = self.step, self.settings.steps - 1
+        sizes = {self.crops.size_of(step * self.settings.batch_size) for step in steps}
+        with compile_mistakes():
+            net, loss = compile_whole(self.net), compile_whole(self.perceptual_loss)
+            for size in sizes:
+                photos = self._to_device(torch.zeros(share, 3, size, size, dtype=torch.uint8))
+                with self._autocast():
+                    terms = loss(net(photos), photos)
+                terms.total.backward()  # which has a graph of its own
+        self.optimizer.zero_grad(set_to_none=True)
+        return net, loss
 
     def train_step(self, photos: Tensor) -> tuple[Tensor, LossTerms, Tensor]:
         """One step of Adam on the perceptual loss; nothing in it waits for the device.
@@ -184,7 +213,7 @@ class Trainer:
             group["lr"] = learning_rate_at(self.step, self.settings)
         with self._autocast():
             output = self.forward_net(photos)
-            terms = self.perceptual_loss(output, photos)
+            terms = self.forward_loss(output, photos)
         self.optimizer.zero_grad(set_to_none=True)
         self.scaler.scale(terms.total).backward()
         self.scaler.unscale_(self.optimizer)
@@ -579,6 +608,47 @@ class Interval:
             "time/data_wait_share": self.waited_s / elapsed_s,
             "memory/peak_mb": _peak_memory_bytes(device) / 2**20,
         }
+
+
+def compile_whole(module: nn.Module) -> nn.Module:
+    """The module compiled as one graph, another one for each size of pictures."""
+    # By default torch would run as it stands what it cannot compile, and say nothing.
+    compiled = torch.compile(module, fullgraph=True, dynamic=False)
+    assert isinstance(compiled, nn.Module)
+    return compiled
+
+
+@contextmanager
+def compile_mistakes() -> Iterator[None]:
+    """Inside, what keeps torch from compiling is told to the user.
+
+    Raises:
+        UserError: no compiler, or something that it does not support.
+    """
+    import torch._dynamo  # has no public name for its errors
+    from torch._dynamo.exc import TorchDynamoException
+
+    remedy = "set train.compile=false"
+    if torch._dynamo.config.disable or torch._dynamo.config.suppress_errors:
+        raise UserError(
+            "train.compile: TORCH_COMPILE_DISABLE or TORCHDYNAMO_SUPPRESS_ERRORS in the "
+            f"environment tells torch to go on without compiling; unset it, or {remedy}"
+        )
+    torch.compiler.reset()  # what an earlier run here has compiled counts against a limit
+    try:
+        with warnings.catch_warnings():
+            # torch itself looks at the .grad of every tensor that a compiled function gets.
+            warnings.filterwarnings("ignore", message="The .grad attribute of a Tensor that is not")
+            yield
+    except RuntimeError as error:
+        is_unsupported = str(error).startswith("torch.compile is not supported")  # on this Python
+        if not (is_unsupported or isinstance(error, TorchDynamoException)):
+            raise
+        reason = shortened(" ".join(str(error).partition("\n\n")[0].split()))
+        raise UserError(
+            f"train.compile: torch cannot compile here ({reason}). Install a C++ compiler, on a "
+            f"GPU also Triton, or {remedy}"
+        ) from None
 
 
 def learning_rate_at(step: int, settings: TrainConfig | DistillTrainConfig) -> float:

@@ -121,13 +121,18 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
         # Of two photos in a batch the second process has the second one.
         probe.crops.photo_of(3).write_bytes(b"")
         train_once(settings_of(yaml_file), folder / "alone")
-    two = folder / "two"
-    two.mkdir()
-    processes = start_two([TESTS / "two_processes.py", yaml_file, two], folder)
+    said, outcomes = train_two(yaml_file, folder / "two", "stopped")
+    return Trained(yaml_file, folder / "alone" / "tiny", folder / "two", said, outcomes)
+
+
+def train_two(yaml_file: Path, root: Path, what: str) -> tuple[list[str], list[dict[str, Any]]]:
+    """What the two processes of `two_processes` said, and what came of it."""
+    root.mkdir()
+    processes = start_two([TESTS / "two_processes.py", yaml_file, root, what], root)
     said = ["".join(process.communicate(timeout=PATIENCE_S)) for process in processes]
     assert [process.returncode for process in processes] == [0, 0], said
-    outcomes = [json.loads((two / f"outcome-{rank}.json").read_text()) for rank in range(2)]
-    return Trained(yaml_file, folder / "alone" / "tiny", two, said, outcomes)
+    outcomes = [json.loads((root / f"outcome-{rank}.json").read_text()) for rank in range(2)]
+    return said, outcomes
 
 
 def weights_of(folder: Path) -> dict[str, Tensor]:
@@ -195,6 +200,15 @@ def test_two_processes_go_on_to_the_same_bytes(trained: Trained) -> None:
     assert [outcome["resumed"] for outcome in trained.outcomes] == [5, 5]
     straight, stopped = weights_of(trained.two / "tiny"), weights_of(trained.two / "stopped")
     assert all(torch.equal(straight[name], stopped[name]) for name in straight)
+
+
+@pytest.mark.slow
+def test_two_processes_learn_the_same_with_what_is_compiled(tmp_path: Path) -> None:
+    _, outcomes = train_two(write_small_run(tmp_path), tmp_path / "two", "compiled")
+    assert [outcome["compiled"] for outcome in outcomes] == [6, 6]
+    straight, compiled = (weights_of(tmp_path / "two" / name) for name in ("tiny", "compiled"))
+    assert straight.keys() == compiled.keys()
+    assert all(torch.equal(straight[name], compiled[name]) for name in straight)
 
 
 def test_number_that_is_not_finite_on_one_process_stops_both_with_its_name(

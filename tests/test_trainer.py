@@ -910,6 +910,133 @@ def test_training_step_on_a_gpu_never_waits_for_it(yaml_file: Path, tmp_path: Pa
     run.release()
 
 
+# --- Compiling ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def traced(monkeypatch: pytest.MonkeyPatch) -> list[torch.fx.GraphModule]:
+    """torch.compile without the minutes of C++: what is traced runs as it stands, and is listed."""
+    graphs: list[torch.fx.GraphModule] = []
+
+    def keep(graph: torch.fx.GraphModule, inputs: object) -> Any:
+        graphs.append(graph)
+        return graph.forward
+
+    def trace(module: torch.nn.Module) -> Any:
+        return torch.compile(module, fullgraph=True, dynamic=False, backend=keep)
+
+    monkeypatch.setattr(trainer_module, "compile_whole", trace)
+    return graphs
+
+
+def test_compiled_run_is_the_same_and_keeps_the_names_of_weights(
+    yaml_file: Path, tmp_path: Path, straight: Path, traced: list[torch.fx.GraphModule]
+) -> None:
+    config = settings_of(yaml_file, "train.compile=true")
+    for stop in (2, None):  # the first run, and a resumed one
+        trainer = train_once(config, tmp_path, stop_at=stop)
+        assert len(traced) == 2  # the network, and the loss: once each
+        traced.clear()
+    assert trainer.forward_net is not trainer.net
+    ours, theirs = (
+        load_checkpoint(folder / "checkpoints" / "step-00000006.safetensors").tensors
+        for folder in (tmp_path / "tiny", straight)
+    )
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+    assert (tmp_path / "tiny" / "metrics.csv").read_text() == (straight / "metrics.csv").read_text()
+
+
+def test_grown_crops_are_compiled_for_before_the_first_step(
+    open_trainer: Callable[..., Trainer], traced: list[torch.fx.GraphModule]
+) -> None:
+    trainer = open_trainer("train.compile=true", "data.grown_crop_size=24")
+    trainer.prepare()
+    assert len(traced) == 4
+    trainer.train()
+    assert len(traced) == 8  # `prepare` again, and nothing in the steps
+
+
+@pytest.mark.usefixtures("traced")
+def test_compiling_may_be_given_up_by_saying_so(yaml_file: Path, tmp_path: Path) -> None:
+    train_once(settings_of(yaml_file, "train.compile=true"), tmp_path, stop_at=2)
+    said: list[str] = []
+    run = open_small_run(settings_of(yaml_file), tmp_path, say=said.append)
+    run.release()
+    assert said == ["changed since the checkpoint: train.compile: True -> False"]
+
+
+def test_network_that_cannot_be_compiled_is_an_error_and_trains_nothing(
+    open_trainer: Callable[..., Trainer], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(graph: object, inputs: object) -> Any:
+        raise RuntimeError("no compiler today")
+
+    monkeypatch.setattr(
+        trainer_module, "compile_whole", lambda module: torch.compile(module, backend=fail)
+    )
+    trainer = open_trainer("train.compile=true")
+    with pytest.raises(UserError) as caught:
+        trainer.train()
+    assert str(caught.value) == (
+        "train.compile: torch cannot compile here (backend='fail' raised: RuntimeError: no "
+        "compiler today). Install a C++ compiler, on a GPU also Triton, or set train.compile=false"
+    )
+    assert checkpoints_of(tmp_path / "tiny") == []
+    assert steps_with(tmp_path / "tiny", "step") == []
+
+
+def test_network_that_would_be_compiled_in_pieces_is_an_error(
+    open_trainer: Callable[..., Trainer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = open_trainer("train.compile=true")
+    original = trainer.net.to_rgb.forward
+
+    def look(features: torch.Tensor) -> torch.Tensor:
+        torch._dynamo.graph_break()
+        return original(features)
+
+    monkeypatch.setattr(trainer.net.to_rgb, "forward", look)
+    with pytest.raises(UserError, match=r"^train\.compile: torch cannot compile here \("):
+        trainer.train()
+
+
+def test_environment_that_forbids_compiling_is_told(
+    open_trainer: Callable[..., Trainer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch._dynamo
+
+    monkeypatch.setattr(torch._dynamo.config, "disable", True)
+    trainer = open_trainer("train.compile=true")
+    with pytest.raises(UserError) as caught:
+        trainer.train()
+    assert str(caught.value) == (
+        "train.compile: TORCH_COMPILE_DISABLE or TORCHDYNAMO_SUPPRESS_ERRORS in the environment "
+        "tells torch to go on without compiling; unset it, or set train.compile=false"
+    )
+
+
+@pytest.mark.slow
+def test_truly_compiled_run_is_nearly_the_same_and_goes_on_to_the_same_bytes(
+    yaml_file: Path, tmp_path: Path
+) -> None:
+    shallow = ["loss.content_layers={relu1_1: 1}", "loss.style_layers={relu1_1: 1}"]
+    words = [*shallow, "model.residual_blocks=0", "train.steps=4"]
+    plain = settings_of(yaml_file, *words)
+    config = settings_of(yaml_file, *words, "train.compile=true")
+    train_once(plain, tmp_path / "plain")
+    train_once(config, tmp_path / "straight")
+    train_once(config, tmp_path / "stopped", stop_at=2)
+    train_once(config, tmp_path / "stopped")
+    folders = [tmp_path / name / "tiny" for name in ("straight", "stopped", "plain")]
+    assert final_state(folders[0]) == final_state(folders[1])
+    losses = [[float(row["loss/total"] or 0) for row in rows_of(folder)] for folder in folders]
+    assert losses[0] == pytest.approx(losses[2], rel=1e-3)
+
+
+# --- The style picture ---------------------------------------------------------------------------
+
+
 def test_style_picture_is_kept_as_it_was_used(straight: Path) -> None:
     with Image.open(straight / "style.png") as style:
         assert style.size == (32, 32)

@@ -42,12 +42,19 @@ def start_two(arguments: Sequence[str | Path], cwd: Path) -> list[subprocess.Pop
     ]
 
 
-def main(yaml_file: Path, root: Path) -> None:
-    """Train in ``root``; the two outcomes go to ``root/outcome-0.json`` and ``-1.json``."""
+def main(yaml_file: Path, root: Path, what: str) -> None:
+    """Train in ``root``; the two outcomes go to ``root/outcome-0.json`` and ``-1.json``.
+
+    Args:
+        yaml_file: of a small run.
+        root: the folder of all runs.
+        what: ``stopped`` or ``compiled``, beside a straight run.
+    """
     import torch
     from small_run import settings_of
 
     from fast_style import runs
+    from fast_style import trainer as trainer_module
     from fast_style.distributed import Group, joined, read_launch
     from fast_style.errors import UserError
     from fast_style.losses import LossTerms
@@ -71,6 +78,9 @@ def main(yaml_file: Path, root: Path) -> None:
         finally:
             run.release()
 
+    def write_down() -> None:
+        (root / f"outcome-{launch.rank}.json").write_text(json.dumps(outcome))
+
     def stop_of_second(trainer: Trainer) -> Callable[[], int | None]:
         return lambda: 15 if launch.rank == 1 and trainer.step >= 2 else None
 
@@ -88,6 +98,14 @@ def main(yaml_file: Path, root: Path) -> None:
 
     with joined(launch, cpu) as group:
         outcome["straight"] = train(group)
+        if what == "compiled":
+            # Traced, and run as it stands: C++ would take minutes.
+            trainer_module.compile_whole = lambda module: torch.compile(  # type: ignore[return-value]
+                module, fullgraph=True, dynamic=False, backend="eager"
+            )
+            outcome["compiled"] = train(group, "name=compiled", "train.compile=true")
+            write_down()
+            return
         try:
             train(group, "name=stopped", "log.every=2", prepare=stop_of_second)
         except Stopped as stopped:
@@ -103,8 +121,8 @@ def main(yaml_file: Path, root: Path) -> None:
                     raise UserError("only the second one sees this", exit_code=1)
         except UserError as error:
             outcome["together"] = [str(error), error.exit_code]
-    (root / f"outcome-{launch.rank}.json").write_text(json.dumps(outcome))
+        write_down()
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]))
+    main(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3])
