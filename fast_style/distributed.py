@@ -244,6 +244,7 @@ def joined(launch: Launch, device: "torch.device") -> Iterator[Group]:
         raise UserError(f"the processes do not find each other: {reason}") from None
     try:
         yield Group(launch, channel)
+        distributed.barrier(group=channel)  # who leaves first takes its connections away
     except RuntimeError as error:
         if not _means_lost_process(error):
             raise

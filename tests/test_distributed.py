@@ -130,7 +130,7 @@ def train_two(yaml_file: Path, root: Path, what: str) -> tuple[list[str], list[d
     root.mkdir()
     processes = start_two([TESTS / "two_processes.py", yaml_file, root, what], root)
     said = ["".join(process.communicate(timeout=PATIENCE_S)) for process in processes]
-    assert [process.returncode for process in processes] == [0, 0], said
+    assert [process.returncode for process in processes] == [0, 0], "\n".join(said)
     outcomes = [json.loads((root / f"outcome-{rank}.json").read_text()) for rank in range(2)]
     return said, outcomes
 
