@@ -22,7 +22,6 @@ from torch import Tensor, nn
 
 from fast_style.checkpoint import (
     Checkpoint,
-    CheckpointError,
     adam_tensors,
     checkpoint_path,
     last_good_checkpoint,
@@ -38,7 +37,7 @@ from fast_style.errors import UserError, printable, shortened
 from fast_style.files import free_bytes, write_text_atomically
 from fast_style.images import write_picture
 from fast_style.losses import LossTerms, PerceptualLoss
-from fast_style.model_files import describe
+from fast_style.model_files import CheckpointError, describe
 from fast_style.run_log import RunLog, photo_and_result_sheet
 from fast_style.transform_net import TransformNet, memory_format_for
 
