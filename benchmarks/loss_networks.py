@@ -27,6 +27,7 @@ import torch
 from fast_style.checkpoint import load_transform_net
 from fast_style.config import Config, load_config
 from fast_style.data import read_validation_photos
+from fast_style.fast_transform import FastTransform
 from fast_style.images import write_picture
 from fast_style.losses import LossValues
 from fast_style.run_log import photo_and_result_sheet
@@ -116,7 +117,8 @@ class Bench:
         results = [photo[None] for photo in self.photos]
         if model is not None:
             net, _ = load_transform_net(model)
-            results = [net(photo).clamp(0, 1) for photo in results]
+            forward = FastTransform(net)
+            results = [forward(photo).clamp(0, 1) for photo in results]
             sheet = photo_and_result_sheet(
                 self.photos[:SHEET_PHOTOS], torch.cat(results[:SHEET_PHOTOS])
             )

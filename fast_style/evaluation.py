@@ -39,6 +39,7 @@ from fast_style.checkpoint import load_transform_net
 from fast_style.config import Config, load_config, parse_config
 from fast_style.data import center_crop, read_photo
 from fast_style.errors import UserError, printable
+from fast_style.fast_transform import FastTransform
 from fast_style.files import sha256_of
 from fast_style.gatys import Iterate
 from fast_style.images import (
@@ -105,9 +106,9 @@ def load_models(paths: Sequence[Path], device: torch.device) -> list[Model]:
         name, number = str(metadata["name"]), 2
         while any(name == model.name for model in models):
             name, number = f"{metadata['name']}-{number}", number + 1
-        net = net.to(device).to(memory_format=memory_format_for(device)).eval()
+        net = net.to(device).to(memory_format=memory_format_for(device))
         settings = parse_config(metadata["settings"], str(path))
-        models.append(Model(name, path, sha256_of(path), net, metadata, settings))
+        models.append(Model(name, path, sha256_of(path), FastTransform(net), metadata, settings))
     return models
 
 

@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from fast_style.checkpoint import Checkpoint, adam_tensors, require_same_tensors, restore_adam
 from fast_style.config import LossConfig
 from fast_style.data import random_crop, read_photo
+from fast_style.fast_transform import FastTransform
 from fast_style.images import PictureError, image_to_tensor
 from fast_style.loss_network import LossNetwork
 from fast_style.losses import PerceptualLoss
@@ -103,13 +104,14 @@ class Painter:
         self.net = net.to(memory_format=memory_format_for(device))
         if rng.random() < self._SHARE_OF_HEIRS and predecessor is not None:
             self.net.load_state_dict(predecessor.net.state_dict())
+        self.fast_net = FastTransform(self.net)
         self.optimizer = torch.optim.Adam(self.net.parameters(), lr=self.LEARNING_RATE)
 
     def paint(self, photos: Tensor, judge: LossNetwork) -> Tensor:
         """Learn on these photos for one step; gives what it made of them before, in [0, 1]."""
         # Anew each time: the judge has changed since.
         loss = PerceptualLoss(judge, self.style, **self._loss_for(judge).model_dump())
-        output: Tensor = self.net(photos)
+        output: Tensor = self.fast_net(photos)
         self.optimizer.zero_grad(set_to_none=True)
         loss(output, photos).total.backward()
         self.optimizer.step()

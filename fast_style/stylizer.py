@@ -26,6 +26,7 @@ from torch import Tensor
 
 from fast_style.checkpoint import load_transform_net
 from fast_style.errors import UserError, printable
+from fast_style.fast_transform import FastTransform
 from fast_style.images import (
     DEFAULT_MAX_PIXELS,
     Picture,
@@ -69,7 +70,8 @@ class Stylizer:
         self.device = resolve_device(device)
         net, self.description = load_transform_net(Path(model))
         self._memory_format = memory_format_for(self.device)
-        self._net = net.to(self.device).to(memory_format=self._memory_format)
+        net = net.to(self.device).to(memory_format=self._memory_format)
+        self._net = FastTransform(net)
         width: int = net.to_rgb.conv.in_channels
         self._bytes_per_pixel = _BYTES_PER_PIXEL + _BYTES_PER_PIXEL_AND_WIDTH * width
 

@@ -34,6 +34,7 @@ from fast_style.config import DistillTrainConfig, LogConfig, TrainConfig
 from fast_style.data import Batch, Crops, StepSampler, Unreadable, UnreadableList, stream_photos
 from fast_style.distributed import ALONE, Group
 from fast_style.errors import UserError, printable, shortened
+from fast_style.fast_transform import FastTransform
 from fast_style.files import free_bytes, write_text_atomically
 from fast_style.images import write_picture
 from fast_style.losses import LossTerms, PerceptualLoss
@@ -97,8 +98,9 @@ class Trainer:
         group: Group = ALONE,
     ) -> None:
         self.net = net
+        self.fast_net = FastTransform(net)
         # What the training step calls: the same network, the way it is executed there.
-        self.forward_net: nn.Module = net
+        self.forward_net: nn.Module = self.fast_net
         self.forward_loss: nn.Module = perceptual_loss
         self.perceptual_loss = perceptual_loss
         self.crops = crops
@@ -174,7 +176,7 @@ class Trainer:
         Raises:
             UserError: they cannot be compiled, and were asked to be.
         """
-        forward: nn.Module = self.net
+        forward: nn.Module = self.fast_net
         if self.settings.compile:
             self.run_log.say("compiling the network and its loss; this takes minutes")
             with self.group.together():
@@ -184,7 +186,8 @@ class Trainer:
     def _compiled(self) -> tuple[nn.Module, nn.Module]:
         """The network and the loss, compiled now for all sizes of crops that are still to come.
 
-        They share their parameters with `net`, whose names stay as they are.
+        They share their parameters with `net`, whose names stay as they are. What is compiled is
+        the plain network: a compiler fuses its norms by itself.
         """
         share = self.settings.batch_size // self.group.launch.world_size
         steps = self.step, self.settings.steps - 1
@@ -400,7 +403,7 @@ class Trainer:
         chunks = torch.split(self.validation_photos, self.settings.batch_size // launch.world_size)
         for chunk in chunks[launch.rank :: launch.world_size]:
             photos = self._to_device(chunk)
-            terms = self.perceptual_loss(self.net(photos), photos)
+            terms = self.perceptual_loss(self.fast_net(photos), photos)
             for name in sums:
                 sums[name] += getattr(terms, name).item() * len(chunk)
         totals = self._summed(list(sums.values()))
@@ -417,7 +420,7 @@ class Trainer:
     def sample_sheet(self) -> Image.Image:
         """The sample photos above their stylized versions."""
         photos = [self._to_device(photo[None])[0] for photo in self.sample_photos]
-        results = [self.net(photo[None])[0] for photo in photos]
+        results = [self.fast_net(photo[None])[0] for photo in photos]
         return photo_and_result_sheet(torch.stack(photos), torch.stack(results))
 
     def _warn_once(self, line: str) -> None:

@@ -588,7 +588,7 @@ def test_painter_gives_what_it_made_before_it_learned() -> None:
     judge = LossNetwork("vgg19", random_weights(DEEP))
     painter, photos = make_painter(), random_pictures(2, 3, 32, 32)
     with torch.no_grad():
-        expected = painter.net(photos).clamp(0, 1)
+        expected = painter.fast_net(photos).clamp(0, 1)
     before = {name: tensor.clone() for name, tensor in painter.net.state_dict().items()}
     found = painter.paint(photos, judge)
     assert torch.equal(found, expected)
@@ -692,7 +692,7 @@ def test_step_learns_from_photos_painted_photos_paintings_and_surfaces(
     distiller = open_distiller("train.paintings=3", "train.surfaces=2")
     photos = photos_of(distiller).float() / 255
     with torch.no_grad():
-        painted = distiller.painters[0].net(photos).clamp(0, 1)
+        painted = distiller.painters[0].fast_net(photos).clamp(0, 1)
     pictures = distiller._pictures(photos)
     assert pictures.shape == (2 + 2 + 3 + 2, 3, 32, 32)
     assert torch.equal(pictures[:2], photos)

@@ -711,7 +711,6 @@ def test_what_is_wrong_is_said_in_a_line(
         ([model, "--photos", str(tmp_path / "none"), "-o", str(tmp_path / "r")], "none: not found"),
         ([model, "--photos", str(held_out), "-o", str(file / "r")], "no folder can be made there"),
         ([model, "--photos", str(held_out), "-o", str(tmp_path / "r"), "--sizes", "8"], "--sizes"),
-        ([model, "--photos", str(held_out), "-o", str(tmp_path / "r"), "--device", "tpu"], "tpu"),
     ):
         assert main(["evaluate", *words, "--iterations", "1"]) == 2
         error = capsys.readouterr().err
