@@ -7,10 +7,11 @@ subtracts nearly equal numbers, of which bfloat16 keeps 8 bits.
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 # `relative` divides by the size of a photo's own features. A photo of nothing (fog, a wall) has
 # hardly any; its term is divided by this share of the style picture's at least.
@@ -54,10 +55,49 @@ def gram_matrix(features: Tensor) -> Tensor:
     Returns:
         (N, C, C), float32.
     """
-    count, channels, height, width = features.shape
+    num_values = features[0].numel()
     with torch.autocast(features.device.type, enabled=False):
-        flat = features.float().reshape(count, channels, height * width)  # (N, C, HW)
-        return flat @ flat.transpose(1, 2) / (channels * height * width)
+        if features.device.type == "cuda" and features.dtype == torch.bfloat16:
+            products: Tensor = _ProductsOfRounded.apply(features)
+            return products / num_values
+        pixels = _pixels_in_parts(features.float())  # (N, parts, HW / parts, C)
+        return (pixels.transpose(2, 3) @ pixels).sum(dim=1) / num_values
+
+
+def _pixels_in_parts(features: Tensor) -> Tensor:
+    """(N, C, H, W) to (N, parts, HW / parts, C), without a copy if in channels_last."""
+    pixels = features.flatten(2).transpose(1, 2)
+    parts = 1
+    while parts < _most_parts(features.device) and pixels.shape[1] % (2048 * parts) == 0:
+        parts *= 2
+    return pixels.reshape(len(pixels), parts, -1, pixels.shape[2])
+
+
+def _most_parts(device: torch.device) -> int:
+    # A GPU has more than a hundred multiprocessors, and its libraries give each product of matrices
+    # to one of them.
+    return 32 if device.type == "cuda" else 1
+
+
+class _ProductsOfRounded(torch.autograd.Function):
+    """ψψᵀ of bfloat16 features: products of 8-bit mantissas, exact in float32, summed there."""
+
+    @staticmethod
+    def forward(ctx: Any, features: Tensor) -> Tensor:
+        ctx.save_for_backward(features)
+        pixels = _pixels_in_parts(features)
+        flat = pixels.flatten(0, 1)
+        products = torch.bmm(flat.transpose(1, 2), flat, out_dtype=torch.float32)
+        return products.view(*pixels.shape[:2], *products.shape[1:]).sum(dim=1)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, pull: Tensor) -> Tensor:
+        (features,) = ctx.saved_tensors
+        # Rounded as the gradient of such features is anyway, after the difference was taken.
+        both_factors = (pull + pull.transpose(1, 2)).to(features.dtype)
+        pixels_pull = features.flatten(2).transpose(1, 2) @ both_factors
+        return pixels_pull.transpose(1, 2).reshape(features.shape)
 
 
 def content_distance(features: Tensor, target: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from fast_style import losses
 from fast_style.loss_network import LossNetwork, Weights
 from fast_style.losses import (
     LossTerms,
@@ -108,6 +109,45 @@ def test_gram_does_not_depend_on_the_memory_format() -> None:
     features = make_pictures(2, 3, 4, 5)
     other = features.contiguous(memory_format=torch.channels_last)
     torch.testing.assert_close(gram_matrix(other), gram_matrix(features))
+
+
+def test_gram_in_parts_is_the_sum_of_the_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    features = torch.randn(2, 3, 128, 96)
+    expected = gram_matrix(features)
+    monkeypatch.setattr(losses, "_most_parts", lambda device: 32)
+    assert losses._pixels_in_parts(features).shape == (2, 4, 3072, 3)  # 6144 has an odd factor
+    torch.testing.assert_close(gram_matrix(features), expected)
+
+
+def test_gram_of_rounded_features_and_its_gradient_are_those_of_the_same_numbers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # What a GPU does in one step: bfloat16 in, float32 out.
+    product = torch.bmm
+
+    def widened(first: Tensor, second: Tensor, *, out_dtype: torch.dtype) -> Tensor:
+        return product(first.to(out_dtype), second.to(out_dtype))
+
+    monkeypatch.setattr(torch, "bmm", widened)
+    monkeypatch.setattr(losses, "_most_parts", lambda device: 2)
+    rounded = torch.randn(2, 3, 64, 64).bfloat16().requires_grad_()
+    same = rounded.detach().float().requires_grad_()
+    products, expected = losses._ProductsOfRounded.apply(rounded), gram_matrix(same) * 3 * 64 * 64
+    torch.testing.assert_close(products, expected)
+    pull = torch.randn(2, 3, 3)
+    (ours,) = torch.autograd.grad(products, rounded, pull)
+    (theirs,) = torch.autograd.grad(expected, same, pull)
+    assert ours.dtype == torch.bfloat16
+    torch.testing.assert_close(ours.float(), theirs, rtol=0.02, atol=0.05)
+
+
+@pytest.mark.gpu
+def test_gram_of_rounded_features_on_a_gpu_is_exact() -> None:
+    features = torch.randn(2, 64, 128, 128, device="cuda").bfloat16()
+    features = features.to(memory_format=torch.channels_last)
+    torch.testing.assert_close(
+        gram_matrix(features), gram_matrix(features.float()), rtol=1e-4, atol=1e-6
+    )
 
 
 def test_gram_under_autocast_is_computed_in_float32() -> None:
