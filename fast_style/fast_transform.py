@@ -10,15 +10,17 @@ range, in other steps:
   new pixels, with 4/9 of the work;
 - the last 9x9 convolution, whose three output channels suit no library, goes row by row: a 1x9
   convolution to 27 channels, then nine shifted additions;
+- on a GPU the first one, with its three input channels, goes column by column likewise (on a CPU,
+  that took longer), and borders are made in channels_last;
 - weight gradients are matrix products where oneDNN's own are slow: in channels_last without
   AVX-512.
 
-The first convolution stays as it is: split in the same way, it took longer. So does the paper's
-transposed up-sampling.
+The paper's transposed up-sampling stays as it is.
 """
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Sequence
+from functools import reduce
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -67,7 +69,7 @@ class FastTransform(nn.Module):
             features = normalized_stage(features, stage)
         with torch.autocast(features.device.type, enabled=False):
             features = features.to(self.net.to_rgb.conv.weight.dtype)
-            padded = reflected(features, self.net.to_rgb.padding)
+            padded = with_border(features, self.net.to_rgb.padding, mode="reflect")
             rgb = convolve_row_by_row(padded, self.net.to_rgb.conv)[..., :height, :width]
             return to_picture_range(rgb, self.net.tanh_scale)
 
@@ -92,19 +94,69 @@ def residual_block(features: Tensor, block: nn.Module) -> Tensor:
 def convolve(features: Tensor, convolution: nn.Module) -> Tensor:
     """What any of the three kinds of convolutions does, its border included."""
     if isinstance(convolution, ResizeConvolution):
-        padded = F.pad(features, (1, 1, 1, 1), mode="replicate")
+        padded = with_border(features, 1, mode="replicate")
         return convolve_in_phases(padded, convolution.conv.conv.weight)
     if isinstance(convolution, Convolution):
-        padded = reflected(features, convolution.padding)
+        padded = with_border(features, convolution.padding, mode="reflect")
+        if features.shape[1] == 3 and _is_on_gpu(features):
+            return convolve_column_by_column(padded, convolution.conv.weight)
         kernel, stride = convolution.conv.weight, convolution.conv.stride[0]
         return convolve_padded(padded, kernel, stride=stride)
     result: Tensor = convolution(features)
     return result
 
 
-def reflected(features: Tensor, padding: int) -> Tensor:
-    """The features with a border that mirrors them."""
-    return F.pad(features, (padding,) * 4, mode="reflect")
+# --- Borders ------------------------------------------------------------------------------------
+
+
+def with_border(features: Tensor, padding: int, *, mode: Literal["reflect", "replicate"]) -> Tensor:
+    """`F.pad`, which on a GPU gives up channels_last, so that every convolution would copy."""
+    if not _is_on_gpu(features) and not torch.compiler.is_compiling():
+        return F.pad(features, (padding,) * 4, mode=mode)
+    padded: Tensor = _Border.apply(features, padding, mode)
+    return padded
+
+
+class _Border(torch.autograd.Function):
+    """(N, C, H, W) with `padding` more pixels on each side: (N, C, H + 2p, W + 2p)."""
+
+    @staticmethod
+    def forward(ctx: Any, features: Tensor, padding: int, mode: str) -> Tensor:
+        ctx.padding, ctx.mode = padding, mode
+        count, channels, height, width = features.shape
+        shape = count, channels, height + 2 * padding, width + 2 * padding
+        padded = _empty(shape, features, _format_of(features))
+        _inner(padded, padding).copy_(features)
+        for border, seen, dim in _borders(padded, padding, mode):
+            border.copy_(seen.flip(dim))
+        return padded
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, pull: Tensor) -> tuple[Tensor, None, None]:
+        pull = pull.clone()
+        for border, seen, dim in reversed(list(_borders(pull, ctx.padding, ctx.mode))):
+            seen += border.flip(dim)
+        return _inner(pull, ctx.padding), None, None
+
+
+def _inner(padded: Tensor, padding: int) -> Tensor:
+    return padded[:, :, padding:-padding, padding:-padding]
+
+
+def _borders(padded: Tensor, padding: int, mode: str) -> Iterator[tuple[Tensor, Tensor, int]]:
+    """Each of four borders, what it shows in reverse order, and along which axis.
+
+    The upper and the lower one first; the left and the right one then show their corners, too.
+    """
+    skipped = 1 if mode == "reflect" else 0  # the outermost pixels are not shown once more
+    assert skipped or padding == 1
+    for dim in (2, 3):
+        end = padded.shape[dim] - padding
+        first = padded.narrow(dim, padding + skipped, padding)
+        last = padded.narrow(dim, end - skipped - padding, padding)
+        yield padded.narrow(dim, 0, padding), first, dim
+        yield padded.narrow(dim, end, padding), last, dim
 
 
 # --- Instance norm and ReLU ---------------------------------------------------------------------
@@ -128,6 +180,9 @@ def norm_relu_(
         statistics: those of a larger picture that `features` is a part of; only without gradient.
     """
     assert isinstance(norm, InstanceNorm)
+    if statistics is None and _is_on_gpu(features) and not torch.compiler.is_compiling():
+        normalized = _library_norm(features, norm.weight, norm.bias)
+        return F.relu_(normalized) if relu else normalized
     if not _is_computed_in_pieces(features):
         normalized = instance_norm(features, norm.weight, norm.bias, statistics=statistics)
         return F.relu_(normalized) if relu else normalized
@@ -139,6 +194,14 @@ def norm_relu_(
     scale = norm.weight.view(1, -1, 1, 1) * torch.rsqrt(variance + EPSILON)
     shift = norm.bias.view(1, -1, 1, 1) - mean * scale
     return _scale_shift_relu(features, scale, shift, relu=relu, out=features)
+
+
+def _library_norm(features: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    # The same for one photo, where only the first keeps channels_last. Both take half precision in
+    # and compute in float32.
+    if len(features) == 1:
+        return F.batch_norm(features, None, None, weight, bias, training=True, eps=EPSILON)
+    return F.instance_norm(features, weight=weight, bias=bias, eps=EPSILON)
 
 
 def _is_computed_in_pieces(features: Tensor) -> bool:
@@ -258,12 +321,10 @@ class _Interleave(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, phases: Tensor) -> Tensor:
-        count, channels, height, width = ctx.shape = phases.shape
-        pixels = torch.empty(
-            (count, channels // 4, 2 * (height - 1), 2 * (width - 1)),
-            dtype=phases.dtype,
-            device=phases.device,
-            memory_format=_format_of(phases),
+        ctx.shape, ctx.format = phases.shape, _format_of(phases)
+        count, channels, height, width = phases.shape
+        pixels = _empty(
+            (count, channels // 4, 2 * (height - 1), 2 * (width - 1)), phases, ctx.format
         )
         for place, phase in _places(pixels, phases):
             place.copy_(phase)
@@ -272,7 +333,7 @@ class _Interleave(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, pull: Tensor) -> Tensor:
-        phases = pull.new_zeros(ctx.shape).contiguous(memory_format=_format_of(pull))
+        phases = _empty(ctx.shape, pull, ctx.format).zero_()
         for place, phase in _places(pull, phases):
             phase.copy_(place)
         return phases
@@ -296,35 +357,55 @@ def convolve_row_by_row(padded: Tensor, convolution: nn.Conv2d) -> Tensor:
     kernel, bias = convolution.weight, convolution.bias
     assert bias is not None
     rows = kernel.permute(2, 0, 1, 3).flatten(0, 1)[:, :, None]  # (K C', C, 1, K)
-    total: Tensor = _SumOfRows.apply(convolve_padded(padded, rows), kernel.shape[2])
+    rows = F.pad(rows, (0,) * 7 + (_missing_channels(len(rows), padded),))
+    total: Tensor = _SumOfRows.apply(convolve_padded(padded, rows), len(kernel), kernel.shape[2])
     return total + bias.view(1, -1, 1, 1)
 
 
 class _SumOfRows(torch.autograd.Function):
-    """What row k of the kernel made, k rows below: (N, K C', H + K - 1, W) to (N, C', H, W)."""
+    """What row k of the kernel made, k rows below: (N, >= K C', H + K - 1, W) to (N, C', H, W)."""
 
     @staticmethod
-    def forward(ctx: Any, rows: Tensor, size: int) -> Tensor:
-        ctx.shape, ctx.size = rows.shape, size
-        first, *others = _shifted(rows, size)
-        total = first.clone()
-        for row in others:
-            total += row
-        return total
+    def forward(ctx: Any, rows: Tensor, channels: int, size: int) -> Tensor:
+        ctx.shape, ctx.format = rows.shape, _format_of(rows)
+        ctx.channels, ctx.size = channels, size
+        # Not in place: compiled by torch 2.11, that had a gradient of zero.
+        return reduce(torch.add, _shifted(rows, channels, size))
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, pull: Tensor) -> tuple[Tensor, None]:
-        rows = pull.new_zeros(ctx.shape).contiguous(memory_format=_format_of(pull))
-        for row in _shifted(rows, ctx.size):
+    def backward(ctx: Any, pull: Tensor) -> tuple[Tensor, None, None]:
+        rows = _empty(ctx.shape, pull, ctx.format).zero_()
+        for row in _shifted(rows, ctx.channels, ctx.size):
             row.copy_(pull)
-        return rows, None
+        return rows, None, None
 
 
-def _shifted(rows: Tensor, size: int) -> Iterator[Tensor]:
+def _shifted(rows: Tensor, channels: int, size: int) -> Iterator[Tensor]:
     height = rows.shape[2] - size + 1
-    for shift, row in enumerate(rows.chunk(size, dim=1)):
-        yield row[:, :, shift : shift + height]
+    for shift in range(size):
+        yield rows[:, shift * channels : (shift + 1) * channels, shift : shift + height]
+
+
+def convolve_column_by_column(padded: Tensor, kernel: Tensor) -> Tensor:
+    """A K x K convolution of few channels C: (N, C, H + K - 1, W + K - 1) to (N, C', H, W).
+
+    The picture K times side by side, each one pixel further left, makes C K channels, of which the
+    columns of the kernel become one.
+    """
+    size = kernel.shape[3]
+    width = padded.shape[3] - size + 1
+    pictures = torch.cat([padded[..., shift : shift + width] for shift in range(size)], dim=1)
+    columns = kernel.permute(0, 3, 1, 2).flatten(1, 2)[..., None]  # (C', K C, K, 1)
+    missing = _missing_channels(pictures.shape[1], padded)
+    return convolve_padded(
+        F.pad(pictures, (0, 0, 0, 0, 0, missing)), F.pad(columns, (0, 0, 0, 0, 0, missing))
+    )
+
+
+def _missing_channels(channels: int, features: Tensor) -> int:
+    # Tensor cores take eight channels at a time.
+    return -channels % 8 if _is_on_gpu(features) else 0
 
 
 def convolve_padded(padded: Tensor, kernel: Tensor, *, stride: int = 1) -> Tensor:
@@ -413,3 +494,13 @@ def _as_matrix(features: Tensor) -> Tensor:
 def _format_of(features: Tensor) -> torch.memory_format:
     is_last = features.is_contiguous(memory_format=torch.channels_last)
     return torch.channels_last if is_last else torch.contiguous_format
+
+
+def _empty(shape: Sequence[int], like: Tensor, memory_format: torch.memory_format) -> Tensor:
+    return torch.empty(
+        tuple(shape), dtype=like.dtype, device=like.device, memory_format=memory_format
+    )
+
+
+def _is_on_gpu(features: Tensor) -> bool:
+    return features.device.type == "cuda"
