@@ -3,6 +3,7 @@
 import errno
 import math
 import os
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from small_run import (
 from tensorboard.backend.event_processing import plugin_event_accumulator
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from fast_style import fast_transform
 from fast_style import runs as runs_module
 from fast_style import trainer as trainer_module
 from fast_style.checkpoint import (
@@ -33,6 +35,7 @@ from fast_style.checkpoint import (
 )
 from fast_style.config import Config, TrainConfig
 from fast_style.errors import UserError
+from fast_style.fast_transform import FastTransform
 from fast_style.losses import PerceptualLoss
 from fast_style.trainer import Stopped, Trainer, learning_rate_at, resolve_precision
 
@@ -901,7 +904,8 @@ def test_training_step_on_a_gpu_never_waits_for_it(yaml_file: Path, tmp_path: Pa
     trainer = runs_module.build_trainer(config, run, device=torch.device("cuda"), say=ignore)
     photos = torch.rand(2, 3, 16, 16, device="cuda")
     trainer.train_step(photos)  # the first one makes Adam's state
-    torch.cuda.set_sync_debug_mode("error")
+    with warnings.catch_warnings(action="ignore"):  # of its being a prototype
+        torch.cuda.set_sync_debug_mode("error")
     try:
         trainer.train_step(photos)
     finally:
@@ -992,17 +996,57 @@ def test_network_that_cannot_be_compiled_is_an_error_and_trains_nothing(
     assert steps_with(tmp_path / "tiny", "step") == []
 
 
+def test_long_run_on_a_gpu_is_told_of_compiling(
+    open_trainer: Callable[..., Trainer], capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = (
+        "train.compile=true makes steps two to three times as fast on a GPU, after a minute or two "
+        "of compiling\n"
+    )
+    for steps, device, is_told in ((5001, "cuda", True), (5000, "cuda", False), (5001, "cpu", 0)):
+        trainer = open_trainer(f"train.steps={steps}", f"name={steps}{device}")
+        trainer.device = torch.device(device)
+        trainer.prepare()
+        assert (line in capsys.readouterr().out) == is_told
+
+
+def test_network_that_is_compiled_wrongly_is_an_error(
+    open_trainer: Callable[..., Trainer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Wrong(torch.nn.Module):
+        """The same values, and no gradient."""
+
+        def __init__(self, net: torch.nn.Module) -> None:
+            super().__init__()
+            self.net = net
+
+        def forward(self, photos: torch.Tensor) -> torch.Tensor:
+            output: torch.Tensor = self.net(photos)
+            return output.detach() + 0 * output
+
+    def compile_wrongly(module: torch.nn.Module) -> torch.nn.Module:
+        return Wrong(module) if isinstance(module, FastTransform) else module
+
+    monkeypatch.setattr(trainer_module, "compile_whole", compile_wrongly)
+    with pytest.raises(UserError) as caught:
+        open_trainer("train.compile=true").train()
+    assert str(caught.value) == (
+        "train.compile: the compiled network's gradient is 100% off the plain one's, so torch "
+        f"{torch.__version__} compiles it wrongly here; set train.compile=false"
+    )
+
+
 def test_network_that_would_be_compiled_in_pieces_is_an_error(
     open_trainer: Callable[..., Trainer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trainer = open_trainer("train.compile=true")
-    original = trainer.net.to_rgb.forward
+    original = fast_transform.to_picture_range
 
-    def look(features: torch.Tensor) -> torch.Tensor:
+    def look(rgb: torch.Tensor, tanh_scale: float) -> torch.Tensor:
         torch._dynamo.graph_break()
-        return original(features)
+        return original(rgb, tanh_scale)
 
-    monkeypatch.setattr(trainer.net.to_rgb, "forward", look)
+    monkeypatch.setattr(fast_transform, "to_picture_range", look)
     with pytest.raises(UserError, match=r"^train\.compile: torch cannot compile here \("):
         trainer.train()
 
