@@ -5,16 +5,19 @@
 #   PYTHON       makes the environment; 3.11 or newer
 #   VENV         the environment's folder (no spaces); one that exists already is used and completed
 #   TORCH_INDEX  where torch and torchvision come from; empty means the package index
+#   PEER         a checkout of pytorch/examples that make bench compares with
 #   ARGS         further words for fast-style demo or pytest, as in: make test ARGS="-k gram"
 
 PYTHON ?= python3
 VENV ?= .venv
 TORCH_INDEX ?=
+PEER ?=
 ARGS ?=
 
 CPU_INDEX := https://download.pytorch.org/whl/cpu
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
+PEER_WORDS := $(if $(PEER),--peer $(PEER))
 READY := $(VENV)/.fast-style-ready
 UNFINISHED := $(VENV)/.fast-style-unfinished
 
@@ -23,12 +26,13 @@ CHECK_VERSION := 'import sys; sys.exit(None if sys.version_info >= (3, 11) else 
 fast-style needs 3.11 or newer. Name another one, as in: make test PYTHON=python3.12, and if this is the \
 environment itself, remove it first." % ((sys.executable,) + sys.version_info[:2]))'
 
-.PHONY: help demo test lint types check setup clean missing
+.PHONY: help demo test bench lint types check setup clean missing
 
 help:
 	@echo 'make demo    train a small style model and stylize photos with it, in minutes, on a CPU'
 	@echo 'make test    the fast tests                                 (ARGS="-k gram" chooses)'
 	@echo 'make check   lint, types and the fast tests: what every commit must pass'
+	@echo 'make bench   what docs/performance.md measures on a CPU; an hour   (PEER=../examples compares)'
 	@echo 'make lint    ruff: mistakes and formatting'
 	@echo 'make types   mypy, strict'
 	@echo 'make setup   only the environment, which all the others create by themselves'
@@ -43,6 +47,15 @@ demo: $(READY)
 
 test: $(READY)
 	@$(BIN)/python -m pytest $(ARGS)
+
+bench: $(READY)
+	$(BIN)/python benchmarks/start_up.py $(PEER_WORDS)
+	$(BIN)/python benchmarks/inference.py $(PEER_WORDS)
+	$(BIN)/python benchmarks/training.py --commands $(PEER_WORDS)
+	$(BIN)/python benchmarks/folder.py $(PEER_WORDS)
+	$(BIN)/python benchmarks/loader.py $(PEER_WORDS)
+	$(BIN)/python benchmarks/memory.py
+	$(BIN)/python benchmarks/huge_photo.py
 
 lint: $(READY)
 	@$(BIN)/ruff check

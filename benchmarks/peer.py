@@ -10,6 +10,7 @@ This module imports no torch, so that what is timed in child processes is not wa
 
 import argparse
 import importlib.util
+import multiprocessing
 import os
 import platform
 import statistics
@@ -23,6 +24,8 @@ from types import ModuleType
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
+
     from torch import Tensor
 
     from fast_style.transform_net import TransformNet
@@ -148,15 +151,17 @@ def our_command(*words: str | Path) -> list[str]:
 # --- Timing -------------------------------------------------------------------------------------
 
 
-def time_command(command: Sequence[str], *, exit_code: int = 0) -> float:
-    """Seconds that a command takes, from its start to its end.
+def time_command(
+    command: Sequence[str], *, exit_code: int = 0, folder: Path | None = None
+) -> float:
+    """Seconds that a command takes, from its start to its end, in a working directory.
 
     Raises:
         RuntimeError: it ends with another exit code; holds what it said.
     """
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     begun_at = time.perf_counter()
-    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    done = subprocess.run(command, env=environment, cwd=folder, capture_output=True, text=True)
     seconds = time.perf_counter() - begun_at
     if done.returncode != exit_code:
         raise RuntimeError(f"{command} ended with {done.returncode}:\n{done.stderr}")
@@ -186,6 +191,55 @@ def interleave(
     return seconds
 
 
+class Worker:
+    """A process that has made something ready, and does it once more whenever it is asked to.
+
+    Args:
+        build: called there with the `arguments`; gives what is to be measured. Of a module that
+            can be imported, since the process is spawned: it shares no allocator with the others.
+    """
+
+    def __init__(self, build: Callable[..., Callable[[], object]], *arguments: object) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._connection, theirs = context.Pipe()
+        self._process = context.Process(target=_serve, args=(theirs, build, arguments), daemon=True)
+        self._process.start()
+        theirs.close()
+        self._connection.recv()  # it is ready
+
+    def measure(self) -> float:
+        """Seconds that it takes.
+
+        Raises:
+            EOFError: it has died; its traceback is on stderr.
+        """
+        self._connection.send(None)
+        seconds: float = self._connection.recv()
+        return seconds
+
+    def close(self) -> None:
+        """Let the process end."""
+        self._connection.close()
+        self._process.join()
+
+
+def _serve(
+    connection: "Connection",
+    build: Callable[..., Callable[[], object]],
+    arguments: Sequence[object],
+) -> None:
+    work = build(*arguments)
+    connection.send(None)
+    while True:
+        try:
+            connection.recv()
+        except EOFError:  # the other end is closed
+            return
+        begun_at = time.perf_counter()
+        work()
+        connection.send(time.perf_counter() - begun_at)
+
+
 class Ratio(NamedTuple):
     """How many times as long one side takes: the median over the rounds, and the extremes."""
 
@@ -206,14 +260,12 @@ def ratio_of(slower: Sequence[float], faster: Sequence[float]) -> Ratio:
 # --- The table ----------------------------------------------------------------------------------
 
 
-def machine() -> str:
+def machine(*, threads: int | None = None, device: str = "cpu") -> str:
     """The line above a table: what the figures hold for."""
-    threads = os.environ.get("OMP_NUM_THREADS") or str(os.cpu_count())
-    versions = ", ".join(f"{name} {version(name)}" for name in ("torch", "numpy", "pillow"))
-    return (
-        f"{_processor()}, {os.cpu_count()} cores, {threads} threads; Python "
-        f"{platform.python_version()}, {versions}"
-    )
+    if device == "cuda":
+        return f"{_gpu()}; {_software()}"
+    threads = threads or int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1)
+    return f"{_processor()}, {os.cpu_count()} cores, {threads} threads; {_software()}"
 
 
 def table_head(*columns: str) -> str:
@@ -229,6 +281,17 @@ def table_row(*cells: str) -> str:
 def shown_seconds(seconds: Sequence[float]) -> str:
     """The median, with the extremes."""
     return f"{statistics.median(seconds):.3g} s ({min(seconds):.3g} to {max(seconds):.3g})"
+
+
+def _software() -> str:
+    versions = ", ".join(f"{name} {version(name)}" for name in ("torch", "numpy", "pillow"))
+    return f"Python {platform.python_version()}, {versions}"
+
+
+def _gpu() -> str:
+    import torch
+
+    return torch.cuda.get_device_name()
 
 
 def _processor() -> str:

@@ -133,3 +133,22 @@ def test_loader_benchmark_prints_a_row_for_every_side(tmp_path: Path) -> None:
         r"^\| ([\w /]+) \| \d+ \| x\d+\.\d \| x\d+\.\d \|$", done.stdout, re.MULTILINE
     )
     assert rows == ["decoded", "pytorch/examples", "cached at 32"]
+
+
+@pytest.mark.slow  # many processes, each with a VGG-16
+def test_training_benchmark_prints_a_row_for_every_kind_of_work() -> None:
+    words = ["--rounds", "1", "--threads", "1", "--work", "1x16", "2x16", "--steps", "2"]
+    done = run_benchmark("training.py", *words, "--commands", "--with", "train.seed=2")
+    assert "unknown key 'train.seed'" in done.stderr
+    done = run_benchmark("training.py", *words, "--commands", "--with", "model.width=4")
+    assert done.returncode == 0, done.stderr
+    rows = re.findall(r"^\| (\d of 16 x 16) \| [\d.]+ s \(.*\) \|$", done.stdout, re.MULTILINE)
+    assert rows == 2 * ["1 of 16 x 16", "2 of 16 x 16"]
+
+
+def test_inference_benchmark_prints_its_row() -> None:
+    done = run_benchmark("inference.py", "--rounds", "1", "--threads", "1", "--sides", "20")
+    assert done.returncode == 0, done.stderr
+    cells = r" \| [\d.e-]+ s \(.*\)" * 3
+    rows = re.findall(rf"^\| (\d+ x \d+){cells} \| x[\d.]+ \(.*\) \|$", done.stdout, re.MULTILINE)
+    assert rows == ["20 x 20"]

@@ -1,0 +1,105 @@
+"""The transform network alone: the fast execution beside the plain one, and beside the peer's.
+
+    python benchmarks/inference.py                                # two minutes
+    python benchmarks/inference.py --peer ../examples --threads 2
+
+    python benchmarks/inference.py --peer ../examples --device cuda --sides 512 1024 2048 4096
+
+One photo, float32 (on a GPU with TF32 convolutions, torch's default), eager. Each side is a process
+of its own: on the CPU, ours keeps freed memory as our commands do, and is measured without that,
+too.
+"""
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import peer
+
+if TYPE_CHECKING:
+    from torch import nn
+
+FAST, SYSTEM, PLAIN = "fast", "fast, system's allocator", "plain"
+
+
+def main() -> None:
+    """Measure, and print the table."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--sides", type=int, nargs="+", default=[256, 512, 1024], metavar="PIXELS")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    peer.add_peer(parser)
+    options = parser.parse_args()
+    print(peer.machine(threads=options.threads, device=options.device), flush=True)
+    allocators = [SYSTEM] if options.device == "cpu" else []
+    executions = [FAST, *allocators, PLAIN, *([peer.NAME] if options.peer else [])]
+    print(f"{options.rounds} rounds\n")
+    print(peer.table_head("photo", *(f"{name}, seconds" for name in executions), *ratios(options)))
+    for side in options.sides:
+        print(row(side, executions, options), flush=True)
+
+
+def ratios(options: argparse.Namespace) -> list[str]:
+    """Titles of the columns that compare."""
+    return ["fast against plain", *([f"fast against {peer.NAME}"] if options.peer else [])]
+
+
+def row(side: int, executions: list[str], options: argparse.Namespace) -> str:
+    """Measure one size."""
+    workers = {
+        name: peer.Worker(build_forward, name, side, options.threads, options.device, options.peer)
+        for name in executions
+    }
+    seconds = peer.interleave(
+        {name: worker.measure for name, worker in workers.items()}, rounds=options.rounds
+    )
+    for worker in workers.values():
+        worker.close()
+    compared = [PLAIN, *([peer.NAME] if options.peer else [])]
+    return peer.table_row(
+        f"{side} x {side}",
+        *map(peer.shown_seconds, seconds.values()),
+        *(str(peer.ratio_of(seconds[name], seconds[FAST])) for name in compared),
+    )
+
+
+def build_forward(
+    name: str, side: int, threads: int, device: str, folder: Path | None
+) -> Callable[[], None]:
+    """In a worker: one forward pass of this execution, ready to be called."""
+    import torch
+
+    from fast_style.cli.allocator import keep_freed_memory
+    from fast_style.fast_transform import FastTransform
+    from fast_style.transform_net import TransformNet, memory_format_for
+
+    torch.set_num_threads(threads)
+    torch.manual_seed(0)
+    net: nn.Module = TransformNet()
+    photos = torch.rand(1, 3, side, side, device=device)
+    if name == peer.NAME:
+        assert folder is not None
+        theirs = peer.peer_module(folder, "transformer_net").TransformerNet()
+        theirs.load_state_dict(peer.peer_weights(net))
+        net, photos = theirs.eval(), 255 * photos
+    else:
+        photos = photos.to(memory_format=memory_format_for(photos.device))
+        net = net.to(memory_format=memory_format_for(photos.device))
+        net = net if name == PLAIN else FastTransform(net)
+    if name == FAST:
+        assert keep_freed_memory()
+    net = net.to(device)
+
+    def forward() -> None:
+        with torch.no_grad():
+            net(photos)
+        if device == "cuda":
+            torch.cuda.synchronize()
+
+    return forward
+
+
+if __name__ == "__main__":
+    main()
