@@ -152,3 +152,12 @@ def test_inference_benchmark_prints_its_row() -> None:
     cells = r" \| [\d.e-]+ s \(.*\)" * 3
     rows = re.findall(rf"^\| (\d+ x \d+){cells} \| x[\d.]+ \(.*\) \|$", done.stdout, re.MULTILINE)
     assert rows == ["20 x 20"]
+
+
+def test_operations_benchmark_counts_the_known_multiplications() -> None:
+    done = run_benchmark("operations.py", "--size", "256", "--widths", "32")
+    assert done.returncode == 0, done.stderr
+    # VGG's by hand: 2.416e9 each in conv1_2, conv2_2 and conv3_2 to 3_4, 1.208e9 in conv2_1 and
+    # conv3_1, 0.113e9 in conv1_1.
+    assert "| VGG-19 to relu3_4 | 12.19 | 14.61 | " in done.stdout
+    assert "| width 32 | 10.08 | " in done.stdout

@@ -1,0 +1,82 @@
+"""How much arithmetic a training step and a stylized photo take, counted.
+
+    python benchmarks/operations.py
+    python benchmarks/operations.py --size 128 --widths 16 32
+
+Multiplications, each with an addition, of convolutions and Gram matrices, by torch's own counter,
+as they are executed on a CPU. docs/scaling.md says what follows.
+"""
+
+import argparse
+from collections.abc import Callable
+
+import peer
+import torch
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+from fast_style.fast_transform import FastTransform
+from fast_style.loss_network import LossNetwork, load_weights
+from fast_style.losses import gram_matrix
+from fast_style.transform_net import TransformNet
+
+CONTENT, STYLE = ["relu3_3"], ["relu1_2", "relu2_2", "relu3_3", "relu3_4"]
+NETWORKS = {"VGG-19 to relu3_4": "random", "the compact network": "compact"}
+
+
+def main() -> None:
+    """Count, and print the tables."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--size", type=int, default=256, help="pixels of the crops' sides (256)")
+    parser.add_argument("--widths", type=int, nargs="+", default=[16, 32, 48])
+    options = parser.parse_args()
+    photo = torch.rand(1, 3, options.size, options.size)
+    print(f"Billions (10^9) for one photo of {options.size} x {options.size}\n")
+    print(peer.table_head("transform network", "forward", "forward, fast", "in a step, fast"))
+    for width in options.widths:
+        print(peer.table_row(f"width {width}", *transform_counts(width, photo)))
+    print()
+    print(peer.table_head("loss network", "φ(x)", "φ(y), forward", "in a step, with Gram matrices"))
+    for name, weights in NETWORKS.items():
+        print(peer.table_row(name, *loss_counts(weights, photo)))
+
+
+def transform_counts(width: int, photo: Tensor) -> list[str]:
+    """Of a transform network: forward, plainly and fast, and for a training step."""
+    net = TransformNet(width=width)
+    fast = FastTransform(net)
+    step = count(lambda: fast(photo).sum().backward())
+    return [*map(shown, (count(lambda: net(photo)), count(lambda: fast(photo)), step))]
+
+
+def loss_counts(weights: str, photo: Tensor) -> list[str]:
+    """Of a loss network: for the content target, for the result, and for a training step."""
+    loss_network = LossNetwork("vgg19", load_weights(weights, "vgg19", STYLE[-1]))
+    result = photo.clone().requires_grad_()
+    target = count(lambda: loss_network(photo, CONTENT))
+    forward = count(lambda: loss_network(photo, STYLE))
+    step = target + count(lambda: grams(loss_network, result).backward())
+    return [*map(shown, (target, forward, step))]
+
+
+def grams(loss_network: LossNetwork, pictures: Tensor) -> Tensor:
+    """What the style term needs, in one number."""
+    features = loss_network(pictures, STYLE)
+    return sum((gram_matrix(features[layer]).sum() for layer in STYLE), start=torch.zeros(()))
+
+
+def count(work: Callable[[], object]) -> int:
+    """Multiplications, each with an addition."""
+    with FlopCounterMode(display=False) as counter:
+        work()
+    total: int = counter.get_total_flops() // 2
+    return total
+
+
+def shown(operations: int) -> str:
+    """In billions."""
+    return f"{operations / 1e9:.2f}"
+
+
+if __name__ == "__main__":
+    main()
