@@ -180,8 +180,12 @@ def to_picture(image: Image.Image) -> Picture:
         rgb = rgb.transpose(_UPRIGHT[orientation])
         alpha = alpha.transpose(_UPRIGHT[orientation]) if alpha is not None else None
     if alpha is not None:
-        rgb = _hide_invisible_colors(rgb, alpha)
-    return Picture(_without_metadata(rgb), _without_metadata(alpha) if alpha is not None else None)
+        _hide_invisible_colors_(rgb, alpha)
+    # All of it new pixels by now: writers would pass on what is left of profiles and comments.
+    for part in (rgb, alpha):
+        if part is not None:
+            part.info = {}
+    return Picture(rgb, alpha)
 
 
 def over_white(picture: Picture) -> Image.Image:
@@ -355,22 +359,24 @@ def _scale_to_eight_bits(values: NDArray[Any], whites: Iterable[int]) -> NDArray
     return levels
 
 
-def _hide_invisible_colors(rgb: Image.Image, alpha: Image.Image) -> Image.Image:
+def _hide_invisible_colors_(rgb: Image.Image, alpha: Image.Image) -> None:
     """Give pixels with alpha 0 the mean color of the others, weighted by alpha."""
     if alpha.getextrema()[0] != 0:
-        return rgb
-    weights = np.asarray(alpha)
-    total = int(weights.sum(dtype=np.uint64))
-    sums = np.einsum("hwc,hw->c", np.asarray(rgb), weights, dtype=np.uint64, casting="unsafe")
+        return
+    total, sums = 0, np.zeros(3, np.uint64)
+    for top in range(0, rgb.height, 64):  # arrays of the whole picture would be two more of it
+        box = (0, top, rgb.width, min(top + 64, rgb.height))
+        colors, weights = np.asarray(rgb.crop(box)), np.asarray(alpha.crop(box))
+        total += int(weights.sum(dtype=np.uint64))
+        sums += np.einsum("hwc,hw->c", colors, weights, dtype=np.uint64, casting="unsafe")
     red, green, blue = (round(int(channel) / max(total, 1)) for channel in sums)
-    is_invisible = alpha.point([255] + [0] * 255)
-    result = rgb.copy()
-    result.paste((red, green, blue), mask=is_invisible)
-    return result
+    rgb.paste((red, green, blue), mask=alpha.point([255] + [0] * 255))
 
 
 def _without_metadata(image: Image.Image) -> Image.Image:
-    """A copy of the pixels alone: Pillow's writers would pass profiles and comments on."""
+    """The pixels alone: Pillow's writers would pass profiles and comments on."""
+    if type(image) is Image.Image and not image.info:
+        return image
     bare = image.copy()
     bare.info = {}
     return bare
@@ -539,7 +545,7 @@ def write_animation(path: Path, frames: Sequence[Image.Image], *, frame_ms: int 
     _write_bytes(path, buffer.getvalue())
 
 
-def _write_bytes(path: Path, encoded: bytes) -> None:
+def _write_bytes(path: Path, encoded: bytes | memoryview) -> None:
     try:
         with atomic_write(path) as file:
             file.write(encoded)
@@ -573,9 +579,11 @@ def _check_longest_side(path: Path, rgb: Image.Image, kind: str) -> None:
         )
 
 
-def _encode(picture: Picture, kind: str, quality: int) -> bytes:
+def _encode(picture: Picture, kind: str, quality: int) -> memoryview:
     if picture.alpha is not None and kind in _KEEPS_ALPHA:
-        image = Image.merge("RGBA", (*picture.rgb.split(), picture.alpha))
+        image = picture.rgb.convert("RGBA")
+        image.info = {}
+        image.putalpha(picture.alpha)
     else:
         image = _without_metadata(over_white(picture))
     options: dict[str, Any] = {}
@@ -587,7 +595,7 @@ def _encode(picture: Picture, kind: str, quality: int) -> bytes:
         options = {"compression": "tiff_adobe_deflate"}
     buffer = io.BytesIO()
     image.save(buffer, kind, **options)
-    return buffer.getvalue()
+    return buffer.getbuffer()
 
 
 # Folders and names

@@ -366,6 +366,14 @@ def test_hidden_color_becomes_the_mean_of_the_visible_weighted_by_alpha():
     assert [picture.alpha.getpixel((x, 0)) for x in range(3)] == [0, 255, 51]
 
 
+def test_hidden_color_is_the_mean_over_the_whole_height():
+    values = np.random.default_rng(5).integers(0, 256, (150, 3, 4), dtype=np.uint8)
+    values[::2, :, 3] = 0
+    colors, weights = values[..., :3].astype(np.float64), values[..., 3:].astype(np.float64)
+    mean = (colors * weights).sum((0, 1)) / weights.sum()
+    assert rgb_of(to_picture(Image.fromarray(values)).rgb) == tuple(np.rint(mean).astype(int))
+
+
 def test_nothing_visible_is_black():
     assert rgba_of(Image.new("RGBA", (2, 2), (9, 9, 9, 0))) == (0, 0, 0, 0)
 
@@ -971,6 +979,16 @@ def test_format_may_be_named(tmp_path, format):
     write_picture(tmp_path / "a.out", gradient(), format=format)
     with Image.open(tmp_path / "a.out") as image:
         assert image.format == "PNG"
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".tif", ".bmp"])
+def test_bare_picture_is_written_without_a_copy_of_it(tmp_path, monkeypatch, suffix):
+    def forbid_copies(image: Image.Image) -> Image.Image:
+        raise AssertionError("a huge picture may not fit into the memory twice")
+
+    picture = gradient()
+    monkeypatch.setattr(Image.Image, "copy", forbid_copies)
+    write_picture(tmp_path / f"a{suffix}", picture)
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".tif"])
