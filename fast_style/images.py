@@ -159,6 +159,16 @@ def require_picture(path: Path) -> None:
         raise PictureError(f"{printable(path)}: {_in_plain_words(error)}") from error
 
 
+def size_in_header(path: Path) -> tuple[int, int] | None:
+    """(height, width) of the picture in a file as it is stored; None if it cannot be read."""
+    try:
+        with _open_regular_file(path) as file:
+            image = _open_image(file, sys.maxsize)
+            return image.height, image.width
+    except Exception:  # see `read_picture`
+        return None
+
+
 def to_picture(image: Image.Image) -> Picture:
     """The same for an image that Pillow has opened or made; `image` itself stays as it is.
 

@@ -5,6 +5,8 @@ import platform
 import signal
 import subprocess
 import sys
+import time
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +17,7 @@ from PIL import Image
 from tiny_model import write_tiny_model
 
 from fast_style import __version__, cli
-from fast_style.cli.common import stop_signals
+from fast_style.cli.common import num_bytes, stop_signals
 from fast_style.config import load_config
 from fast_style.images import DEFAULT_MAX_PIXELS
 
@@ -82,6 +84,18 @@ def run_in_process(
     )
 
 
+def wait_until_it_writes(process: int, folder: Path) -> None:
+    """Until a process has a file open in a folder, with a name or without."""
+    end = time.monotonic() + 300  # of a busy machine
+    while time.monotonic() < end:
+        for link in Path(f"/proc/{process}/fd").iterdir():
+            with suppress(OSError):
+                if os.readlink(link).startswith(f"{folder}/"):
+                    return
+        time.sleep(0.02)
+    raise AssertionError("it has not begun")
+
+
 def errors(capsys: Output) -> list[str]:
     """The lines on stderr; stdout must be empty."""
     captured = capsys.readouterr()
@@ -123,6 +137,24 @@ def test_help_names_all_commands(capsys: Output) -> None:
 def test_version_is_printed(capsys: Output) -> None:
     assert run("--version") == 0
     assert capsys.readouterr().out == f"fast-style {__version__}\n"
+
+
+@pytest.mark.parametrize(
+    "word", ["2", "2g", "0G", "-1G", "2GiB", "2 G", "1,5G", "G", "", "9999999G"]
+)
+def test_size_of_memory_that_is_none_is_a_mistake_of_usage(word: str, capsys: Output) -> None:
+    assert run("stylize", "-m", "m", "a.jpg", f"--memory={word}") == 2
+    assert errors(capsys) == [
+        f"error: argument --memory: must be a size such as 500M or 2G, got {word!r} (fast-style "
+        "stylize --help shows what there is)"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("word", "expected"), [("500M", 500_000_000), ("2G", 2_000_000_000), ("1.5G", 1_500_000_000)]
+)
+def test_size_of_memory_is_in_powers_of_1000(word: str, expected: int) -> None:
+    assert num_bytes(word) == expected
 
 
 @pytest.mark.parametrize(
@@ -493,6 +525,54 @@ def test_max_pixels_is_the_limit(model: Path, capsys: Output) -> None:
     )
     assert DEFAULT_MAX_PIXELS > 1920
     assert run("stylize", "-m", str(model), "a.png") == 0
+
+
+def test_memory_is_the_limit(model: Path, capsys: Output) -> None:
+    Image.effect_noise((600, 500), 64).save("a.png")
+    # 27 MB and the photo as a whole, less than 12 MB in bands
+    for size in ("40M", "12M"):
+        output = f"{size}.png"
+        assert run("stylize", "-m", str(model), "a.png", "-o", output, "--memory", size) == 0
+    with Image.open("40M.png") as whole, Image.open("12M.png") as in_bands:
+        difference = np.array(whole, np.int16) - np.array(in_bands, np.int16)
+    assert np.abs(difference).max() <= 1
+    capsys.readouterr()
+    assert run("stylize", "-m", str(model), "a.png", "-o", "b.png", "--memory", "9M") == 1
+    (line,) = errors(capsys)
+    assert line.startswith(
+        "error: a.png: 600 x 500 pixels are too many for the memory: about 11 MB"
+    )
+    assert line.endswith("; --max-side 360 fits")
+    assert run("stylize", "-m", str(model), "a.png", "--memory", "9M", "--max-side", "360") == 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGKILL])
+def test_photo_in_bands_that_is_stopped_leaves_nothing_behind(
+    model: Path, signal_number: int
+) -> None:
+    Image.effect_noise((3000, 2000), 64).save("a.png")
+    Path("scratch").mkdir()
+    # 24 MB for each of photo and result, 9 for a band, 12 between sweeps: on the disk
+    command = ["-m", "fast_style", "stylize", "-m", str(model), "a.png", "--memory", "61M"]
+    environment = {"PYTHONPATH": str(ROOT), "TMPDIR": "scratch", "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(
+        [sys.executable, *command],
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, **environment},
+    )
+    try:
+        wait_until_it_writes(process.pid, Path("scratch").resolve())
+        process.send_signal(signal_number)
+        assert process.wait(300) == (130 if signal_number == signal.SIGINT else -signal.SIGKILL)
+    finally:
+        process.kill()
+    assert list(Path("scratch").iterdir()) == []
+    assert sorted(path.name for path in Path().iterdir()) == [
+        "a.png",
+        "model.safetensors",
+        "scratch",
+    ]
 
 
 def test_model_of_random_weights_is_noted(here: Path, capsys: Output) -> None:

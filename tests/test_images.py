@@ -34,6 +34,7 @@ from fast_style.images import (
     read_picture,
     resize_shorter_side,
     side_by_side,
+    size_in_header,
     tensor_to_image,
     to_picture,
     writable_format,
@@ -732,6 +733,22 @@ def test_process_forked_while_the_lock_is_held_does_not_hang(tmp_path):
         check=False,
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_size_is_known_before_a_picture_is_decoded(tmp_path):
+    bomb = white_bilevel_png(tmp_path / "bomb.png", 20_000)
+    with must_not_block():
+        assert size_in_header(bomb) == (20_000, 20_000)
+    path = saved(Image.new("L", (30, 40)), tmp_path / "a.png")
+    assert size_in_header(path) == (40, 30)
+
+
+@pytest.mark.parametrize("content", [b"", b"no picture"])
+def test_what_is_no_picture_has_no_size(tmp_path, content):
+    (tmp_path / "a.png").write_bytes(content)
+    assert size_in_header(tmp_path / "a.png") is None
+    assert size_in_header(tmp_path / "missing.png") is None
+    assert size_in_header(tmp_path) is None
 
 
 # Damage

@@ -1,6 +1,8 @@
 """A model applied to photos, files and folders."""
 
+import errno
 import os
+import tempfile
 import threading
 from collections.abc import Generator, Iterator
 from pathlib import Path
@@ -13,7 +15,7 @@ from tiny_model import write_tiny_model
 
 from fast_style import stylizer as stylizer_module
 from fast_style.errors import UserError
-from fast_style.images import Picture, fit_longer_side, read_picture
+from fast_style.images import Picture, fit_longer_side, read_picture, to_picture
 from fast_style.jobs import Job, OutputOptions, plan_jobs
 from fast_style.stylizer import Stylizer, resolve_device, stylize_files
 
@@ -163,32 +165,171 @@ def forbid_the_network(*unused: object) -> None:
     raise AssertionError("the network must not run")
 
 
-def test_photo_too_large_is_refused_with_a_size_that_fits(
+def leave(available: float, monkeypatch: pytest.MonkeyPatch, *, disk: float = 1e12) -> None:
+    """Pretend that this much memory and disk is free."""
+    monkeypatch.setattr(stylizer_module, "_available_bytes", lambda device: available)
+    monkeypatch.setattr(stylizer_module, "free_bytes", lambda folder: disk)
+    monkeypatch.setenv("TMPDIR", tempfile.gettempdir())
+
+
+def differing(first: Image.Image, second: Image.Image) -> tuple[int, float]:
+    """The largest difference of two pictures, and the share of values that differ."""
+    difference = np.abs(np.array(first, dtype=np.int16) - np.array(second, dtype=np.int16))
+    return int(difference.max()), float((difference > 0).mean())
+
+
+def test_batch_too_large_is_refused_with_a_size_that_fits(
     stylizer: Stylizer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    available = 200_000 * stylizer._bytes_per_pixel
-    monkeypatch.setattr(stylizer_module, "_available_bytes", lambda device: available)
+    leave(200_000 * stylizer._bytes_per_pixel, monkeypatch)
     monkeypatch.setattr(stylizer._net, "forward", forbid_the_network)
     with pytest.raises(UserError) as caught:
-        stylizer(Image.new("RGB", (4000, 3000)))
-    needed = 12e6 * stylizer._bytes_per_pixel
-    # 0.9 * 200,000 pixels, of which 4:3 makes 489.9 x 367.4
+        stylizer(torch.zeros(1, 3, 3000, 4000))
+    # 90 bytes per pixel of this network. 0.9 * 200,000 pixels are 489.9 x 367.4 of 4:3.
     assert message_of(caught) == [
-        f"4000 x 3000 pixels are too many for the memory: about {needed / 1e9:.1f} GB are needed, "
-        f"{available / 1e9:.1f} GB are free; --max-side 489 fits"
+        "4000 x 3000 pixels are too many for the memory: about 1.1 GB are needed, 16 MB may be "
+        "used; --max-side 489 fits"
     ]
     assert caught.value.exit_code == 1
 
 
-def test_freed_memory_is_given_back_before_a_photo_is_refused(
-    stylizer: Stylizer, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("photo", [torch.zeros(3, 18, 20), noise(20, 18)])
+def test_freed_memory_is_given_back_before_a_photo_is_refused_or_put_into_bands(
+    stylizer: Stylizer, monkeypatch: pytest.MonkeyPatch, photo: torch.Tensor | Image.Image
 ) -> None:
     available = [1]
     monkeypatch.setattr(stylizer_module, "_available_bytes", lambda device: available[0])
     monkeypatch.setattr(
         stylizer_module, "_give_back_freed_memory", lambda: available.__setitem__(0, 10**9)
     )
-    assert stylizer(noise(20, 18)).size == (20, 18)
+    monkeypatch.setattr(Stylizer, "_stylize_in_bands", forbid_the_network)
+    stylizer(photo)
+    assert available == [10**9]
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA"])
+@pytest.mark.parametrize(("available", "is_on_disk"), [(13e6, False), (11e6, True)])
+def test_photo_too_large_as_a_whole_is_done_in_bands(
+    stylizer: Stylizer,
+    monkeypatch: pytest.MonkeyPatch,
+    mode: str,
+    available: float,
+    is_on_disk: bool,
+) -> None:
+    photo = noise(500, 400, mode)
+    whole = stylizer(photo)
+    # As a whole, it takes 18 MB. In bands, it takes 8.2 MB, the result 0.8 (with alpha 1.6), and
+    # what is between sweeps, which may lie on a disk, 0.4.
+    size = 2 if mode == "RGBA" else 1
+    leave(available - (2 - size) * 0.9e6, monkeypatch)
+    bands = stylizer._bands_for(to_picture(photo))
+    assert bands is not None
+    assert isinstance(bands.storage, Path) == is_on_disk
+    monkeypatch.setattr(stylizer._net, "forward", forbid_the_network)
+    done = stylizer(photo)
+    assert (done.mode, done.size) == (mode, photo.size)
+    largest, share = differing(done, whole)
+    assert largest <= 1
+    assert share < 0.01
+    if mode == "RGBA":
+        assert done.getchannel("A").tobytes() == photo.getchannel("A").tobytes()
+
+
+def test_memory_that_is_allowed_counts_like_that_which_is_free(
+    model: Path, stylizer: Stylizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leave(1e12, monkeypatch)
+    photo = noise(500, 400)
+    picture = to_picture(photo)
+    assert stylizer._bands_for(picture) is None
+    # With the photo itself: 18.8 MB as a whole, 10.2 MB in bands, 9.8 MB with a disk.
+    assert Stylizer(model, device="cpu", memory_bytes=19_000_000)._bands_for(picture) is None
+    frugal = Stylizer(model, device="cpu", memory_bytes=11_000_000)
+    assert frugal._bands_for(picture) == stylizer_module._Bands(rows=36, storage=frugal.device)
+    assert differing(frugal(photo), stylizer(photo))[0] <= 1
+    more_frugal = Stylizer(model, device="cpu", memory_bytes=9_900_000)
+    bands = more_frugal._bands_for(picture)
+    assert bands is not None
+    assert bands.storage == Path(tempfile.gettempdir())
+    with pytest.raises(UserError, match="too many for the memory"):
+        Stylizer(model, device="cpu", memory_bytes=9_700_000)(photo)
+
+
+@pytest.mark.parametrize(
+    ("available", "disk", "may_be_used", "side"),
+    [
+        # A band takes 9 MB: 27 MB are left for the result, 4 bytes per pixel.
+        (40e6, 1e12, "36 MB may be used, and 900.0 GB", 2999),
+        # 2 bytes per pixel lie between sweeps.
+        (70e6, 20e6, "63 MB may be used, and 18 MB", 3461),
+    ],
+)
+def test_photo_too_large_for_bands_is_refused_with_a_size_that_fits(
+    stylizer: Stylizer,
+    monkeypatch: pytest.MonkeyPatch,
+    available: float,
+    disk: float,
+    may_be_used: str,
+    side: int,
+) -> None:
+    leave(available, monkeypatch, disk=disk)
+    with pytest.raises(UserError) as caught:
+        stylizer(Image.new("RGB", (4000, 3000)))
+    assert message_of(caught) == [
+        "4000 x 3000 pixels are too many for the memory: about 57 MB are needed, and 24 MB more "
+        f"there or in {tempfile.gettempdir()}; {may_be_used} in that folder; --max-side {side} fits"
+    ]
+    assert caught.value.exit_code == 1
+
+    def bands_of(side: int) -> object:
+        fitted = fit_longer_side(Image.new("RGB", (4000, 3000)), side)
+        return stylizer._bands_for(Picture(fitted, None))
+
+    assert bands_of(side) is not None
+    with pytest.raises(UserError):
+        bands_of(side + 4)  # a little is left to rounding
+
+
+def test_progress_is_told_of_bands_alone(
+    stylizer: Stylizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shares: list[float] = []
+    picture = to_picture(noise(500, 400))
+    stylizer.stylize_picture(picture, progress=shares.append)
+    assert shares == []
+    leave(13e6, monkeypatch)
+    stylizer.stylize_picture(picture, progress=shares.append)
+    assert len(shares) > 10
+    assert shares[-1] == 1
+
+
+def test_disk_that_fills_up_is_named_with_a_remedy(
+    stylizer: Stylizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fill(*unused: object, **options: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    leave(10.1e6, monkeypatch)
+    monkeypatch.setattr(tempfile, "TemporaryFile", fill)
+    with pytest.raises(UserError) as caught:
+        stylizer(noise(500, 400))
+    assert message_of(caught) == [
+        f"{tempfile.gettempdir()}: cannot keep the photo's features, 0 MB (No space left on "
+        "device); set TMPDIR to a folder on another disk"
+    ]
+    assert caught.value.exit_code == 1
+
+
+def test_huge_temporary_files_go_where_they_are_told_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TMPDIR", "/told")
+    monkeypatch.setattr(tempfile, "gettempdir", lambda: "/usual")
+    assert stylizer_module._scratch_folder() == Path("/usual")  # which knows TMPDIR
+    for name in ("TMPDIR", "TEMP", "TMP"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(os, "access", lambda path, mode: path == Path("/var/tmp"))
+    assert stylizer_module._scratch_folder() == Path("/var/tmp")
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    assert stylizer_module._scratch_folder() == Path("/usual")
 
 
 @pytest.mark.parametrize("size", [(900, 700), (3000, 40), (1, 5000), (7, 4000), (1000, 1000)])
@@ -197,7 +338,11 @@ def test_size_that_is_said_to_fit_does_and_hardly_a_larger_one(
     size: tuple[int, int], most_pixels: float
 ) -> None:
     photo = Image.new("L", size)
-    most_side = stylizer_module._longest_side_within(most_pixels, photo.height, photo.width)
+
+    def fits(height: int, width: int) -> bool:
+        return stylizer_module._num_computed_pixels(height, width) <= most_pixels
+
+    most_side = stylizer_module._longest_side(photo.height, photo.width, fits)
 
     def computed(side: int) -> int:
         fitted = fit_longer_side(photo, side)
@@ -212,8 +357,8 @@ def test_nothing_fits_into_no_memory(stylizer: Stylizer, monkeypatch: pytest.Mon
     with pytest.raises(UserError) as caught:
         stylizer(torch.zeros(2, 3, 100, 200))
     assert message_of(caught) == [
-        "2 photos of 200 x 100 pixels are too many for the memory: about 0.0 GB are needed, "
-        "0.0 GB are free; not even one pixel fits"
+        "2 photos of 200 x 100 pixels are too many for the memory: about 4 MB are needed, 0 MB "
+        "may be used; not even one pixel fits"
     ]
 
 
@@ -241,8 +386,9 @@ def test_running_out_of_memory_is_an_error_with_a_remedy(
     monkeypatch.setattr(stylizer._net, "forward", run_out)
     with pytest.raises(UserError) as caught:
         stylizer(photo)
+    remedy = "" if isinstance(photo, torch.Tensor) else "a lower --memory, or "
     assert message_of(caught) == [
-        "200 x 100 pixels are too many for the memory: about 0.0 GB are needed; try --max-side 140"
+        f"200 x 100 pixels are too many for the memory; try {remedy}--max-side 140"
     ]
     assert caught.value.exit_code == 1
 
@@ -572,6 +718,47 @@ def test_a_few_photos_are_decoded_ahead_and_no_more(
     assert sorted(begun) == [job.photo for job in jobs]
 
 
+def test_photo_that_takes_most_of_the_memory_is_done_alone(
+    here: Path, stylizer: Stylizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events: list[str] = []
+
+    def read(path: Path, *, max_pixels: int) -> Picture:
+        events.append(f"read {path.stem}")
+        return read_picture(path, max_pixels=max_pixels)
+
+    def write(path: Path, *picture: object, **options: object) -> None:
+        events.append(f"write {path.stem}")
+
+    monkeypatch.setattr(stylizer_module, "read_picture", read)
+    monkeypatch.setattr(stylizer_module, "write_picture", write)
+    # Of a small one, twice its bytes are less than all.
+    leave(3 * stylizer._whole_bytes(40, 40), monkeypatch)
+    large = {"b", "c", "f"}
+    jobs = [
+        Job(photo_at(f"{name}.png", width=80 if name in large else 20), Path(f"out/{name}.png"))
+        for name in "abcdef"
+    ]
+    assert errors_of(stylize_files(stylizer, jobs)) == [None] * 6
+    for name in large:
+        place = events.index(f"read {name}")
+        assert events[place + 1] == f"write {name}"
+        before = {event.split()[-1] for event in events[:place]}
+        assert before == set("abcdef"[: "abcdef".index(name)])
+
+
+def test_small_is_what_takes_half_of_the_memory_with_those_that_wait(
+    stylizer: Stylizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # 0.9 * 0.5 * 1 GB, at 90 + 64 bytes per pixel of this network, are 2.92 megapixels.
+    leave(1e9, monkeypatch)
+    assert stylizer.is_small(1000, 2900)
+    assert not stylizer.is_small(1000, 2950)
+    # 64 bytes per pixel of the file, and those of 640 x 640 pixels in the network
+    assert stylizer.is_small(2530, 2530, max_side=640)
+    assert not stylizer.is_small(2550, 2550, max_side=640)
+
+
 def test_stopping_finishes_what_is_being_written_and_begins_nothing(
     here: Path, stylizer: Stylizer
 ) -> None:
@@ -604,13 +791,13 @@ def test_photo_too_large_for_the_memory_is_named(
 ) -> None:
     photo_at("a.png", width=400, height=300)
     photo_at("b.png")
-    available = 10_000 * stylizer._bytes_per_pixel
-    monkeypatch.setattr(stylizer_module, "_available_bytes", lambda device: available)
+    leave(10_000 * stylizer._bytes_per_pixel, monkeypatch)
     jobs = [Job(Path(name), Path("out", name)) for name in ("a.png", "b.png")]
     errors = errors_of(stylize_files(stylizer, jobs))
     assert errors == [
-        "a.png: 400 x 300 pixels are too many for the memory: about 0.0 GB are needed, 0.0 GB are "
-        "free; --max-side 109 fits",
+        "a.png: 400 x 300 pixels are too many for the memory: about 9 MB are needed, and 0 MB more "
+        f"there or in {tempfile.gettempdir()}; 1 MB may be used, and 900.0 GB in that "
+        "folder; --max-side 109 fits",
         None,
     ]
     assert errors_of(stylize_files(stylizer, jobs[:1], max_side=109)) == [None]

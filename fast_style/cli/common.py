@@ -372,6 +372,17 @@ def thread_count(text: str) -> int:
     return number
 
 
+def num_bytes(text: str) -> int:
+    """A size in memory such as ``500M`` or ``1.5G``, in powers of 1000."""
+    found = re.fullmatch(r"(\d{1,6}(?:\.\d{1,3})?)([MG])", text, re.ASCII)
+    size = int(float(found[1]) * (1e6 if found[2] == "M" else 1e9)) if found else 0
+    if size < 1:
+        raise argparse.ArgumentTypeError(
+            f"must be a size such as 500M or 2G, got {shortened(text)!r}"
+        )
+    return size
+
+
 # --- Output -------------------------------------------------------------------------------------
 
 

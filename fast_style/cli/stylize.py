@@ -6,13 +6,23 @@ import sys
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from fast_style.cli.common import add_device, nonempty_path, percent, positive, say, thread_count
+from fast_style.cli.common import (
+    add_device,
+    nonempty_path,
+    num_bytes,
+    percent,
+    positive,
+    say,
+    thread_count,
+)
 from fast_style.distributed import Launch, joined, own_device, read_launch
 from fast_style.errors import UserError, printable
 
 if TYPE_CHECKING:
+    from tqdm import tqdm
+
     from fast_style.jobs import Job, OutputOptions
     from fast_style.stylizer import Stylizer
 
@@ -62,6 +72,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--max-pixels", type=positive, metavar="N", help="take photos of up to N pixels"
+    )
+    parser.add_argument(
+        "--memory",
+        type=num_bytes,
+        metavar="SIZE",
+        help="let a photo and all that is made of it take up to SIZE, such as 2G (default: what is "
+        "free); what is too large for that is done in bands, with the same result",
     )
     add_device(parser)
     parser.add_argument(
@@ -125,7 +142,7 @@ def _stylize(options: argparse.Namespace, jobs: "Sequence[Job]", launch: Launch)
         # Nobody writes before everybody has looked for what is there already. Then all share the
         # list of the first one, whatever has come into the folders since.
         jobs = group.gather(jobs)[0]
-        stylizer = Stylizer(options.model, device=str(device))
+        stylizer = Stylizer(options.model, device=str(device), memory_bytes=options.memory)
         num_failed = _stylize_share(options, stylizer, jobs[launch.rank :: launch.world_size])
         # torchrun ends all processes as soon as one has failed: none leaves before the last photo.
         return sum(group.gather(num_failed))
@@ -144,6 +161,7 @@ def _stylize_share(options: argparse.Namespace, stylizer: "Stylizer", jobs: "Seq
         max_side=options.max_side,
         max_pixels=options.max_pixels or DEFAULT_MAX_PIXELS,
         quality=options.quality,
+        progress=_BandsBar() if sys.stderr.isatty() else None,
     )
     num_failed = 0
     # A bar on a terminal when there are several; otherwise a line for every photo.
@@ -157,3 +175,20 @@ def _stylize_share(options: argparse.Namespace, stylizer: "Stylizer", jobs: "Seq
             elif not show_bar:
                 say(printable(outcome.job.output))
     return num_failed
+
+
+class _BandsBar:
+    """A bar for a photo that is done in bands, which may take minutes; gone when that is done."""
+
+    def __init__(self) -> None:
+        self._bar: tqdm[Any] | None = None
+
+    def __call__(self, share: float) -> None:
+        from tqdm import tqdm
+
+        bar = self._bar
+        if bar is None:
+            form = "{l_bar}{bar}| {elapsed}<{remaining}"
+            bar = tqdm(total=100, desc="in bands", bar_format=form, leave=False)
+        bar.update(100 * share - bar.n)
+        self._bar = bar if share < 1 else bar.close()
