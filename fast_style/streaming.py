@@ -133,11 +133,12 @@ def band_bytes(height: int, width: int, *, net_width: int, band_rows: int) -> in
 
 
 def highest_band(height: int, width: int, *, net_width: int, most_bytes: float) -> int:
-    """The most rows of a band that takes no more; 0 if there is none."""
+    """The most rows of a band that takes no more, of those that there are; 0 if it is none."""
     one = band_bytes(height, width, net_width=net_width, band_rows=1)
     two = band_bytes(height, width, net_width=net_width, band_rows=2)
-    most_rows = 1 + (most_bytes - one) // (two - one)
-    return max(0, int(most_rows) // SHORTEST_BAND * SHORTEST_BAND)
+    most_rows = int(1 + (most_bytes - one) // (two - one)) // SHORTEST_BAND * SHORTEST_BAND
+    all_rows = -(-max(SMALLEST_SIDE, height, width) // SHORTEST_BAND) * SHORTEST_BAND
+    return max(0, min(most_rows, all_rows))
 
 
 def storage_bytes(height: int, width: int, *, net_width: int) -> int:

@@ -192,12 +192,17 @@ def test_band_is_as_long_as_the_shorter_side() -> None:
 
 @pytest.mark.parametrize("most_bytes", [9e6, 2e7, 123_456_789])
 def test_highest_band_fits_and_the_next_does_not(most_bytes: float) -> None:
-    size = {"height": 300, "width": 500, "net_width": 4}
+    size = {"height": 300, "width": 30_000, "net_width": 4}
     rows = highest_band(**size, most_bytes=most_bytes)
     assert rows > 0
     assert rows % 4 == 0
     assert band_bytes(**size, band_rows=rows) <= most_bytes
     assert band_bytes(**size, band_rows=rows + 4) > most_bytes
+
+
+def test_highest_band_is_no_higher_than_the_photo() -> None:
+    assert highest_band(30, 500, net_width=4, most_bytes=1e12) == 500
+    assert highest_band(30, 29, net_width=4, most_bytes=1e12) == 32
 
 
 @pytest.mark.parametrize("most_bytes", [-1e9, 0, 8e6])
