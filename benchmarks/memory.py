@@ -4,8 +4,9 @@
     python benchmarks/memory.py --sides 256 512 --widths 8     # smaller
 
 From the decoded photo to the finished 8-bit picture, with a fresh process for every row: what one
-forward pass has left behind would hide the peak of the next. `fast_style/stylizer.py` refuses
-photos by these numbers, which `docs/performance.md` shows. Linux only.
+forward pass has left behind would hide the peak of the next. By these numbers, which
+`docs/performance.md` shows, `fast_style/stylizer.py` knows which photos fit as a whole; for the
+others, see `benchmarks/huge_photo.py`. Linux only.
 """
 
 import argparse
@@ -18,7 +19,10 @@ import tempfile
 from importlib.metadata import version
 from itertools import product
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from fast_style.stylizer import Stylizer
 
 from fast_style.cli.allocator import keep_freed_memory
 
@@ -84,10 +88,24 @@ def measure_in_this_process(*, side: int, width: int, upsampling: str, keep: boo
         raise SystemExit("--keep-freed-memory: only with glibc")
     from PIL import Image
 
+    from fast_style.images import Picture
+
+    stylizer = untrained_stylizer(width=width, upsampling=upsampling)
+    # Libraries allocate their own buffers once, at the first photo, whatever its size.
+    stylizer.stylize_picture(Picture(Image.effect_noise((32, 32), 64).convert("RGB"), None))
+    photo = Image.effect_noise((side, side), 64).convert("RGB")
+    before = resident_bytes()
+    stylizer.stylize_picture(Picture(photo, None))
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before
+
+
+def untrained_stylizer(
+    *, width: int, upsampling: str, memory_bytes: int | None = None
+) -> "Stylizer":
+    """A model with random weights, on the CPU."""
     from fast_style import __version__
     from fast_style.checkpoint import save_checkpoint
     from fast_style.config import parse_config
-    from fast_style.images import Picture
     from fast_style.settings import to_dict
     from fast_style.stylizer import Stylizer
     from fast_style.transform_net import TransformNet
@@ -120,13 +138,13 @@ def measure_in_this_process(*, side: int, width: int, upsampling: str, keep: boo
                 "versions": {"fast_style": __version__, "torch": version("torch")},
             },
         )
-        stylizer = Stylizer(model, device="cpu")
-    # Libraries allocate their own buffers once, at the first photo, whatever its size.
-    stylizer.stylize_picture(Picture(Image.effect_noise((32, 32), 64).convert("RGB"), None))
-    photo = Image.effect_noise((side, side), 64).convert("RGB")
-    before = _resident_bytes()
-    stylizer.stylize_picture(Picture(photo, None))
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before
+        return Stylizer(model, device="cpu", memory_bytes=memory_bytes)
+
+
+def resident_bytes() -> int:
+    """What this process has in memory now."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * resource.getpagesize()
 
 
 def fit(measurements: list[Measurement]) -> tuple[float, float]:
@@ -137,11 +155,6 @@ def fit(measurements: list[Measurement]) -> tuple[float, float]:
     covariance = sum((row.width - mean_width) * row.bytes_per_pixel for row in measurements)
     slope = covariance / sum((row.width - mean_width) ** 2 for row in measurements)
     return mean_bytes - slope * mean_width, slope
-
-
-def _resident_bytes() -> int:
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * resource.getpagesize()
 
 
 if __name__ == "__main__":
