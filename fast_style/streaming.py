@@ -17,8 +17,8 @@ up-sampling 2       half size         norm, up-sampling 2             nothing
 last                half size         norm, up-sampling 2, to RGB     the result
 ==================  ================  ==============================  =======================
 
-Only the first convolution and the last up-sampling are computed twice. Nothing is computed twice
-where bands meet: the rows that the next band needs too are kept.
+Only the first convolution and the last up-sampling are computed twice. Where bands meet, the rows
+that the next band needs too are kept; what the fast functions make of them on the way is made anew.
 
 All features between sweeps lie in one store of 8 * width float32 values per 4 x 4 pixels (64 bytes
 per pixel for the usual width of 32), in memory or in a file. The stream of the residual blocks and
@@ -41,6 +41,13 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from fast_style.fast_transform import (
+    convolve_in_phases,
+    convolve_padded,
+    convolve_row_by_row,
+    moments,
+    norm_relu_,
+)
 from fast_style.transform_net import (
     SMALLEST_SIDE,
     ChannelStatistics,
@@ -52,7 +59,7 @@ from fast_style.transform_net import (
     TransformNet,
     TransposedConvolution,
     channel_statistics,
-    instance_norm,
+    to_picture_range,
 )
 
 SHORTEST_BAND = 4
@@ -232,7 +239,7 @@ def _sweeps(
     for start in range(0, end, band_rows):
         stop = min(start + band_rows, end)
         levels = rgb.read(start, stop)[: height - start, :width]
-        write(start, 0.5 + net.tanh_scale / 255 * torch.tanh(levels))
+        write(start, to_picture_range(levels, net.tanh_scale))
         yield stop / end
 
 
@@ -240,15 +247,15 @@ def _sweep(
     rows: _Rows, step: int, write: Callable[[int, Tensor], None] | None = None
 ) -> Generator[float, None, ChannelStatistics]:
     """Make all rows, `step` at a time; gives the share that is done, and returns statistics."""
-    moments = Moments()
+    merged = Moments()
     for first in range(0, rows.height, step):
         stop = min(first + step, rows.height)
         band = rows.read(first, stop)
-        moments.add(_as_features(band))
+        merged.add(_as_features(band))
         if write is not None:
             write(first, band)
         yield stop / rows.height
-    return moments.statistics()
+    return merged.statistics()
 
 
 class Moments:
@@ -267,7 +274,10 @@ class Moments:
         """Take (N, C, H, W) in."""
         num_pixels = features.shape[2] * features.shape[3]
         # On a CPU, as not every GPU knows float64.
-        mean, variance = (part.cpu().double() for part in channel_statistics(features))
+        of_part = (
+            moments(features) if features.device.type == "cpu" else channel_statistics(features)
+        )
+        mean, variance = (part.cpu().double() for part in of_part)
         share = num_pixels / (self._num_pixels + num_pixels)
         difference = mean - self._mean
         self._squares = (
@@ -338,8 +348,7 @@ def _normalized(
 
     def read(first: int, stop: int) -> Tensor:
         features = _as_features(rows.read(first, stop))
-        features = instance_norm(features, norm.weight, norm.bias, statistics=on_device)
-        return _as_rows(F.relu_(features) if relu else features)
+        return _as_rows(norm_relu_(features, norm, relu=relu, statistics=on_device))
 
     return rows._replace(read=read)
 
@@ -429,14 +438,14 @@ def _convolve(convolution: _AnyConvolution, window: Tensor) -> Tensor:
         window: (1, C, h, w), the rows of `_source_rows`, with `_padding` at both sides. Channels
             lie last in memory, and should do so in the result.
     """
-    kernel = _kernel(convolution)
     if isinstance(convolution, ResizeConvolution):
-        # Of the repeated border, the convolution sees one of two pixels.
-        window = F.interpolate(window, scale_factor=2.0, mode="nearest")[..., 1:-1, 1:-1]
-    output: Tensor = kernel(window)
+        return convolve_in_phases(window, convolution.conv.conv.weight)
     if isinstance(convolution, TransposedConvolution):
-        output = output[..., :-2, :]  # which are the next band's, or beyond the border
-    return output
+        output: Tensor = convolution.conv(window)
+        return output[..., :-2, :]  # without those of the next band, or beyond the border
+    if convolution.conv.bias is not None:  # the last one
+        return convolve_row_by_row(window, convolution.conv)
+    return convolve_padded(window, convolution.conv.weight, stride=convolution.conv.stride[0])
 
 
 def _kernel(convolution: _AnyConvolution) -> nn.Conv2d | nn.ConvTranspose2d:
@@ -495,9 +504,9 @@ class _Store:
             self._lines = torch.empty(num_lines, length, device=place)
 
     def read(self, lines: range, length: int) -> Tensor:
-        """The first values of some lines: (lines, length); may share the store's memory."""
+        """The first values of some lines: (lines, length), a copy to work on."""
         if self._lines is not None:
-            return self._lines[lines.start : lines.stop : lines.step, :length]
+            return self._lines[lines.start : lines.stop : lines.step, :length].clone()
         assert self._file is not None
         values = torch.empty(len(lines), length)
         for line, place in zip(lines, values.numpy(), strict=True):
