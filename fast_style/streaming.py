@@ -65,10 +65,14 @@ from fast_style.transform_net import (
 SHORTEST_BAND = 4
 """Rows of the lowest band: what one row at a quarter of the size becomes."""
 
-# Peak memory of a band on a CPU, in rows of the first convolution's output: for every row of the
-# band, and for those around it. No less than any row that benchmarks/huge_photo.py measured.
-_ROWS_PER_BAND_ROW = 16
-_MORE_ROWS = 48
+# Peak memory of a band on a CPU. Values per pixel of its rows and some around it: a constant, and
+# a part for each channel of the first convolution. The weights twice more: turned for wide photos,
+# and as the convolution library wants them. And a bit. No less than any row that
+# benchmarks/huge_photo.py measured, with freed memory kept and without.
+_VALUES_PER_PIXEL = 100
+_VALUES_PER_PIXEL_AND_WIDTH = 6
+_MORE_ROWS = 8
+_BYTES_PER_SQUARE_OF_WIDTH = 13_000
 _MORE_BYTES = 8_000_000
 
 _AnyConvolution = Convolution | ResizeConvolution | TransposedConvolution
@@ -135,8 +139,10 @@ def stylize_in_bands(
 
 def band_bytes(height: int, width: int, *, net_width: int, band_rows: int) -> int:
     """Bytes that a band takes while it is worked on, at most."""
-    row_bytes = 4 * net_width * max(SMALLEST_SIDE, min(height, width))
-    return _MORE_BYTES + row_bytes * (_MORE_ROWS + _ROWS_PER_BAND_ROW * band_rows)
+    values_per_pixel = _VALUES_PER_PIXEL + _VALUES_PER_PIXEL_AND_WIDTH * net_width
+    row_bytes = 4 * values_per_pixel * max(SMALLEST_SIDE, min(height, width))
+    weights = _BYTES_PER_SQUARE_OF_WIDTH * net_width**2
+    return _MORE_BYTES + weights + row_bytes * (_MORE_ROWS + band_rows)
 
 
 def highest_band(height: int, width: int, *, net_width: int, most_bytes: float) -> int:

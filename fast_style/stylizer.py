@@ -57,10 +57,10 @@ from fast_style.streaming import (
 from fast_style.transform_net import SMALLEST_SIDE, memory_format_for
 
 # Peak memory of one photo in float32, per pixel: a constant, and a part for each channel of
-# the first convolution. No less than any row that benchmarks/memory.py measured on a CPU, and up to
-# 33 % more than those of the largest photos (docs/performance.md).
-_BYTES_PER_PIXEL = 62
-_BYTES_PER_PIXEL_AND_WIDTH = 28
+# the first convolution. No less than any row that benchmarks/memory.py measured on a CPU, with
+# freed memory kept and without (docs/performance.md).
+_BYTES_PER_PIXEL = 280
+_BYTES_PER_PIXEL_AND_WIDTH = 11
 # Threads that decode ahead, and as many that encode behind.
 _HELPERS = 2
 # What photos of one size and their results take while they wait for the network and the disk, per
@@ -76,7 +76,7 @@ _RESULT_BYTES = 4
 # With alpha, it becomes RGBA and a file in memory besides, when the photo has gone.
 _RESULT_BYTES_WITH_ALPHA = 8
 # Higher bands gain no speed on a CPU (benchmarks/huge_photo.py); a GPU wants more at a time.
-_BAND_BYTES = 100_000_000
+_BAND_ROWS = 32
 _BAND_BYTES_ON_GPU = 1_000_000_000
 
 
@@ -290,8 +290,9 @@ class Stylizer:
             places.append((torch.device("cpu"), device))
         if storage <= space.disk:
             places.append((_scratch_folder(), device))
-        lowest = band_bytes(height, width, net_width=self._net_width, band_rows=SHORTEST_BAND)
-        enough = max(lowest, _BAND_BYTES_ON_GPU if is_gpu else _BAND_BYTES)
+        enough = band_bytes(height, width, net_width=self._net_width, band_rows=_BAND_ROWS)
+        if is_gpu:
+            enough = max(enough, _BAND_BYTES_ON_GPU)
         for place, left in places:
             most = min(left, enough)
             rows = highest_band(height, width, net_width=self._net_width, most_bytes=most)
