@@ -21,10 +21,12 @@ from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-if TYPE_CHECKING:
-    from fast_style.stylizer import Stylizer
+import peer
 
 from fast_style.cli.allocator import keep_freed_memory
+
+if TYPE_CHECKING:
+    from fast_style.stylizer import Stylizer
 
 # torch is imported in the child processes alone: a child begins with its parent's peak.
 
@@ -103,41 +105,11 @@ def untrained_stylizer(
     *, width: int, upsampling: str, memory_bytes: int | None = None
 ) -> "Stylizer":
     """A model with random weights, on the CPU."""
-    from fast_style import __version__
-    from fast_style.checkpoint import save_checkpoint
-    from fast_style.config import parse_config
-    from fast_style.settings import to_dict
     from fast_style.stylizer import Stylizer
-    from fast_style.transform_net import TransformNet
 
-    settings = parse_config(
-        {
-            "name": "memory",
-            "style": {"image": "none"},
-            "data": {"photos": "none"},
-            "model": {"width": width, "upsampling": upsampling},
-        },
-        __file__,
-    )
-    architecture = settings.model.model_dump()
-    weights = TransformNet(**architecture).state_dict()
     with tempfile.TemporaryDirectory() as folder:
         model = Path(folder, "model.safetensors")
-        save_checkpoint(
-            model,
-            {f"model.{name}": tensor for name, tensor in weights.items()},
-            {
-                "name": settings.name,
-                "step": 0,
-                "architecture": architecture,
-                "settings": to_dict(settings),
-                "style": {"file": "none", "digest": "none"},
-                "photos": {"count": 0},
-                "loss_network": {"architecture": "none", "label": "no weights", "digest": "none"},
-                "license": "none",
-                "versions": {"fast_style": __version__, "torch": version("torch")},
-            },
-        )
+        peer.write_model(model, width=width, upsampling=upsampling)
         return Stylizer(model, device="cpu", memory_bytes=memory_bytes)
 
 

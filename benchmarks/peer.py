@@ -115,18 +115,33 @@ def write_models(folder: Path) -> tuple[Path, Path]:
     """One seeded network as a model file of ours and as the peer's weights file."""
     import torch
 
+    ours, theirs = folder / "model.safetensors", folder / "peer.pth"
+    torch.save(peer_weights(write_model(ours)), theirs)
+    return ours, theirs
+
+
+def write_model(path: Path, **model: object) -> "TransformNet":
+    """A model file of a seeded network; `model` is as in a settings file."""
+    import torch
+
+    from fast_style import __version__
     from fast_style.checkpoint import save_checkpoint
     from fast_style.config import parse_config
     from fast_style.settings import to_dict
     from fast_style.transform_net import TransformNet
 
     settings = parse_config(
-        {"name": "benchmark", "style": {"image": "none"}, "data": {"photos": "none"}}, __file__
+        {
+            "name": "benchmark",
+            "style": {"image": "none"},
+            "data": {"photos": "none"},
+            "model": model,
+        },
+        __file__,
     )
     architecture = settings.model.model_dump()
     torch.manual_seed(0)
     net = TransformNet(**architecture)
-    ours, theirs = folder / "model.safetensors", folder / "peer.pth"
     description = {
         "name": settings.name,
         "step": 0,
@@ -136,11 +151,10 @@ def write_models(folder: Path) -> tuple[Path, Path]:
         "photos": {"count": 0},
         "loss_network": {"architecture": "none", "label": "no weights", "digest": "none"},
         "license": "none",
-        "versions": {"fast_style": version("fast-style"), "torch": version("torch")},
+        "versions": {"fast_style": __version__, "torch": version("torch")},
     }
-    save_checkpoint(ours, {f"model.{k}": v for k, v in net.state_dict().items()}, description)
-    torch.save(peer_weights(net), theirs)
-    return ours, theirs
+    save_checkpoint(path, {f"model.{k}": v for k, v in net.state_dict().items()}, description)
+    return net
 
 
 def our_command(*words: str | Path) -> list[str]:
