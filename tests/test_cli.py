@@ -84,16 +84,16 @@ def run_in_process(
     )
 
 
-def wait_until_it_writes(process: int, folder: Path) -> None:
+def wait_until_it_writes(process: "subprocess.Popen[bytes]", folder: Path) -> None:
     """Until a process has a file open in a folder, with a name or without."""
     end = time.monotonic() + 300  # of a busy machine
-    while time.monotonic() < end:
-        for link in Path(f"/proc/{process}/fd").iterdir():
+    while time.monotonic() < end and process.poll() is None:
+        for link in Path(f"/proc/{process.pid}/fd").iterdir():
             with suppress(OSError):
                 if os.readlink(link).startswith(f"{folder}/"):
                     return
         time.sleep(0.02)
-    raise AssertionError("it has not begun")
+    raise AssertionError(f"it has not begun; exit code: {process.poll()}")
 
 
 def errors(capsys: Output) -> list[str]:
@@ -562,7 +562,7 @@ def test_photo_in_bands_that_is_stopped_leaves_nothing_behind(
         env={**os.environ, **environment},
     )
     try:
-        wait_until_it_writes(process.pid, Path("scratch").resolve())
+        wait_until_it_writes(process, Path("scratch").resolve())
         process.send_signal(signal_number)
         assert process.wait(300) == (130 if signal_number == signal.SIGINT else -signal.SIGKILL)
     finally:
