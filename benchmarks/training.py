@@ -114,7 +114,7 @@ def build_step(
     from fast_style.runs import build_trainer, open_run, set_up_torch
 
     assert keep_freed_memory()
-    path = write_config(folder, batch_size, size, steps=1000, threads=threads)
+    path = write_config(folder, batch_size, size, steps=1000, threads=threads, most_photos=4)
     config = load_config(path, settings)
     set_up_torch(config.train, torch.device(device))
     run = open_run(config, root=folder / "runs", fresh=True, say=print)
@@ -208,15 +208,24 @@ def command_sides(
     return sides
 
 
-def write_config(folder: Path, batch_size: int, size: int, *, steps: int, threads: int) -> Path:
+def write_config(
+    folder: Path,
+    batch_size: int,
+    size: int,
+    *,
+    steps: int,
+    threads: int,
+    most_photos: int = sys.maxsize,
+) -> Path:
     """A style picture, as many photos of 640 x 480 pixels as the steps need, and the settings."""
     import yaml
     from PIL import Image
 
-    place = folder / f"{batch_size}x{size}"
+    # A folder for every number of steps: the peer's command takes all photos that are there.
+    place = folder / f"{batch_size}x{size}" / f"{steps}_steps"
     photos = place / "photos" / "all"  # the peer wants a folder in a folder
     photos.mkdir(parents=True, exist_ok=True)
-    num_photos = min(steps * batch_size, 400)
+    num_photos = min(steps * batch_size, most_photos)
     for number in range(num_photos + 1):
         path = photos / f"{number:04}.jpg" if number else place / "held_out" / "0000.jpg"
         path.parent.mkdir(exist_ok=True)
@@ -228,7 +237,7 @@ def write_config(folder: Path, batch_size: int, size: int, *, steps: int, thread
     path.write_text(
         yaml.safe_dump(
             {
-                "name": place.name,
+                "name": "benchmark",
                 "style": {"image": "style.png", "size": STYLE_SIDE},
                 "data": {
                     "photos": "photos",
