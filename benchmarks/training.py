@@ -80,7 +80,9 @@ def print_table(options: argparse.Namespace, sides_of: Callable[..., dict[str, o
     for batch_size, size in options.work:
         sides = sides_of(batch_size, size, options)
         seconds = peer.interleave(
-            {name: side.measure for name, side in sides.items()}, rounds=options.rounds
+            {name: side.measure for name, side in sides.items()},
+            rounds=options.rounds,
+            warm_up=not isinstance(sides[OURS], Command),  # whose start is a part of it
         )
         for side in sides.values():
             side.close()
