@@ -1036,6 +1036,17 @@ def test_network_that_is_compiled_wrongly_is_an_error(
     )
 
 
+def test_gradients_are_compared_where_there_is_one() -> None:
+    ones = torch.ones(4)
+    trainer_module.require_same_gradient(1.1 * ones, ones)
+    trainer_module.require_same_gradient(torch.full((4,), math.inf), torch.full((4,), math.inf))
+    for wrong in (torch.zeros(4), -ones, torch.full((4,), math.nan)):
+        with pytest.raises(
+            UserError, match=r"^train\.compile: the compiled network's gradient is "
+        ):
+            trainer_module.require_same_gradient(wrong, ones)
+
+
 def test_network_that_would_be_compiled_in_pieces_is_an_error(
     open_trainer: Callable[..., Trainer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
