@@ -68,7 +68,6 @@ class FastTransform(nn.Module):
         for stage in self.net.up:
             features = normalized_stage(features, stage)
         with torch.autocast(features.device.type, enabled=False):
-            features = features.to(self.net.to_rgb.conv.weight.dtype)
             padded = with_border(features, self.net.to_rgb.padding, mode="reflect")
             rgb = convolve_row_by_row(padded, self.net.to_rgb.conv)[..., :height, :width]
             return to_picture_range(rgb, self.net.tanh_scale)
@@ -123,20 +122,26 @@ class _Border(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, features: Tensor, padding: int, mode: str) -> Tensor:
         ctx.padding, ctx.mode = padding, mode
+        if torch.compiler.is_compiling():
+            return _gathered(features, padding, mode)
         count, channels, height, width = features.shape
         shape = count, channels, height + 2 * padding, width + 2 * padding
         padded = _empty(shape, features, _format_of(features))
         _inner(padded, padding).copy_(features)
-        for border, seen, dim in _borders(padded, padding, mode):
-            border.copy_(seen.flip(dim))
+        for border, seen, mirrored in _borders(padded, padding, mode):
+            border.copy_(seen.flip(mirrored) if mirrored else seen)
         return padded
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, pull: Tensor) -> tuple[Tensor, None, None]:
+        if torch.compiler.is_compiling():
+            for dim in (3, 2):
+                pull = _folded_back(pull, ctx.padding, ctx.mode, dim)
+            return pull, None, None
         pull = pull.clone()
-        for border, seen, dim in reversed(list(_borders(pull, ctx.padding, ctx.mode))):
-            seen += border.flip(dim)
+        for border, seen, mirrored in reversed(list(_borders(pull, ctx.padding, ctx.mode))):
+            seen += border.flip(mirrored) if mirrored else border
         return _inner(pull, ctx.padding), None, None
 
 
@@ -144,19 +149,60 @@ def _inner(padded: Tensor, padding: int) -> Tensor:
     return padded[:, :, padding:-padding, padding:-padding]
 
 
-def _borders(padded: Tensor, padding: int, mode: str) -> Iterator[tuple[Tensor, Tensor, int]]:
-    """Each of four borders, what it shows in reverse order, and along which axis.
+def _borders(padded: Tensor, padding: int, mode: str) -> Iterator[tuple[Tensor, Tensor, list[int]]]:
+    """Parts of the border, what each one shows, and along which axis in reverse order.
 
     The upper and the lower one first; the left and the right one then show their corners, too.
     """
-    skipped = 1 if mode == "reflect" else 0  # the outermost pixels are not shown once more
-    assert skipped or padding == 1
+    skipped = _num_skipped(mode)
     for dim in (2, 3):
         end = padded.shape[dim] - padding
-        first = padded.narrow(dim, padding + skipped, padding)
-        last = padded.narrow(dim, end - skipped - padding, padding)
-        yield padded.narrow(dim, 0, padding), first, dim
-        yield padded.narrow(dim, end, padding), last, dim
+        first, last = padding + skipped, end - skipped - padding  # where what is shown begins
+        if padding == 1 and first < last:
+            # Both at once: so small a kernel takes less time than starting it.
+            shown = _every(padded, dim, range(first, last + 1, last - first))
+            yield _every(padded, dim, range(0, end + 1, end)), shown, []
+        else:
+            yield padded.narrow(dim, 0, padding), padded.narrow(dim, first, padding), [dim]
+            yield padded.narrow(dim, end, padding), padded.narrow(dim, last, padding), [dim]
+
+
+def _num_skipped(mode: str) -> int:
+    """How many of the outermost pixels are not shown once more."""
+    return 1 if mode == "reflect" else 0
+
+
+def _every(features: Tensor, dim: int, places: range) -> Tensor:
+    """The rows (dim 2) or columns (dim 3) at these places: a view."""
+    wanted = slice(places.start, places.stop, places.step)
+    return features[:, :, wanted] if dim == 2 else features[..., wanted]
+
+
+# A compiler makes one kernel with what comes before and after of each of the following, and many of
+# what is done in place.
+
+
+def _gathered(features: Tensor, padding: int, mode: str) -> Tensor:
+    is_last = _format_of(features) == torch.channels_last
+    pixels = features.permute(0, 2, 3, 1) if is_last else features
+    for dim in (1, 2) if is_last else (2, 3):
+        last = pixels.shape[dim] - 1
+        places = torch.arange(-padding, last + 1 + padding, device=features.device)
+        if mode == "reflect":
+            places = last - (last - places.abs()).abs()
+        pixels = pixels.index_select(dim, places.clamp(0, last))
+    return pixels.permute(0, 3, 1, 2) if is_last else pixels
+
+
+def _folded_back(pull: Tensor, padding: int, mode: str, dim: int) -> Tensor:
+    """The gradient at the pixels without the border along one axis."""
+    skipped, size = _num_skipped(mode), pull.shape[dim] - 2 * padding
+    inner = pull.narrow(dim, padding, size)
+    for begin, place in ((0, skipped), (padding + size, size - skipped - padding)):
+        border = pull.narrow(dim, begin, padding).flip(dim)
+        around = (place, size - place - padding)
+        inner = inner + F.pad(border, around if dim == 3 else (0, 0, *around))
+    return inner
 
 
 # --- Instance norm and ReLU ---------------------------------------------------------------------
@@ -410,6 +456,9 @@ def _missing_channels(channels: int, features: Tensor) -> int:
 
 def convolve_padded(padded: Tensor, kernel: Tensor, *, stride: int = 1) -> Tensor:
     """A convolution without a border of its own, and without bias."""
+    if padded.dtype != kernel.dtype and not torch.is_autocast_enabled(padded.device.type):
+        exact: Tensor = _ExactConvolution.apply(padded, kernel)
+        return exact
     if _has_slow_weight_gradient(padded, kernel):
         result: Tensor = _Convolution.apply(padded, kernel, stride)
         return result
@@ -427,6 +476,37 @@ def _has_slow_weight_gradient(padded: Tensor, kernel: Tensor) -> bool:
         and padded.is_contiguous(memory_format=torch.channels_last)
         and torch.backends.cpu.get_cpu_capability() in ("DEFAULT", "AVX2")
     )
+
+
+class _ExactConvolution(torch.autograd.Function):
+    """A convolution of half-precision features in float32, with gradients in half precision.
+
+    They are rounded as those of all other layers are; the picture is not.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, padded: Tensor, kernel: Tensor) -> Tensor:
+        ctx.save_for_backward(padded, kernel)
+        return F.conv2d(padded.to(kernel.dtype), kernel)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, pull: Tensor) -> tuple[Tensor, Tensor]:
+        padded, kernel = ctx.saved_tensors
+        padded_pull, kernel_pull, _ = torch.ops.aten.convolution_backward(
+            pull.to(padded.dtype),
+            padded,
+            kernel.to(padded.dtype),
+            None,
+            (1, 1),
+            (0, 0),
+            (1, 1),
+            False,
+            (0, 0),
+            1,
+            (True, True, False),
+        )
+        return padded_pull, kernel_pull.to(kernel.dtype)
 
 
 class _Convolution(torch.autograd.Function):

@@ -40,6 +40,13 @@ class LossTerms(NamedTuple):
     tv: Tensor
     style_by_layer: dict[str, Tensor]
 
+    def detached(self) -> "LossTerms":
+        """The same numbers without what their gradients would be computed from."""
+        by_layer = {layer: term.detach() for layer, term in self.style_by_layer.items()}
+        terms = (self.total, self.content, self.style, self.tv)
+        total, content, style, tv = (term.detach() for term in terms)
+        return LossTerms(total, content, style, tv, by_layer)
+
     def values(self) -> LossValues:
         """The terms as numbers, fetched from the device together."""
         terms = torch.stack([self.total, self.content, self.style, self.tv])

@@ -39,6 +39,7 @@ from fast_style.files import free_bytes, write_text_atomically
 from fast_style.images import write_picture
 from fast_style.losses import LossTerms, PerceptualLoss
 from fast_style.model_files import CheckpointError, describe
+from fast_style.recording import Gradients, Recorded
 from fast_style.run_log import RunLog, photo_and_result_sheet
 from fast_style.transform_net import TransformNet, memory_format_for
 
@@ -119,6 +120,8 @@ class Trainer:
         self.precision = precision
         self.group = group
         self.device = next(net.parameters()).device
+        # `compute_gradients`, as it is or recorded.
+        self.take_gradients: Gradients = self.compute_gradients
         # On a CPU, where a step takes a thousand times as long, torch's default.
         fused = True if self.device.type == "cuda" else None
         self.optimizer = torch.optim.Adam(net.parameters(), lr=settings.learning_rate, fused=fused)
@@ -191,6 +194,12 @@ class Trainer:
                 "minute or two of compiling"
             )
         self.forward_net = self.group.parallel(forward, self.device)
+        if self.settings.cuda_graph and self.device.type == "cuda" and self.group.is_alone:
+            self.take_gradients = Recorded(
+                self.compute_gradients,
+                self.net.parameters(),
+                batch_size=self.settings.batch_size,
+            )
 
     def _compiled(self) -> tuple[nn.Module, nn.Module]:
         """The network and the loss, compiled now for all sizes of crops that are still to come.
@@ -234,11 +243,7 @@ class Trainer:
         """
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate_at(self.step, self.settings)
-        with self._autocast():
-            output = self.forward_net(photos)
-            terms = self.forward_loss(output, photos)
-        self.optimizer.zero_grad(set_to_none=True)
-        self.scaler.scale(terms.total).backward()
+        output, terms = self.take_gradients(photos)
         self.scaler.unscale_(self.optimizer)
         gradient_norm = torch.nn.utils.get_total_norm(
             [p.grad for p in self.net.parameters() if p.grad is not None]
@@ -247,7 +252,16 @@ class Trainer:
         self.scaler.step(self.optimizer)  # nothing, if a scaled gradient was not finite
         self.scaler.update()
         self.step += 1
-        return output.detach(), terms, gradient_norm
+        return output, terms, gradient_norm
+
+    def compute_gradients(self, photos: Tensor) -> tuple[Tensor, LossTerms]:
+        """Stylized photos and loss terms; leaves the loss's gradients at the weights."""
+        self.optimizer.zero_grad(set_to_none=True)
+        with self._autocast():
+            output = self.forward_net(photos)
+            terms = self.forward_loss(output, photos)
+        self.scaler.scale(terms.total).backward()
+        return output.detach(), terms.detached()
 
     def _photos(self) -> Iterator[Tensor]:
         return stream_photos(

@@ -107,7 +107,8 @@ loss:
   tv_exponent: 2
 train:
   {steps: 40000, batch_size: 4, learning_rate: 0.001, schedule: cosine, warmup_steps: 100,
-   precision: auto, compile: false, deterministic: false, threads: null, init_from: null}
+   precision: auto, compile: false, cuda_graph: true, deterministic: false, threads: null,
+   init_from: null}
 log:
   {every: 50, shares_every: 500, validate_every: 500, samples_every: 500, samples: 6,
    checkpoint_every: 1000, keep_checkpoints: 3}
@@ -467,7 +468,8 @@ def test_words_of_the_command_line_lie_over_the_file_the_last_one_on_top(tmp_pat
         ("trian.steps=3", "unknown key 'trian'; did you mean 'train'?"),
         ("steps=3", "unknown key 'steps'; did you mean 'train.steps'?"),
         ("train.=3", "unknown key 'train.'; valid keys here: steps, batch_size, learning_rate, "
-         "schedule, warmup_steps, precision, compile, deterministic, threads, init_from"),
+         "schedule, warmup_steps, precision, compile, cuda_graph, deterministic, threads, "
+         "init_from"),
         ("train.steps=-3", "train.steps: must be at least 1, got -3"),
         ("train.steps=", "train.steps: must be an integer, got nothing"),
         ("train.steps.x=3", "train.steps: must be an integer, got {'x': 3}"),

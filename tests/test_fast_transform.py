@@ -261,6 +261,56 @@ def test_border_is_that_of_torch_and_keeps_the_format(
     torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-12)
 
 
+@each_format
+@pytest.mark.parametrize(("padding", "mode"), [(4, "reflect"), (1, "reflect"), (1, "replicate")])
+def test_compiled_border_is_that_of_torch_too(
+    memory_format: torch.memory_format, padding: int, mode: Literal["reflect", "replicate"]
+) -> None:
+    # Traced, with what torch makes of it: the border has another way there.
+    compiled = torch.compile(with_border, backend="aot_eager", fullgraph=True, dynamic=False)
+    features = make_photos(2, 3, 5, 7).double().contiguous(memory_format=memory_format)
+    features.requires_grad_()
+    expected = F.pad(features, (padding,) * 4, mode=mode)
+    result = compiled(features, padding, mode=mode)
+    assert torch.equal(result, expected)
+    pull = make_photos(*expected.shape).double()
+    (ours,) = torch.autograd.grad(result, features, pull)
+    (theirs,) = torch.autograd.grad(expected, features, pull)
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("padding", [1, 2])
+@pytest.mark.parametrize("height", [3, 4, 5, 6])
+@pytest.mark.parametrize("on_gpu", [False, True])
+def test_border_of_small_pictures_is_that_of_torch(
+    height: int, padding: int, on_gpu: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fast_transform, "_is_on_gpu", lambda features: on_gpu)
+    features = make_photos(1, 2, height, 3).double().requires_grad_()
+    expected = F.pad(features, (padding,) * 4, mode="reflect")
+    result = with_border(features, padding, mode="reflect")
+    assert torch.equal(result, expected)
+    pull = make_photos(*expected.shape).double()
+    (ours,) = torch.autograd.grad(result, features, pull)
+    (theirs,) = torch.autograd.grad(expected, features, pull)
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-12)
+
+
+def test_convolution_of_half_precision_loses_nothing_but_in_its_gradients() -> None:
+    padded, kernel = make_photos(2, 4, 12, 12).bfloat16(), make_photos(3, 4, 1, 9)
+    padded.requires_grad_()
+    kernel.requires_grad_()
+    expected = F.conv2d(padded.float(), kernel)
+    result = convolve_padded(padded, kernel)
+    assert torch.equal(result, expected)
+    pull = make_photos(*result.shape)
+    ours = torch.autograd.grad(result, [padded, kernel], pull)
+    theirs = torch.autograd.grad(expected, [padded, kernel], pull)
+    for own, known in zip(ours, theirs, strict=True):
+        assert own.dtype == known.dtype
+        assert (own - known).norm() < 0.01 * known.norm()  # 8 bits of each number
+
+
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("size", [(3, 3), (2, 2), (1, 9)])
 @pytest.mark.parametrize("sides", [(9, 9), (10, 13)])

@@ -36,6 +36,7 @@ MODULES = [
     "weight_files",
     "loss_network",
     "losses",
+    "recording",
     "artifacts",
     "conversions",
     "photo_cache",

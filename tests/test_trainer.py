@@ -37,6 +37,7 @@ from fast_style.config import Config, TrainConfig
 from fast_style.errors import UserError
 from fast_style.fast_transform import FastTransform
 from fast_style.losses import PerceptualLoss
+from fast_style.recording import Recorded
 from fast_style.trainer import Stopped, Trainer, learning_rate_at, resolve_precision
 
 LOSS_TAGS = ["loss/total", "loss/content", "loss/style", "loss/tv", "loss/style/relu1_2"]
@@ -912,6 +913,31 @@ def test_training_step_on_a_gpu_never_waits_for_it(yaml_file: Path, tmp_path: Pa
         torch.cuda.set_sync_debug_mode("default")
     trainer.run_log.close()
     run.release()
+
+
+@pytest.mark.gpu
+def test_recorded_run_is_the_same_to_the_bit(yaml_file: Path, tmp_path: Path) -> None:
+    weights = []
+    for recorded in ("true", "false"):
+        config = settings_of(
+            yaml_file,
+            *("train.deterministic=true", "train.steps=6", "data.grown_crop_size=24"),
+            f"train.cuda_graph={recorded}",
+        )
+        run = open_small_run(config, tmp_path / recorded)
+        trainer = runs_module.build_trainer(config, run, device=torch.device("cuda"), say=ignore)
+        trainer.train()
+        run.release()
+        assert isinstance(trainer.take_gradients, Recorded) == (recorded == "true")
+        weights.append(trainer.net.state_dict())
+    for name, ours in weights[0].items():
+        assert torch.equal(ours, weights[1][name]), name
+
+
+def test_nothing_is_recorded_on_a_cpu(open_trainer: Callable[..., Trainer]) -> None:
+    trainer = open_trainer()
+    trainer.prepare()
+    assert trainer.take_gradients == trainer.compute_gradients
 
 
 # --- Compiling ----------------------------------------------------------------------------------
