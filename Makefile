@@ -45,8 +45,9 @@ help:
 demo: $(READY)
 	@$(BIN)/fast-style demo $(ARGS)
 
+# A process for each core, up to eight; a file's tests share what they prepare.
 test: $(READY)
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist loadfile $(ARGS)
 
 bench: $(READY)
 	$(BIN)/python benchmarks/start_up.py $(PEER_WORDS)

@@ -32,7 +32,7 @@ def test_memory_benchmark_prints_a_row_for_every_size_and_width() -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_huge_photo_benchmark_finds_bands_equal_and_within_their_estimate() -> None:
-    words = ["--sides", "192", "256", "--widths", "8", "--rounds", "1", "--threads", "1"]
+    words = ["--sides", "192", "--widths", "8", "--rounds", "1", "--threads", "1"]
     done = subprocess.run(
         [sys.executable, "benchmarks/huge_photo.py", *words],
         cwd=ROOT,
@@ -41,12 +41,11 @@ def test_huge_photo_benchmark_finds_bands_equal_and_within_their_estimate() -> N
         text=True,
     )
     assert done.returncode == 0, done.stderr
-    table = [line.strip("| ").split(" | ") for line in done.stdout.splitlines()[-2:]]
-    assert [row[:2] for row in table] == [["192 x 192", "8"], ["256 x 256", "8"]]
-    for row in table:
-        on_disk, estimate = (float(cell.removesuffix(" MB").replace(",", "")) for cell in row[5:7])
-        assert on_disk <= estimate
-        assert float(row[10]) < 1e-2
+    row = done.stdout.splitlines()[-1].strip("| ").split(" | ")
+    assert row[:2] == ["192 x 192", "8"]
+    on_disk, estimate = (float(cell.removesuffix(" MB").replace(",", "")) for cell in row[5:7])
+    assert on_disk <= estimate
+    assert float(row[10]) < 1e-2
 
 
 def test_loss_networks_benchmark_prints_a_row_for_every_network(tmp_path: Path) -> None:
