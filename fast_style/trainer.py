@@ -190,8 +190,8 @@ class Trainer:
                 forward, self.forward_loss = self._compiled()
         elif self.device.type == "cuda" and self.settings.steps - self.step > _MANY_STEPS:
             self.run_log.say(
-                "train.compile=true makes steps two to three times as fast on a GPU, after a "
-                "minute or two of compiling"
+                "train.compile=true makes steps twice as fast on a GPU, after a minute or two of "
+                "compiling"
             )
         self.forward_net = self.group.parallel(forward, self.device)
         if self.settings.cuda_graph and self.device.type == "cuda" and self.group.is_alone:

@@ -164,6 +164,25 @@ def test_training_benchmark_prints_a_row_for_every_kind_of_work() -> None:
     assert rows == 2 * ["1 of 16 x 16", "2 of 16 x 16"]
 
 
+@pytest.mark.slow  # a training, and VGG-16 to judge it
+def test_end_to_end_benchmark_judges_what_it_trained(tmp_path: Path) -> None:
+    photos, held_out = write_photos(tmp_path / "photos", 4), write_photos(tmp_path / "held_out", 2)
+    done = run_benchmark(
+        "end_to_end.py",
+        *("--photos", str(photos), "--held-out", str(held_out)),
+        *("--style", str(next(held_out.iterdir())), "--size", "32", "--batch-size", "2"),
+        *("--with", "model.width=4", "train.threads=1"),
+    )
+    assert done.returncode == 0, done.stderr
+    assert "\n2 steps of 2 photos of 32 pixels\n" in done.stdout
+    number = r"([\d.e+-]+)"
+    row = rf"^\| fast-style \| {number} \| {number} \| {number} \| {number} \|$"
+    found = re.search(row, done.stdout, re.MULTILINE)
+    assert found is not None, done.stdout
+    _, total, content, style = map(float, found.groups())
+    assert total == pytest.approx(content + style, rel=1e-2)
+
+
 @pytest.mark.slow
 def test_inference_benchmark_prints_its_row() -> None:
     done = run_benchmark("inference.py", "--rounds", "1", "--threads", "1", "--sides", "20")

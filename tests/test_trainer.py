@@ -1026,8 +1026,8 @@ def test_long_run_on_a_gpu_is_told_of_compiling(
     open_trainer: Callable[..., Trainer], capsys: pytest.CaptureFixture[str]
 ) -> None:
     line = (
-        "train.compile=true makes steps two to three times as fast on a GPU, after a minute or two "
-        "of compiling\n"
+        "train.compile=true makes steps twice as fast on a GPU, after a minute or two of "
+        "compiling\n"
     )
     for steps, device, is_told in ((5001, "cuda", True), (5000, "cuda", False), (5001, "cpu", 0)):
         trainer = open_trainer(f"train.steps={steps}", f"name={steps}{device}")

@@ -1,0 +1,229 @@
+"""Whole trainings beside pytorch/examples, with the same photos and losses: time and objective.
+
+    python benchmarks/end_to_end.py --peer ../examples --photos photos/ --held-out val/ \
+        --style style.jpg --epochs 2 --device cuda --weights vgg16.pth
+
+Both commands train on a folder of photos against VGG-16 to relu4_3 with the peer's losses and their
+weights, batch size and rate of learning. Both models are then judged by that objective, in float32,
+on photos that neither of them saw. Without `--weights`, VGG-16 has the same random numbers on both
+sides: it takes the same time, and its objective falls, too.
+
+The peer takes the middle of each photo, ours random squares; ours holds its rate of learning as the
+settings say, by default with a cosine. `--with train.compile=true data.cache=disk` and the like
+change our settings.
+"""
+
+import argparse
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import peer
+import torch
+import yaml
+from torch import Tensor, nn
+
+from fast_style.checkpoint import load_transform_net
+from fast_style.config import Config, load_config
+from fast_style.data import find_photos, read_photo, read_validation_photos
+from fast_style.fast_transform import FastTransform
+from fast_style.layers import CHANNELS_PER_BLOCK, torchvision_index
+from fast_style.loss_network import load_weights
+from fast_style.losses import LossTerms
+from fast_style.runs import build_perceptual_loss, load_loss_weights, read_style
+
+STYLE_LAYERS = ("relu1_2", "relu2_2", "relu3_3", "relu4_3")
+STYLE_SIDE = 256
+# The peer's command, without its download: its arguments are the weights and the peer's folder.
+PEER_TRAINS = """
+import runpy, sys
+import torch, torchvision.models
+weights, folder = sys.argv.pop(1), sys.argv.pop(1)
+plain_vgg16 = torchvision.models.vgg16
+def vgg16(weights=weights, path=weights):
+    net = plain_vgg16()
+    net.load_state_dict(torch.load(path), strict=False)
+    return net
+torchvision.models.vgg16 = vgg16
+sys.path.insert(0, folder)
+runpy.run_path(folder + "/neural_style.py", run_name="__main__")
+"""
+
+
+class Outcome(NamedTuple):
+    """A training: seconds of its command, and the objective of its model."""
+
+    seconds: float
+    terms: LossTerms
+
+
+def main() -> None:
+    """Train with both, judge, and print the table."""
+    options = parse()
+    print(peer.machine(device=options.device), flush=True)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        write_peer_inputs(folder, options)
+        config = load_config(write_config(folder, options), options.settings)
+        print(f"{config.train.steps} steps of {options.batch_size} photos of {options.size} pixels")
+        judge = Judge(config, options)
+        print(f"the held-out photos themselves: {shown(judge(lambda photos: photos))}\n")
+        outcomes = {"fast-style": train(folder, options, judge)}
+        if options.peer:
+            outcomes[peer.NAME] = train_peer(folder, options, judge)
+    print(peer.table_head("command", "seconds", "objective", "content", "style"))
+    for side, outcome in outcomes.items():
+        terms = [f"{float(term):.4g}" for term in objective(outcome.terms)]
+        print(peer.table_row(side, f"{outcome.seconds:.1f}", *terms))
+    if options.peer:
+        print(f"\nx{outcomes[peer.NAME].seconds / outcomes['fast-style'].seconds:.2f} as fast")
+
+
+def parse() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--photos", type=Path, required=True, help="a folder to train on")
+    parser.add_argument("--held-out", type=Path, required=True, help="a folder to judge by")
+    parser.add_argument("--style", type=Path, required=True)
+    parser.add_argument("--weights", default="random", help="of VGG-16, by torchvision's names")
+    parser.add_argument("--epochs", type=int, default=1)
+    parser.add_argument("--batch-size", type=int, default=4)
+    parser.add_argument("--size", type=int, default=256, help="pixels of the photos' sides")
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    parser.add_argument("--with", dest="settings", nargs="+", default=[], metavar="KEY=VALUE")
+    peer.add_peer(parser)
+    return parser.parse_args()
+
+
+def write_peer_inputs(folder: Path, options: argparse.Namespace) -> None:
+    """The style picture in the size that both take; VGG-16 as torchvision names its weights."""
+    style = read_photo(options.style)
+    scale = STYLE_SIDE / min(style.size)
+    style.resize((round(style.width * scale), round(style.height * scale))).save(
+        folder / "style.png"
+    )
+    weights = load_weights(options.weights, "vgg16", "relu4_3", preprocessing="torchvision")
+    assert weights.preprocessing == "torchvision", "the peer takes no other pixels"
+    state = {}
+    for number, (kernel, bias) in weights.convolutions.items():
+        place = torchvision_index(f"conv{number}", "vgg16")
+        state |= {f"features.{place}.weight": kernel, f"features.{place}.bias": bias}
+    torch.save(state, folder / "vgg16.pth")
+    # It wants a folder in a folder.
+    (folder / "photos").mkdir()
+    (folder / "photos" / "all").symlink_to(options.photos.absolute())
+
+
+def write_config(folder: Path, options: argparse.Namespace) -> Path:
+    """The peer's losses as settings of ours."""
+    num_photos = len(
+        find_photos(options.photos, validation_folder=options.held_out, validation_count=1).training
+    )
+    # Its mean over a Gram matrix is our sum, divided by the number of entries.
+    entries = {layer: CHANNELS_PER_BLOCK[int(layer[4]) - 1] ** 2 for layer in STYLE_LAYERS}
+    steps = options.epochs * num_photos // options.batch_size
+    settings = {
+        "name": "end_to_end",
+        "style": {"image": "style.png", "size": STYLE_SIDE},
+        "data": {
+            "photos": str(options.photos.absolute()),
+            "validation_photos": str(options.held_out.absolute()),
+            "crop_size": options.size,
+        },
+        "loss_network": {
+            "architecture": "vgg16",
+            "weights": "vgg16.pth",
+            "preprocessing": "torchvision",
+        },
+        "loss": {
+            "normalization": "paper",
+            "content_layers": {"relu2_2": 1.0},
+            "style_layers": {layer: 1 / count for layer, count in entries.items()},
+            "content_weight": 1e5,
+            "style_weight": 1e10,
+            "tv_weight": 0,
+        },
+        "train": {
+            "steps": steps,
+            "batch_size": options.batch_size,
+            "warmup_steps": min(100, steps // 10),
+        },
+    }
+    path = folder / "settings.yaml"
+    path.write_text(yaml.safe_dump(settings))
+    return path
+
+
+class Judge:
+    """The mean objective of pictures, in float32, on the held-out photos."""
+
+    def __init__(self, config: Config, options: argparse.Namespace) -> None:
+        self.device = torch.device(options.device)
+        torch.backends.cudnn.allow_tf32 = False
+        self.loss = build_perceptual_loss(
+            config, load_loss_weights(config), read_style(config), self.device
+        )
+        held_out = find_photos(
+            options.photos,
+            validation_folder=options.held_out,
+            validation_count=config.data.validation_count,
+        ).validation
+        self.photos = read_validation_photos(held_out, options.size).float() / 255
+
+    @torch.no_grad()
+    def __call__(self, stylize: Callable[[Tensor], Tensor]) -> LossTerms:
+        """Of what this makes of photos in [0, 1]."""
+        found = []
+        for photo in self.photos.to(self.device).split(1):
+            terms = self.loss(stylize(photo).clamp(0, 1), photo)
+            found.append(torch.stack(terms[:4]))
+        return LossTerms(*torch.stack(found).mean(dim=0).unbind(), style_by_layer={})
+
+    def net(self, net: nn.Module) -> Callable[[Tensor], Tensor]:
+        """The network where the photos are."""
+        return net.to(self.device).eval()
+
+
+def train(folder: Path, options: argparse.Namespace, judge: Judge) -> Outcome:
+    """Our command."""
+    words = [sys.executable, str(peer.ROOT / "train.py"), str(folder / "settings.yaml")]
+    words += ["--device", options.device, *options.settings]
+    seconds = peer.time_command(words, folder=folder)
+    net, _ = load_transform_net(folder / "runs" / "end_to_end" / "model.safetensors")
+    return Outcome(seconds, judge(judge.net(FastTransform(net))))
+
+
+def train_peer(folder: Path, options: argparse.Namespace, judge: Judge) -> Outcome:
+    """The peer's command."""
+    models = folder / "peer_models"
+    seconds = peer.time_command(
+        [
+            *(sys.executable, "-c", PEER_TRAINS, str(folder / "vgg16.pth"), str(options.peer)),
+            *("train", "--epochs", str(options.epochs), "--batch-size", str(options.batch_size)),
+            *("--dataset", str(folder / "photos"), "--image-size", str(options.size)),
+            *("--style-image", str(folder / "style.png"), "--save-model-dir", str(models)),
+            *(["--accel"] if options.device == "cuda" else []),
+        ],
+        folder=folder,
+    )
+    net: nn.Module = peer.peer_module(options.peer, "transformer_net").TransformerNet()
+    (path,) = models.iterdir()
+    net.load_state_dict(torch.load(path, map_location="cpu"))
+    forward = judge.net(net)
+    return Outcome(seconds, judge(lambda photos: forward(255 * photos) / 255))
+
+
+def objective(terms: LossTerms) -> tuple[Tensor, Tensor, Tensor]:
+    """The objective, and its two weighted parts."""
+    return terms.total, 1e5 * terms.content, 1e10 * terms.style
+
+
+def shown(terms: LossTerms) -> str:
+    """For people."""
+    return f"{float(terms.total):.4g}"
+
+
+if __name__ == "__main__":
+    main()
