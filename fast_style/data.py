@@ -35,6 +35,7 @@ from fast_style.images import (
     over_white,
     read_picture,
 )
+from fast_style.inputs import require_folder
 from fast_style.photo_cache import PhotoCache
 
 # What a random stream is for; keeps the streams of one seed apart.
@@ -143,10 +144,7 @@ def find_photos(
 
 
 def _list_folder(folder: Path, key: str) -> list[Path]:
-    if not os.path.exists(folder):
-        raise UserError(f"{printable(folder)}: this folder of photos is not there; check {key}")
-    if not os.path.isdir(folder):
-        raise UserError(f"{printable(folder)}: is a file; {key} must be a folder of photos")
+    require_folder(folder, key)
     found = find_pictures(folder)
     if not found:
         raise UserError(

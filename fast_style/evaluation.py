@@ -44,11 +44,11 @@ from fast_style.files import sha256_of
 from fast_style.gatys import Iterate
 from fast_style.images import (
     PictureError,
-    find_pictures,
     image_to_tensor,
     read_picture,
     resize_shorter_side,
 )
+from fast_style.inputs import pictures_of
 from fast_style.loss_network import imagenet_is_cached
 from fast_style.losses import LossValues, PerceptualLoss
 from fast_style.runs import build_perceptual_loss, load_loss_weights, read_style
@@ -310,13 +310,7 @@ def make_plan(
     Raises:
         UserError: there are no photos, or the numbers do not fit each other.
     """
-    for path in inputs:
-        if not path.exists():
-            raise UserError(f"{printable(path)}: not found")
-    files = [file for path in inputs for file in (find_pictures(path) if path.is_dir() else [path])]
-    files = list(dict.fromkeys(files))
-    if not files:
-        raise UserError(f"{printable(inputs[0])}: there are no photos in this folder")
+    files = pictures_of(inputs)
     if counts is not None and len(counts) not in (1, len(sizes)):
         raise UserError(f"--count: give one number, or one for each of the {len(sizes)} --sizes")
     for size in sizes:

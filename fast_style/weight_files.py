@@ -24,6 +24,7 @@ from torch import Tensor
 
 from fast_style.errors import UserError
 from fast_style.files import atomic_write, what_it_looks_like, with_sorted_metadata
+from fast_style.inputs import require_weights_file
 from fast_style.layers import Architecture, torchvision_index
 
 
@@ -59,12 +60,7 @@ def read_weights_file(
     Raises:
         UserError: the file is not there, damaged, or of another format.
     """
-    if not path.is_file():
-        raise UserError(
-            f"{path}: the loss network's weights are not there; check loss_network.weights "
-            "(imagenet, imagenet_features, compact, random, or the path of a .pth, .safetensors, "
-            ".mat or .h5 file)"
-        )
+    require_weights_file(path)
     try:
         with path.open("rb") as opened:
             start = opened.read(512)

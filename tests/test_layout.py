@@ -28,6 +28,7 @@ MODULES = [
     "config",
     "model_files",
     "images",
+    "inputs",
     "jobs",
     "distributed",
     "run_log",
@@ -216,10 +217,18 @@ except SystemExit as end:
         ["optimize", "gatys.yaml", "-o", "b.png", "-c", "a.png", "style.image=none.png"],
         ["optimize", "gatys.yaml", "-o", "b.png", "-c", "a.png", "--reconstruct", "relu9"],
         ["evaluate", "none.safetensors", "--photos", "a.png", "-o", "report"],
+        ["evaluate", "model.safetensors", "--photos", "none", "-o", "report"],
+        ["evaluate", "model.safetensors", "--photos", "a.png", "-o", "r", "--style", "none.png"],
         ["demo", "--photo", "none.png"],
         ["train", "none.yaml"],
         ["train", "gatys.yaml"],
+        ["train", "train.yaml", "data.photos=none"],
+        ["train", "train.yaml", "data.photos=a.png"],
+        ["train", "train.yaml", "style.image=none.png"],
+        ["train", "train.yaml", "loss_network.weights=none.pth"],
         ["distill", "none.yaml"],
+        ["distill", "distill.yaml", "data.paintings=none"],
+        ["distill", "distill.yaml", "teacher.weights=none.pth"],
     ],
     ids=" ".join,
 )
@@ -227,6 +236,8 @@ def test_mistake_of_usage_loads_no_torch(arguments: list[str], tmp_path: Path) -
     write_tiny_model(tmp_path / "model.safetensors")
     (tmp_path / "empty").mkdir()
     (tmp_path / "gatys.yaml").write_text("style: {image: a.png}")
+    (tmp_path / "train.yaml").write_text("name: a\nstyle: {image: a.png}\ndata: {photos: empty}")
+    (tmp_path / "distill.yaml").write_text("data: {photos: empty, paintings: empty}")
     Image.new("RGB", (20, 20)).save(tmp_path / "a.png")
     code = f"""
 import os

@@ -142,6 +142,20 @@ def stop_signals() -> Iterator[Callable[[], int | None]]:
 # --- Runs ---------------------------------------------------------------------------------------
 
 
+def require_inputs_of_new(config: "Config | DistillConfig", *, fresh: bool) -> None:
+    """See that what a run begins with is there, before the seconds that torch takes.
+
+    Not of a run that has begun: it may be finished.
+
+    Raises:
+        UserError: something is not.
+    """
+    from fast_style.inputs import require_inputs
+
+    if fresh or not (RUNS / config.name).exists():
+        require_inputs(config)
+
+
 def carry_out(
     config: "Config | DistillConfig",
     build: "Callable[..., Trainer | Distiller]",

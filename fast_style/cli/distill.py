@@ -2,14 +2,21 @@
 
 import argparse
 
-from fast_style.cli.common import add_device, add_resume, add_settings, carry_out, read_settings
+from fast_style.cli.common import (
+    add_device,
+    add_resume,
+    add_settings,
+    carry_out,
+    read_settings,
+    require_inputs_of_new,
+)
 from fast_style.distributed import ALONE, read_launch
 from fast_style.errors import UserError
 
 SUMMARY = "learn a small loss network from a large one"
 EXAMPLES = """\
 examples:
-  # hours on a CPU; the same again continues
+  # half an hour on two CPU cores; the same again continues
   {prog} configs/distill.yaml
   # train a style with the result
   fast-style train my.yaml loss_network.weights=runs/compact/loss_network.safetensors
@@ -32,6 +39,8 @@ def run(options: argparse.Namespace) -> int:
         return 0
     if not read_launch().is_alone:
         raise UserError("distill works in one process; start it without torchrun")
+    fresh = options.resume == "never"
+    require_inputs_of_new(config, fresh=fresh)
     from fast_style.distillation import build_distiller  # takes seconds, and torch
     from fast_style.stylizer import resolve_device
 
@@ -39,7 +48,7 @@ def run(options: argparse.Namespace) -> int:
         config,
         build_distiller,
         device=resolve_device(options.device),
-        fresh=options.resume == "never",
+        fresh=fresh,
         result="loss_network.safetensors",
         meaning="loss network",
         advice="Begin anew with --resume never",

@@ -95,10 +95,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Do it; gives the exit code."""
-    from fast_style.model_files import read_description
-
-    for path in options.models:
-        read_description(path)  # says what is wrong with it before the seconds that torch takes
+    _require_inputs(options)
     from tqdm import tqdm
 
     from fast_style import evaluation
@@ -151,3 +148,16 @@ def run(options: argparse.Namespace) -> int:
     for path in write_report(options.output, results, grid):
         say(printable(path))
     return 0
+
+
+def _require_inputs(options: argparse.Namespace) -> None:
+    """Say what is wrong with models, photos and style before the seconds that torch takes."""
+    from fast_style.images import require_picture
+    from fast_style.inputs import pictures_of
+    from fast_style.model_files import read_description
+
+    for path in options.models:
+        read_description(path)
+    pictures_of(options.photos)
+    if options.style is not None:
+        require_picture(options.style)

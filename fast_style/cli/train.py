@@ -12,6 +12,7 @@ from fast_style.cli.common import (
     carry_out,
     print_error,
     read_several_settings,
+    require_inputs_of_new,
     say,
 )
 from fast_style.distributed import (
@@ -71,11 +72,14 @@ def run(options: argparse.Namespace) -> int:
         return 0
     if options.check:
         return check(configs)
+    fresh = options.resume == "never"
+    if len(configs) == 1:  # of several, one that fails does not stop the others
+        require_inputs_of_new(configs[0], fresh=fresh)
     from fast_style.stylizer import resolve_device
 
     device = own_device(resolve_device(options.device), launch)
     with joined(launch, device) as group:
-        return train(configs, device=device, fresh=options.resume == "never", group=group)
+        return train(configs, device=device, fresh=fresh, group=group)
 
 
 def _read(options: argparse.Namespace, launch: Launch) -> "list[Config]":
