@@ -140,6 +140,7 @@ class Trainer:
             steps=settings.steps,
             is_silent=not group.is_first,
         )
+        self._sheet: tuple[int, Image.Image] | None = None  # the last one, and its step
         self._said: set[str] = set()
         self._unheard: list[Unreadable] = []  # met by this process, and not yet told to rank zero
 
@@ -451,9 +452,14 @@ class Trainer:
         """Each number summed over all processes."""
         return [sum(found) for found in zip(*self.group.gather(numbers), strict=True)]
 
-    @torch.no_grad()
     def sample_sheet(self) -> Image.Image:
-        """The sample photos above their stylized versions."""
+        """The sample photos above their stylized versions; drawn once at each step."""
+        if self._sheet is None or self._sheet[0] != self.step:
+            self._sheet = self.step, self._draw_samples()
+        return self._sheet[1]
+
+    @torch.no_grad()
+    def _draw_samples(self) -> Image.Image:
         photos = [self._to_device(photo[None])[0] for photo in self.sample_photos]
         results = [self.fast_net(photo[None])[0] for photo in photos]
         return photo_and_result_sheet(torch.stack(photos), torch.stack(results))

@@ -542,6 +542,23 @@ def test_sample_sheet_shows_the_asked_number_of_photos(straight: Path) -> None:
         assert sheet.size == (2 * (32 + 4), 32 + 4 + 32)
 
 
+def test_samples_are_drawn_once_at_a_step(
+    open_trainer: Callable[..., Trainer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[int] = []
+    original = Trainer._draw_samples
+
+    def draw(trainer: Trainer) -> Image.Image:
+        drawn.append(trainer.step)
+        return original(trainer)
+
+    monkeypatch.setattr(Trainer, "_draw_samples", draw)
+    words = ["train.steps=6", "log.samples_every=3", "log.checkpoint_every=2"]
+    open_trainer(*words).train()
+    # Samples at 0, 3 and 6; the model card's at 2, 4 and 6.
+    assert drawn == [0, 2, 3, 4, 6]
+
+
 def test_samples_are_the_first_readable_validation_photos(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
