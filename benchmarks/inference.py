@@ -7,7 +7,7 @@
 
 One photo, float32 (on a GPU with TF32 convolutions, torch's default), eager. Each side is a process
 of its own: on the CPU, ours keeps freed memory as our commands do, and is measured without that,
-too.
+too. `--compile` adds the fast execution as torch.compile makes it for that one size.
 """
 
 import argparse
@@ -20,7 +20,8 @@ import peer
 if TYPE_CHECKING:
     from torch import nn
 
-FAST, SYSTEM, PLAIN = "fast", "fast, system's allocator", "plain"
+FAST, COMPILED = "fast", "fast, compiled"
+SYSTEM, PLAIN = "fast, system's allocator", "plain"
 
 
 def main() -> None:
@@ -30,11 +31,12 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    parser.add_argument("--compile", action="store_true", help="compile, too: a minute per size")
     peer.add_peer(parser)
     options = parser.parse_args()
     print(peer.machine(threads=options.threads, device=options.device), flush=True)
     allocators = [SYSTEM] if options.device == "cpu" else []
-    executions = [FAST, *allocators, PLAIN, *([peer.NAME] if options.peer else [])]
+    executions = [FAST, *allocators, *compared(options)]
     print(f"{options.rounds} rounds\n")
     print(peer.table_head("photo", *(f"{name}, seconds" for name in executions), *ratios(options)))
     for side in options.sides:
@@ -43,7 +45,13 @@ def main() -> None:
 
 def ratios(options: argparse.Namespace) -> list[str]:
     """Titles of the columns that compare."""
-    return ["fast against plain", *([f"fast against {peer.NAME}"] if options.peer else [])]
+    return [f"fast against {name}" for name in compared(options)]
+
+
+def compared(options: argparse.Namespace) -> list[str]:
+    """The executions that the fast one is compared with."""
+    compiled = [COMPILED] if options.compile else []
+    return [*compiled, PLAIN, *([peer.NAME] if options.peer else [])]
 
 
 def row(side: int, executions: list[str], options: argparse.Namespace) -> str:
@@ -57,11 +65,10 @@ def row(side: int, executions: list[str], options: argparse.Namespace) -> str:
     )
     for worker in workers.values():
         worker.close()
-    compared = [PLAIN, *([peer.NAME] if options.peer else [])]
     return peer.table_row(
         f"{side} x {side}",
         *map(peer.shown_seconds, seconds.values()),
-        *(str(peer.ratio_of(seconds[name], seconds[FAST])) for name in compared),
+        *(str(peer.ratio_of(seconds[name], seconds[FAST])) for name in compared(options)),
     )
 
 
@@ -88,9 +95,11 @@ def build_forward(
         photos = photos.to(memory_format=memory_format_for(photos.device))
         net = net.to(memory_format=memory_format_for(photos.device))
         net = net if name == PLAIN else FastTransform(net)
-    if name == FAST:
-        assert keep_freed_memory()
+    if name in (FAST, COMPILED):
+        assert keep_freed_memory() or device == "cuda"
     net = net.to(device)
+    if name == COMPILED:
+        net = torch.compile(net, fullgraph=True, dynamic=False)  # as a whole, or an error
 
     def forward() -> None:
         with torch.no_grad():
