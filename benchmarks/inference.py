@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 FAST, COMPILED = "fast", "fast, compiled"
 SYSTEM, PLAIN = "fast, system's allocator", "plain"
+# Another project, whose network is ours with the paper's transposed up-sampling.
+RRMINA, TRANSPOSED = "rrmina/fast-neural-style-pytorch", "fast, transposed"
 
 
 def main() -> None:
@@ -33,31 +35,38 @@ def main() -> None:
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--compile", action="store_true", help="compile, too: a minute per size")
     peer.add_peer(parser)
+    parser.add_argument("--rrmina", type=Path, metavar="PATH", help=f"a checkout of {RRMINA}")
     options = parser.parse_args()
     print(peer.machine(threads=options.threads, device=options.device), flush=True)
     allocators = [SYSTEM] if options.device == "cpu" else []
-    executions = [FAST, *allocators, *compared(options)]
+    pairs = compared(options)
+    executions = list(
+        dict.fromkeys([FAST, *allocators, *(name for pair in pairs for name in pair)])
+    )
+    titles = [f"{ours} against {theirs}" for ours, theirs in pairs]
     print(f"{options.rounds} rounds\n")
-    print(peer.table_head("photo", *(f"{name}, seconds" for name in executions), *ratios(options)))
+    print(peer.table_head("photo", *(f"{name}, seconds" for name in executions), *titles))
     for side in options.sides:
         print(row(side, executions, options), flush=True)
 
 
-def ratios(options: argparse.Namespace) -> list[str]:
-    """Titles of the columns that compare."""
-    return [f"fast against {name}" for name in compared(options)]
-
-
-def compared(options: argparse.Namespace) -> list[str]:
-    """The executions that the fast one is compared with."""
-    compiled = [COMPILED] if options.compile else []
-    return [*compiled, PLAIN, *([peer.NAME] if options.peer else [])]
+def compared(options: argparse.Namespace) -> list[tuple[str, str]]:
+    """An execution of ours, and what it is compared with."""
+    return [
+        *([(FAST, COMPILED)] if options.compile else []),
+        (FAST, PLAIN),
+        *([(FAST, peer.NAME)] if options.peer else []),
+        *([(TRANSPOSED, RRMINA)] if options.rrmina else []),
+    ]
 
 
 def row(side: int, executions: list[str], options: argparse.Namespace) -> str:
     """Measure one size."""
+    folders = {peer.NAME: options.peer, RRMINA: options.rrmina}
     workers = {
-        name: peer.Worker(build_forward, name, side, options.threads, options.device, options.peer)
+        name: peer.Worker(
+            build_forward, name, side, options.threads, options.device, folders.get(name)
+        )
         for name in executions
     }
     seconds = peer.interleave(
@@ -68,7 +77,7 @@ def row(side: int, executions: list[str], options: argparse.Namespace) -> str:
     return peer.table_row(
         f"{side} x {side}",
         *map(peer.shown_seconds, seconds.values()),
-        *(str(peer.ratio_of(seconds[name], seconds[FAST])) for name in compared(options)),
+        *(str(peer.ratio_of(seconds[theirs], seconds[ours])) for ours, theirs in compared(options)),
     )
 
 
@@ -84,9 +93,12 @@ def build_forward(
 
     torch.set_num_threads(threads)
     torch.manual_seed(0)
-    net: nn.Module = TransformNet()
+    net: nn.Module = TransformNet(upsampling="transposed" if name == TRANSPOSED else "resize")
     photos = torch.rand(1, 3, side, side, device=device)
-    if name == peer.NAME:
+    if name == RRMINA:
+        assert folder is not None
+        net, photos = peer.peer_module(folder, "transformer").TransformerNetwork(), 255 * photos
+    elif name == peer.NAME:
         assert folder is not None
         theirs = peer.peer_module(folder, "transformer_net").TransformerNet()
         theirs.load_state_dict(peer.peer_weights(net))
@@ -95,7 +107,7 @@ def build_forward(
         photos = photos.to(memory_format=memory_format_for(photos.device))
         net = net.to(memory_format=memory_format_for(photos.device))
         net = net if name == PLAIN else FastTransform(net)
-    if name in (FAST, COMPILED):
+    if name in (FAST, COMPILED, TRANSPOSED):
         assert keep_freed_memory() or device == "cuda"
     net = net.to(device)
     if name == COMPILED:
