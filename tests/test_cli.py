@@ -560,6 +560,8 @@ def test_photo_in_bands_that_is_stopped_leaves_nothing_behind(
         [sys.executable, *command],
         stderr=subprocess.DEVNULL,
         env={**os.environ, **environment},
+        # Shells have what they start with & ignore SIGINT, and so would this process.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     try:
         wait_until_it_writes(process, Path("scratch").resolve())
