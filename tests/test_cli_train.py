@@ -159,3 +159,18 @@ def test_setting_without_a_value_is_not_taken_for_a_file(
         "error: 'train.steps' on the command line: settings are given as key=value, for example "
         "train.steps=2000\n"
     )
+
+
+def test_missing_folder_is_told_by_the_first_process_of_a_machine_alone(
+    write: Callable[..., str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = [write("one", data={"photos": "nowhere"}), "train.batch_size=2"]
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    told = []
+    for rank in ("0", "1"):
+        monkeypatch.setenv("RANK", rank)
+        monkeypatch.setenv("LOCAL_RANK", rank)
+        assert train_main(arguments) == 2
+        told.append("this folder of photos is not there" in capsys.readouterr().err)
+    assert told == [True, False]

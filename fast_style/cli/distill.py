@@ -16,7 +16,7 @@ from fast_style.errors import UserError
 SUMMARY = "learn a small loss network from a large one"
 EXAMPLES = """\
 examples:
-  # half an hour on two CPU cores; the same again continues
+  # about an hour on two CPU cores; the same again continues
   {prog} configs/distill.yaml
   # train a style with the result
   fast-style train my.yaml loss_network.weights=runs/compact/loss_network.safetensors
@@ -39,8 +39,7 @@ def run(options: argparse.Namespace) -> int:
         return 0
     if not read_launch().is_alone:
         raise UserError("distill works in one process; start it without torchrun")
-    fresh = options.resume == "never"
-    require_inputs_of_new(config, fresh=fresh)
+    require_inputs_of_new(config, fresh=options.resume == "never")
     from fast_style.distillation import build_distiller  # takes seconds, and torch
     from fast_style.stylizer import resolve_device
 
@@ -48,7 +47,7 @@ def run(options: argparse.Namespace) -> int:
         config,
         build_distiller,
         device=resolve_device(options.device),
-        fresh=fresh,
+        fresh=options.resume == "never",
         result="loss_network.safetensors",
         meaning="loss network",
         advice="Begin anew with --resume never",

@@ -72,14 +72,11 @@ def run(options: argparse.Namespace) -> int:
         return 0
     if options.check:
         return check(configs)
-    fresh = options.resume == "never"
-    if len(configs) == 1:  # of several, one that fails does not stop the others
-        require_inputs_of_new(configs[0], fresh=fresh)
     from fast_style.stylizer import resolve_device
 
     device = own_device(resolve_device(options.device), launch)
     with joined(launch, device) as group:
-        return train(configs, device=device, fresh=fresh, group=group)
+        return train(configs, device=device, fresh=options.resume == "never", group=group)
 
 
 def _read(options: argparse.Namespace, launch: Launch) -> "list[Config]":
@@ -88,6 +85,8 @@ def _read(options: argparse.Namespace, launch: Launch) -> "list[Config]":
     configs = read_several_settings(options, Config, example="configs/quickstart.yaml")
     for config in configs:
         require_equal_shares(config.train.batch_size, launch)
+    if len(configs) == 1 and not options.check:  # of several, one that fails stops no other
+        require_inputs_of_new(configs[0], fresh=options.resume == "never")
     return configs
 
 
