@@ -121,6 +121,8 @@ class _Border(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, features: Tensor, padding: int, mode: str) -> Tensor:
+        # Pixels are shown in reverse order, which is the same for one.
+        assert padding == 1 or mode == "reflect"
         ctx.padding, ctx.mode = padding, mode
         if torch.compiler.is_compiling():
             return _gathered(features, padding, mode)
@@ -457,7 +459,7 @@ def _missing_channels(channels: int, features: Tensor) -> int:
 def convolve_padded(padded: Tensor, kernel: Tensor, *, stride: int = 1) -> Tensor:
     """A convolution without a border of its own, and without bias."""
     if padded.dtype != kernel.dtype and not torch.is_autocast_enabled(padded.device.type):
-        exact: Tensor = _ExactConvolution.apply(padded, kernel)
+        exact: Tensor = _ExactConvolution.apply(padded, kernel, stride)
         return exact
     if _has_slow_weight_gradient(padded, kernel):
         result: Tensor = _Convolution.apply(padded, kernel, stride)
@@ -485,28 +487,31 @@ class _ExactConvolution(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, padded: Tensor, kernel: Tensor) -> Tensor:
+    def forward(ctx: Any, padded: Tensor, kernel: Tensor, stride: int) -> Tensor:
+        ctx.stride = stride
         ctx.save_for_backward(padded, kernel)
-        return F.conv2d(padded.to(kernel.dtype), kernel)
+        return F.conv2d(padded.to(kernel.dtype), kernel, stride=stride)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, pull: Tensor) -> tuple[Tensor, Tensor]:
+    def backward(ctx: Any, pull: Tensor) -> tuple[Tensor | None, Tensor, None]:
         padded, kernel = ctx.saved_tensors
-        padded_pull, kernel_pull, _ = torch.ops.aten.convolution_backward(
-            pull.to(padded.dtype),
-            padded,
-            kernel.to(padded.dtype),
-            None,
-            (1, 1),
-            (0, 0),
-            (1, 1),
-            False,
-            (0, 0),
-            1,
-            (True, True, False),
-        )
-        return padded_pull, kernel_pull.to(kernel.dtype)
+        rounded = pull.to(padded.dtype), padded, kernel.to(padded.dtype)
+        wanted = ctx.needs_input_grad[0], True
+        padded_pull, kernel_pull = _library_gradients(*rounded, ctx.stride, wanted)
+        assert kernel_pull is not None
+        return padded_pull, kernel_pull.to(kernel.dtype), None
+
+
+def _library_gradients(
+    pull: Tensor, padded: Tensor, kernel: Tensor, stride: int, wanted: tuple[bool, bool]
+) -> tuple[Tensor | None, Tensor | None]:
+    """Those of a convolution's input and kernel, as far as they are wanted."""
+    found = torch.ops.aten.convolution_backward(
+        *(pull, padded, kernel, None),
+        *((stride, stride), (0, 0), (1, 1), False, (0, 0), 1, (*wanted, False)),
+    )
+    return found[0], found[1]
 
 
 class _Convolution(torch.autograd.Function):
@@ -528,10 +533,7 @@ class _Convolution(torch.autograd.Function):
         pull = pull.contiguous(memory_format=torch.channels_last)
         padded_pull = None
         if ctx.needs_input_grad[0]:
-            stride, of_input_alone = (ctx.stride, ctx.stride), (True, False, False)
-            padded_pull, _, _ = torch.ops.aten.convolution_backward(
-                pull, padded, kernel, None, stride, (0, 0), (1, 1), False, (0, 0), 1, of_input_alone
-            )
+            padded_pull, _ = _library_gradients(pull, padded, kernel, ctx.stride, (True, False))
         return padded_pull, weight_gradient(padded, pull, kernel.shape, stride=ctx.stride), None
 
 

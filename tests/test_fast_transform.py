@@ -1,5 +1,6 @@
 """Claims about `fast_style.fast_transform`: the same as the plain network, and its parts alone."""
 
+from collections.abc import Callable
 from copy import deepcopy
 from typing import Literal
 
@@ -250,15 +251,8 @@ def test_border_is_that_of_torch_and_keeps_the_format(
     memory_format: torch.memory_format, padding: int, mode: Literal["reflect", "replicate"]
 ) -> None:
     features = make_photos(2, 3, 5, 7).double().contiguous(memory_format=memory_format)
-    features.requires_grad_()
-    expected = F.pad(features, (padding,) * 4, mode=mode)
-    result = with_border(features, padding, mode=mode)
-    assert torch.equal(result, expected)
+    result = require_torchs_border(with_border, features, padding, mode)
     assert result.is_contiguous(memory_format=memory_format)
-    pull = make_photos(*expected.shape).double()
-    (ours,) = torch.autograd.grad(result, features, pull)
-    (theirs,) = torch.autograd.grad(expected, features, pull)
-    torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-12)
 
 
 @each_format
@@ -269,14 +263,7 @@ def test_compiled_border_is_that_of_torch_too(
     # Traced, with what torch makes of it: the border has another way there.
     compiled = torch.compile(with_border, backend="aot_eager", fullgraph=True, dynamic=False)
     features = make_photos(2, 3, 5, 7).double().contiguous(memory_format=memory_format)
-    features.requires_grad_()
-    expected = F.pad(features, (padding,) * 4, mode=mode)
-    result = compiled(features, padding, mode=mode)
-    assert torch.equal(result, expected)
-    pull = make_photos(*expected.shape).double()
-    (ours,) = torch.autograd.grad(result, features, pull)
-    (theirs,) = torch.autograd.grad(expected, features, pull)
-    torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-12)
+    require_torchs_border(compiled, features, padding, mode)
 
 
 @pytest.mark.parametrize("padding", [1, 2])
@@ -286,22 +273,34 @@ def test_border_of_small_pictures_is_that_of_torch(
     height: int, padding: int, on_gpu: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(fast_transform, "_is_on_gpu", lambda features: on_gpu)
-    features = make_photos(1, 2, height, 3).double().requires_grad_()
-    expected = F.pad(features, (padding,) * 4, mode="reflect")
-    result = with_border(features, padding, mode="reflect")
+    require_torchs_border(with_border, make_photos(1, 2, height, 3).double(), padding, "reflect")
+
+
+def require_torchs_border(
+    border: Callable[..., Tensor],
+    features: Tensor,
+    padding: int,
+    mode: Literal["reflect", "replicate"],
+) -> Tensor:
+    """The features with the border, after a look at values and gradients."""
+    features.requires_grad_()
+    expected = F.pad(features, (padding,) * 4, mode=mode)
+    result = border(features, padding, mode=mode)
     assert torch.equal(result, expected)
     pull = make_photos(*expected.shape).double()
     (ours,) = torch.autograd.grad(result, features, pull)
     (theirs,) = torch.autograd.grad(expected, features, pull)
     torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-12)
+    return result
 
 
-def test_convolution_of_half_precision_loses_nothing_but_in_its_gradients() -> None:
+@pytest.mark.parametrize("stride", [1, 2])
+def test_convolution_of_half_precision_loses_nothing_but_in_its_gradients(stride: int) -> None:
     padded, kernel = make_photos(2, 4, 12, 12).bfloat16(), make_photos(3, 4, 1, 9)
     padded.requires_grad_()
     kernel.requires_grad_()
-    expected = F.conv2d(padded.float(), kernel)
-    result = convolve_padded(padded, kernel)
+    expected = F.conv2d(padded.float(), kernel, stride=stride)
+    result = convolve_padded(padded, kernel, stride=stride)
     assert torch.equal(result, expected)
     pull = make_photos(*result.shape)
     ours = torch.autograd.grad(result, [padded, kernel], pull)
