@@ -14,6 +14,7 @@ change our settings.
 """
 
 import argparse
+import statistics
 import sys
 import tempfile
 from collections.abc import Callable
@@ -27,36 +28,24 @@ from torch import Tensor, nn
 
 from fast_style.checkpoint import load_transform_net
 from fast_style.config import Config, load_config
-from fast_style.data import find_photos, read_photo, read_validation_photos
+from fast_style.data import read_photo, read_validation_photos
 from fast_style.fast_transform import FastTransform
+from fast_style.images import find_pictures
 from fast_style.layers import CHANNELS_PER_BLOCK, torchvision_index
 from fast_style.loss_network import load_weights
-from fast_style.losses import LossTerms
-from fast_style.runs import build_perceptual_loss, load_loss_weights, read_style
+from fast_style.losses import LossValues
+from fast_style.runs import build_perceptual_loss, find_photos_of, load_loss_weights, read_style
 
 STYLE_LAYERS = ("relu1_2", "relu2_2", "relu3_3", "relu4_3")
 STYLE_SIDE = 256
-# The peer's command, without its download: its arguments are the weights and the peer's folder.
-PEER_TRAINS = """
-import runpy, sys
-import torch, torchvision.models
-weights, folder = sys.argv.pop(1), sys.argv.pop(1)
-plain_vgg16 = torchvision.models.vgg16
-def vgg16(weights=weights, path=weights):
-    net = plain_vgg16()
-    net.load_state_dict(torch.load(path), strict=False)
-    return net
-torchvision.models.vgg16 = vgg16
-sys.path.insert(0, folder)
-runpy.run_path(folder + "/neural_style.py", run_name="__main__")
-"""
+CONTENT_WEIGHT, STYLE_WEIGHT = 1e5, 1e10  # the peer's
 
 
 class Outcome(NamedTuple):
     """A training: seconds of its command, and the objective of its model."""
 
     seconds: float
-    terms: LossTerms
+    values: LossValues
 
 
 def main() -> None:
@@ -69,14 +58,15 @@ def main() -> None:
         config = load_config(write_config(folder, options), options.settings)
         print(f"{config.train.steps} steps of {options.batch_size} photos of {options.size} pixels")
         judge = Judge(config, options)
-        print(f"the held-out photos themselves: {shown(judge(lambda photos: photos))}\n")
+        print(f"the held-out photos themselves: {judge(lambda photos: photos).total:.4g}\n")
         outcomes = {"fast-style": train(folder, options, judge)}
         if options.peer:
             outcomes[peer.NAME] = train_peer(folder, options, judge)
     print(peer.table_head("command", "seconds", "objective", "content", "style"))
     for side, outcome in outcomes.items():
-        terms = [f"{float(term):.4g}" for term in objective(outcome.terms)]
-        print(peer.table_row(side, f"{outcome.seconds:.1f}", *terms))
+        total, content, style, _ = outcome.values
+        terms = (total, CONTENT_WEIGHT * content, STYLE_WEIGHT * style)
+        print(peer.table_row(side, f"{outcome.seconds:.1f}", *(f"{term:.4g}" for term in terms)))
     if options.peer:
         print(f"\nx{outcomes[peer.NAME].seconds / outcomes['fast-style'].seconds:.2f} as fast")
 
@@ -118,12 +108,9 @@ def write_peer_inputs(folder: Path, options: argparse.Namespace) -> None:
 
 def write_config(folder: Path, options: argparse.Namespace) -> Path:
     """The peer's losses as settings of ours."""
-    num_photos = len(
-        find_photos(options.photos, validation_folder=options.held_out, validation_count=1).training
-    )
+    steps = options.epochs * len(find_pictures(options.photos)) // options.batch_size
     # Its mean over a Gram matrix is our sum, divided by the number of entries.
     entries = {layer: CHANNELS_PER_BLOCK[int(layer[4]) - 1] ** 2 for layer in STYLE_LAYERS}
-    steps = options.epochs * num_photos // options.batch_size
     settings = {
         "name": "end_to_end",
         "style": {"image": "style.png", "size": STYLE_SIDE},
@@ -141,8 +128,8 @@ def write_config(folder: Path, options: argparse.Namespace) -> Path:
             "normalization": "paper",
             "content_layers": {"relu2_2": 1.0},
             "style_layers": {layer: 1 / count for layer, count in entries.items()},
-            "content_weight": 1e5,
-            "style_weight": 1e10,
+            "content_weight": CONTENT_WEIGHT,
+            "style_weight": STYLE_WEIGHT,
             "tv_weight": 0,
         },
         "train": {
@@ -165,25 +152,17 @@ class Judge:
         self.loss = build_perceptual_loss(
             config, load_loss_weights(config), read_style(config), self.device
         )
-        held_out = find_photos(
-            options.photos,
-            validation_folder=options.held_out,
-            validation_count=config.data.validation_count,
-        ).validation
+        held_out = find_photos_of(config.data).validation
         self.photos = read_validation_photos(held_out, options.size).float() / 255
 
     @torch.no_grad()
-    def __call__(self, stylize: Callable[[Tensor], Tensor]) -> LossTerms:
+    def __call__(self, stylize: Callable[[Tensor], Tensor]) -> LossValues:
         """Of what this makes of photos in [0, 1]."""
-        found = []
-        for photo in self.photos.to(self.device).split(1):
-            terms = self.loss(stylize(photo).clamp(0, 1), photo)
-            found.append(torch.stack(terms[:4]))
-        return LossTerms(*torch.stack(found).mean(dim=0).unbind(), style_by_layer={})
-
-    def net(self, net: nn.Module) -> Callable[[Tensor], Tensor]:
-        """The network where the photos are."""
-        return net.to(self.device).eval()
+        values = [
+            self.loss(stylize(photo).clamp(0, 1), photo).values()
+            for photo in self.photos.to(self.device).split(1)
+        ]
+        return LossValues(*(statistics.mean(term) for term in zip(*values, strict=True)))
 
 
 def train(folder: Path, options: argparse.Namespace, judge: Judge) -> Outcome:
@@ -192,37 +171,29 @@ def train(folder: Path, options: argparse.Namespace, judge: Judge) -> Outcome:
     words += ["--device", options.device, *options.settings]
     seconds = peer.time_command(words, folder=folder)
     net, _ = load_transform_net(folder / "runs" / "end_to_end" / "model.safetensors")
-    return Outcome(seconds, judge(judge.net(FastTransform(net))))
+    return Outcome(seconds, judge(FastTransform(net.to(judge.device))))
 
 
 def train_peer(folder: Path, options: argparse.Namespace, judge: Judge) -> Outcome:
     """The peer's command."""
     models = folder / "peer_models"
-    seconds = peer.time_command(
-        [
-            *(sys.executable, "-c", PEER_TRAINS, str(folder / "vgg16.pth"), str(options.peer)),
-            *("train", "--epochs", str(options.epochs), "--batch-size", str(options.batch_size)),
-            *("--dataset", str(folder / "photos"), "--image-size", str(options.size)),
-            *("--style-image", str(folder / "style.png"), "--save-model-dir", str(models)),
-            *(["--accel"] if options.device == "cuda" else []),
-        ],
-        folder=folder,
+    command = peer.training_command(
+        options.peer,
+        photos=folder / "photos",
+        style=folder / "style.png",
+        models=models,
+        batch_size=options.batch_size,
+        size=options.size,
+        device=options.device,
+        epochs=options.epochs,
+        weights=folder / "vgg16.pth",
     )
+    seconds = peer.time_command(command, folder=folder)
     net: nn.Module = peer.peer_module(options.peer, "transformer_net").TransformerNet()
     (path,) = models.iterdir()
     net.load_state_dict(torch.load(path, map_location="cpu"))
-    forward = judge.net(net)
-    return Outcome(seconds, judge(lambda photos: forward(255 * photos) / 255))
-
-
-def objective(terms: LossTerms) -> tuple[Tensor, Tensor, Tensor]:
-    """The objective, and its two weighted parts."""
-    return terms.total, 1e5 * terms.content, 1e10 * terms.style
-
-
-def shown(terms: LossTerms) -> str:
-    """For people."""
-    return f"{float(terms.total):.4g}"
+    net.to(judge.device).eval()
+    return Outcome(seconds, judge(lambda photos: net(255 * photos) / 255))
 
 
 if __name__ == "__main__":

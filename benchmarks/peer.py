@@ -77,6 +77,57 @@ def peer_command(folder: Path, *, model: Path, photo: Path, output: Path) -> lis
     ]
 
 
+# The peer's training without its download: VGG-16 with the numbers of a file, or with random ones.
+_TRAIN = """
+import runpy, sys
+import torch, torchvision.models
+weights, folder = sys.argv.pop(1), sys.argv.pop(1)
+plain_vgg16 = torchvision.models.vgg16
+def vgg16(**settings):
+    net = plain_vgg16()
+    if weights:
+        net.load_state_dict(torch.load(weights), strict=False)
+    return net
+torchvision.models.vgg16 = vgg16
+sys.path.insert(0, folder)
+runpy.run_path(folder + "/neural_style.py", run_name="__main__")
+"""
+
+
+def training_command(
+    folder: Path,
+    *,
+    photos: Path,
+    style: Path,
+    models: Path,
+    batch_size: int,
+    size: int,
+    device: str,
+    epochs: int = 1,
+    weights: Path | None = None,
+) -> list[str]:
+    """The peer's command that trains.
+
+    Args:
+        folder: of its modules.
+        photos: a folder with a folder of photos in it.
+        style: the style picture.
+        models: the folder for its model.
+        batch_size: photos per step.
+        size: pixels of their sides.
+        device: cpu or cuda.
+        epochs: how often it goes through the photos.
+        weights: of VGG-16's convolutions, by torchvision's names; None: random ones.
+    """
+    return [
+        *(sys.executable, "-c", _TRAIN, str(weights or ""), str(folder)),
+        *("train", "--epochs", str(epochs), "--batch-size", str(batch_size)),
+        *("--dataset", str(photos), "--image-size", str(size)),
+        *("--style-image", str(style), "--save-model-dir", str(models)),
+        *(["--accel"] if device == "cuda" else []),
+    ]
+
+
 def peer_weights(net: "TransformNet") -> "dict[str, Tensor]":
     """The weights of our network (width 32, five blocks, resize) under the peer's names."""
     import torch

@@ -24,15 +24,6 @@ import peer
 
 OURS = "fast-style"
 STYLE_SIDE = 256
-# The peer's command, without its download.
-PEER_TRAINS = """
-import runpy, sys
-import torchvision.models
-vgg16 = torchvision.models.vgg16
-torchvision.models.vgg16 = lambda weights=None: vgg16()
-sys.path.insert(0, sys.argv.pop(1))
-runpy.run_path(sys.path[0] + "/neural_style.py", run_name="__main__")
-"""
 
 
 def main() -> None:
@@ -199,13 +190,15 @@ def command_sides(
     ours += ["--device", options.device, *options.settings]
     sides = {OURS: Command(lambda: ours, folder)}
     if options.peer:
-        words = [
-            *(sys.executable, "-c", PEER_TRAINS, str(options.peer), "train", "--epochs", "1"),
-            *("--dataset", str(config.parent / "photos"), "--save-model-dir", str(folder)),
-            *("--style-image", str(config.parent / "style.png")),
-            *("--batch-size", str(batch_size), "--image-size", str(size)),
-            *(["--accel"] if options.device == "cuda" else []),
-        ]
+        words = peer.training_command(
+            options.peer,
+            photos=config.parent / "photos",
+            style=config.parent / "style.png",
+            models=folder,
+            batch_size=batch_size,
+            size=size,
+            device=options.device,
+        )
         sides[peer.NAME] = Command(lambda: words, folder)
     return sides
 
