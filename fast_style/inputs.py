@@ -1,6 +1,6 @@
 """What work begins with (photos, a style picture, weights), looked at before torch is imported.
 
-Importing torch takes seconds; whoever has mistyped a path is told within a tenth of one. Whether
+Importing torch takes seconds; whoever has mistyped a path is told within half of one. Whether
 what is there can be used, only reading tells.
 """
 

@@ -1,7 +1,7 @@
 """A step's kernels on a GPU, recorded once and from then on started all together.
 
-A training step is some six hundred kernels. Starting them one by one takes a processor as long as
-a large GPU takes for thirty photos of 256 pixels; with fewer in a batch, the GPU waits most of the
+A training step is about a thousand kernels. Starting them one by one takes a processor as long as a
+large GPU takes for twenty photos of 256 pixels; with fewer in a batch, the GPU waits most of the
 time. A recording (a CUDA graph) is started as a whole.
 """
 
