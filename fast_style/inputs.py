@@ -12,6 +12,8 @@ from fast_style.config import NAMED_WEIGHTS, Config, DistillConfig
 from fast_style.errors import UserError, printable
 from fast_style.images import find_pictures, require_picture
 
+_WEIGHTS = "loss_network.weights"
+
 
 def require_inputs(config: Config | DistillConfig) -> None:
     """See that folders of photos, the style picture and the loss network's weights are there.
@@ -25,9 +27,10 @@ def require_inputs(config: Config | DistillConfig) -> None:
             require_folder(folder, f"data.{kind}")
     if isinstance(config, Config):
         require_picture(config.style.image)
-    network = config.loss_network if isinstance(config, Config) else config.teacher
-    if network.weights not in NAMED_WEIGHTS:
-        require_weights_file(Path(network.weights))
+    if isinstance(config, Config):
+        require_weights(config.loss_network.weights)
+    else:
+        require_weights(config.teacher.weights, "teacher.weights")
 
 
 def require_folder(folder: Path, key: str) -> None:
@@ -43,7 +46,21 @@ def require_folder(folder: Path, key: str) -> None:
         raise UserError(f"{printable(folder)}: is a file; {key} must be a folder of photos")
 
 
-def require_weights_file(path: Path) -> None:
+def require_weights(source: str, key: str = _WEIGHTS) -> None:
+    """See that a loss network's weights are there, where they are a file.
+
+    Args:
+        source: a word or a path.
+        key: what names it, for the message.
+
+    Raises:
+        UserError: they are not.
+    """
+    if source not in NAMED_WEIGHTS:
+        require_weights_file(Path(source), key)
+
+
+def require_weights_file(path: Path, key: str = _WEIGHTS) -> None:
     """See that a file of a loss network's weights is there.
 
     Raises:
@@ -51,7 +68,7 @@ def require_weights_file(path: Path) -> None:
     """
     if not os.path.isfile(path):
         raise UserError(
-            f"{path}: the loss network's weights are not there; check loss_network.weights "
+            f"{path}: the loss network's weights are not there; check {key} "
             "(imagenet, imagenet_features, compact, random, or the path of a .pth, .safetensors, "
             ".mat or .h5 file)"
         )

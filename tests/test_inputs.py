@@ -34,17 +34,19 @@ def training(folder: Path, **changes: object) -> Config:
     )
 
 
+def distilling(folder: Path, weights: str) -> DistillConfig:
+    return DistillConfig.model_validate(
+        {
+            "name": "a",
+            "data": {"photos": folder / "photos", "paintings": folder / "photos"},
+            "teacher": {"weights": weights},
+        }
+    )
+
+
 def test_what_is_there_passes(folder: Path) -> None:
     require_inputs(training(folder))
-    require_inputs(
-        DistillConfig.model_validate(
-            {
-                "name": "a",
-                "data": {"photos": folder / "photos", "paintings": folder / "photos"},
-                "teacher": {"weights": "random"},
-            }
-        )
-    )
+    require_inputs(distilling(folder, "random"))
 
 
 @pytest.mark.parametrize(
@@ -65,6 +67,11 @@ def test_what_is_missing_is_named(folder: Path, key: str, text: str) -> None:
     with pytest.raises(UserError) as caught:
         require_inputs(training(folder, **{key: "none"}))
     assert str(caught.value) == f"{folder / 'none'}: {text}"
+
+
+def test_teachers_missing_weights_are_named_by_their_own_key(folder: Path) -> None:
+    with pytest.raises(UserError, match=r"none\.pth: .* are not there; check teacher\.weights \("):
+        require_inputs(distilling(folder, str(folder / "none.pth")))
 
 
 def test_pictures_are_those_of_files_and_folders_each_once(folder: Path) -> None:

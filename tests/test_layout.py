@@ -219,6 +219,8 @@ except SystemExit as end:
         ["evaluate", "none.safetensors", "--photos", "a.png", "-o", "report"],
         ["evaluate", "model.safetensors", "--photos", "none", "-o", "report"],
         ["evaluate", "model.safetensors", "--photos", "a.png", "-o", "r", "--style", "none.png"],
+        ["evaluate", "model.safetensors", "--photos", "a.png", "-o", "r", "--weights", "none.pth"],
+        ["evaluate", "model.safetensors", "--photos", "a.png", "-o", "r", "--loss", "none.yaml"],
         ["demo", "--photo", "none.png"],
         ["train", "none.yaml"],
         ["train", "gatys.yaml"],

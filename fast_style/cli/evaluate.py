@@ -151,9 +151,10 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _require_inputs(options: argparse.Namespace) -> None:
-    """Say what is wrong with models, photos and style before the seconds that torch takes."""
+    """Say what is wrong with files and settings before the seconds that torch takes."""
+    from fast_style.config import load_config
     from fast_style.images import require_picture
-    from fast_style.inputs import pictures_of
+    from fast_style.inputs import pictures_of, require_weights
     from fast_style.model_files import read_description
 
     for path in options.models:
@@ -161,3 +162,8 @@ def _require_inputs(options: argparse.Namespace) -> None:
     pictures_of(options.photos)
     if options.style is not None:
         require_picture(options.style)
+    config = load_config(options.loss) if options.loss is not None else None
+    if options.weights is not None:
+        require_weights(options.weights, "--weights")
+    elif config is not None:
+        require_weights(config.loss_network.weights)
