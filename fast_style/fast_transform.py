@@ -12,8 +12,9 @@ range, in other steps:
   convolution to 27 channels, then nine shifted additions;
 - on a GPU the first one, with its three input channels, goes column by column likewise (on a CPU,
   that took longer), and borders are made in channels_last;
-- weight gradients are matrix products where oneDNN's own are slow: in channels_last without
-  AVX-512.
+- on a CPU, 3x3 convolutions with many channels take a quarter of the multiplications (`winograd`);
+- weight gradients of others are matrix products where oneDNN's own are slow: in channels_last
+  without AVX-512.
 
 The paper's transposed up-sampling stays as it is.
 """
@@ -27,6 +28,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from fast_style import winograd
 from fast_style.transform_net import (
     EPSILON,
     ChannelStatistics,
@@ -461,6 +463,8 @@ def convolve_padded(padded: Tensor, kernel: Tensor, *, stride: int = 1) -> Tenso
     if padded.dtype != kernel.dtype and not torch.is_autocast_enabled(padded.device.type):
         exact: Tensor = _ExactConvolution.apply(padded, kernel, stride)
         return exact
+    if stride == 1 and winograd.pays(padded, kernel):
+        return winograd.convolve(padded, kernel)
     if _has_slow_weight_gradient(padded, kernel):
         result: Tensor = _Convolution.apply(padded, kernel, stride)
         return result

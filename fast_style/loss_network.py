@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from fast_style import winograd
 from fast_style.errors import UserError
 from fast_style.files import sha256_of
 from fast_style.layers import (
@@ -163,9 +164,12 @@ class LossNetwork(nn.Module):
 
     def _convolve(self, features: Tensor, number: str) -> Tensor:
         kernel, bias = self.get_buffer(f"kernel_{number}"), self.get_buffer(f"bias_{number}")
-        if self.padding_mode == "constant":
-            return F.conv2d(features, kernel, bias, padding=1)
-        return F.conv2d(F.pad(features, (1, 1, 1, 1), mode=self.padding_mode), kernel, bias)
+        padding = 1
+        if self.padding_mode != "constant":
+            features, padding = F.pad(features, (1, 1, 1, 1), mode=self.padding_mode), 0
+        is_faster = winograd.pays(features, kernel, padding=padding)
+        convolve = winograd.convolve if is_faster else F.conv2d
+        return convolve(features, kernel, bias, padding=padding)
 
 
 def load_weights(

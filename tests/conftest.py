@@ -34,3 +34,12 @@ def assets() -> Path:
     if not ASSETS.is_dir():
         pytest.skip(f"the real data are not at {ASSETS}")
     return ASSETS
+
+
+@pytest.fixture
+def winograd_everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    """3x3 convolutions of small networks in the way of those with many channels and pixels."""
+    from fast_style import winograd  # here, as it needs torch
+
+    monkeypatch.setattr(winograd, "_FEWEST_CHANNELS", 1)
+    monkeypatch.setattr(winograd, "_FEWEST_TILES_TIMES_CHANNELS", 0)

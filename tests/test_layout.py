@@ -32,6 +32,7 @@ MODULES = [
     "jobs",
     "distributed",
     "run_log",
+    "winograd",
     "transform_net",
     "fast_transform",
     "weight_files",

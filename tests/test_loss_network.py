@@ -7,6 +7,7 @@ import sys
 from http.client import IncompleteRead
 from pathlib import Path
 from types import SimpleNamespace
+from unittest.mock import patch
 from urllib.error import URLError
 
 import pytest
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.models.vgg import cfgs, make_layers
 
-from fast_style import loss_network
+from fast_style import loss_network, winograd
 from fast_style.data import read_photo
 from fast_style.errors import UserError
 from fast_style.images import image_to_tensor
@@ -185,6 +186,29 @@ def test_reflect_padding_reflects(small_vgg: Path) -> None:
     zeros = LossNetwork("vgg19", weights._replace(padding="zeros"))(pixels, ["conv1_1"])["conv1_1"]
     torch.testing.assert_close(found[..., 1:-1, 1:-1], zeros[..., 1:-1, 1:-1])
     assert not torch.allclose(found, zeros)
+
+
+@pytest.mark.parametrize("padding", ["zeros", "reflect"])
+def test_many_channels_give_what_few_do_and_their_gradients(
+    padding: str, small_vgg: Path, request: pytest.FixtureRequest
+) -> None:
+    network = LossNetwork("vgg19", load_small(small_vgg, padding=padding)).double()
+    pixels = make_pictures(2, 3, 19, 14).double().contiguous(memory_format=torch.channels_last)
+    names = ["conv1_1", "relu1_2", "relu2_1"]
+
+    def look() -> list[Tensor]:
+        leaf = pixels.clone().requires_grad_()
+        found = network(leaf, names)
+        (pull,) = torch.autograd.grad(sum(value.square().sum() for value in found.values()), leaf)
+        return [*found.values(), pull]
+
+    expected = look()
+    request.getfixturevalue("winograd_everywhere")
+    with patch.object(winograd, "convolve", wraps=winograd.convolve) as convolve:
+        found = look()
+    assert convolve.call_count == 3
+    for ours, theirs in zip(found, expected, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-9)
 
 
 def test_order_and_company_of_layers_do_not_change_them(small_vgg: Path) -> None:
