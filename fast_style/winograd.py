@@ -9,7 +9,7 @@ The textbook's points 0, 1, -1, 2, -2 lose a digit. With 0, 3/4, -3/4, 3/2, -3/2
 by hardly more than those of torch's own convolution in float32.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from fractions import Fraction
 from functools import cache
 from math import prod
@@ -82,10 +82,12 @@ class _Convolution(torch.autograd.Function):
         sides = (side + 2 * padding - _KERNEL + 1 for side in pixels.shape[2:])
         result = _empty((len(pixels), len(kernel), *sides), pixels)
         first, level = _first_pixels(pixels, kernel, bias, padding)
-        for piece in _pieces(pixels, result, padding):
-            tiles = _transformed_tiles(of.tiles, piece.seen_of(pixels, minus=first))
-            products = torch.bmm(tiles, kernels.mT)
-            piece.put(_on_both_axes(of.results.T, products), result, plus=level)
+        pieces = _pieces(pixels, result, padding)
+        memory = _Memory(pieces[0].most_numbers(kernel), pixels)
+        for piece in pieces:
+            tiles = _transformed_tiles(of.tiles, piece.seen_of(pixels, minus=first), memory)
+            products = memory.product(tiles, kernels.mT)
+            piece.put(_on_both_axes(of.results.T, products, memory), result, plus=level)
         return result
 
     @staticmethod
@@ -98,19 +100,21 @@ class _Convolution(torch.autograd.Function):
         pull = pull.contiguous(memory_format=torch.channels_last)
         pixels_pull = torch.zeros_like(pixels) if pixels_wanted else None
         kernels_pull = torch.zeros_like(kernels) if kernel_wanted else None
-        for piece in _pieces(pixels, pull, ctx.padding):
-            products_pull = _on_both_axes(of.results, piece.made_of(pull))
+        pieces = _pieces(pixels, pull, ctx.padding)
+        memory, more_memory = (_Memory(pieces[0].most_numbers(kernel), pixels) for _ in range(2))
+        for piece in pieces:
+            made_pull = memory.copy(piece.made_of(pull)).view(_STEP**2, -1, len(kernel))
+            products_pull = _on_both_axes(of.results, made_pull, memory)
             if kernels_pull is not None:
-                tiles = _transformed_tiles(of.tiles, piece.seen_of(pixels))
+                tiles = _transformed_tiles(of.tiles, piece.seen_of(pixels), more_memory)
                 kernels_pull.baddbmm_(products_pull.mT, tiles)
             if pixels_pull is not None:
-                tiles_pull = torch.bmm(products_pull, kernels)
-                seen_pull = _pull_of_tiles(of.tiles, tiles_pull, len(pixels), piece.columns)
+                tiles_pull = memory.product(products_pull, kernels)
+                seen_pull = _pull_of_tiles(of.tiles, tiles_pull, piece.tiles, memory)
                 piece.add_seen(seen_pull, pixels_pull)
         kernel_pull = None
         if kernels_pull is not None:
-            flat = _on_both_axes(of.kernels.T, kernels_pull)  # (9, C', C), columns first
-            kernel_pull = flat.view(_KERNEL, _KERNEL, *kernel.shape[:2]).permute(2, 3, 1, 0)
+            kernel_pull = _pull_of_kernels(of.kernels, kernels_pull)
         return pixels_pull, kernel_pull, None, None
 
 
@@ -174,48 +178,82 @@ def _polynomial(roots: Sequence[Fraction]) -> list[Fraction]:
     return coefficients
 
 
-def _on_one_axis(matrix: Tensor, tiles: Tensor) -> Tensor:
+class _Memory:
+    """Two blocks that take turns: each result takes the place of what the last one was made of.
+
+    Fresh blocks would push each other out of the processor's cache: they took a fifth longer.
+    """
+
+    def __init__(self, most_numbers: int, like: Tensor) -> None:
+        self._blocks = [like.new_empty(most_numbers) for _ in range(2)]
+
+    def _take(self, shape: Sequence[int]) -> Tensor:
+        self._blocks.reverse()
+        return self._blocks[0][: prod(shape)].view(*shape)
+
+    def copy(self, features: Tensor) -> Tensor:
+        return self._take(features.shape).copy_(features)
+
+    def zeros(self, *shape: int) -> Tensor:
+        return self._take(shape).zero_()
+
+    def product(self, left: Tensor, right: Tensor) -> Tensor:
+        """Of matrices, or of as many on both sides."""
+        shape = *left.shape[:-1], right.shape[-1]
+        return torch.matmul(left, right, out=self._take(shape))
+
+
+def _on_one_axis(matrix: Tensor, tiles: Tensor, memory: _Memory) -> Tensor:
     """(Q, P) times (P, ...) to (Q, ...)."""
-    return (matrix @ tiles.reshape(len(tiles), -1)).view(len(matrix), *tiles.shape[1:])
+    product = memory.product(matrix, tiles.view(len(tiles), -1))
+    return product.view(len(matrix), *tiles.shape[1:])
 
 
-def _on_both_axes(matrix: Tensor, tiles: Tensor) -> Tensor:
+def _on_both_axes(matrix: Tensor, tiles: Tensor, memory: _Memory) -> Tensor:
     """(q, p) times (p * p, T, C) to (q * q, T, C)."""
-    size = matrix.shape[1]
-    half = _on_one_axis(matrix, tiles.view(size, size, -1))
-    return torch.matmul(matrix, half).view(-1, *tiles.shape[1:])
+    to, of = matrix.shape
+    half = _on_one_axis(matrix, tiles.view(of, of, -1), memory)
+    return memory.product(matrix.expand(to, to, of), half).view(to * to, *tiles.shape[1:])
 
 
 def _transformed_kernels(matrix: Tensor, kernel: Tensor) -> Tensor:
     """(C', C, 3, 3) to (36, C', C)."""
-    return _on_both_axes(matrix, kernel.permute(3, 2, 0, 1).flatten(0, 1).contiguous())
+    flat = kernel.permute(3, 2, 0, 1).reshape(_KERNEL**2, *kernel.shape[:2])
+    return _on_both_axes(matrix, flat, _Memory(_TILE**2 * flat[0].numel(), kernel))
 
 
-def _transformed_tiles(matrix: Tensor, pixels: Tensor) -> Tensor:
+def _pull_of_kernels(matrix: Tensor, pull: Tensor) -> Tensor:
+    """The gradient of what became transformed kernels: (36, C', C) to (C', C, 3, 3)."""
+    flat = _on_both_axes(matrix.T, pull, _Memory(pull.numel(), pull))
+    return flat.view(_KERNEL, _KERNEL, *pull.shape[1:]).permute(2, 3, 1, 0)
+
+
+def _transformed_tiles(matrix: Tensor, pixels: Tensor, memory: _Memory) -> Tensor:
     """(N, C, 4h + 2, 4w + 2), whose tiles overlap, to (36, N h w, C)."""
-    rows = pixels.unfold(2, _TILE, _STEP).permute(4, 0, 2, 3, 1)
-    rows = _on_one_axis(matrix, rows)  # (6, N, h, 4w + 2, C)
-    columns = rows.unfold(3, _TILE, _STEP).movedim(5, 0)
-    columns = _on_one_axis(matrix, columns)  # (6, 6, N, h, w, C)
+    rows = memory.copy(pixels.unfold(2, _TILE, _STEP).permute(4, 0, 2, 3, 1))
+    rows = _on_one_axis(matrix, rows, memory)  # (6, N, h, 4w + 2, C)
+    columns = memory.copy(rows.unfold(3, _TILE, _STEP).movedim(5, 0))
+    columns = _on_one_axis(matrix, columns, memory)  # (6, 6, N, h, w, C)
     return columns.view(_TILE**2, -1, pixels.shape[1])
 
 
-def _pull_of_tiles(matrix: Tensor, pull: Tensor, count: int, columns: int) -> Tensor:
+def _pull_of_tiles(matrix: Tensor, pull: Tensor, shape: Sequence[int], memory: _Memory) -> Tensor:
     """The gradient of what became transformed tiles: (36, N h w, C) to (N, C, 4h + 4, 4w + 4).
 
-    The last two rows and columns belong to no tile.
+    The last two rows and columns belong to no tile. `shape` is N, h, w.
     """
-    channels = pull.shape[2]
-    pull = _on_one_axis(matrix.T, pull.view(_TILE, -1, columns, channels))
-    pull = _overlapped(pull).view(_TILE, count, -1, (columns + 1) * _STEP * channels)
-    pull = _overlapped(_on_one_axis(matrix.T, pull))
-    return pull.view(count, -1, (columns + 1) * _STEP, channels).permute(0, 3, 1, 2)
+    count, rows, columns = shape
+    pull = pull.view(_TILE, _TILE * count * rows, columns, -1)
+    pull = _overlapped(_on_one_axis(matrix.T, pull, memory), memory)
+    pull = pull.view(_TILE, count, rows, -1)
+    pull = _overlapped(_on_one_axis(matrix.T, pull, memory), memory)
+    return pull.view(count, (rows + 1) * _STEP, (columns + 1) * _STEP, -1).permute(0, 3, 1, 2)
 
 
-def _overlapped(tiles: Tensor) -> Tensor:
+def _overlapped(tiles: Tensor, memory: _Memory) -> Tensor:
     """Sums where tiles overlap along an axis: (6, A, t, B) to (A, 4t + 4, B)."""
     _, outer, count, inner = tiles.shape
-    total = tiles.new_zeros(outer, count + 1, _STEP, inner)
+    total = memory.zeros(outer, count + 1, _STEP, inner)
     total[:, :-1] = tiles[:_STEP].permute(1, 2, 0, 3)
     total[:, 1:, : _TILE - _STEP] += tiles[_STEP:].permute(1, 2, 0, 3)
     return total.flatten(1, 2)
@@ -232,14 +270,19 @@ class _Piece(NamedTuple):
         excess: zeros to the right of them, and below.
         seen: the rows of the pixels.
         border: zeros to the left of them, to the right, above and below.
-        columns: tiles side by side.
+        tiles: how many: N, h, w.
     """
 
     made: slice
     excess: tuple[int, int]
     seen: slice
     border: tuple[int, int, int, int]
-    columns: int
+    tiles: tuple[int, int, int]
+
+    def most_numbers(self, kernel: Tensor) -> int:
+        """Of transformed tiles and of all that is between them and pixels."""
+        count, rows, columns = self.tiles
+        return _TILE**2 * count * (rows + 1) * (columns + 1) * max(kernel.shape[:2])
 
     def seen_of(self, pixels: Tensor, *, minus: Tensor | None = None) -> Tensor:
         """(N, C, H, W), less (N, C, 1, 1), to (N, C, 4h + 2, 4w + 2)."""
@@ -248,11 +291,10 @@ class _Piece(NamedTuple):
         return F.pad(part, self.border) if any(self.border) else part
 
     def made_of(self, result: Tensor) -> Tensor:
-        """(N, C', H', W') to tiles, (16, N h w, C')."""
+        """(N, C', H', W') to tiles, (4, 4, N, h, w, C')."""
         part = result[:, :, self.made]
         right, bottom = self.excess
-        tiles = _tiled(F.pad(part, (0, right, 0, bottom)) if any(self.excess) else part)
-        return tiles.reshape(_STEP**2, -1, part.shape[1])
+        return _tiled(F.pad(part, (0, right, 0, bottom)) if any(self.excess) else part)
 
     def put(self, made: Tensor, result: Tensor, *, plus: Tensor) -> None:
         """Write tiles, (16, N h w, C'), and (N, C') more, to (N, C', H', W')."""
@@ -273,23 +315,26 @@ class _Piece(NamedTuple):
         part += pull[:, :, top : top + part.shape[2], left : left + part.shape[3]]
 
 
-def _pieces(pixels: Tensor, result: Tensor, padding: int) -> Iterator[_Piece]:
-    """Some rows of the result after the others."""
+def _pieces(pixels: Tensor, result: Tensor, padding: int) -> list[_Piece]:
+    """Some rows of the result after the others; no other has more than the first."""
     height, (out_height, out_width) = pixels.shape[2], result.shape[2:]
     columns = -(-out_width // _STEP)
     step = _STEP * max(1, _TILES_AT_ONCE // (len(pixels) * columns))
     right = columns * _STEP - out_width
+    pieces = []
     for first in range(0, out_height, step):
         stop = min(first + step, out_height)
         below = -(stop - first) % _STEP
         begin, end = first - padding, stop + below - padding + _KERNEL - 1
-        yield _Piece(
+        piece = _Piece(
             made=slice(first, stop),
             excess=(right, below),
             seen=slice(max(0, begin), min(end, height)),
             border=(padding, padding + right, max(0, -begin), max(0, end - height)),
-            columns=columns,
+            tiles=(len(pixels), (stop + below - first) // _STEP, columns),
         )
+        pieces.append(piece)
+    return pieces
 
 
 def _tiled(pixels: Tensor) -> Tensor:
