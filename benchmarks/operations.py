@@ -3,8 +3,9 @@
     python benchmarks/operations.py
     python benchmarks/operations.py --size 128 --widths 16 32
 
-Multiplications, each with an addition, of convolutions and Gram matrices, by torch's own counter,
-as they are executed on a CPU. docs/scaling.md says what follows.
+Multiplications, each with an addition, of convolutions and Gram matrices, by torch's own counter.
+Convolutions count as such, though on a CPU `winograd` takes a quarter of the multiplications of
+some. docs/scaling.md says what follows.
 """
 
 import argparse
