@@ -52,6 +52,7 @@ test: $(READY)
 bench: $(READY)
 	$(BIN)/python benchmarks/start_up.py $(PEER_WORDS)
 	$(BIN)/python benchmarks/inference.py $(PEER_WORDS)
+	$(BIN)/python benchmarks/convolutions.py
 	$(BIN)/python benchmarks/training.py --commands $(PEER_WORDS)
 	$(BIN)/python benchmarks/folder.py $(PEER_WORDS)
 	$(BIN)/python benchmarks/loader.py $(PEER_WORDS)

@@ -192,6 +192,16 @@ def test_inference_benchmark_prints_its_row() -> None:
     assert rows == ["20 x 20"]
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="keeps freed memory by glibc")
+def test_convolutions_benchmark_prints_a_row_for_every_layer() -> None:
+    words = ["--rounds", "1", "--threads", "1", "--layers", "1x8x5", "1x128x46"]
+    done = run_benchmark("convolutions.py", *words)
+    assert done.returncode == 0, done.stderr
+    cells = r" \| x[\d.]+ \(.*\)" * 2
+    rows = re.findall(rf"^\| 1 \| (\d+) \| .*?{cells} \| (yes|no) \|$", done.stdout, re.MULTILINE)
+    assert rows == [("8", "no"), ("128", "yes")]
+
+
 def test_operations_benchmark_counts_the_known_multiplications() -> None:
     done = run_benchmark("operations.py", "--size", "64", "--widths", "32")
     assert done.returncode == 0, done.stderr

@@ -1,0 +1,102 @@
+"""3x3 convolutions by `winograd` beside torch's own, on the CPU: one layer, forward and backward.
+
+    python benchmarks/convolutions.py                                # two minutes
+    python benchmarks/convolutions.py --layers 1x128x64 4x512x8      # photos, channels, pixels
+
+As many channels out as in, zeros around the pixels, channels_last, float32; backward to the pixels,
+as in a frozen loss network. All in one process, which keeps freed memory as our commands do. Layers
+for which `winograd.pays` says no are marked: they are why it does.
+"""
+
+import argparse
+import time
+from collections.abc import Callable, Mapping
+
+import peer
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from fast_style import winograd
+from fast_style.cli.allocator import keep_freed_memory
+
+Layer = tuple[int, int, int]
+
+
+def main() -> None:
+    """Measure, and print the table."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--threads", type=int, default=2)
+    layers = "4x64x128 4x96x64 4x128x128 4x128x64 2x128x16 4x256x64 4x256x16 4x512x32 4x512x8"
+    parser.add_argument(
+        "--layers",
+        type=layer,
+        nargs="+",
+        default=[layer(words) for words in layers.split()],
+        metavar="PHOTOSxCHANNELSxPIXELS",
+    )
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    assert keep_freed_memory()
+    print(f"{peer.machine(threads=options.threads)}\n{options.rounds} rounds\n")
+    print(peer.table_head("photos", "channels", "pixels", "forward", "backward", "used"))
+    for count, channels, side in options.layers:
+        print(row((count, channels, side), options.rounds), flush=True)
+
+
+def layer(text: str) -> Layer:
+    """``4x128x64``: photos, channels, pixels of their sides."""
+    count, channels, side = map(int, text.split("x"))
+    return count, channels, side
+
+
+def row(layer: Layer, rounds: int) -> str:
+    """Measure one layer."""
+    count, channels, side = layer
+    torch.manual_seed(0)
+    pixels = torch.rand(count, channels, side, side).to(memory_format=torch.channels_last)
+    kernel = torch.randn(channels, channels, 3, 3) / (9 * channels) ** 0.5
+    leaf = pixels.clone().requires_grad_()
+    results = {
+        "winograd": winograd.convolve(leaf, kernel, padding=1),
+        "torch": F.conv2d(leaf, kernel, padding=1),
+    }
+    pull = torch.rand_like(pixels)
+
+    def backward(result: Tensor) -> Callable[[], object]:
+        return lambda: torch.autograd.grad(result, leaf, pull, retain_graph=True)
+
+    forward = {
+        "winograd": lambda: winograd.convolve(pixels, kernel, padding=1),
+        "torch": lambda: F.conv2d(pixels, kernel, padding=1),
+    }
+    return peer.table_row(
+        *map(str, (count, channels, f"{side} x {side}")),
+        ratio(forward, rounds),
+        ratio({name: backward(result) for name, result in results.items()}, rounds),
+        "yes" if winograd.pays(pixels, kernel, padding=1) else "no",
+    )
+
+
+def ratio(sides: Mapping[str, Callable[[], object]], rounds: int) -> str:
+    """How many times as long torch takes."""
+    seconds = peer.interleave(
+        {name: seconds_of(work) for name, work in sides.items()}, rounds=rounds
+    )
+    return str(peer.ratio_of(seconds["torch"], seconds["winograd"]))
+
+
+def seconds_of(work: Callable[[], object]) -> Callable[[], float]:
+    """What measures it once."""
+
+    def measure() -> float:
+        begun_at = time.perf_counter()
+        work()
+        return time.perf_counter() - begun_at
+
+    return measure
+
+
+if __name__ == "__main__":
+    main()
