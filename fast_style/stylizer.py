@@ -59,8 +59,8 @@ from fast_style.transform_net import SMALLEST_SIDE, memory_format_for
 # Peak memory of one photo in float32, per pixel: a constant, and a part for each channel of
 # the first convolution. No less than any row that benchmarks/memory.py measured on a CPU, with
 # freed memory kept and without (docs/performance.md).
-_BYTES_PER_PIXEL = 300
-_BYTES_PER_PIXEL_AND_WIDTH = 11
+_BYTES_PER_PIXEL = 280
+_BYTES_PER_PIXEL_AND_WIDTH = 13
 # An H100 with torch 2.11 took 669 bytes for each of 4096 x 4096 pixels, 737 of 512 x 512.
 _MORE_ON_GPU = 1.2
 # Threads that decode ahead, and as many that encode behind.

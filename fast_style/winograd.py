@@ -25,8 +25,9 @@ _STEP = 4  # pixels of the result that a tile gives along each axis
 _TILE = _STEP + _KERNEL - 1  # pixels that it sees
 _POINTS = tuple(Fraction(quarters, 4) for quarters in (0, 3, -3, 6, -6))  # and infinity
 
-# On two AVX2 cores, with 1024 tiles: as fast as torch with 96 channels, x1.3 with 128, x2.2 with
-# 512. Kernels are transformed for each batch: it needs 128 tiles of 128 channels, 32 of 512.
+# On two AVX2 cores, 96 channels took between 0.8 and 1.2 times as long as torch's, 128 always less.
+# Kernels are transformed for each batch: 128 tiles of 128 channels are worth it, 32 of 512
+# (benchmarks/convolutions.py).
 _FEWEST_CHANNELS = 128
 _FEWEST_TILES_TIMES_CHANNELS = 128 * 128
 # Tiles that are worked on at once, about. Fewer make products of matrices that are too thin; more
