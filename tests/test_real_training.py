@@ -26,7 +26,7 @@ data:
   workers: 0
 model: {{width: 16, residual_blocks: 2}}
 loss_network: {{weights: {assets / "weights/vgg19_conv3_4.pth"}, preprocessing: caffe}}
-train: {{steps: 60, batch_size: 4, learning_rate: 5.0e-3, warmup_steps: 10}}
+train: {{steps: 60, batch_size: 4, learning_rate: 2.0e-3, warmup_steps: 10}}
 log: {{samples: 1}}
 """
     )
@@ -40,6 +40,7 @@ log: {{samples: 1}}
     trainer.train()
     trained = trainer.validate()["total"]
     print(own, untrained, trained)
-    # Seen when this was written: photos 6.1, untrained 10.6, trained 3.4.
-    assert trained < 0.75 * own
-    assert trained < 0.5 * untrained
+    # Seen when this was written: photos 9.4, untrained 14.0, trained 2.4; with sixteen seeds 2.3 to
+    # 3.9. A rate of 5e-3 comes to 3 or to 10 as rounding has it.
+    assert trained < 0.5 * own
+    assert trained < 0.3 * untrained
