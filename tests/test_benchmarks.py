@@ -13,6 +13,8 @@ from fast_style.transform_net import TransformNet
 
 ROOT = Path(__file__).resolve().parent.parent
 
+pytestmark = pytest.mark.slow  # whole processes, most of them
+
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_memory_benchmark_prints_a_row_for_every_size_and_width() -> None:
@@ -153,7 +155,6 @@ def test_loader_benchmark_prints_a_row_for_every_side(tmp_path: Path) -> None:
     assert rows == ["decoded", "pytorch/examples", "cached at 32"]
 
 
-@pytest.mark.slow  # many processes, each with a VGG-16
 def test_training_benchmark_prints_a_row_for_every_kind_of_work() -> None:
     words = ["--rounds", "1", "--threads", "1", "--work", "1x16", "2x16", "--steps", "2"]
     done = run_benchmark("training.py", *words, "--commands", "--with", "train.seed=2")
@@ -164,7 +165,6 @@ def test_training_benchmark_prints_a_row_for_every_kind_of_work() -> None:
     assert rows == 2 * ["1 of 16 x 16", "2 of 16 x 16"]
 
 
-@pytest.mark.slow  # a training, and VGG-16 to judge it
 def test_end_to_end_benchmark_judges_what_it_trained(tmp_path: Path) -> None:
     photos, held_out = write_photos(tmp_path / "photos", 4), write_photos(tmp_path / "held_out", 2)
     done = run_benchmark(
@@ -183,7 +183,6 @@ def test_end_to_end_benchmark_judges_what_it_trained(tmp_path: Path) -> None:
     assert total == pytest.approx(content + style, rel=1e-2)
 
 
-@pytest.mark.slow
 def test_inference_benchmark_prints_its_row() -> None:
     done = run_benchmark("inference.py", "--rounds", "1", "--threads", "1", "--sides", "20")
     assert done.returncode == 0, done.stderr

@@ -85,6 +85,12 @@ def judge(
     return results
 
 
+@pytest.fixture(scope="module")
+def straight(run: Path, held_out: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What comes of all held-out photos without interruption."""
+    return judge(run, [held_out], tmp_path_factory.mktemp("straight"))
+
+
 def without_seconds(results: dict[str, Any]) -> dict[str, Any]:
     copied: dict[str, Any] = json.loads(json.dumps(results))
     for size in copied["sizes"].values():
@@ -241,9 +247,9 @@ def test_the_objective_of_a_model_is_what_its_training_validates(
 
 
 def test_results_hold_the_terms_of_photos_models_and_baselines(
-    run: Path, held_out: Path, tmp_path: Path
+    run: Path, held_out: Path, straight: dict[str, Any]
 ) -> None:
-    results = judge(run, [held_out], tmp_path)
+    results = straight
     loss = objective_of(run).loss
     (model,) = load_models([run / "model.safetensors"], CPU)
     files = sorted(held_out.iterdir())
@@ -282,9 +288,9 @@ def test_a_grid_shows_six_photos_evenly(run: Path, tmp_path: Path) -> None:
 
 
 def test_a_photo_alone_or_among_others_gives_the_same_numbers(
-    run: Path, held_out: Path, tmp_path: Path
+    run: Path, held_out: Path, straight: dict[str, Any], tmp_path: Path
 ) -> None:
-    together = judge(run, [held_out], tmp_path / "a")["sizes"]["32"]["photos"]
+    together = straight["sizes"]["32"]["photos"]
     for number, file in enumerate(sorted(held_out.iterdir())):
         (alone,) = judge(run, [file], tmp_path / f"alone{number}")["sizes"]["32"]["photos"]
         assert alone == together[number]
@@ -292,9 +298,8 @@ def test_a_photo_alone_or_among_others_gives_the_same_numbers(
 
 @pytest.mark.parametrize("stop_at", [0, 3, 9, 17])
 def test_an_interrupted_evaluation_resumed_equals_a_straight_one(
-    run: Path, held_out: Path, tmp_path: Path, stop_at: int
+    run: Path, held_out: Path, straight: dict[str, Any], tmp_path: Path, stop_at: int
 ) -> None:
-    straight = judge(run, [held_out], tmp_path / "straight")
     calls = 0
 
     def stop(work: int, doing: str) -> bool:

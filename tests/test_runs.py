@@ -490,6 +490,7 @@ def final_bytes(cwd: Path) -> list[bytes]:
     ]
 
 
+@pytest.mark.slow
 @posix_only
 def test_killed_run_goes_on_to_the_same_bytes(tmp_path: Path) -> None:
     steps = 45

@@ -1000,6 +1000,7 @@ def test_compiled_run_is_the_plain_one_and_keeps_the_names_of_weights(
     assert (tmp_path / "tiny" / "metrics.csv").read_text() == (plain / "metrics.csv").read_text()
 
 
+@pytest.mark.slow
 def test_grown_crops_are_compiled_for_before_the_first_step(
     open_trainer: Callable[..., Trainer], traced: list[torch.fx.GraphModule]
 ) -> None:
