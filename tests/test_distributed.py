@@ -143,19 +143,15 @@ def table_of(folder: Path) -> list[list[str]]:
     return [line.split(",") for line in (folder / "metrics.csv").read_text().splitlines()]
 
 
-def assert_equal_but_for_rounding(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> None:
-    assert ours.keys() == theirs.keys()
-    # A constant before a convolution and instance norm changes nothing: the gradient of these
-    # biases is rounding alone, and Adam divides it by its own size.
-    without_effect = "residual.0.norm.bias"
-    for name in ours.keys() - {without_effect}:
-        assert torch.allclose(ours[name], theirs[name], rtol=1e-3, atol=2e-5), name
-
-
 def test_two_processes_learn_what_one_does(trained: Trained) -> None:
     alone, two = weights_of(trained.alone), weights_of(trained.two / "tiny")
     begun = runs.build_net(settings_of(trained.yaml_file), None).state_dict()
-    assert_equal_but_for_rounding(alone, two)
+    assert alone.keys() == two.keys()
+    # A constant before a convolution and instance norm changes nothing: the gradient of these
+    # biases is rounding alone, and Adam divides it by its own size.
+    without_effect = "residual.0.norm.bias"
+    for name in alone.keys() - {without_effect}:
+        assert torch.allclose(alone[name], two[name], rtol=1e-3, atol=2e-5), name
     assert (alone["to_rgb.conv.weight"] - begun["to_rgb.conv.weight"]).abs().max() > 1e-3
     photo = torch.rand(1, 3, 20, 20, generator=torch.Generator().manual_seed(1))
     pictures = []
@@ -211,7 +207,8 @@ def test_two_processes_learn_the_same_with_what_is_compiled(tmp_path: Path) -> N
     _, outcomes = train_two(write_small_run(tmp_path), tmp_path / "two", "compiled")
     assert [outcome["compiled"] for outcome in outcomes] == [6, 6]
     straight, compiled = (weights_of(tmp_path / "two" / name) for name in ("tiny", "compiled"))
-    assert_equal_but_for_rounding(straight, compiled)  # other kernels are used where one compiles
+    assert straight.keys() == compiled.keys()
+    assert all(torch.equal(straight[name], compiled[name]) for name in straight)
 
 
 def test_number_that_is_not_finite_on_one_process_stops_both_with_its_name(
@@ -345,10 +342,8 @@ def test_process_that_is_killed_ends_the_other_with_a_word(tmp_path: Path, kille
     wait_for_row(processes, tmp_path / "runs" / "tiny", 3)
     processes[killed].kill()
     errors = [process.communicate(timeout=PATIENCE_S)[1] for process in processes]
-    # About once in a hundred times, threads of gloo's outlive what they belong to, and C++ aborts
-    # when all is said: "terminate called without an active exception".
-    assert processes[1 - killed].returncode in (1, -signal.SIGABRT), errors
-    assert errors[1 - killed].startswith(
+    assert processes[1 - killed].returncode == 1, errors
+    assert errors[1 - killed] == (
         f"error: {'process 1: ' if killed == 0 else ''}another process of this run has ended; what "
         "it says, or torchrun's summary, tells why. The same command goes on from the last "
         "checkpoint\n"

@@ -249,13 +249,12 @@ def test_the_objective_of_a_model_is_what_its_training_validates(
 def test_results_hold_the_terms_of_photos_models_and_baselines(
     run: Path, held_out: Path, straight: dict[str, Any]
 ) -> None:
-    results = straight
     loss = objective_of(run).loss
     (model,) = load_models([run / "model.safetensors"], CPU)
     files = sorted(held_out.iterdir())
-    assert [row["name"] for row in results["sizes"]["32"]["photos"]] == [f.name for f in files]
+    assert [row["name"] for row in straight["sizes"]["32"]["photos"]] == [f.name for f in files]
     for row, photo in zip(
-        results["sizes"]["32"]["photos"], read_photos(files, 32, CPU, ignore), strict=True
+        straight["sizes"]["32"]["photos"], read_photos(files, 32, CPU, ignore), strict=True
     ):
         with torch.no_grad():
             values = loss(model.net(photo.pixels).clamp(0, 1), photo.pixels).values()
@@ -267,11 +266,11 @@ def test_results_hold_the_terms_of_photos_models_and_baselines(
             assert len(curve["total"]) == len(curve["evaluations"]) == 5
             reached = [n for n, total in enumerate(curve["total"]) if total <= values.total]
             assert found["equals"][variant] == (reached[0] if reached else None)
-    seconds = results["sizes"]["32"]["seconds"]
+    seconds = straight["sizes"]["32"]["seconds"]
     assert min(seconds["evaluation"].values()) > 0
     assert list(seconds["evaluation"]) == ["box", "clip"]
     assert seconds["forward_pass"]["tiny"] > 0
-    json.dumps(results, allow_nan=False)
+    json.dumps(straight, allow_nan=False)
 
 
 def test_a_grid_shows_six_photos_evenly(run: Path, tmp_path: Path) -> None:
