@@ -6,7 +6,7 @@ Examples:
     python stylize.py --model runs/starry_night/model.safetensors --output stylized/ photos/
 """
 
-from fast_style.cli import stylize_main
+from fast_style.cli import leave, stylize_main
 
 if __name__ == "__main__":  # worker processes import this file again
-    raise SystemExit(stylize_main())
+    leave(stylize_main())

@@ -1,6 +1,6 @@
 """Make ``python -m fast_style`` the same as the command ``fast-style``."""
 
-from fast_style.cli import main
+from fast_style.cli import run
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    run()

@@ -291,6 +291,32 @@ def test_command_for_one_process_refuses_torchrun(
     )
 
 
+PROGRAM_WITH_A_LAST_WORD = """
+import atexit, runpy, sys
+atexit.register(print, "Python tidied up", file=sys.stderr)
+program = sys.argv.pop(1)
+run = runpy.run_path if program.endswith(".py") else runpy.run_module
+run(program, run_name="__main__")
+"""
+
+
+@pytest.mark.parametrize("command", ["train.py none", "stylize.py -m none x", "fast_style info x"])
+@pytest.mark.parametrize("place", [{}, SIXTH_OF_EIGHT], ids=["alone", "one of several"])
+def test_one_of_several_processes_leaves_before_python_tidies_up(
+    command: str, place: dict[str, str]
+) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-c", PROGRAM_WITH_A_LAST_WORD, *command.split()],
+        cwd=TESTS.parent,
+        env={**os.environ, **place, "LOCAL_RANK": "0"},  # which tells of what all find
+        capture_output=True,
+        text=True,
+    )
+    assert ended.returncode == 2
+    assert ended.stderr.startswith("error: ")
+    assert ended.stderr.endswith("Python tidied up\n") == (not place)
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
 def test_each_process_has_the_cpu_or_a_gpu_of_its_own() -> None:
     two = Launch(1, 2, 1, 2)

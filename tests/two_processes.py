@@ -128,4 +128,7 @@ def main(yaml_file: Path, root: Path, what: str) -> None:
 
 
 if __name__ == "__main__":
+    from fast_style.cli import leave
+
     main(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3])
+    leave(0)

@@ -8,10 +8,13 @@ at once.
 import argparse
 from collections.abc import Sequence
 from types import ModuleType
+from typing import NoReturn
 
 from fast_style import __version__
 from fast_style.cli import demo, distill, evaluate, info, init, optimize, stylize, train
-from fast_style.cli.common import Parser, run_command
+from fast_style.cli.common import Parser, leave, run_command
+
+__all__ = ["leave", "main", "run", "stylize_main", "train_main"]
 
 _COMMANDS = {
     "train": train,
@@ -23,6 +26,11 @@ _COMMANDS = {
     "info": info,
     "demo": demo,
 }
+
+
+def run() -> NoReturn:
+    """The program ``fast-style``: what the command line says, to the end of the process."""
+    leave(main())
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -2,6 +2,7 @@
 
 import argparse
 import errno
+import gc
 import io
 import os
 import re
@@ -77,6 +78,23 @@ def run_command(parser: argparse.ArgumentParser, arguments: Sequence[str] | None
         stop_talking()
         print("error: the output cannot be written (the disk is full)", file=sys.stderr)
         return 1
+
+
+def leave(code: int) -> NoReturn:
+    """End this process, all of whose work is done, with the exit code of `run_command`.
+
+    Where torchrun started several, Python's own tidying up is left out: a thread of gloo that
+    still lets go of a tensor meanwhile aborts the process, and its exit code is lost
+    (pytorch/pytorch#190489). torch keeps these threads beyond `destroy_process_group`.
+    """
+    is_alone = True
+    with suppress(UserError):  # numbers that make no sense: there is no group
+        is_alone = read_launch().is_alone
+    if is_alone:
+        raise SystemExit(code)
+    gc.collect()  # processes that load photos end with what refers to them
+    sys.stderr.flush()  # stdout has been flushed
+    os._exit(code)
 
 
 def _parse(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> argparse.Namespace:
