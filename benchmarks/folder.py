@@ -4,11 +4,14 @@
     python benchmarks/folder.py --peer ../examples                # the peer on every photo: long
     python benchmarks/folder.py --peer ../examples --peer-count 10   # on every tenth one
     python benchmarks/folder.py --photos holiday/ --count 20 --peer ../examples
+    python benchmarks/folder.py --peer ../examples --peer-count 10 --device cuda --compile
 
 The peer's command takes one photo, so a folder is a loop over it. With ``--peer-count`` it does
 every k-th photo only, and what is compared is seconds per photo: ours over the whole folder against
 the median of its commands. Nothing is extrapolated to a time that was not measured. Photos are
 noise over gradients, from a seed, of several sizes and both directions; or copies of your own.
+``--compile`` adds a row of ours with that option; its first round compiles, and the others find
+what torch has kept of it.
 """
 
 import argparse
@@ -35,9 +38,11 @@ def main() -> None:
     parser.add_argument(
         "--peer-count", type=int, metavar="N", help="photos that the peer does (all)"
     )
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    parser.add_argument("--compile", action="store_true", help="add a row of ours, compiled")
     peer.add_peer(parser)
     options = parser.parse_args()
-    print(peer.machine(), flush=True)
+    print(peer.machine(device=options.device), flush=True)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         model, peer_model = peer.write_models(folder)
@@ -46,10 +51,13 @@ def main() -> None:
         print(peer.table_head("what", "photos", "seconds", "seconds per photo"), flush=True)
         ours = measure_ours(folder, model, options)
         show("one process of stylize.py", len(photos), ours)
+        if options.compile:
+            compiled = measure_ours(folder, model, options, "--compile")
+            show("the same with --compile", len(photos), compiled)
         if options.peer is None:
             return
         chosen = every_kth(photos, options.peer_count or len(photos))
-        theirs = measure_peer(folder, peer_model, chosen, options.peer)
+        theirs = measure_peer(folder, peer_model, chosen, options)
     whole = f"one process of {peer.NAME} for each photo"
     cells = (whole, f"{len(chosen)}", f"{sum(theirs):.1f}", f"{statistics.median(theirs):.3g}")
     print(peer.table_row(*cells))
@@ -115,20 +123,26 @@ def every_kth(photos: Sequence[Path], count: int) -> list[Path]:
     return list(itertools.islice(photos, 0, None, step))[:count]
 
 
-def measure_ours(folder: Path, model: Path, options: argparse.Namespace) -> list[float]:
+def measure_ours(
+    folder: Path, model: Path, options: argparse.Namespace, *words: str
+) -> list[float]:
     """Seconds of one process for the whole folder, in every round."""
     command = peer.our_command(
-        *("--model", model, "--output", folder / "ours", "--overwrite", "--device", "cpu"),
-        folder / "photos",
+        *("--model", model, "--output", folder / "ours", "--overwrite"),
+        *("--device", options.device, *words, folder / "photos"),
     )
     return [peer.time_command(command) for _ in range(options.rounds)]
 
 
-def measure_peer(folder: Path, model: Path, photos: Sequence[Path], checkout: Path) -> list[float]:
+def measure_peer(
+    folder: Path, model: Path, photos: Sequence[Path], options: argparse.Namespace
+) -> list[float]:
     """Seconds of the peer's command for each photo."""
-    output = folder / "theirs.jpg"
+    files = {"model": model, "output": folder / "theirs.jpg"}
     return [
-        peer.time_command(peer.peer_command(checkout, model=model, photo=photo, output=output))
+        peer.time_command(
+            peer.peer_command(options.peer, photo=photo, device=options.device, **files)
+        )
         for photo in photos
     ]
 

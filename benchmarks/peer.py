@@ -65,8 +65,10 @@ def peer_module(folder: Path, name: str) -> ModuleType:
     return module
 
 
-def peer_command(folder: Path, *, model: Path, photo: Path, output: Path) -> list[str]:
-    """The peer's command for one photo, on the CPU."""
+def peer_command(
+    folder: Path, *, model: Path, photo: Path, output: Path, device: str = "cpu"
+) -> list[str]:
+    """The peer's command for one photo; the device is cpu or cuda."""
     return [
         sys.executable,
         str(folder / "neural_style.py"),
@@ -74,6 +76,7 @@ def peer_command(folder: Path, *, model: Path, photo: Path, output: Path) -> lis
         *("--content-image", str(photo)),
         *("--model", str(model)),
         *("--output-image", str(output)),
+        *(["--accel"] if device == "cuda" else []),
     ]
 
 

@@ -62,7 +62,10 @@ class FastTransform(nn.Module):
     def forward(self, photos: Tensor) -> Tensor:
         """(N, 3, H, W) in [0, 1] to the same shape, float32 in 0.5 +- tanh_scale / 255."""
         height, width = photos.shape[-2:]
-        features = pad_to_smallest_side(photos)
+        return self.uncropped(pad_to_smallest_side(photos))[..., :height, :width]
+
+    def uncropped(self, features: Tensor) -> Tensor:
+        """The same for sides of `SMALLEST_SIDE` and more, which it rounds up to multiples of 4."""
         for stage in self.net.down:
             features = normalized_stage(features, stage)
         for block in self.net.residual:
@@ -71,7 +74,7 @@ class FastTransform(nn.Module):
             features = normalized_stage(features, stage)
         with torch.autocast(features.device.type, enabled=False):
             padded = with_border(features, self.net.to_rgb.padding, mode="reflect")
-            rgb = convolve_row_by_row(padded, self.net.to_rgb.conv)[..., :height, :width]
+            rgb = convolve_row_by_row(padded, self.net.to_rgb.conv)
             return to_picture_range(rgb, self.net.tanh_scale)
 
 

@@ -31,6 +31,7 @@ from PIL import Image
 from torch import Tensor
 
 from fast_style.checkpoint import load_transform_net
+from fast_style.compiling import CompileRequest, compile_whole
 from fast_style.errors import UserError, printable
 from fast_style.fast_transform import FastTransform
 from fast_style.files import free_bytes
@@ -80,6 +81,10 @@ _RESULT_BYTES_WITH_ALPHA = 8
 # Higher bands gain no speed on a CPU (benchmarks/huge_photo.py); a GPU wants more at a time.
 _BAND_ROWS = 32
 _BAND_BYTES_ON_GPU = 1_000_000_000
+# No special size in any way: of what holds for it by chance, a compiler makes a condition. For
+# smaller ones, torch's convolutions are others.
+_SIZE_TO_COMPILE = 93, 122
+_COMPILING = CompileRequest("--compile", "do without")
 
 
 class Stylizer:
@@ -90,22 +95,31 @@ class Stylizer:
         device: ``auto`` (a GPU if there is one), ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
         memory_bytes: what a photo, its result and all in between may take; of the GPU's memory
             as much again. None: what is free.
+        compile: by torch.compile, for photos of all sizes at once. Takes a minute or two now, or
+            some seconds if torch has kept what it made. What goes in bands is not compiled.
 
     Attributes:
         description: what the model file says of itself.
 
     Raises:
-        UserError: the file or the device cannot be used.
+        UserError: the file or the device cannot be used, or nothing can be compiled.
     """
 
     def __init__(
-        self, model: Path | str, *, device: str = "auto", memory_bytes: int | None = None
+        self,
+        model: Path | str,
+        *,
+        device: str = "auto",
+        memory_bytes: int | None = None,
+        compile: bool = False,
     ) -> None:
         self.device = resolve_device(device)
         net, self.description = load_transform_net(Path(model))
         self._memory_format = memory_format_for(self.device)
         net = net.to(self.device).to(memory_format=self._memory_format)
         self._net = FastTransform(net)
+        if compile:
+            self._compile()
         self._memory_bytes = memory_bytes
         self._net_width: int = net.to_rgb.conv.in_channels
         self._bytes_per_pixel = _BYTES_PER_PIXEL + _BYTES_PER_PIXEL_AND_WIDTH * self._net_width
@@ -215,6 +229,16 @@ class Stylizer:
         ready = batch.to(self.device, torch.float32, memory_format=self._memory_format)
         result: Tensor = self._net(ready)
         return result.clamp_(0, 1).contiguous()
+
+    def _compile(self) -> None:
+        """Compile what the network does to photos of any size, and see that it does the same."""
+        noise = torch.rand((1, 3, *_SIZE_TO_COMPILE), generator=torch.Generator().manual_seed(0))
+        plain = self._forward(noise)
+        with _COMPILING.mistakes():
+            self._net.uncropped = compile_whole(  # type: ignore[method-assign]
+                self._net.uncropped, any_size=True
+            )
+            _COMPILING.require_same(self._forward(noise), plain, "picture")
 
     # What does not fit is refused beforehand, if that can be known: the system's out-of-memory
     # killer ends a process without a word.

@@ -8,9 +8,8 @@ moments of that step: everything else is a function of the settings and s.
 import math
 import sys
 import time
-import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from itertools import chain
 from pathlib import Path
 from statistics import fmean
@@ -30,10 +29,11 @@ from fast_style.checkpoint import (
     restore_adam,
     save_checkpoint,
 )
+from fast_style.compiling import CompileRequest, compile_whole
 from fast_style.config import DistillTrainConfig, LogConfig, TrainConfig
 from fast_style.data import Batch, Crops, StepSampler, Unreadable, UnreadableList, stream_photos
 from fast_style.distributed import ALONE, Group
-from fast_style.errors import UserError, printable, shortened
+from fast_style.errors import UserError, printable
 from fast_style.fast_transform import FastTransform
 from fast_style.files import free_bytes, write_text_atomically
 from fast_style.images import write_picture
@@ -49,8 +49,7 @@ _NEGLIGIBLE_SHARE = 0.01
 _MUCH_CLIPPED = 0.25
 # So many that it pays to compile first.
 _MANY_STEPS = 5000
-# Between gradients of the same. No gradient at all makes it 1.
-_MOST_BY_ROUNDING = 0.5
+_COMPILING = CompileRequest("train.compile", "set train.compile=false")
 _GUARDED = ("content term", "style term", "total variation", "gradient")
 
 
@@ -210,7 +209,7 @@ class Trainer:
         share = self.settings.batch_size // self.group.launch.world_size
         steps = self.step, self.settings.steps - 1
         sizes = {self.crops.size_of(step * self.settings.batch_size) for step in steps}
-        with compile_mistakes():
+        with _COMPILING.mistakes():
             net, loss = compile_whole(self.fast_net), compile_whole(self.perceptual_loss)
             for size in sizes:
                 generator = torch.Generator().manual_seed(0)
@@ -222,7 +221,7 @@ class Trainer:
                 plain = torch.zeros_like(compiled)
                 for photo in torch.split(photos, 1):
                     plain += self._gradient(self.fast_net, self.perceptual_loss, photo) / share
-                require_same_gradient(compiled, plain)
+                _COMPILING.require_same(compiled, plain, "gradient")
         return net, loss
 
     def _gradient(self, net: nn.Module, loss: nn.Module, photos: Tensor) -> Tensor:
@@ -651,63 +650,6 @@ class Interval:
             "time/data_wait_share": self.waited_s / elapsed_s,
             "memory/peak_mb": _peak_memory_bytes(device) / 2**20,
         }
-
-
-def compile_whole(module: nn.Module) -> nn.Module:
-    """The module compiled as one graph, another one for each size of pictures."""
-    # By default torch would run as it stands what it cannot compile, and say nothing.
-    compiled = torch.compile(module, fullgraph=True, dynamic=False)
-    assert isinstance(compiled, nn.Module)
-    return compiled
-
-
-@contextmanager
-def compile_mistakes() -> Iterator[None]:
-    """Inside, what keeps torch from compiling is told to the user.
-
-    Raises:
-        UserError: no compiler, or something that it does not support.
-    """
-    import torch._dynamo  # has no public name for its errors
-    from torch._dynamo.exc import TorchDynamoException
-
-    remedy = "set train.compile=false"
-    if torch._dynamo.config.disable or torch._dynamo.config.suppress_errors:
-        raise UserError(
-            "train.compile: TORCH_COMPILE_DISABLE or TORCHDYNAMO_SUPPRESS_ERRORS in the "
-            f"environment tells torch to go on without compiling; unset it, or {remedy}"
-        )
-    torch.compiler.reset()  # what an earlier run here has compiled counts against a limit
-    try:
-        with warnings.catch_warnings():
-            # torch itself looks at the .grad of every tensor that a compiled function gets.
-            warnings.filterwarnings("ignore", message="The .grad attribute of a Tensor that is not")
-            yield
-    except RuntimeError as error:
-        is_unsupported = str(error).startswith("torch.compile is not supported")  # on this Python
-        if not (is_unsupported or isinstance(error, TorchDynamoException)):
-            raise
-        reason = shortened(" ".join(str(error).partition("\n\n")[0].split()))
-        raise UserError(
-            f"train.compile: torch cannot compile here ({reason}). Install a C++ compiler, on a "
-            f"GPU also Triton, or {remedy}"
-        ) from None
-
-
-def require_same_gradient(compiled: Tensor, plain: Tensor) -> None:
-    """A compiler's mistakes may be silent: torch 2.11 made gradients of zero from right code.
-
-    Raises:
-        UserError: they differ by more than half precision explains.
-    """
-    if not 0 < float(plain.norm()) < math.inf:
-        return  # half precision's first scale may be too large; the training step sees to that
-    difference = float((compiled - plain).norm() / plain.norm())
-    if not difference < _MOST_BY_ROUNDING:
-        raise UserError(
-            f"train.compile: the compiled network's gradient is {difference:.0%} off the plain "
-            f"one's, so torch {torch.__version__} compiles it wrongly here; set train.compile=false"
-        )
 
 
 def learning_rate_at(step: int, settings: TrainConfig | DistillTrainConfig) -> float:

@@ -37,6 +37,8 @@ _TILES_AT_ONCE = 192
 
 def pays(pixels: Tensor, kernel: Tensor, *, padding: int = 0) -> bool:
     """Whether `convolve` is faster than torch's convolution with stride 1, and does the same."""
+    if torch.compiler.is_compiling():  # asked first: a compiler takes what is asked for a rule
+        return False
     height, width = (side + 2 * padding - _KERNEL + 1 for side in pixels.shape[2:])
     fewest_channels = min(kernel.shape[:2])
     return (
@@ -49,7 +51,6 @@ def pays(pixels: Tensor, kernel: Tensor, *, padding: int = 0) -> bool:
         >= _FEWEST_TILES_TIMES_CHANNELS * _STEP**2
         and pixels.is_contiguous(memory_format=torch.channels_last)
         and not torch.is_autocast_enabled("cpu")
-        and not torch.compiler.is_compiling()
     )
 
 

@@ -1,11 +1,14 @@
 """``stylize`` with several processes, as torchrun starts them, and with torch's own settings."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from PIL import Image
 from tiny_model import write_tiny_model
-from two_processes import start_two
+from two_processes import REPOSITORY, start_two
 
 NAMES = ("a.png", "b.png", "c.png")
 
@@ -50,3 +53,20 @@ def test_two_processes_refuse_the_same_before_any_work(here: Path) -> None:
     line = "out/c.png: exists already; allow --overwrite, or leave it with --skip-existing"
     assert ended == [(2, "", f"error: {line}\n"), (2, "", f"error: process 1: {line}\n")]
     assert [path.name for path in (here / "out").iterdir()] == ["c.png"]
+
+
+def test_compiling_that_the_environment_forbids_is_told(here: Path) -> None:
+    words = ["-m", "model.safetensors", "photos/a.png", "--device", "cpu", "--compile"]
+    ended = subprocess.run(
+        [sys.executable, "-m", "fast_style", "stylize", *words],
+        cwd=here,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY), "TORCH_COMPILE_DISABLE": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert ended.stderr.splitlines() == [
+        "note: compiling takes a minute or two the first time; on a CPU it is slower compiled",
+        "error: --compile: TORCH_COMPILE_DISABLE or TORCHDYNAMO_SUPPRESS_ERRORS in the environment "
+        "tells torch to go on without compiling; unset it, or do without",
+    ]

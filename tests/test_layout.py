@@ -35,6 +35,7 @@ MODULES = [
     "winograd",
     "transform_net",
     "fast_transform",
+    "compiling",
     "weight_files",
     "loss_network",
     "losses",

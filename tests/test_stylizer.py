@@ -4,8 +4,9 @@ import errno
 import os
 import tempfile
 import threading
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from tiny_model import write_tiny_model
 
 from fast_style import stylizer as stylizer_module
 from fast_style.errors import UserError
-from fast_style.images import Picture, fit_longer_side, read_picture, to_picture
+from fast_style.images import Picture, fit_longer_side, image_to_tensor, read_picture, to_picture
 from fast_style.jobs import Job, OutputOptions, plan_jobs
 from fast_style.stylizer import Stylizer, resolve_device, stylize_files
 
@@ -930,3 +931,55 @@ def test_what_a_tensor_gives_can_be_worked_on(stylizer: Stylizer) -> None:
 def test_picture_without_pixels_is_refused(stylizer: Stylizer) -> None:
     with pytest.raises(ValueError, match=r"^a picture without pixels cannot be stylized$"):
         stylizer(Image.new("RGB", (0, 5)))
+
+
+# --- Compiled -----------------------------------------------------------------------------------
+
+
+def keep_graphs(monkeypatch: pytest.MonkeyPatch) -> list[torch.fx.GraphModule]:
+    """torch.compile without the minutes of C++: what is traced runs as it stands, and is listed."""
+    graphs: list[torch.fx.GraphModule] = []
+
+    def keep(graph: torch.fx.GraphModule, inputs: object) -> object:
+        graphs.append(graph)
+        return graph.forward
+
+    def trace(function: Callable[..., Any], *, any_size: bool) -> Callable[..., Any]:
+        return torch.compile(function, fullgraph=True, dynamic=any_size, backend=keep)
+
+    monkeypatch.setattr(stylizer_module, "compile_whole", trace)
+    return graphs
+
+
+def test_network_is_compiled_once_for_photos_of_all_sizes(
+    model: Path, stylizer: Stylizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    graphs = keep_graphs(monkeypatch)
+    compiled = Stylizer(model, device="cpu", compile=True)
+    assert len(graphs) == 1
+    for width, height in ((130, 101), (96, 160), (128, 128), (20, 1)):
+        photo = image_to_tensor(noise(width, height)).float() / 255
+        assert torch.allclose(compiled(photo), stylizer(photo), rtol=0, atol=1e-4)
+        assert len(graphs) == 1 or height == 1  # torch's convolutions of small pictures are others
+
+
+@pytest.mark.slow
+def test_truly_compiled_network_gives_the_same_pictures(model: Path, stylizer: Stylizer) -> None:
+    compiled = Stylizer(model, device="cpu", compile=True)
+    for width, height in ((130, 101), (128, 128), (20, 1)):
+        photo = image_to_tensor(noise(width, height)).float() / 255
+        assert torch.allclose(compiled(photo), stylizer(photo), rtol=0, atol=1e-4)
+
+
+def test_network_that_is_compiled_wrongly_is_an_error(
+    model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        stylizer_module, "compile_whole", lambda function, any_size: torch.zeros_like
+    )
+    with pytest.raises(UserError) as caught:
+        Stylizer(model, device="cpu", compile=True)
+    assert message_of(caught) == [
+        "--compile: the compiled network's picture is 100% off the plain one's, so torch "
+        f"{torch.__version__} compiles it wrongly here; do without"
+    ]

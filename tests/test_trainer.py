@@ -33,6 +33,7 @@ from fast_style.checkpoint import (
     load_transform_net,
     save_checkpoint,
 )
+from fast_style.compiling import CompileRequest
 from fast_style.config import Config, TrainConfig
 from fast_style.errors import UserError
 from fast_style.fast_transform import FastTransform
@@ -1081,14 +1082,15 @@ def test_network_that_is_compiled_wrongly_is_an_error(
 
 
 def test_gradients_are_compared_where_there_is_one() -> None:
-    ones = torch.ones(4)
-    trainer_module.require_same_gradient(1.1 * ones, ones)
-    trainer_module.require_same_gradient(torch.full((4,), math.inf), torch.full((4,), math.inf))
+    request, ones = CompileRequest("train.compile", "set train.compile=false"), torch.ones(4)
+    request.require_same(1.1 * ones, ones, "gradient")
+    infinite = torch.full((4,), math.inf)
+    request.require_same(infinite, infinite, "gradient")
     for wrong in (torch.zeros(4), -ones, torch.full((4,), math.nan)):
         with pytest.raises(
             UserError, match=r"^train\.compile: the compiled network's gradient is "
         ):
-            trainer_module.require_same_gradient(wrong, ones)
+            request.require_same(wrong, ones, "gradient")
 
 
 def test_network_that_would_be_compiled_in_pieces_is_an_error(
@@ -1107,13 +1109,13 @@ def test_network_that_would_be_compiled_in_pieces_is_an_error(
 
 
 def test_environment_that_forbids_compiling_is_told(
-    open_trainer: Callable[..., Trainer], monkeypatch: pytest.MonkeyPatch
+    open_trainer: Callable[..., Trainer],
 ) -> None:
     import torch._dynamo
 
-    monkeypatch.setattr(torch._dynamo.config, "disable", True)
     trainer = open_trainer("train.compile=true")
-    with pytest.raises(UserError) as caught:
+    # Not by monkeypatch: what this module has by default is gone when it is set back.
+    with torch._dynamo.config.patch(disable=True), pytest.raises(UserError) as caught:
         trainer.train()
     assert str(caught.value) == (
         "train.compile: TORCH_COMPILE_DISABLE or TORCHDYNAMO_SUPPRESS_ERRORS in the environment "

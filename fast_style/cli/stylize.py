@@ -84,6 +84,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--threads", type=thread_count, metavar="N", help="of the CPU (default: as torch decides)"
     )
+    parser.add_argument(
+        "--compile",
+        action="store_true",
+        help="compile the network first, which may take minutes: for many photos on a GPU (on "
+        "a CPU, it is slower compiled)",
+    )
     existing = parser.add_mutually_exclusive_group()
     existing.add_argument("--overwrite", action="store_true", help="replace results that are there")
     existing.add_argument("--skip-existing", action="store_true", help="leave out what is there")
@@ -142,7 +148,15 @@ def _stylize(options: argparse.Namespace, jobs: "Sequence[Job]", launch: Launch)
         # Nobody writes before everybody has looked for what is there already. Then all share the
         # list of the first one, whatever has come into the folders since.
         jobs = group.gather(jobs)[0]
-        stylizer = Stylizer(options.model, device=str(device), memory_bytes=options.memory)
+        if options.compile and launch.is_first:
+            on_cpu = "; on a CPU it is slower compiled" if device.type == "cpu" else ""
+            print(f"note: compiling takes a minute or two the first time{on_cpu}", file=sys.stderr)
+        stylizer = Stylizer(
+            options.model,
+            device=str(device),
+            memory_bytes=options.memory,
+            compile=options.compile,
+        )
         num_failed = _stylize_share(options, stylizer, jobs[launch.rank :: launch.world_size])
         # torchrun ends all processes as soon as one has failed: none leaves before the last photo.
         return sum(group.gather(num_failed))
