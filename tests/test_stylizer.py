@@ -957,6 +957,7 @@ def test_network_is_compiled_once_for_photos_of_all_sizes(
     graphs = keep_graphs(monkeypatch)
     compiled = Stylizer(model, device="cpu", compile=True)
     assert len(graphs) == 1
+    assert compiled._whole_bytes(100, 100) > stylizer._whole_bytes(100, 100)
     for width, height in ((130, 101), (96, 160), (128, 128), (20, 1)):
         photo = image_to_tensor(noise(width, height)).float() / 255
         assert torch.allclose(compiled(photo), stylizer(photo), rtol=0, atol=1e-4)
