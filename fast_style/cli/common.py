@@ -93,7 +93,8 @@ def leave(code: int) -> NoReturn:
     if is_alone:
         raise SystemExit(code)
     gc.collect()  # processes that load photos end with what refers to them
-    sys.stderr.flush()  # stdout has been flushed
+    sys.stdout.flush()
+    sys.stderr.flush()
     os._exit(code)
 
 
