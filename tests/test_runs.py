@@ -424,15 +424,20 @@ def environment() -> dict[str, str]:
 def training(yaml_file: Path, cwd: Path) -> Iterator[subprocess.Popen[str]]:
     """``python train.py tiny.yaml`` in a session of its own; nothing of it is left behind."""
     cwd.mkdir(exist_ok=True)
-    process = subprocess.Popen(
-        [sys.executable, REPOSITORY / "train.py", yaml_file, "--device", "cpu"],
-        cwd=cwd,
-        env=environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
+    # A command inherits what is ignored: under nohup, SIGHUP.
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    try:
+        process = subprocess.Popen(
+            [sys.executable, REPOSITORY / "train.py", yaml_file, "--device", "cpu"],
+            cwd=cwd,
+            env=environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+    finally:
+        signal.signal(signal.SIGHUP, before)
     try:
         yield process
     finally:
