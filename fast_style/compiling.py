@@ -13,9 +13,6 @@ from fast_style.errors import UserError, shortened
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-# Between two results that should be the same. No gradient at all makes it 1.
-_MOST_BY_ROUNDING = 0.5
-
 
 def compile_whole(function: F, *, any_size: bool = False) -> F:
     """A module or a function compiled as one graph, when it is first called.
@@ -73,21 +70,22 @@ class CompileRequest(NamedTuple):
                 f"GPU also Triton, or {self.remedy}"
             ) from None
 
-    def require_same(self, compiled: Tensor, plain: Tensor, what: str) -> None:
+    def require_same(self, compiled: Tensor, plain: Tensor, what: str, *, most: float) -> None:
         """A compiler's mistakes may be silent: torch 2.11 made gradients of zero from right code.
 
         Args:
             compiled: the result to be judged.
             plain: what it should be.
             what: its name in the message, such as ``gradient``.
+            most: the norm of the difference that rounding explains, as a share of that of `plain`.
 
         Raises:
-            UserError: they differ by more than half precision explains.
+            UserError: they differ by more.
         """
         if not 0 < float(plain.norm()) < math.inf:
             return  # half precision's first scale may be too large; the training step sees to that
         difference = float((compiled - plain).norm() / plain.norm())
-        if not difference < _MOST_BY_ROUNDING:
+        if not difference < most:
             raise UserError(
                 f"{self.name}: the compiled network's {what} is {difference:.0%} off the plain "
                 f"one's, so torch {torch.__version__} compiles it wrongly here; {self.remedy}"

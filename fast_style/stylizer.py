@@ -87,6 +87,9 @@ _BAND_BYTES_ON_GPU = 1_000_000_000
 # No special size in any way: of what holds for it by chance, a compiler makes a condition. For
 # smaller ones, torch's convolutions are others.
 _SIZE_TO_COMPILE = 93, 122
+# Between pictures of the same, on GPUs that round to TF32. A grey one, which is nobody's style, is
+# off by a third or so.
+_MOST_BY_ROUNDING = 0.02
 _COMPILING = CompileRequest("--compile", "do without")
 
 
@@ -244,7 +247,8 @@ class Stylizer:
             self._net.uncropped = compile_whole(  # type: ignore[method-assign]
                 self._net.uncropped, any_size=True
             )
-            _COMPILING.require_same(self._forward(noise), plain, "picture")
+            compiled = self._forward(noise)
+            _COMPILING.require_same(compiled, plain, "picture", most=_MOST_BY_ROUNDING)
 
     # What does not fit is refused beforehand, if that can be known: the system's out-of-memory
     # killer ends a process without a word.

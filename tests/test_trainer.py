@@ -1083,14 +1083,14 @@ def test_network_that_is_compiled_wrongly_is_an_error(
 
 def test_gradients_are_compared_where_there_is_one() -> None:
     request, ones = CompileRequest("train.compile", "set train.compile=false"), torch.ones(4)
-    request.require_same(1.1 * ones, ones, "gradient")
+    request.require_same(1.1 * ones, ones, "gradient", most=0.5)
     infinite = torch.full((4,), math.inf)
-    request.require_same(infinite, infinite, "gradient")
+    request.require_same(infinite, infinite, "gradient", most=0.5)
     for wrong in (torch.zeros(4), -ones, torch.full((4,), math.nan)):
         with pytest.raises(
             UserError, match=r"^train\.compile: the compiled network's gradient is "
         ):
-            request.require_same(wrong, ones, "gradient")
+            request.require_same(wrong, ones, "gradient", most=0.5)
 
 
 def test_network_that_would_be_compiled_in_pieces_is_an_error(
