@@ -6,7 +6,7 @@ Examples:
     python stylize.py --model runs/starry_night/model.safetensors --output stylized/ photos/
 """
 
-from fast_style.cli import leave, stylize_main
+from fast_style.cli.main import leave, stylize_main
 
 if __name__ == "__main__":  # worker processes import this file again
     leave(stylize_main())

@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from fast_style import winograd
 from fast_style.cli.allocator import keep_freed_memory
+from fast_style.networks import winograd
 
 Layer = tuple[int, int, int]
 

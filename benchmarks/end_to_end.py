@@ -26,15 +26,20 @@ import torch
 import yaml
 from torch import Tensor, nn
 
-from fast_style.checkpoint import load_transform_net
-from fast_style.config import Config, load_config
-from fast_style.data import read_photo, read_validation_photos
-from fast_style.fast_transform import FastTransform
-from fast_style.images import find_pictures
-from fast_style.layers import CHANNELS_PER_BLOCK, torchvision_index
-from fast_style.loss_network import load_weights
-from fast_style.losses import LossValues
-from fast_style.runs import build_perceptual_loss, find_photos_of, load_loss_weights, read_style
+from fast_style.losses.loss_network import load_weights
+from fast_style.losses.perceptual import LossValues
+from fast_style.models.checkpoint import load_transform_net
+from fast_style.networks.fast_transform import FastTransform
+from fast_style.pictures.images import find_pictures
+from fast_style.settings.config import Config, load_config
+from fast_style.settings.layers import CHANNELS_PER_BLOCK, torchvision_index
+from fast_style.training.data import read_photo, read_validation_photos
+from fast_style.training.runs import (
+    build_perceptual_loss,
+    find_photos_of,
+    load_loss_weights,
+    read_style,
+)
 
 STYLE_LAYERS = ("relu1_2", "relu2_2", "relu3_3", "relu4_3")
 STYLE_SIDE = 256

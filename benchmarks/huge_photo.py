@@ -5,7 +5,7 @@
 
 The same random weights, the same square photo of noise. Memory is the peak above what the process
 held with the decoded photo, in a fresh process for every figure. `on disk` is that of bands when
-a file holds what lies between sweeps, `estimate` what `fast_style/stylizer.py` expects of that.
+a file holds what lies between sweeps, `estimate` what the stylizer expects of that.
 Times are of the whole and of bands in turn, in one process: medians, and the median ratio of
 neighbors. The difference is that of the unrounded pixels. Linux, and the CPU, only.
 """
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from PIL import Image
     from torch import Tensor
 
-    from fast_style.stylizer import Stylizer
+    from fast_style.stylizing.stylizer import Stylizer
 
 Way = Literal["whole", "memory", "disk"]
 
@@ -114,9 +114,9 @@ def peak(
 
 def stylize(stylizer: "Stylizer", photo: "Image.Image", way: Way) -> int:
     """Make the 8-bit picture, as `Stylizer` does with more or less memory; gives the estimate."""
-    from fast_style.images import image_to_tensor, tensor_to_image
-    from fast_style.streaming import band_bytes, storage_bytes
-    from fast_style.stylizer import _Bands, _result_bytes, _scratch_folder
+    from fast_style.networks.streaming import band_bytes, storage_bytes
+    from fast_style.pictures.images import image_to_tensor, tensor_to_image
+    from fast_style.stylizing.stylizer import _Bands, _result_bytes, _scratch_folder
 
     size = photo.height, photo.width
     if way == "whole":
@@ -134,7 +134,7 @@ def stylize(stylizer: "Stylizer", photo: "Image.Image", way: Way) -> int:
 
 def band_rows(stylizer: "Stylizer", photo: "Image.Image") -> int:
     """The height of bands when there is memory enough for the best."""
-    from fast_style.stylizer import _Space
+    from fast_style.stylizing.stylizer import _Space
 
     plenty = _Space(device=1e15, main=1e15, disk=0)
     bands = stylizer._bands_within(plenty, photo.height, photo.width, has_alpha=False)
@@ -169,7 +169,7 @@ def times(
 
 def as_a_whole(stylizer: "Stylizer", photo: "Image.Image") -> "Tensor":
     """The picture in one pass: (3, H, W)."""
-    from fast_style.images import image_to_tensor
+    from fast_style.pictures.images import image_to_tensor
 
     return stylizer._forward(image_to_tensor(photo).float().div_(255)[None])[0]
 
@@ -178,7 +178,7 @@ def difference_in_bands(
     stylizer: "Stylizer", photo: "Image.Image", rows: int, whole: "Tensor"
 ) -> float:
     """The largest difference that the picture in bands has from the whole one."""
-    from fast_style.streaming import Band, stylize_in_bands
+    from fast_style.networks.streaming import Band, stylize_in_bands
 
     differences = []
 

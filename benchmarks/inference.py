@@ -88,8 +88,8 @@ def build_forward(
     import torch
 
     from fast_style.cli.allocator import keep_freed_memory
-    from fast_style.fast_transform import FastTransform
-    from fast_style.transform_net import TransformNet, memory_format_for
+    from fast_style.networks.fast_transform import FastTransform
+    from fast_style.networks.transform_net import TransformNet, memory_format_for
 
     torch.set_num_threads(threads)
     torch.manual_seed(0)

@@ -28,8 +28,15 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from fast_style.data import Crops, Photos, StepSampler, find_photos, least_side, load_batches
-from fast_style.photo_cache import PhotoCache, open_photo_cache
+from fast_style.training.data import (
+    Crops,
+    Photos,
+    StepSampler,
+    find_photos,
+    least_side,
+    load_batches,
+)
+from fast_style.training.photo_cache import PhotoCache, open_photo_cache
 
 SIZE = 256
 SCALE = (0.5, 1.0)

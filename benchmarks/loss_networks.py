@@ -24,14 +24,14 @@ from typing import NamedTuple
 
 import torch
 
-from fast_style.checkpoint import load_transform_net
-from fast_style.config import Config, load_config
-from fast_style.data import read_validation_photos
-from fast_style.fast_transform import FastTransform
-from fast_style.images import write_picture
-from fast_style.losses import LossValues
-from fast_style.run_log import photo_and_result_sheet
-from fast_style.runs import (
+from fast_style.losses.perceptual import LossValues
+from fast_style.models.checkpoint import load_transform_net
+from fast_style.networks.fast_transform import FastTransform
+from fast_style.pictures.images import write_picture
+from fast_style.settings.config import Config, load_config
+from fast_style.training.data import read_validation_photos
+from fast_style.training.run_log import photo_and_result_sheet
+from fast_style.training.runs import (
     build_perceptual_loss,
     build_trainer,
     find_photos_of,
@@ -39,7 +39,7 @@ from fast_style.runs import (
     open_run,
     read_style,
 )
-from fast_style.trainer import Trainer
+from fast_style.training.trainer import Trainer
 
 ROUNDS, STEPS_PER_ROUND = 3, 8
 SHEET_PHOTOS = 6

@@ -5,8 +5,8 @@
 
 From the decoded photo to the finished 8-bit picture, with a fresh process for every row: what one
 forward pass has left behind would hide the peak of the next. By these numbers, which
-`docs/performance.md` shows, `fast_style/stylizer.py` knows which photos fit as a whole; for the
-others, see `benchmarks/huge_photo.py`. Linux only.
+`docs/performance.md` shows, the stylizer knows which photos fit as a whole; for the others, see
+`benchmarks/huge_photo.py`. Linux only.
 """
 
 import argparse
@@ -26,7 +26,7 @@ import peer
 from fast_style.cli.allocator import keep_freed_memory
 
 if TYPE_CHECKING:
-    from fast_style.stylizer import Stylizer
+    from fast_style.stylizing.stylizer import Stylizer
 
 # torch is imported in the child processes alone: a child begins with its parent's peak.
 
@@ -90,7 +90,7 @@ def measure_in_this_process(*, side: int, width: int, upsampling: str, keep: boo
         raise SystemExit("--keep-freed-memory: only with glibc")
     from PIL import Image
 
-    from fast_style.images import Picture
+    from fast_style.pictures.images import Picture
 
     stylizer = untrained_stylizer(width=width, upsampling=upsampling)
     # Libraries allocate their own buffers once, at the first photo, whatever its size.
@@ -105,7 +105,7 @@ def untrained_stylizer(
     *, width: int, upsampling: str, memory_bytes: int | None = None
 ) -> "Stylizer":
     """A model with random weights, on the CPU."""
-    from fast_style.stylizer import Stylizer
+    from fast_style.stylizing.stylizer import Stylizer
 
     with tempfile.TemporaryDirectory() as folder:
         model = Path(folder, "model.safetensors")

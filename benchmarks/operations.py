@@ -16,10 +16,10 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from fast_style.fast_transform import FastTransform
-from fast_style.loss_network import LossNetwork, load_weights
-from fast_style.losses import gram_matrix
-from fast_style.transform_net import TransformNet
+from fast_style.losses.loss_network import LossNetwork, load_weights
+from fast_style.losses.perceptual import gram_matrix
+from fast_style.networks.fast_transform import FastTransform
+from fast_style.networks.transform_net import TransformNet
 
 CONTENT, STYLE = ["relu3_3"], ["relu1_2", "relu2_2", "relu3_3", "relu3_4"]
 NETWORKS = {"VGG-19 to relu3_4": "random", "the compact network": "compact"}

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from fast_style.transform_net import TransformNet
+    from fast_style.networks.transform_net import TransformNet
 
 ROOT = Path(__file__).resolve().parent.parent
 NAME = "pytorch/examples"
@@ -179,10 +179,10 @@ def write_model(path: Path, **model: object) -> "TransformNet":
     import torch
 
     from fast_style import __version__
-    from fast_style.checkpoint import save_checkpoint
-    from fast_style.config import parse_config
-    from fast_style.settings import to_dict
-    from fast_style.transform_net import TransformNet
+    from fast_style.models.checkpoint import save_checkpoint
+    from fast_style.networks.transform_net import TransformNet
+    from fast_style.settings.config import parse_config
+    from fast_style.settings.settings import to_dict
 
     settings = parse_config(
         {

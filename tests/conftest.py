@@ -39,7 +39,7 @@ def assets() -> Path:
 @pytest.fixture
 def winograd_everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
     """3x3 convolutions of small networks in the way of those with many channels and pixels."""
-    from fast_style import winograd  # here, as it needs torch
+    from fast_style.networks import winograd  # here, as it needs torch
 
     monkeypatch.setattr(winograd, "_FEWEST_CHANNELS", 1)
     monkeypatch.setattr(winograd, "_FEWEST_TILES_TIMES_CHANNELS", 0)

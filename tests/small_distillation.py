@@ -12,15 +12,15 @@ import yaml
 from safetensors.torch import save_file
 from small_run import draw_photo, ignore, open_small_run, write_photos
 
-from fast_style import distillation, painters
-from fast_style.config import DistillConfig, load_distill_config
-from fast_style.distillation import Distiller, build_distiller
-from fast_style.layers import torchvision_index
-from fast_style.loss_network import Weights
-from fast_style.painters import Painter
-from fast_style.runs import Run
-from fast_style.trainer import Stopped
-from fast_style.transform_net import TransformNet
+from fast_style.distilling import distillation, painters
+from fast_style.distilling.distillation import Distiller, build_distiller
+from fast_style.distilling.painters import Painter
+from fast_style.losses.loss_network import Weights
+from fast_style.networks.transform_net import TransformNet
+from fast_style.settings.config import DistillConfig, load_distill_config
+from fast_style.settings.layers import torchvision_index
+from fast_style.training.runs import Run
+from fast_style.training.trainer import Stopped
 
 Convolutions = dict[str, tuple[torch.Tensor, torch.Tensor]]
 

@@ -11,9 +11,9 @@ import torch
 import yaml
 from PIL import Image
 
-from fast_style.config import Config, DistillConfig, load_config
-from fast_style.runs import Run, build_trainer, open_run
-from fast_style.trainer import Stopped, Trainer
+from fast_style.settings.config import Config, DistillConfig, load_config
+from fast_style.training.runs import Run, build_trainer, open_run
+from fast_style.training.trainer import Stopped, Trainer
 
 SETTINGS: dict[str, Any] = {
     "name": "tiny",

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from small_run import write_photos, write_small_run
 
-from fast_style.transform_net import TransformNet
+from fast_style.networks.transform_net import TransformNet
 
 ROOT = Path(__file__).resolve().parent.parent
 

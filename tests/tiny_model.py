@@ -5,10 +5,10 @@ from typing import Any
 
 import torch
 
-from fast_style.checkpoint import save_checkpoint
-from fast_style.config import parse_config
-from fast_style.settings import to_dict
-from fast_style.transform_net import TransformNet
+from fast_style.models.checkpoint import save_checkpoint
+from fast_style.networks.transform_net import TransformNet
+from fast_style.settings.config import parse_config
+from fast_style.settings.settings import to_dict
 
 
 def write_tiny_model(

@@ -53,12 +53,12 @@ def main(yaml_file: Path, root: Path, what: str) -> None:
     import torch
     from small_run import settings_of
 
-    from fast_style import runs
-    from fast_style import trainer as trainer_module
-    from fast_style.distributed import Group, joined, read_launch
-    from fast_style.errors import UserError
-    from fast_style.losses import LossTerms
-    from fast_style.trainer import Stopped, Trainer
+    from fast_style.core.distributed import Group, joined, read_launch
+    from fast_style.core.errors import UserError
+    from fast_style.losses.perceptual import LossTerms
+    from fast_style.training import runs
+    from fast_style.training import trainer as trainer_module
+    from fast_style.training.trainer import Stopped, Trainer
 
     torch.set_num_threads(1)
     runs._SMALLEST_SAMPLE = 32
@@ -128,7 +128,7 @@ def main(yaml_file: Path, root: Path, what: str) -> None:
 
 
 if __name__ == "__main__":
-    from fast_style.cli import leave
+    from fast_style.cli.main import leave
 
     main(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3])
     leave(0)

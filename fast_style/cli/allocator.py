@@ -4,7 +4,7 @@ import ctypes
 import os
 import sys
 
-from fast_style.errors import UserError, shortened
+from fast_style.core.errors import UserError, shortened
 
 VARIABLE = "FAST_STYLE_MALLOC"
 

@@ -16,18 +16,18 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from fast_style.cli.allocator import keep_freed_memory
-from fast_style.distributed import read_launch
-from fast_style.errors import UserError, shortened
+from fast_style.core.distributed import read_launch
+from fast_style.core.errors import UserError, shortened
 
 if TYPE_CHECKING:
     import torch
     from tqdm import tqdm
 
-    from fast_style.config import Config, DistillConfig
-    from fast_style.distillation import Distiller
-    from fast_style.distributed import Group
-    from fast_style.settings import AnyRoot
-    from fast_style.trainer import Trainer
+    from fast_style.core.distributed import Group
+    from fast_style.distilling.distillation import Distiller
+    from fast_style.settings.config import Config, DistillConfig
+    from fast_style.settings.settings import AnyRoot
+    from fast_style.training.trainer import Trainer
 
 RUNS = Path("runs")
 """Where runs lie, in the working directory."""
@@ -59,7 +59,7 @@ def run_command(parser: argparse.ArgumentParser, arguments: Sequence[str] | None
         print_error(error)
         return error.exit_code
     except (MemoryError, RuntimeError) as error:
-        from fast_style.stylizer import is_out_of_memory
+        from fast_style.stylizing.stylizer import is_out_of_memory
 
         if not is_out_of_memory(error):
             raise
@@ -169,7 +169,7 @@ def require_inputs_of_new(config: "Config | DistillConfig", *, fresh: bool) -> N
     Raises:
         UserError: something is not.
     """
-    from fast_style.inputs import require_inputs
+    from fast_style.losses.inputs import require_inputs
 
     if fresh or not (RUNS / config.name).exists():
         require_inputs(config)
@@ -198,8 +198,8 @@ def carry_out(
         advice: what to do instead when the run is finished already.
         group: the processes that do it together; rank zero tells of it.
     """
-    from fast_style.runs import open_run
-    from fast_style.trainer import Stopped
+    from fast_style.training.runs import open_run
+    from fast_style.training.trainer import Stopped
 
     tell = say if group.is_first else _keep_silent
     run = open_run(config, root=RUNS, fresh=fresh, say=tell, group=group)
@@ -331,7 +331,7 @@ def _settings_of(
     root: "type[AnyRoot]",
     example: str,
 ) -> "list[AnyRoot]":
-    from fast_style.settings import help_text, load, to_yaml
+    from fast_style.settings.settings import help_text, load, to_yaml
 
     if options.help_config:
         print(help_text(root))

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from fast_style.cli.common import RUNS, add_device, nonempty_path, say
 from fast_style.cli.train import train
-from fast_style.distributed import ALONE, read_launch
-from fast_style.errors import UserError
+from fast_style.core.distributed import ALONE, read_launch
+from fast_style.core.errors import UserError
 
 SUMMARY = "train a small model and use it, in minutes, on a CPU"
 EXAMPLES = """\
@@ -34,13 +34,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Do it; gives the exit code."""
-    from fast_style.images import require_picture
+    from fast_style.pictures.images import require_picture
 
     for path in (options.style, options.photo):
         if path is not None:
             require_picture(path)  # before the seconds that torch takes
-    from fast_style.demo import finish_demo, prepare_demo
-    from fast_style.stylizer import resolve_device
+    from fast_style.demo.demo import finish_demo, prepare_demo
+    from fast_style.stylizing.stylizer import resolve_device
 
     if not read_launch().is_alone:
         raise UserError("demo works in one process; start it without torchrun")

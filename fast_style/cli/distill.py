@@ -10,8 +10,8 @@ from fast_style.cli.common import (
     read_settings,
     require_inputs_of_new,
 )
-from fast_style.distributed import ALONE, read_launch
-from fast_style.errors import UserError
+from fast_style.core.distributed import ALONE, read_launch
+from fast_style.core.errors import UserError
 
 SUMMARY = "learn a small loss network from a large one"
 EXAMPLES = """\
@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Do it; gives the exit code."""
-    from fast_style.config import DistillConfig
+    from fast_style.settings.config import DistillConfig
 
     config = read_settings(options, DistillConfig, example="configs/distill.yaml")
     if config is None:
@@ -40,8 +40,8 @@ def run(options: argparse.Namespace) -> int:
     if not read_launch().is_alone:
         raise UserError("distill works in one process; start it without torchrun")
     require_inputs_of_new(config, fresh=options.resume == "never")
-    from fast_style.distillation import build_distiller  # takes seconds, and torch
-    from fast_style.stylizer import resolve_device
+    from fast_style.distilling.distillation import build_distiller  # takes seconds, and torch
+    from fast_style.stylizing.stylizer import resolve_device
 
     return carry_out(
         config,

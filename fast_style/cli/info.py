@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from fast_style.errors import printable
+from fast_style.core.errors import printable
 
 SUMMARY = "print what a model file says of itself"
 EXAMPLES = """\
@@ -28,7 +28,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Do it; gives the exit code."""
-    from fast_style.model_files import COMPACT_FILE, describe, describe_learned, read_description
+    from fast_style.models.model_files import (
+        COMPACT_FILE,
+        describe,
+        describe_learned,
+        read_description,
+    )
 
     path = COMPACT_FILE if options.model == Path("compact") else options.model
     for line in describe_learned(path) or describe(read_description(path)):

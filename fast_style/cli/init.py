@@ -14,8 +14,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Do it; gives the exit code."""
-    from fast_style.config import starting_file
-    from fast_style.images import read_picture
+    from fast_style.pictures.images import read_picture
+    from fast_style.settings.config import starting_file
 
     read_picture(options.style)  # says what is wrong with it, if anything is
     print(starting_file(options.style), end="")

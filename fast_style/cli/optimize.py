@@ -17,10 +17,10 @@ from fast_style.cli.common import (
     say,
     stop_signals,
 )
-from fast_style.errors import UserError, printable
+from fast_style.core.errors import UserError, printable
 
 if TYPE_CHECKING:
-    from fast_style.config import GatysConfig
+    from fast_style.settings.config import GatysConfig
 
 
 SUMMARY = "draw one photo by optimizing its pixels (Gatys et al.)"
@@ -77,7 +77,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Do it; gives the exit code."""
-    from fast_style.config import GatysConfig
+    from fast_style.settings.config import GatysConfig
 
     config = read_settings(
         options,
@@ -99,7 +99,7 @@ def _reconstruction(options: argparse.Namespace) -> list[str]:
     """The settings that --reconstruct and --reconstruct-style stand for."""
     for layer, of in ((options.reconstruct, "content"), (options.reconstruct_style, "style")):
         if layer is not None:
-            from fast_style.config import reconstruction
+            from fast_style.settings.config import reconstruction
 
             return reconstruction(layer, of)
     return []
@@ -109,10 +109,10 @@ def optimize(config: "GatysConfig", options: argparse.Namespace) -> int:
     """Draw one picture, with signals handled; gives the exit code."""
     from tqdm import tqdm
 
-    from fast_style.data import read_photo
-    from fast_style.gatys import Course, Look, optimize_picture
-    from fast_style.images import side_by_side, write_picture
-    from fast_style.stylizer import resolve_device
+    from fast_style.optimizing.gatys import Course, Look, optimize_picture
+    from fast_style.pictures.images import side_by_side, write_picture
+    from fast_style.stylizing.stylizer import resolve_device
+    from fast_style.training.data import read_photo
 
     each = config.optimize.iterations
     total = each * config.optimize.scales
@@ -161,8 +161,8 @@ def optimize(config: "GatysConfig", options: argparse.Namespace) -> int:
 
 def _require_pictures(options: argparse.Namespace, config: "GatysConfig") -> None:
     """Say what is wrong with the pictures to read and to write, before torch takes its seconds."""
-    from fast_style.images import require_picture
-    from fast_style.jobs import pictures_in_between
+    from fast_style.pictures.images import require_picture
+    from fast_style.stylizing.jobs import pictures_in_between
 
     iterations = config.optimize.iterations * config.optimize.scales
     in_between = pictures_in_between(options.output, iterations=iterations, every=options.every)
@@ -176,7 +176,7 @@ def _require_places(
     options: argparse.Namespace, config: "GatysConfig", in_between: Iterable[Path]
 ) -> None:
     """Say what is wrong with the names of the pictures to write, before hours go into them."""
-    from fast_style.images import writable_format
+    from fast_style.pictures.images import writable_format
 
     sources = [
         path

@@ -17,14 +17,14 @@ from fast_style.cli.common import (
     say,
     thread_count,
 )
-from fast_style.distributed import Launch, joined, own_device, read_launch
-from fast_style.errors import UserError, printable
+from fast_style.core.distributed import Launch, joined, own_device, read_launch
+from fast_style.core.errors import UserError, printable
 
 if TYPE_CHECKING:
     from tqdm import tqdm
 
-    from fast_style.jobs import Job, OutputOptions
-    from fast_style.stylizer import Stylizer
+    from fast_style.stylizing.jobs import Job, OutputOptions
+    from fast_style.stylizing.stylizer import Stylizer
 
 SUMMARY = "apply a model to photos"
 EXAMPLES = """\
@@ -97,8 +97,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Do it; gives the exit code."""
-    from fast_style.jobs import plan_jobs
-    from fast_style.model_files import read_description
+    from fast_style.models.model_files import read_description
+    from fast_style.stylizing.jobs import plan_jobs
 
     # Mistakes are told before the seconds that torch takes.
     if "" in options.words:  # an unset variable, which Path would take for the working directory
@@ -118,7 +118,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _output_options(options: argparse.Namespace, model_name: str) -> "OutputOptions":
-    from fast_style.jobs import OutputOptions
+    from fast_style.stylizing.jobs import OutputOptions
 
     suffix = options.suffix
     if suffix is None:
@@ -138,7 +138,7 @@ def _stylize(options: argparse.Namespace, jobs: "Sequence[Job]", launch: Launch)
     """Do the jobs together with the other processes, if there are any; gives how many failed."""
     import torch
 
-    from fast_style.stylizer import Stylizer, resolve_device
+    from fast_style.stylizing.stylizer import Stylizer, resolve_device
 
     if options.threads is not None:
         torch.set_num_threads(options.threads)
@@ -166,8 +166,8 @@ def _stylize_share(options: argparse.Namespace, stylizer: "Stylizer", jobs: "Seq
     """Do the jobs, and tell of each; gives how many failed."""
     from tqdm import tqdm
 
-    from fast_style.images import DEFAULT_MAX_PIXELS
-    from fast_style.stylizer import stylize_files
+    from fast_style.pictures.images import DEFAULT_MAX_PIXELS
+    from fast_style.stylizing.stylizer import stylize_files
 
     outcomes = stylize_files(
         stylizer,

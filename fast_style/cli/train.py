@@ -15,7 +15,7 @@ from fast_style.cli.common import (
     require_inputs_of_new,
     say,
 )
-from fast_style.distributed import (
+from fast_style.core.distributed import (
     ALONE,
     Group,
     Launch,
@@ -25,12 +25,12 @@ from fast_style.distributed import (
     read_launch,
     require_equal_shares,
 )
-from fast_style.errors import UserError
+from fast_style.core.errors import UserError
 
 if TYPE_CHECKING:
     import torch
 
-    from fast_style.config import Config
+    from fast_style.settings.config import Config
 
 
 SUMMARY = "train a style from a YAML file, or several one after the other"
@@ -72,7 +72,7 @@ def run(options: argparse.Namespace) -> int:
         return 0
     if options.check:
         return check(configs)
-    from fast_style.stylizer import resolve_device
+    from fast_style.stylizing.stylizer import resolve_device
 
     device = own_device(resolve_device(options.device), launch)
     with joined(launch, device) as group:
@@ -80,7 +80,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _read(options: argparse.Namespace, launch: Launch) -> "list[Config]":
-    from fast_style.config import Config
+    from fast_style.settings.config import Config
 
     configs = read_several_settings(options, Config, example="configs/quickstart.yaml")
     for config in configs:
@@ -92,7 +92,7 @@ def _read(options: argparse.Namespace, launch: Launch) -> "list[Config]":
 
 def check(configs: "Sequence[Config]") -> int:
     """Look at everything that the runs need; gives the exit code."""
-    from fast_style.runs import check_inputs
+    from fast_style.training.runs import check_inputs
 
     def look(config: "Config") -> int:
         check_inputs(config, say)
@@ -105,7 +105,7 @@ def train(configs: "Sequence[Config]", *, device: "torch.device", fresh: bool, g
     """Train, or go on training; gives the exit code."""
     import torch
 
-    from fast_style.runs import build_trainer
+    from fast_style.training.runs import build_trainer
 
     threads = torch.get_num_threads()
 

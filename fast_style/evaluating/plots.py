@@ -1,0 +1,293 @@
+"""The pictures of a report: curves of the objective, and photos beside what was made of them.
+
+Everything is drawn with matplotlib's and Pillow's objects, without state that others could change,
+and gives the same bytes each time.
+"""
+
+import io
+import math
+import statistics
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from fast_style.core.errors import UserError, printable
+from fast_style.evaluating.baselines import VARIANTS_IN_WORDS
+from fast_style.evaluating.evaluation import TERMS, GridRow
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# Okabe and Ito's colors, which people with any color vision tell apart; L-BFGS is grey and black.
+_MODEL_COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+_MODEL_DASHES = ("-", "--", "-.")  # a line's second and third use of a color
+_VARIANT_LINES = {"box": ("#222222", "-"), "clip": ("#8C7A5B", "--")}
+_PHOTO_COLOR = "#777777"
+_MOST_THREADS = 8  # with more, nobody can follow them
+_TICKS = (0, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000)
+
+_STYLE: dict[str, Any] = {
+    "font.family": "DejaVu Sans",
+    "font.size": 10,
+    "text.parse_math": False,  # names may hold dollars
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": "#555555",
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "axes.titlelocation": "left",
+    "grid.color": "#E6E6E6",
+    "grid.linewidth": 0.8,
+    "xtick.color": "#555555",
+    "ytick.color": "#555555",
+    "xtick.labelcolor": "#222222",
+    "ytick.labelcolor": "#222222",
+    "legend.frameon": False,
+    "figure.dpi": 150,
+    "savefig.dpi": 150,
+    "svg.hashsalt": "fast-style",  # otherwise names inside the SVG are random
+}
+
+
+def require_plotting() -> None:
+    """See that plots can be drawn, before hours are spent on what they show.
+
+    Raises:
+        UserError: matplotlib is not installed.
+    """
+    try:
+        import matplotlib  # noqa: F401
+    except ImportError:
+        raise UserError(
+            "the report's plots need matplotlib; run pip install 'fast-style[evaluation]'"
+        ) from None
+
+
+def draw_plots(
+    size: str, of_size: Mapping[str, Any], iterations: int
+) -> Iterator[tuple[str, bytes]]:
+    """The plots of one size, each with the name of its file."""
+    with _plot_style():
+        from matplotlib.figure import Figure
+
+        photos = of_size["photos"]
+        count = f"{len(photos)} photo{'s' if len(photos) > 1 else ''}"
+        num_entries = 1 + len(photos[0]["baselines"]) + len(photos[0]["models"])
+        legend_height = 0.22 * math.ceil(num_entries / 2)  # inches
+        figure = Figure(figsize=(9, 4.4 + legend_height), layout="constrained")
+        axes = figure.add_subplot()
+        _draw_term(axes, of_size, "total", iterations)
+        figure.suptitle(
+            f"Objective at {size} × {size} pixels, mean over {count}",
+            x=0.01,
+            ha="left",
+            fontsize=13,
+        )
+        bands = "; bands: lower to upper quartile" if len(photos) > 1 else ""
+        axes.set_title(f"lower is better{bands}", fontsize=10)
+        axes.set_ylabel("objective")
+        figure.legend(*axes.get_legend_handles_labels(), loc="outside lower left", ncols=2)
+        yield f"objective-{size}.png", _rendered(figure, "png")
+        yield f"objective-{size}.svg", _rendered(figure, "svg")
+
+        figure = Figure(figsize=(12, 3.8 + legend_height), layout="constrained")
+        for column, term in enumerate(TERMS[1:], start=1):
+            axes = figure.add_subplot(1, 3, column)
+            _draw_term(axes, of_size, term, iterations)
+            axes.set_title("total variation" if term == "tv" else term, fontsize=11)
+        figure.suptitle(
+            f"The terms of the objective at {size} × {size} pixels, before their weights",
+            x=0.01,
+            ha="left",
+            fontsize=13,
+        )
+        figure.legend(*axes.get_legend_handles_labels(), loc="outside lower left", ncols=2)
+        yield f"terms-{size}.png", _rendered(figure, "png")
+
+
+@contextmanager
+def _plot_style() -> Iterator[None]:
+    """Inside, plots look the same on every machine, whatever its matplotlibrc says."""
+    import matplotlib.style
+
+    with matplotlib.style.context(["default", _STYLE]):
+        yield
+
+
+def _rendered(figure: "Figure", kind: str) -> bytes:
+    """The plot's file, the same bytes each time: without dates and versions."""
+    metadata = {"Software": None} if kind == "png" else {"Date": None, "Creator": None}
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format=kind, metadata=metadata, facecolor="white")
+    return buffer.getvalue()
+
+
+def _draw_term(axes: "Axes", of_size: Mapping[str, Any], term: str, iterations: int) -> None:
+    """One term against the iterations: curves of L-BFGS, lines of the photo and the models."""
+    photos = of_size["photos"]
+    across = np.arange(iterations + 1)
+    drawn: list[float] = []
+    photo = _mean_of([row["photo"][term] for row in photos])
+    if photo is not None:
+        axes.axhline(photo, color=_PHOTO_COLOR, linestyle=":", label="the photo as it is")
+        drawn.append(photo)
+    means: dict[str, NDArray[np.float64]] = {}
+    crossings: list[tuple[float, float, str]] = []
+    for variant in photos[0]["baselines"]:
+        color, dashes = _VARIANT_LINES[variant]
+        curves = _curves(photos, variant, term, iterations)
+        means[variant] = curves.mean(axis=0)
+        lower, upper = np.quantile(curves, [0.25, 0.75], axis=0)
+        if len(photos) > 1:
+            axes.fill_between(across, lower, upper, color=color, alpha=0.16, linewidth=0)
+        label = VARIANTS_IN_WORDS[variant]
+        axes.plot(across, means[variant], color=color, linestyle=dashes, linewidth=1.8, label=label)
+        drawn += [*lower.tolist(), *upper.tolist(), *means[variant].tolist()]
+    for index, name in enumerate(photos[0]["models"]):
+        value = _mean_of([row["models"][name][term] for row in photos])
+        if value is None:
+            continue
+        color = _MODEL_COLORS[index % len(_MODEL_COLORS)]
+        dashes = _MODEL_DASHES[index // len(_MODEL_COLORS) % len(_MODEL_DASHES)]
+        label = f"one forward pass of {_drawable(name)}"
+        axes.axhline(value, color=color, linestyle=dashes, linewidth=1.8, label=label)
+        drawn.append(value)
+        for mean in means.values() if term == "total" else ():
+            crossing = _crossing(mean, value)
+            if crossing is not None:
+                crossings.append((crossing, value, color))
+    _scale_axes(axes, drawn, iterations)
+    for crossing, value, color in crossings:
+        _mark_crossing(axes, crossing, value, color, has_thread=len(crossings) <= _MOST_THREADS)
+
+
+def _mean_of(values: Sequence[float]) -> float | None:
+    mean = statistics.fmean(values)
+    return mean if math.isfinite(mean) else None
+
+
+def _curves(
+    photos: Sequence[Mapping[str, Any]], variant: str, term: str, iterations: int
+) -> NDArray[np.float64]:
+    """(photos, iterations + 1); where L-BFGS ended early, its last value holds."""
+    curves = [photo["baselines"][variant][term] for photo in photos]
+    return np.array(
+        [[*curve, *[curve[-1]] * (iterations + 1 - len(curve))] for curve in curves], dtype=float
+    )
+
+
+def _crossing(mean: NDArray[np.float64], value: float) -> float | None:
+    """Where a falling curve meets a model's line; None: nowhere, or at its start."""
+    below = np.nonzero(mean <= value)[0]
+    if not len(below) or below[0] == 0:
+        return None
+    after = int(below[0])
+    before = after - 1
+    return before + float((mean[before] - value) / (mean[before] - mean[after]))
+
+
+def _mark_crossing(
+    axes: "Axes", crossing: float, value: float, color: str, *, has_thread: bool
+) -> None:
+    """A dot where a curve meets a model's line, and a thread down to the iterations."""
+    if has_thread:
+        bottom, top = axes.get_ylim()
+        axes.vlines(crossing, bottom, value, color=color, linestyle=":", linewidth=1.2)
+        axes.set_ylim(bottom, top)
+    axes.plot(
+        [crossing], [value], "o", markersize=7, color=color, markeredgecolor="white", zorder=4
+    )
+
+
+def _scale_axes(axes: "Axes", drawn: Sequence[float], iterations: int) -> None:
+    from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
+
+    axes.set_xscale("symlog", linthresh=1, linscale=0.35)
+    axes.set_xlim(0, iterations)
+    axes.xaxis.set_major_locator(FixedLocator(_iteration_ticks(iterations)))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.set_xlabel("iterations of L-BFGS")
+    positive = [value for value in drawn if value > 0]
+    if not positive:
+        return
+    least, most = min(positive), max(positive)
+    if most < 3 * least:  # a logarithmic axis would have hardly a number on it
+        return
+    axes.set_yscale("log", nonpositive="mask")
+    axes.set_ylim(least / 1.15, most * 1.15)
+    subs = (1.0, 2.0, 5.0) if most < 1e4 * least else (1.0,)
+    axes.yaxis.set_major_locator(LogLocator(subs=subs))
+    axes.yaxis.set_minor_locator(NullLocator())
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+
+
+def _iteration_ticks(iterations: int) -> list[int]:
+    """Round numbers, and the last iteration even if it is none."""
+    return [tick for tick in _TICKS if tick * 1.25 < iterations] + [iterations]
+
+
+def _drawable(text: str) -> str:
+    """Text from outside in letters that the plots' font has, and not too many."""
+    from matplotlib.font_manager import get_font
+
+    known = get_font(_font_file()).get_charmap()
+    shown = "".join(letter if ord(letter) in known else "?" for letter in printable(text))
+    return shown if len(shown) <= 28 else f"{shown[:14]}…{shown[-13:]}"  # ends often differ
+
+
+def _font_file() -> str:
+    """DejaVu Sans, which comes with matplotlib."""
+    import matplotlib
+
+    return str(Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf"))
+
+
+# --- Grids --------------------------------------------------------------------------------------
+
+_SMALLEST_CELL, _LARGEST_CELL = 192, 512  # pixels: captions fit, and the file stays some megabytes
+_GAP = 8
+_INK = (34, 34, 34)
+
+
+def draw_grid(rows: Sequence[GridRow]) -> bytes:
+    """One row per photo, a caption above each picture: a PNG."""
+    side = rows[0].size
+    cell = min(side * max(1, round(_SMALLEST_CELL / side)), _LARGEST_CELL)
+    font = ImageFont.truetype(
+        _font_file(), max(13, cell // 17), layout_engine=ImageFont.Layout.BASIC
+    )
+    caption_height = round(1.7 * font.size)
+    columns = max(len(row.pictures) for row in rows)
+    height = cell + caption_height + _GAP
+    sheet = Image.new("RGB", (columns * (cell + _GAP) + _GAP, len(rows) * height + _GAP), "white")
+    draw = ImageDraw.Draw(sheet)
+    for index, row in enumerate(rows):
+        for column, (caption, levels) in enumerate(row.pictures):
+            left, top = _GAP + column * (cell + _GAP), _GAP + index * height
+            text = _fitting(row.name if column == 0 else caption, font, cell)
+            draw.text((left, top + caption_height // 2), text, fill=_INK, font=font, anchor="lm")
+            picture = Image.fromarray(levels)
+            if cell != side:
+                resample = Image.Resampling.LANCZOS if cell < side else Image.Resampling.NEAREST
+                picture = picture.resize((cell, cell), resample)
+            sheet.paste(picture, (left, top + caption_height))
+    buffer = io.BytesIO()
+    sheet.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def _fitting(text: str, font: ImageFont.FreeTypeFont, width: int) -> str:
+    """As much of the text as fits, in one line."""
+    text = printable(text)
+    if font.getlength(text) <= width:
+        return text
+    while text and font.getlength(f"{text}…") > width:
+        text = text[:-1]
+    return f"{text}…"

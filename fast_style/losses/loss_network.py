@@ -1,0 +1,403 @@
+"""The frozen loss network φ: a VGG, cut behind the deepest layer that is needed.
+
+It takes pixels in [0, 1]; the preprocessing that its weights were trained with happens inside, and
+nowhere else. Weights come from torchvision, from a file, or from a seeded random generator, and
+never from another source than the one that was asked for.
+"""
+
+import hashlib
+import os
+from collections.abc import Collection, Mapping
+from http.client import HTTPException
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from fast_style.core.errors import UserError
+from fast_style.core.files import sha256_of
+from fast_style.losses.weight_files import WeightsFile, read_weights_file
+from fast_style.models.model_files import COMPACT_FILE
+from fast_style.networks import winograd
+from fast_style.settings.layers import (
+    CHANNELS_PER_BLOCK,
+    Architecture,
+    convolution_of,
+    layer_names,
+)
+
+Preprocessing = Literal["torchvision", "caffe"]
+Padding = Literal["zeros", "reflect"]
+
+# (mean, standard deviation) of RGB in [0, 1].
+_NORMALIZATION: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
+    # https://docs.pytorch.org/vision/stable/models/generated/torchvision.models.vgg19.html
+    "torchvision": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    # 0..255 minus the mean of ILSVRC-2014's training pictures, as Simonyan and Zisserman's Caffe
+    # models take it: (x * 255 - m) = (x - m / 255) / (1 / 255).
+    "caffe": ((123.68 / 255, 116.779 / 255, 103.939 / 255), (1 / 255,) * 3),
+}
+
+
+class _KnownFile(NamedTuple):
+    """What cannot be read off a weights file, but is known of these."""
+
+    preprocessing: Preprocessing
+    is_bgr: bool
+
+
+# By the first 8 hex digits of the sha256, which their publishers put into the file names.
+_KNOWN_FILES = {
+    "397923af": _KnownFile("torchvision", is_bgr=False),  # torchvision vgg16
+    "dcbb9e9d": _KnownFile("torchvision", is_bgr=False),  # torchvision vgg19
+    "88682ab5": _KnownFile("caffe", is_bgr=False),  # torchvision vgg16_features
+    "00b39a1b": _KnownFile("caffe", is_bgr=True),  # jcjohnson's vgg16
+    "d01eb7cb": _KnownFile("caffe", is_bgr=True),  # jcjohnson's vgg19
+}
+
+_NAMED = ("imagenet", "imagenet_features", "compact")
+
+
+class Weights(NamedTuple):
+    """The convolutions of a loss network, and what has to be known to use them.
+
+    `convolutions` maps ``3_4`` to the kernel (out, in, 3, 3), input RGB, and the bias (out,).
+    `mean`, RGB in 0..255, is the weights' own; None stands for the one of their preprocessing.
+    `heads` maps ``relu3_4`` to a matrix (C, C) that the layer's features go through on their way
+    out, but not to the next layer; see `distillation`.
+    """
+
+    convolutions: dict[str, tuple[Tensor, Tensor]]
+    preprocessing: Preprocessing
+    padding: Padding
+    source: str
+    digest: str
+    mean: tuple[float, float, float] | None = None
+    heads: Mapping[str, Tensor] = MappingProxyType({})
+
+    @property
+    def label(self) -> str:
+        """What is shown to people: RANDOM and COMPACT must not be mistaken for a VGG."""
+        name = self.source.upper() if self.source in ("random", "compact") else self.source
+        return f"{name} weights"
+
+
+class LossNetwork(nn.Module):
+    """Features of pictures at named layers; nothing in it is ever trained.
+
+    Args:
+        architecture: which VGG.
+        weights: its convolutions; the network ends with the last of them.
+        pooling: ``max``, or ``average`` as Gatys et al. 2015 prefer for synthesis.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self,
+        architecture: Architecture,
+        weights: Weights,
+        *,
+        pooling: Literal["max", "average"] = "max",
+    ) -> None:
+        super().__init__()
+        self.architecture = architecture
+        self.weights = weights
+        self.pooling = pooling
+        self.padding_mode = "reflect" if weights.padding == "reflect" else "constant"
+        self.pool = F.max_pool2d if pooling == "max" else F.avg_pool2d
+        self.names = [
+            name
+            for name in layer_names(architecture)
+            if convolution_of(name) in weights.convolutions
+        ]
+        for number, (kernel, bias) in weights.convolutions.items():
+            self.register_buffer(f"kernel_{number}", kernel.float())
+            self.register_buffer(f"bias_{number}", bias.float())
+        for name, head in weights.heads.items():
+            self.register_buffer(f"head_{name}", head.float())
+        mean, std = _NORMALIZATION[weights.preprocessing]
+        if weights.mean is not None:
+            mean = tuple(value / 255 for value in weights.mean)
+        self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1))
+        self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1))
+
+    def forward(self, pixels: Tensor, layers: Collection[str]) -> dict[str, Tensor]:
+        """The outputs of `layers`, each (N, C, H / 2^(block - 1), W / 2^(block - 1)).
+
+        Computes no deeper than the deepest of them.
+
+        Args:
+            pixels: (N, 3, H, W) in [0, 1].
+            layers: names such as ``relu3_3``.
+        """
+        wanted = set(layers)
+        found: dict[str, Tensor] = {}
+        features = (pixels - self.mean) / self.std
+        for previous, name in zip([None, *self.names], self.names, strict=False):
+            if len(found) == len(wanted):
+                break
+            if name.startswith("relu"):
+                # In place where nobody wants the values before: they are not needed backward.
+                features = F.relu(features, inplace=previous not in wanted)
+            else:
+                if previous is not None and previous[4] != name[4]:
+                    features = self.pool(features, 2)  # a new block begins
+                features = self._convolve(features, convolution_of(name))
+            if name in wanted:
+                found[name] = self._through_head(features, name)
+        return found
+
+    def with_weights(self, weights: Weights) -> "LossNetwork":
+        """The same network with other weights, on the same device."""
+        other = LossNetwork(self.architecture, weights, pooling=self.pooling)
+        return other.to(self.mean.device)
+
+    def _through_head(self, features: Tensor, name: str) -> Tensor:
+        if name not in self.weights.heads:
+            return features
+        return F.conv2d(features, self.get_buffer(f"head_{name}")[:, :, None, None])
+
+    def _convolve(self, features: Tensor, number: str) -> Tensor:
+        kernel, bias = self.get_buffer(f"kernel_{number}"), self.get_buffer(f"bias_{number}")
+        padding = 1
+        if self.padding_mode != "constant":
+            features, padding = F.pad(features, (1, 1, 1, 1), mode=self.padding_mode), 0
+        is_faster = winograd.pays(features, kernel, padding=padding)
+        convolve = winograd.convolve if is_faster else F.conv2d
+        return convolve(features, kernel, bias, padding=padding)
+
+
+def load_weights(
+    source: str,
+    architecture: Architecture,
+    deepest: str,
+    *,
+    preprocessing: Preprocessing | None = None,
+    padding: Padding | None = None,
+    seed: int = 1,
+) -> Weights:
+    """The convolutions up to the layer `deepest`.
+
+    Args:
+        source: ``imagenet``, ``imagenet_features``, ``compact``, ``random``, or the path of a file.
+        architecture: which VGG.
+        deepest: the last layer that is needed; what lies behind it is not read.
+        preprocessing: for a file that is not known by its digest.
+        padding: what surrounds pictures; None for what the file says, else zeros.
+        seed: of ``random``.
+
+    Raises:
+        UserError: the weights are not there or do not fit; says what to do.
+    """
+    if source == "random":
+        return _random_weights(architecture, deepest, seed, padding or "zeros")
+    if source in ("imagenet", "imagenet_features"):
+        path = _torchvision_file(source, architecture)
+    elif source == "compact":
+        path = COMPACT_FILE
+    else:
+        path = Path(source)
+    return _read_weights(path, source, architecture, deepest, preprocessing, padding)
+
+
+def _convolutions_up_to(deepest: str, architecture: Architecture) -> list[str]:
+    names = layer_names(architecture)
+    return [
+        convolution_of(name)
+        for name in names[: names.index(deepest) + 1]
+        if name.startswith("conv")
+    ]
+
+
+def _random_weights(
+    architecture: Architecture, deepest: str, seed: int, padding: Padding
+) -> Weights:
+    """Untrained convolutions, which transfer style too, if less well (He, Wang, Hopcroft 2016).
+
+    Kernels are normal with He et al. 2015's variance 2 / fan-in, which keeps the size of the
+    activations from layer to layer. They keep their means: without them the network is blind to
+    colors, and the demo's cat drowned in white blobs.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    convolutions = {}
+    channels = 3
+    for number in _convolutions_up_to(deepest, architecture):
+        out_channels = CHANNELS_PER_BLOCK[int(number[0]) - 1]
+        kernel = torch.randn(out_channels, channels, 3, 3, generator=generator)
+        kernel *= (2 / (9 * channels)) ** 0.5
+        convolutions[number] = (kernel, torch.zeros(out_channels))
+        channels = out_channels
+    # Not of the numbers: processors with other instructions round some of them differently.
+    recipe = f"random {architecture} to {deepest}, seed {seed}"
+    digest = hashlib.sha256(recipe.encode()).hexdigest()
+    return Weights(convolutions, "torchvision", padding, "random", digest)
+
+
+def imagenet_is_cached(architecture: Architecture) -> bool:
+    """Whether ``imagenet`` weights lie in torch's cache, so that nothing need be downloaded.
+
+    Goes by the file's name, and needs no torchvision; the digest is checked on loading.
+    """
+    folder = Path(torch.hub.get_dir()) / "checkpoints"
+    return any(
+        # Caffe's are other files of this kind of name. False, too, where one may not look.
+        known.preprocessing == "torchvision"
+        and os.access(folder / f"{architecture}-{digest}.pth", os.R_OK)
+        for digest, known in _KNOWN_FILES.items()
+    )
+
+
+def _torchvision_file(source: str, architecture: Architecture) -> Path:
+    """The file that torchvision names, in torch's cache folder; downloaded if it is not there."""
+    try:
+        from torchvision.models import VGG16_Weights, VGG19_Weights
+    except (ImportError, RuntimeError, AttributeError, OSError) as error:
+        # Each of them has been seen from a torchvision that was built for another torch.
+        raise UserError(
+            f"torchvision cannot be imported ({error}); it must come with the torch beside it: "
+            "install both in one command, pip install torch torchvision"
+        ) from None
+    if source == "imagenet_features":
+        entry = VGG16_Weights.IMAGENET1K_FEATURES
+    elif architecture == "vgg16":
+        entry = VGG16_Weights.IMAGENET1K_V1
+    else:
+        entry = VGG19_Weights.IMAGENET1K_V1
+    name = entry.url.rpartition("/")[2]
+    path = Path(torch.hub.get_dir()) / "checkpoints" / name
+    prefix = name.removesuffix(".pth").rpartition("-")[2]
+    if not path.exists():
+        _download(entry.url, path, prefix, entry.meta["_file_size"])
+    elif not sha256_of(path).startswith(prefix):
+        raise UserError(
+            f"{path}: is damaged (its sha256 does not begin with {prefix}); delete it, and it will "
+            "be downloaded again"
+        )
+    return path
+
+
+def _download(url: str, path: Path, sha256_prefix: str, megabytes: float) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        torch.hub.download_url_to_file(url, str(path), hash_prefix=sha256_prefix)
+    except (OSError, HTTPException, RuntimeError) as error:  # RuntimeError: another digest
+        words = str(getattr(error, "reason", None) or error).split()  # some have several lines
+        reason = " ".join(words) or type(error).__name__
+        raise UserError(
+            f"the loss network's weights are not there and cannot be downloaded ({reason}): "
+            f"fetch {url} ({megabytes:.0f} MB) and put it into {path.parent}, or name a file of "
+            "yours with loss_network.weights=FILE, or take the small network that comes with "
+            "fast-style, loss_network.weights=compact"
+        ) from None
+
+
+def _read_weights(
+    path: Path,
+    source: str,
+    architecture: Architecture,
+    deepest: str,
+    preprocessing: Preprocessing | None,
+    padding: Padding | None,
+) -> Weights:
+    file = read_weights_file(path, architecture, _convolutions_up_to(deepest, architecture))
+    digest = sha256_of(path)
+    known = _KNOWN_FILES.get(digest[:8])
+    said = known.preprocessing if known else file.preprocessing
+    if preprocessing and said and preprocessing != said:
+        raise UserError(
+            f"{path}: loss_network.preprocessing is {preprocessing}, but these weights need "
+            f"{said}; leave it out"
+        )
+    preprocessing = preprocessing or _checked(said, _NORMALIZATION, path, "preprocessing")
+    if preprocessing is None:
+        raise UserError(
+            f"{path}: it is not known how these weights take pixels; set "
+            "loss_network.preprocessing to caffe (0..255 minus the mean) or torchvision ([0, 1], "
+            "mean and standard deviation). The wrong one fails nowhere and spoils the pictures"
+        )
+    padding = padding or _checked(file.padding, ("zeros", "reflect"), path, "padding")
+    convolutions = _pick_convolutions(file, path, architecture, deepest)
+    if file.is_bgr or (known and known.is_bgr):
+        kernel, bias = convolutions["1_1"]
+        convolutions["1_1"] = (kernel.flip(1), bias)
+    name = source if source in _NAMED else path.name
+    heads = _pick_heads(file, path, architecture, convolutions)
+    padding = padding or "zeros"
+    return Weights(convolutions, preprocessing, padding, name, digest, file.mean, heads)
+
+
+def _checked(word: str | None, allowed: Collection[str], path: Path, key: str) -> Any:
+    if word is not None and word not in allowed:
+        raise UserError(f"{path}: its metadata says {key} {word!r}; known are {', '.join(allowed)}")
+    return word
+
+
+def _pick_convolutions(
+    file: WeightsFile, path: Path, architecture: Architecture, deepest: str
+) -> dict[str, tuple[Tensor, Tensor]]:
+    """The needed convolutions by number, their shapes checked against each other."""
+    convolutions: dict[str, tuple[Tensor, Tensor]] = {}
+    channels = 3
+    for number in _convolutions_up_to(deepest, architecture):
+        place = file.places.get(number)
+        name = f"conv{number} ({place})" if place else f"conv{number}"
+        if number not in file.convolutions:
+            there = f"up to conv{[*convolutions][-1]}" if convolutions else "none of them"
+            raise UserError(
+                f"{path}: has no {name} of {architecture}, which the layer {deepest} needs; it has "
+                f"{there}. Choose shallower layers in loss.content_layers and loss.style_layers, "
+                "or other weights"
+            )
+        kernel, bias = file.convolutions[number]
+        if kernel.shape[1:] != (channels, 3, 3) or bias.shape != kernel.shape[:1]:
+            raise UserError(
+                f"{path}: {name} has the shape {tuple(kernel.shape)}, bias {tuple(bias.shape)}; "
+                f"(channels, {channels}, 3, 3) is needed. Is it a {architecture}?"
+            )
+        if not (kernel.is_floating_point() and bias.is_floating_point()):
+            raise UserError(
+                f"{path}: {name} holds {kernel.dtype}, bias {bias.dtype}; floating-point numbers "
+                "are needed"
+            )
+        convolutions[number] = (_own_copy(kernel, path, name), _own_copy(bias, path, name))
+        channels = kernel.shape[0]
+    return convolutions
+
+
+def _pick_heads(
+    file: WeightsFile,
+    path: Path,
+    architecture: Architecture,
+    convolutions: Mapping[str, tuple[Tensor, Tensor]],
+) -> dict[str, Tensor]:
+    """The heads of the layers that are computed, their shapes checked."""
+    heads = {}
+    for name in layer_names(architecture):
+        if name not in file.heads or convolution_of(name) not in convolutions:
+            continue
+        channels = len(convolutions[convolution_of(name)][1])
+        if file.heads[name].shape != (channels, channels):
+            raise UserError(
+                f"{path}: heads.{name} has the shape {tuple(file.heads[name].shape)}; "
+                f"{(channels, channels)} is needed"
+            )
+        if not file.heads[name].is_floating_point():
+            raise UserError(
+                f"{path}: heads.{name} holds {file.heads[name].dtype}; floating-point numbers are "
+                "needed"
+            )
+        heads[name] = _own_copy(file.heads[name], path, f"heads.{name}")
+    return heads
+
+
+def _own_copy(part: Tensor, path: Path, name: str) -> Tensor:
+    """A copy, since the file may be mapped; float32, whatever it holds; finite."""
+    copy = part.to(torch.float32, copy=True, memory_format=torch.contiguous_format)
+    if not torch.isfinite(copy).all():
+        raise UserError(f"{path}: {name} has numbers that are not finite")
+    return copy

@@ -1,0 +1,240 @@
+"""Training states and finished models, saved and loaded in one format.
+
+What the format is, and all of it that needs no torch, is in `model_files`.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from fast_style import __version__
+from fast_style.core.files import atomic_write, with_sorted_metadata
+from fast_style.models.model_files import (
+    FORMAT_VERSION,
+    NO_DIGEST,
+    CheckpointError,
+    digest_place,
+    read_model_file,
+    require_description,
+)
+from fast_style.networks.transform_net import TransformNet
+from fast_style.settings.config import ModelConfig
+
+
+class Checkpoint(NamedTuple):
+    """What a file holds: named tensors (``model.*``, ``optimizer.*``) and their description."""
+
+    tensors: dict[str, Tensor]
+    metadata: dict[str, Any]
+
+    def part(self, prefix: str) -> dict[str, Tensor]:
+        """The tensors under ``prefix.``, without the prefix."""
+        return {
+            name.removeprefix(f"{prefix}."): tensor
+            for name, tensor in self.tensors.items()
+            if name.startswith(f"{prefix}.")
+        }
+
+
+def save_checkpoint(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
+    """Write a file atomically.
+
+    Args:
+        path: its name; the folder must exist.
+        tensors: any dtype and memory format; saved contiguous, from the CPU.
+        metadata: plain data, to which the format's and the software's version are added.
+
+    Raises:
+        OSError: it cannot be written; a file of that name is untouched.
+        ValueError: a tensor holds numbers that are not finite. Such a file is never written.
+    """
+    ready = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    for name, tensor in ready.items():
+        if not torch.isfinite(tensor).all():
+            raise ValueError(f"{name} has numbers that are not finite")
+    description = {"format": FORMAT_VERSION, "fast_style": __version__, **metadata}
+    data = with_sorted_metadata(
+        safetensors.torch.save(
+            ready, {"fast_style": json.dumps(description, sort_keys=True), "sha256": NO_DIGEST}
+        )
+    )
+    digest = hashlib.sha256(data).hexdigest()
+    place = digest_place(data)
+    assert place is not None
+    with atomic_write(path) as file:
+        file.write(data[: place.start(1)] + digest.encode() + data[place.end(1) :])
+
+
+def load_checkpoint(path: Path) -> Checkpoint:
+    """Read a file after checking that it is whole.
+
+    Raises:
+        CheckpointError: it is missing, damaged, of another kind or too new; says which.
+    """
+    data, metadata = read_model_file(path)
+    try:
+        tensors = safetensors.torch.load(data)
+    except (safetensors.SafetensorError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{path}: is not a fast-style model ({error})") from None
+    return Checkpoint(tensors, metadata)
+
+
+def load_transform_net(path: Path) -> tuple[TransformNet, dict[str, Any]]:
+    """The network of a model or checkpoint, ready to use, and the file's description.
+
+    Raises:
+        CheckpointError: see `load_checkpoint`; also when weights do not fit the architecture, or
+            the description lacks something.
+    """
+    checkpoint = load_checkpoint(path)
+    net = build_transform_net(checkpoint, path)
+    require_description(checkpoint.metadata, path)
+    return net, checkpoint.metadata
+
+
+def build_transform_net(checkpoint: Checkpoint, path: Path) -> TransformNet:
+    """The network that a checkpoint describes, with its weights; `path` is named in errors."""
+    try:
+        # A hostile file must not make us allocate: checked as settings are, and shapes only.
+        architecture = ModelConfig(**checkpoint.metadata["architecture"])
+        with torch.device("meta"):
+            net = TransformNet(**architecture.model_dump())
+    except (KeyError, TypeError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise CheckpointError(f"{path}: describes no transform network ({reason})") from None
+    require_same_tensors(checkpoint.part("model"), net.state_dict(), path)
+    net.load_state_dict(checkpoint.part("model"), assign=True)
+    return net.eval()
+
+
+def require_same_tensors(
+    found: Mapping[str, Tensor], expected: Mapping[str, Tensor], path: Path
+) -> None:
+    """Check names, shapes, types and finiteness.
+
+    Raises:
+        CheckpointError: names the first tensor that differs.
+    """
+    for name in [*expected, *found]:
+        if name not in found:
+            raise CheckpointError(f"{path}: has no tensor {name}")
+        if name not in expected:
+            raise CheckpointError(f"{path}: has a tensor {name} that the network has not")
+        ours, theirs = expected[name], found[name]
+        if theirs.shape != ours.shape or theirs.dtype != ours.dtype:
+            raise CheckpointError(
+                f"{path}: {name} is {theirs.dtype} {tuple(theirs.shape)}; the network needs "
+                f"{ours.dtype} {tuple(ours.shape)}"
+            )
+        if not torch.isfinite(theirs).all():
+            raise CheckpointError(f"{path}: {name} has numbers that are not finite")
+
+
+# --- Adam's state --------------------------------------------------------------------------------
+
+_MOMENTS = ("exp_avg", "exp_avg_sq")
+
+
+def adam_tensors(
+    parameters: Mapping[str, Tensor], optimizer: torch.optim.Optimizer
+) -> dict[str, Tensor]:
+    """Steps and moments of every parameter, as ``exp_avg.<parameter>``."""
+    return {
+        f"{key}.{name}": value
+        for name, parameter in parameters.items()
+        for key, value in optimizer.state[parameter].items()
+    }
+
+
+def restore_adam(
+    parameters: Mapping[str, Tensor],
+    optimizer: torch.optim.Optimizer,
+    saved: Mapping[str, Tensor],
+    path: Path,
+) -> None:
+    """Give an optimizer what `adam_tensors` took, in each parameter's own memory format.
+
+    Raises:
+        CheckpointError: it is not complete, or not of these shapes; names `path`.
+    """
+    expected: dict[str, Tensor] = {}
+    for name, parameter in parameters.items():
+        expected[f"step.{name}"] = torch.tensor(0.0)
+        expected |= {f"{key}.{name}": parameter for key in _MOMENTS}
+    require_same_tensors(saved, expected, path)
+    # The fused kernel counts steps where it runs; the others count on the CPU.
+    is_fused = bool(optimizer.defaults.get("fused"))
+    for name, parameter in parameters.items():
+        moments = {
+            key: torch.empty_like(parameter).copy_(saved[f"{key}.{name}"]) for key in _MOMENTS
+        }
+        step = saved[f"step.{name}"]
+        if is_fused:
+            step = step.to(parameter.device)
+        optimizer.state[parameter] = {"step": step, **moments}
+
+
+# --- The checkpoints of a run -------------------------------------------------------------------
+
+_CHECKPOINT_NAME = re.compile(r"step-(\d{8,})\.safetensors")
+
+
+def checkpoint_path(folder: Path, step: int) -> Path:
+    """Where the training state after `step` steps lies."""
+    return folder / f"step-{step:08d}.safetensors"
+
+
+def list_checkpoints(folder: Path) -> list[Path]:
+    """The checkpoints of a folder, newest first."""
+    if not folder.is_dir():
+        return []
+    steps = {
+        int(match[1]): path
+        for path in folder.iterdir()
+        if (match := _CHECKPOINT_NAME.fullmatch(path.name))
+    }
+    return [steps[step] for step in sorted(steps, reverse=True)]
+
+
+def newest_valid_checkpoint(
+    folder: Path, on_skipped: Callable[[str], None]
+) -> tuple[Path, Checkpoint] | None:
+    """The newest checkpoint that can be loaded. Whether one is valid is judged from itself alone.
+
+    Args:
+        folder: of one run's checkpoints.
+        on_skipped: called with a line about each newer one that is not usable.
+    """
+    for path in list_checkpoints(folder):
+        try:
+            return path, load_checkpoint(path)
+        except CheckpointError as error:
+            on_skipped(f"skipping {error}")
+    return None
+
+
+def last_good_checkpoint(folder: Path) -> str:
+    """A sentence for errors that end a run: where it can go on."""
+    found = newest_valid_checkpoint(folder, lambda line: None)
+    return f"The last good checkpoint is {found[0]}" if found else "There is no checkpoint yet"
+
+
+def remove_old_checkpoints(folder: Path, keep: int, *, newest: int) -> None:
+    """Keep the newest `keep` up to step `newest`, which has just been written.
+
+    Later ones are left alone and do not count: the run was resumed before them, since they are
+    damaged, and counting them would cost the ones that are whole.
+    """
+    kept = checkpoint_path(folder, newest)
+    paths = list_checkpoints(folder)
+    for path in paths[paths.index(kept) + keep :]:
+        with suppress(OSError):  # one file too many is not worth the run
+            path.unlink()

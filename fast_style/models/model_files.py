@@ -1,0 +1,212 @@
+"""One file format for training states and finished models: safetensors with a digest.
+
+No pickle anywhere, so that a model from the internet cannot run code. The header's metadata holds
+a JSON description (format version, architecture, settings, step, where the loss network came from,
+licence) and a sha256 over the whole file, its own 64 characters taken as zeros: torch and
+safetensors would both load a file with a flipped byte and give other weights.
+
+Whether a file is whole, and what it says of itself, is found out here without torch; its tensors
+are for `checkpoint`. Learned loss networks (`weight_files`) say here what they are, too.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from safetensors import SafetensorError, safe_open
+
+from fast_style import __version__
+from fast_style.core.errors import UserError
+from fast_style.core.files import what_it_looks_like
+
+FORMAT_VERSION = 1
+NO_DIGEST = "0" * 64
+"""What stands in the digest's place while the digest is computed."""
+
+COMPACT_FILE = Path(__file__).with_name("compact.safetensors")
+"""The loss network that comes with the package, learned from VGG-19 by configs/distill.yaml;
+docs/embedded_loss_network.md says how well."""
+
+_LARGEST_BYTES = 1 << 30  # a network of width 128 with Adam's state is a quarter of this
+_DIGEST_PLACE = re.compile(rb'"sha256":"([0-9a-f]{64})"')
+
+
+class CheckpointError(UserError):
+    """A file that is not a usable model or checkpoint."""
+
+
+class ModelFile(NamedTuple):
+    """A file that is whole: its bytes, and the description in its header."""
+
+    data: bytes
+    metadata: dict[str, Any]
+
+
+def read_model_file(path: Path) -> ModelFile:
+    """Read a file after checking that it is whole, and of a format that is known here.
+
+    Raises:
+        CheckpointError: it is missing, damaged, of another kind or too new; says which.
+    """
+    data = _read_bytes(path)
+    place = digest_place(data)
+    if place is None:
+        raise CheckpointError(f"{path}: is not a fast-style model ({_looks_like(data)})")
+    blank = data[: place.start(1)] + NO_DIGEST.encode() + data[place.end(1) :]
+    if hashlib.sha256(blank).hexdigest() != place[1].decode():
+        raise CheckpointError(
+            f"{path}: is damaged: its contents do not match the digest it was written with; use "
+            "another copy"
+        )
+    try:
+        header = json.loads(data[8 : 8 + _header_length(data)])
+        metadata = json.loads(header["__metadata__"]["fast_style"])
+        version = int(metadata["format"])
+        # RecursionError: JSON nested a thousand times
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise CheckpointError(f"{path}: is not a fast-style model ({error})") from None
+    if version > FORMAT_VERSION:
+        raise CheckpointError(
+            f"{path}: has format {version}, made by fast-style {metadata.get('fast_style')}; this "
+            f"is {__version__}, which knows formats up to {FORMAT_VERSION}. Upgrade fast-style"
+        )
+    return ModelFile(data, metadata)
+
+
+def read_description(path: Path) -> dict[str, Any]:
+    """What a model or checkpoint says of itself, after checking that it is whole.
+
+    Raises:
+        CheckpointError: see `read_model_file`; also when the description lacks something.
+    """
+    metadata = read_model_file(path).metadata
+    require_description(metadata, path)
+    return metadata
+
+
+def require_description(metadata: Mapping[str, Any], path: Path) -> None:
+    """Check that there is all that `describe` tells.
+
+    Raises:
+        CheckpointError: something lacks.
+    """
+    try:
+        describe(metadata)
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{path}: its description is incomplete ({error})") from None
+
+
+def describe(metadata: Mapping[str, Any]) -> list[str]:
+    """What a file says of itself, in lines for people: for model cards and ``info``."""
+    architecture, loss_network = metadata["architecture"], metadata["loss_network"]
+    settings, versions = metadata["settings"], metadata["versions"]
+    style_layers = ", ".join(settings["loss"]["style_layers"])
+    content_layers = ", ".join(settings["loss"]["content_layers"])
+    steps, batch_size = metadata["step"], settings["train"]["batch_size"]
+    crops = str(settings["data"]["crop_size"])
+    if grown := settings["data"].get("grown_crop_size"):
+        crops += f", later {grown},"
+    return [
+        f"name: {metadata['name']}",
+        f"kind: {metadata.get('kind', 'model')}, format {metadata.get('format', FORMAT_VERSION)}",
+        f"style: {metadata['style']['file']}, sha256 of its pixels {metadata['style']['digest']}",
+        f"loss network: {loss_network['architecture']}, {loss_network['label']}, sha256 "
+        f"{loss_network['digest']}",
+        f"trained: {steps} of {settings['train']['steps']} steps, {steps * batch_size} crops of "
+        f"{crops} pixels from {metadata['photos']['count']} photos",
+        f"content: {content_layers}, weight {settings['loss']['content_weight']:g}; style: "
+        f"{style_layers}, weight {settings['loss']['style_weight']:g}; total variation: weight "
+        f"{settings['loss']['tv_weight']:g} ({settings['loss']['normalization']})",
+        f"network: width {architecture['width']}, {architecture['residual_blocks']} residual "
+        f"blocks, {architecture['upsampling']} up-sampling, tanh scale "
+        f"{architecture['tanh_scale']:g}",
+        f"license: {metadata['license']}",
+        f"made with: fast-style {versions['fast_style']}, torch {versions['torch']}",
+    ]
+
+
+def describe_learned(path: Path) -> list[str] | None:
+    """What a network that ``fast-style distill`` wrote says of itself, in lines for people.
+
+    None for every other file, readable or not.
+
+    Raises:
+        UserError: the description is damaged.
+    """
+    try:
+        with safe_open(path, framework="numpy") as file:
+            metadata = file.metadata() or {}
+    except (OSError, SafetensorError):
+        return None
+    if "card" not in metadata:
+        return None
+    try:
+        card = json.loads(metadata["card"])
+        student, teacher = card["settings"]["student"], card["teacher"]
+        lines = [
+            f"name: {card['name']}",
+            "kind: loss network, learned from another one by fast-style distill",
+            f"teacher: {teacher['architecture']}, {teacher['source']}, sha256 {teacher['digest']}",
+            f"channels: {', '.join(map(str, student['widths']))} in its blocks, up to "
+            f"{student['deepest']}",
+            f"input: {metadata['preprocessing']}, padding {metadata['padding']}",
+            f"trained: {card['step']} of {card['settings']['train']['steps']} steps",
+        ]
+        for kind in ("photos", "paintings"):
+            found = card[kind]
+            lines.append(f"on {found['count']} {kind}, sha256 of the list {found['digest']}")
+        for name, agreement in card.get("held_out", {}).items():
+            errors = [
+                f"{key.removeprefix('error/')} {value:.3f}"
+                for key, value in agreement.items()
+                if key.startswith("error/")
+            ]
+            lines.append(f"relative squared error on held-out {name}: {', '.join(errors)}")
+        versions = card["versions"]
+        lines.append(f"made with: fast-style {versions['fast_style']}, torch {versions['torch']}")
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{path}: its description is incomplete ({error})") from None
+    return lines
+
+
+# --- Bytes --------------------------------------------------------------------------------------
+
+
+def digest_place(data: bytes) -> re.Match[bytes] | None:
+    """Where a file's digest stands: group 1."""
+    # Inside the JSON description quotes are escaped, so the bare key is found only once.
+    length = _header_length(data)
+    if length > len(data) - 8:
+        return None
+    return _DIGEST_PLACE.search(data, 8, 8 + length)
+
+
+def _read_bytes(path: Path) -> bytes:
+    try:
+        if not path.exists():
+            raise CheckpointError(f"{path}: not found; give a model.safetensors of a training run")
+        if not path.is_file():
+            raise CheckpointError(f"{path}: is not a file; give a model.safetensors")
+        size = path.stat().st_size
+        if size > _LARGEST_BYTES:
+            raise CheckpointError(
+                f"{path}: is too large for a model ({size} bytes; at most {_LARGEST_BYTES})"
+            )
+        return path.read_bytes()
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read ({error.strerror})") from None
+
+
+def _header_length(data: bytes) -> int:
+    return int.from_bytes(data[:8], "little")
+
+
+def _looks_like(data: bytes) -> str:
+    if data.startswith((b"PK\x03\x04", b"\x80")):
+        return "it looks like a .pth of another project"
+    if data[8:9] == b"{":
+        return "it is truncated, or a safetensors file of another project"
+    return what_it_looks_like(data[:512])

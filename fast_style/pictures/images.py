@@ -1,0 +1,653 @@
+"""Picture file <-> tensor: orientation, color profile, alpha and bit depth are settled here.
+
+Whatever a file holds, the rest of the package sees upright 8-bit sRGB pixels, with the alpha
+channel aside. Deliberately not done here: crops and batches (`data`), the network (`stylizer`),
+metadata (read for orientation and colors only, never copied), frames after the first, PNG's gAMA.
+
+Two limits come from Pillow: it drops the low byte of 16-bit *color*, so that such a value may come
+out 1 lower than rounding gives (16-bit grey is rounded); and its libtiff prints complaints about
+damaged TIFFs on stderr by itself, beside the error raised here.
+"""
+
+import io
+import os
+import re
+import stat
+import sys
+import threading
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import ExifTags, Image, ImageCms, UnidentifiedImageError
+
+from fast_style.core.errors import UserError, printable
+from fast_style.core.files import atomic_write
+
+if TYPE_CHECKING:
+    import torch  # it takes seconds; finding and reading pictures needs none of it
+
+EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"})
+"""Suffixes, in lower case, of the files that `find_pictures` takes for pictures."""
+
+FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "BMP", "GIF", "TIFF")
+"""What Pillow may decode, whatever a file is called: keeps its EPS, PDF, PSD... decoders away."""
+
+DEFAULT_MAX_PIXELS = 178_956_970
+"""Where Pillow itself stops with an error: twice the default of its MAX_IMAGE_PIXELS."""
+
+# Pillow reads MPO through its JPEG decoder; asking `Image.open` for "MPO" is a KeyError.
+_DECODERS = tuple(name for name in FORMATS if name != "MPO")
+
+_WRITABLE = {
+    ".jpg": "JPEG",
+    ".jpeg": "JPEG",
+    ".png": "PNG",
+    ".webp": "WEBP",
+    ".tif": "TIFF",
+    ".tiff": "TIFF",
+    ".bmp": "BMP",
+}
+# Pillow can put alpha into a BMP, but hardly any program (nor Pillow) finds it there again.
+_KEEPS_ALPHA = frozenset({"PNG", "WEBP", "TIFF"})
+_LONGEST_SIDE = {
+    "JPEG": 65_500,  # JPEG_MAX_DIMENSION of libjpeg's jmorecfg.h
+    "WEBP": 16_383,  # WEBP_MAX_DIMENSION of libwebp's encode.h
+}
+
+# EXIF 2.32, tag 0x0112: how the stored picture has to be turned to stand upright.
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+# Held while process-wide settings of Pillow and `warnings` are changed: see `_quiet_pillow`.
+_process_settings = threading.RLock()
+
+
+def _renew_lock() -> None:
+    global _process_settings
+    _process_settings = threading.RLock()
+
+
+if sys.platform != "win32":
+    # A data worker forked while another thread holds the lock would wait for it forever.
+    os.register_at_fork(after_in_child=_renew_lock)
+
+
+class PictureError(UserError):
+    """A file that cannot be used as a picture: one line, the path and what is wrong with it."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """Upright sRGB pixels, and the alpha channel if the file had one.
+
+    Attributes:
+        rgb: mode RGB. Where alpha is 0 the file's hidden colors are replaced by the mean color of
+            the visible pixels, weighted by alpha (black if none is visible), so that what nobody
+            could see does not bleed into a stylized picture.
+        alpha: mode L, 0 transparent to 255 opaque; kept even when opaque everywhere, so that a file
+            with an alpha channel gives one with an alpha channel.
+    """
+
+    rgb: Image.Image
+    alpha: Image.Image | None
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) in pixels."""
+        return self.rgb.height, self.rgb.width
+
+
+# Reading
+
+
+def read_picture(
+    path: Path,
+    *,
+    max_pixels: int = DEFAULT_MAX_PIXELS,
+    shorter_side_at_least: int | None = None,
+) -> Picture:
+    """The picture in a file; of an animation the first frame.
+
+    Args:
+        path: a regular file in one of `FORMATS`. Links to files are followed.
+        max_pixels: refuse more, judged by the header before anything is decoded.
+        shorter_side_at_least: JPEGs may be decoded at 1/2, 1/4 or 1/8 of their size (which is
+            several times faster) as long as the shorter side keeps this many pixels.
+
+    Raises:
+        PictureError: the file is missing, not regular, not a picture, damaged or too large.
+    """
+    try:
+        with _open_regular_file(path) as file:
+            image = _open_image(file, max_pixels)
+            if shorter_side_at_least is not None:
+                image.draft(None, (shorter_side_at_least, shorter_side_at_least))
+            return to_picture(image)
+    except _UnusableError as problem:
+        raise PictureError(f"{printable(path)}: {problem}") from None
+    except Exception as error:
+        # Decoders meet bad data with nearly any exception (OSError, SyntaxError, ValueError,
+        # IndexError, struct.error, zlib.error, ...): a list of them would never be complete.
+        raise PictureError(f"{printable(path)}: {_in_plain_words(error)}") from error
+
+
+def require_picture(path: Path) -> None:
+    """See that a file begins as a picture does; whether all of it is there, only reading tells.
+
+    Raises:
+        PictureError: as `read_picture`.
+    """
+    try:
+        with _open_regular_file(path) as file:
+            _open_image(file, DEFAULT_MAX_PIXELS)
+    except _UnusableError as problem:
+        raise PictureError(f"{printable(path)}: {problem}") from None
+    except Exception as error:  # see `read_picture`
+        raise PictureError(f"{printable(path)}: {_in_plain_words(error)}") from error
+
+
+def size_in_header(path: Path) -> tuple[int, int] | None:
+    """(height, width) of the picture in a file as it is stored; None if it cannot be read."""
+    try:
+        with _open_regular_file(path) as file:
+            image = _open_image(file, sys.maxsize)
+            return image.height, image.width
+    except Exception:  # see `read_picture`
+        return None
+
+
+def to_picture(image: Image.Image) -> Picture:
+    """The same for an image that Pillow has opened or made; `image` itself stays as it is.
+
+    Wide values become 8-bit ones, rounded: 16-bit grey has its white at 65535. The modes I and F do
+    not say what white is. It is 65535 for I, and the least of 1, 255 and 65535 that no pixel
+    exceeds for F; the largest value where some pixel exceeds them all. Negative values, NaN and
+    infinities are black.
+
+    A color profile that cannot be applied (broken, or made for another mode) is ignored.
+
+    Raises:
+        Exception: what Pillow raises when it cannot decode `image`.
+    """
+    _load(image)
+    orientation = _orientation_of(image)
+    colors, alpha = _split_alpha(image)
+    rgb = _to_srgb(colors, image.info.get("icc_profile"))
+    if orientation in _UPRIGHT:
+        rgb = rgb.transpose(_UPRIGHT[orientation])
+        alpha = alpha.transpose(_UPRIGHT[orientation]) if alpha is not None else None
+    if alpha is not None:
+        _hide_invisible_colors_(rgb, alpha)
+    # All of it new pixels by now: writers would pass on what is left of profiles and comments.
+    for part in (rgb, alpha):
+        if part is not None:
+            part.info = {}
+    return Picture(rgb, alpha)
+
+
+def over_white(picture: Picture) -> Image.Image:
+    """The picture on white paper, mode RGB: how training photos and style pictures are seen."""
+    if picture.alpha is None:
+        return picture.rgb
+    white = Image.new("RGB", picture.rgb.size, "white")
+    return Image.composite(picture.rgb, white, picture.alpha)
+
+
+class _UnusableError(Exception):
+    """What is wrong with a file, in words that follow its name."""
+
+
+def _open_regular_file(path: Path) -> BinaryIO:
+    # Asked before opening: opening a FIFO waits until somebody writes into it.
+    status = path.stat()
+    if stat.S_ISDIR(status.st_mode):
+        raise _UnusableError("a folder, not a picture")
+    if not stat.S_ISREG(status.st_mode):
+        raise _UnusableError("not a regular file")
+    if status.st_size == 0:
+        raise _UnusableError("empty file")
+    return path.open("rb")
+
+
+def _open_image(file: BinaryIO, max_pixels: int) -> Image.Image:
+    """An image whose header has been read and found not too large, but no pixels yet."""
+    try:
+        with _quiet_pillow(max_pixels):
+            image = Image.open(file, formats=_DECODERS)
+    except Image.DecompressionBombError as error:
+        # Pillow refuses what it thinks too large before there is an image to ask for its size.
+        found = re.search(r"(\d+) pixels", str(error))
+        raise _too_large(int(found[1]) if found else None, max_pixels) from None
+    if image.width * image.height > max_pixels:
+        raise _too_large(image.width * image.height, max_pixels)
+    _mend_transparent_value(image)
+    return image
+
+
+def _too_large(num_pixels: int | None, max_pixels: int) -> _UnusableError:
+    found = f"{num_pixels:,}" if num_pixels is not None else "too many"
+    return _UnusableError(
+        f"{found} pixels, more than the limit of {max_pixels:,}; for a photo that you trust, "
+        f"raise it with --max-pixels {num_pixels or 'N'}"
+    )
+
+
+def _in_plain_words(error: Exception) -> str:
+    """What is wrong with a file, in a part of a line."""
+    match error:
+        case FileNotFoundError():
+            return "not found"
+        case PermissionError():
+            return "permission denied"
+        case UnidentifiedImageError():
+            return f"not a picture of a known format ({', '.join(FORMATS)})"
+        case MemoryError():
+            return "not enough memory to decode it"
+        case OSError(strerror=str(reason)):
+            return f"cannot be read ({printable(reason)})"
+        case _:
+            reason = printable(str(error) or type(error).__name__)
+            return f"damaged picture ({reason})"
+
+
+@contextmanager
+def _quiet_pillow(num_pixels: int) -> Iterator[None]:
+    """Pillow without its warnings, and with a size limit of at least `num_pixels`.
+
+    Pillow warns about damaged metadata and large pictures, and refuses very large ones; both are
+    settings of the whole process. So they are changed only inside this block and under a lock, lest
+    two of our threads restore each other's settings in the wrong order. (Threads of other libraries
+    see the change for as long as the block lasts.) The limit is never lowered or switched off:
+    Pillow checks it before some allocations of its own that precede our look at the header.
+    """
+    with _process_settings, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        limit_before = Image.MAX_IMAGE_PIXELS
+        if limit_before is not None:
+            # Pillow stops at twice this number.
+            Image.MAX_IMAGE_PIXELS = max(limit_before, -(-num_pixels // 2))
+        try:
+            yield
+        finally:
+            Image.MAX_IMAGE_PIXELS = limit_before
+
+
+def _load(image: Image.Image) -> None:
+    # JPEG decoding does not warn, and is left outside the lock, so that threads can share it.
+    is_jpeg = image.format in ("JPEG", "MPO")
+    with nullcontext() if is_jpeg else _quiet_pillow(image.width * image.height):
+        image.load()
+
+
+def _orientation_of(image: Image.Image) -> int:
+    """The EXIF (or XMP) orientation of a loaded image, 1 where there is none that makes sense."""
+    with _quiet_pillow(0):
+        try:
+            orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+        except Exception:
+            # Damaged metadata, which fails in as many ways as damaged pixels, costs the orientation
+            # and not the picture.
+            return 1
+    return orientation if isinstance(orientation, int) else 1
+
+
+# Alpha and bit depth
+
+
+def _mend_transparent_value(image: Image.Image) -> None:
+    """Bring the transparent value of a PNG to the 8 bits that its pixels will have.
+
+    Pillow scales pixels of 2, 4 and 3x16 bits to 8 bits, but not the value in the tRNS chunk that
+    they are compared with. (Of 16-bit colors the high byte is compared.)
+    """
+    value = image.info.get("transparency")
+    tiles = getattr(image, "tile", [])
+    if value is None or not tiles:
+        return
+    match image.format, tiles[0].args:
+        case "PNG", "L;2":
+            image.info["transparency"] = value * 85  # 255 / (2**2 - 1)
+        case "PNG", "L;4":
+            image.info["transparency"] = value * 17  # 255 / (2**4 - 1)
+        case "PNG", "RGB;16B":
+            image.info["transparency"] = tuple(channel >> 8 for channel in value)
+
+
+def _split_alpha(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
+    """8-bit colors without alpha (L, RGB, CMYK, LAB, YCbCr or HSV), and the alpha channel."""
+    if image.mode.startswith("I") or image.mode == "F":
+        return _split_wide_grey(image)
+    if image.mode in ("LA", "La"):
+        grey, alpha = image.convert("LA").split()
+        return grey, alpha
+    if image.has_transparency_data:
+        *bands, alpha = image.convert("RGBA").split()
+        return Image.merge("RGB", bands), alpha
+    if image.mode == "1":
+        return image.convert("L"), None
+    if image.mode in ("P", "RGBX"):
+        return image.convert("RGB"), None
+    return image, None
+
+
+def _split_wide_grey(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
+    """8-bit grey and alpha of the modes I;16 (any byte order), I and F."""
+    values = np.asarray(image)
+    if image.mode.startswith("I;16"):
+        # A table is exact, and needs no wide copy of a large picture.
+        table = (np.arange(65_536, dtype=np.uint32) * 255 + 32_767) // 65_535
+        grey = table.astype(np.uint8)[values]
+    else:
+        whites = (65_535,) if image.mode == "I" else (1, 255, 65_535)
+        grey = _scale_to_eight_bits(values, whites)
+    transparent_value = image.info.get("transparency")
+    if transparent_value is None:
+        return Image.fromarray(grey), None
+    alpha = np.where(values == transparent_value, 0, 255).astype(np.uint8)
+    return Image.fromarray(grey), Image.fromarray(alpha)
+
+
+def _scale_to_eight_bits(values: NDArray[Any], whites: Iterable[int]) -> NDArray[np.uint8]:
+    """Numbers as 0..255; white is the first of `whites` that none exceeds, else the largest."""
+    finite = np.where(np.isfinite(values), values, 0).astype(np.float64)
+    largest = float(finite.max())
+    white = next((white for white in whites if largest <= white), largest)
+    levels: NDArray[np.uint8] = np.rint((finite / white).clip(0, 1) * 255).astype(np.uint8)
+    return levels
+
+
+def _hide_invisible_colors_(rgb: Image.Image, alpha: Image.Image) -> None:
+    """Give pixels with alpha 0 the mean color of the others, weighted by alpha."""
+    if alpha.getextrema()[0] != 0:
+        return
+    total, sums = 0, np.zeros(3, np.uint64)
+    for top in range(0, rgb.height, 64):  # arrays of the whole picture would be two more of it
+        box = (0, top, rgb.width, min(top + 64, rgb.height))
+        colors, weights = np.asarray(rgb.crop(box)), np.asarray(alpha.crop(box))
+        total += int(weights.sum(dtype=np.uint64))
+        sums += np.einsum("hwc,hw->c", colors, weights, dtype=np.uint64, casting="unsafe")
+    red, green, blue = (round(int(channel) / max(total, 1)) for channel in sums)
+    rgb.paste((red, green, blue), mask=alpha.point([255] + [0] * 255))
+
+
+def _without_metadata(image: Image.Image) -> Image.Image:
+    """The pixels alone: Pillow's writers would pass profiles and comments on."""
+    if type(image) is Image.Image and not image.info:
+        return image
+    bare = image.copy()
+    bare.info = {}
+    return bare
+
+
+# Colours
+
+
+def _to_srgb(colors: Image.Image, profile: bytes | None) -> Image.Image:
+    """RGB pixels in sRGB; without a usable profile, Pillow's conversion of the mode."""
+    if colors.mode in ("YCbCr", "HSV"):
+        colors = colors.convert("RGB")  # a profile of such a file describes its RGB values
+    if profile:
+        converted = _apply_profile(colors, profile)
+        if converted is not None:
+            return converted
+    return colors.convert("RGB")
+
+
+def _apply_profile(colors: Image.Image, profile: bytes) -> Image.Image | None:
+    """`colors` in sRGB according to an ICC profile; None if the profile is of no use for them."""
+    try:
+        return ImageCms.profileToProfile(
+            colors,
+            ImageCms.ImageCmsProfile(io.BytesIO(profile)),
+            ImageCms.createProfile("sRGB"),
+            outputMode="RGB",
+        )
+    except (ImageCms.PyCMSError, OSError, TypeError, ValueError):
+        # Many a photo carries a broken profile, or one for another mode (grey pixels, RGB profile).
+        # Viewers show its plain pixels, and so do we.
+        return None
+
+
+# Tensors and sizes
+
+
+def image_to_tensor(image: Image.Image) -> "torch.Tensor":
+    """The pixels of an RGB image: (3, H, W), uint8, in memory of their own."""
+    import torch
+
+    assert image.mode == "RGB", image.mode
+    # Not np.asarray: it may share the image's memory, and torch warns of read-only arrays.
+    pixels = torch.from_numpy(np.array(image))  # (H, W, 3)
+    return pixels.permute(2, 0, 1).contiguous()  # (3, H, W)
+
+
+def tensor_to_image(pixels: "torch.Tensor") -> Image.Image:
+    """An RGB image of pixels (3, H, W), float in [0, 1], on any device; clamped, then rounded.
+
+    Truncation instead would darken a picture by half a level. Whether the pixels are finite is for
+    the caller to know: NaN becomes an arbitrary color.
+    """
+    import torch
+
+    assert pixels.ndim == 3, pixels.shape
+    assert pixels.shape[0] == 3, pixels.shape
+    # float32 first: bfloat16 cannot tell 254 from 255.
+    levels = (pixels.detach().float().clamp(0, 1) * 255).round().to(torch.uint8)
+    return Image.fromarray(levels.permute(1, 2, 0).contiguous().cpu().numpy())  # (H, W, 3)
+
+
+def resize_shorter_side(image: Image.Image, size: int) -> Image.Image:
+    """The image with a shorter side of `size` pixels, larger or smaller than it was.
+
+    The ratio of the sides is kept: the longer one is rounded. Down-sizing is antialiased.
+    """
+    return _resize(image, size, min(image.size))
+
+
+def fit_longer_side(image: Image.Image, size: int) -> Image.Image:
+    """The image with a longer side of at most `size` pixels; never enlarged.
+
+    The ratio of the sides is kept: the shorter one is rounded, and at least 1.
+    """
+    return _resize(image, min(size, max(image.size)), max(image.size))
+
+
+def _resize(image: Image.Image, numerator: int, denominator: int) -> Image.Image:
+    assert numerator >= 1, numerator
+    if numerator == denominator:
+        return image
+    # In integers, with halves rounded up: 0.5 is not left to the rounding of floats.
+    width, height = (
+        max(1, (2 * side * numerator + denominator) // (2 * denominator)) for side in image.size
+    )
+    return image.resize((width, height), Image.Resampling.LANCZOS)
+
+
+# Sheets
+
+
+def side_by_side(pictures: Sequence[Image.Image], *, gap: int = 8) -> Image.Image:
+    """The pictures in a row, all as high as the first, on white."""
+    height = pictures[0].height
+    row = [
+        picture.resize((max(1, round(picture.width * height / picture.height)), height))
+        for picture in pictures
+    ]
+    width = sum(picture.width for picture in row) + gap * (len(row) - 1)
+    sheet = Image.new("RGB", (width, height), "white")
+    left = 0
+    for picture in row:
+        sheet.paste(picture, (left, 0))
+        left += picture.width + gap
+    return sheet
+
+
+def contact_sheet(pictures: Sequence[Image.Image], columns: int, *, gap: int = 8) -> Image.Image:
+    """Pictures of one size in rows, read from left to right, on white."""
+    width, height = pictures[0].size
+    rows = -(-len(pictures) // columns)
+    columns = min(columns, len(pictures))
+    size = (columns * (width + gap) - gap, rows * (height + gap) - gap)
+    sheet = Image.new("RGB", size, "white")
+    for index, picture in enumerate(pictures):
+        row, column = divmod(index, columns)
+        sheet.paste(picture, (column * (width + gap), row * (height + gap)))
+    return sheet
+
+
+# Writing
+
+
+def write_picture(
+    path: Path,
+    rgb: Image.Image,
+    *,
+    alpha: Image.Image | None = None,
+    quality: int = 95,
+    format: str | None = None,
+) -> None:
+    """Write 8-bit sRGB pixels, whole or not at all; an older file stays until the new one is done.
+
+    No metadata is written: neither GPS position nor orientation, and sRGB is what a picture without
+    a profile is taken for.
+
+    Args:
+        path: what to write, in a folder that exists.
+        rgb: mode RGB.
+        alpha: mode L, of the same size. JPEG and BMP have none: there the picture is put on white.
+        quality: 1 to 100, for JPEG and WebP. From 90 on, JPEG keeps colors at full resolution.
+        format: such as "png" or "jpeg"; the suffix of `path` says it otherwise.
+
+    Raises:
+        UserError: a format that cannot be written or cannot hold so large a picture (exit code 2);
+            a full disk or a folder that cannot be written to (exit code 1).
+    """
+    kind = writable_format(path, format)
+    _check_longest_side(path, rgb, kind)
+    # Encoded in memory first, so that an OSError can only come from the disk.
+    _write_bytes(path, _encode(Picture(rgb, alpha), kind, quality))
+
+
+def write_animation(path: Path, frames: Sequence[Image.Image], *, frame_ms: int = 120) -> None:
+    """Write a GIF that shows the frames in turn, for ever, and rests on the last one.
+
+    Raises:
+        UserError: a full disk or a folder that cannot be written to (exit code 1).
+    """
+    durations = [frame_ms] * (len(frames) - 1) + [10 * frame_ms]
+    buffer = io.BytesIO()
+    frames[0].save(
+        buffer, "GIF", save_all=True, append_images=frames[1:], duration=durations, loop=0
+    )
+    _write_bytes(path, buffer.getvalue())
+
+
+def _write_bytes(path: Path, encoded: bytes | memoryview) -> None:
+    try:
+        with atomic_write(path) as file:
+            file.write(encoded)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise UserError(f"{printable(path)}: cannot be written ({reason})", exit_code=1) from error
+
+
+def writable_format(path: Path, format: str | None = None) -> str:
+    """Pillow's name of the format to write.
+
+    Raises:
+        UserError: it is none that can be written.
+    """
+    suffix = path.suffix if format is None else f".{format}"
+    kind = _WRITABLE.get(suffix.lower())
+    if kind is None:
+        raise UserError(
+            f"{printable(path)}: cannot write the format {printable(suffix)!r}; "
+            f"use one of {', '.join(_WRITABLE)}"
+        )
+    return kind
+
+
+def _check_longest_side(path: Path, rgb: Image.Image, kind: str) -> None:
+    limit = _LONGEST_SIDE.get(kind)
+    if limit is not None and max(rgb.size) > limit:
+        raise UserError(
+            f"{printable(path)}: {rgb.width} x {rgb.height} pixels do not fit into a {kind}, "
+            f"whose sides end at {limit}; write a .png"
+        )
+
+
+def _encode(picture: Picture, kind: str, quality: int) -> memoryview:
+    if picture.alpha is not None and kind in _KEEPS_ALPHA:
+        image = picture.rgb.convert("RGBA")
+        image.info = {}
+        image.putalpha(picture.alpha)
+    else:
+        image = _without_metadata(over_white(picture))
+    options: dict[str, Any] = {}
+    if kind == "JPEG":
+        options = {"quality": quality, "subsampling": "4:4:4" if quality >= 90 else "4:2:0"}
+    elif kind == "WEBP":
+        options = {"quality": quality}
+    elif kind == "TIFF":
+        options = {"compression": "tiff_adobe_deflate"}
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getbuffer()
+
+
+# Folders and names
+
+
+def find_pictures(folder: Path) -> list[Path]:
+    """All picture files in a folder and its sub-folders, in an order that only names decide.
+
+    Taken are regular files, and links to them, with a suffix of `EXTENSIONS` in either case. Left
+    out are hidden files and folders (macOS's ``._x.jpg`` among them) and links to folders.
+
+    Raises:
+        PictureError: `folder`, or a folder in it, cannot be listed. (Leaving such a folder out
+            would silently train on, or stylize, only a part.)
+    """
+    found: list[Path] = []
+    unvisited = [folder]
+    while unvisited:
+        for entry in _visible_entries(unvisited.pop()):
+            if entry.is_dir(follow_symlinks=False):
+                unvisited.append(Path(entry.path))
+            elif _has_picture_suffix(entry.name) and _is_regular_file(entry):
+                found.append(Path(entry.path))
+    return sorted(found, key=lambda path: path.parts)
+
+
+def _visible_entries(folder: Path) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as entries:
+            return [entry for entry in entries if not entry.name.startswith(".")]
+    except NotADirectoryError:
+        raise PictureError(f"{printable(folder)}: not a folder") from None
+    except OSError as error:
+        raise PictureError(f"{printable(folder)}: {_in_plain_words(error)}") from error
+
+
+def _has_picture_suffix(name: str) -> bool:
+    return os.path.splitext(name)[1].lower() in EXTENSIONS
+
+
+def _is_regular_file(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_file()
+    except OSError:
+        return False  # a link that leads to itself

@@ -1,0 +1,395 @@
+"""Photos decoded once: their pixels in one file, mapped into memory and shared by all runs.
+
+A run meets every photo many times, and decoding one takes many times as long as cutting a crop from
+its pixels. A cache is a folder, named after the size of its photos and a digest of their files::
+
+    about.json      what it was made from, for people
+    pixels.bin      uint8 RGB, row by row, one photo after the other
+    index.jsonl     a line per photo, in their order: its place in pixels.bin, or what is wrong
+    complete.json   written last: the digest of the index
+
+The two files in the middle only grow, and pixels are on the disk before the lines that speak of
+them. So a build that was killed at any moment goes on after the last whole line, and gives the same
+bytes as one that was not. Crops are not made here (`data`).
+"""
+
+import hashlib
+import json
+import math
+import os
+import time
+import zlib
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, suppress
+from functools import cached_property
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
+
+import numpy as np
+from filelock import FileLock, Timeout
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from fast_style.core.errors import UserError, printable
+from fast_style.core.files import free_bytes, sha256_of, write_text_atomically
+from fast_style.pictures.images import PictureError, over_white, read_picture, resize_shorter_side
+
+_FORMAT = 1
+# So much is written between two looks at whether it has reached the disk: about what a killed build
+# decodes anew. Waiting for a disk more often costs time.
+_COMMIT_BYTES = 64_000_000
+# How many photos are decoded before a build, to say how large it will be, and how many of a
+# finished cache are compared with their checksums.
+_PROBED_PHOTOS = 64
+
+
+class _Entry(NamedTuple):
+    """A line of the index: where a photo's pixels are, or (height 0) why there are none."""
+
+    offset: int
+    height: int
+    width: int
+    crc32: int
+    unreadable: str | None = None
+
+    @property
+    def num_bytes(self) -> int:
+        return self.height * self.width * 3
+
+    @property
+    def end(self) -> int:
+        return self.offset + self.num_bytes
+
+
+class PhotoCache:
+    """The decoded photos of a finished cache.
+
+    Args:
+        folder: of the cache.
+        photos: those it was built from, in the same order.
+
+    Raises:
+        UserError: it is damaged.
+    """
+
+    def __init__(self, folder: Path, photos: Sequence[Path]) -> None:
+        self.folder = folder
+        entries = _read_finished_index(folder)
+        if len(entries) != len(photos):
+            raise _damaged(folder, f"{len(entries)} photos instead of {len(photos)}")
+        self._entries = dict(zip(photos, entries, strict=True))
+        for path in _spread(photos):
+            entry = self._entries[path]
+            if entry.unreadable is None and zlib.crc32(self.read(path).data) != entry.crc32:
+                raise _damaged(folder, "its pixels differ from their checksums")
+
+    def read(self, path: Path) -> NDArray[np.uint8]:
+        """A photo's pixels, (H, W, 3): a view of the file, which only reads what is looked at.
+
+        Raises:
+            PictureError: the photo could not be read when the cache was built.
+        """
+        entry = self._entries[path]
+        if entry.unreadable is not None:
+            raise PictureError(f"{printable(path)}: {entry.unreadable}")
+        pixels = self._pixels[entry.offset : entry.end]
+        return pixels.reshape(entry.height, entry.width, 3)
+
+    @cached_property
+    def _pixels(self) -> NDArray[np.uint8]:
+        # Not before it is needed: a file without any pixels cannot be mapped.
+        return np.memmap(self.folder / "pixels.bin", np.uint8, mode="r")
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A data worker maps the file itself. Pickled, the map would be a copy of all pixels.
+        return {name: value for name, value in vars(self).items() if name != "_pixels"}
+
+
+def open_photo_cache(
+    photos: Sequence[Path], *, folder: Path, side: int, root: Path, say: Callable[[str], None]
+) -> PhotoCache:
+    """The cache of these photos, built first where it is not there yet.
+
+    Args:
+        photos: which they are, in `folder`.
+        folder: what their names are relative to.
+        side: pixels of a stored photo's shorter side; photos that are smaller stay so.
+        root: where caches lie.
+        say: takes lines for people.
+
+    Raises:
+        UserError: it is damaged (and not removed), cannot be written, or does not fit on the disk.
+    """
+    digest = _digest_of(photos, folder, side)
+    home = root.absolute() / f"{side}-{digest[:16]}"
+    if not os.path.exists(home / "complete.json"):
+        about = {"photos": printable(folder.absolute()), "count": len(photos), "side": side}
+        try:
+            home.mkdir(parents=True, exist_ok=True)
+            lock = _lock(home, say)
+        except OSError as error:
+            raise UserError(
+                f"{printable(home)}: the photo cache cannot be written ({error.strerror}); set "
+                "data.cache_folder to another folder, or data.cache=none"
+            ) from None
+        with lock:
+            # Another process may have built it while this one waited.
+            if not os.path.exists(home / "complete.json"):
+                _build(home, photos, side, about, say)
+    return PhotoCache(home, photos)
+
+
+def _digest_of(photos: Sequence[Path], folder: Path, side: int) -> str:
+    """Of all that decides about a cache's bytes, as far as it can be seen without decoding."""
+    digest = hashlib.sha256(f"{_FORMAT} {side}\n".encode())
+    for path in photos:
+        name = path.relative_to(folder).as_posix().encode("utf-8", "surrogateescape")
+        try:
+            status = path.stat()
+            facts = f"{status.st_size} {status.st_mtime_ns}"
+        except OSError:  # it has vanished, and is unreadable
+            facts = "gone"
+        digest.update(name + b"\0" + facts.encode() + b"\n")
+    return digest.hexdigest()
+
+
+def _lock(home: Path, say: Callable[[str], None]) -> AbstractContextManager[object]:
+    """The right to build, once no other process has it; given back at the end of a ``with``."""
+    lock = FileLock(home / "lock")
+    try:
+        return lock.acquire(timeout=0)
+    except Timeout:
+        say(f"waiting for the photo cache {printable(home)}, which another process is building")
+        return lock.acquire(poll_interval=0.5)
+
+
+# --- Building -----------------------------------------------------------------------------------
+
+
+class _Decoded(NamedTuple):
+    """A photo as it is stored, or why it cannot be."""
+
+    height: int
+    width: int
+    pixels: bytes
+    crc32: int
+    unreadable: str | None = None
+
+
+def _decode(path: Path, side: int) -> _Decoded:
+    try:
+        image = over_white(read_picture(path, shorter_side_at_least=side))
+    except PictureError as error:
+        # Without the path: the folder may be moved before the message is shown.
+        return _Decoded(0, 0, b"", 0, str(error).removeprefix(f"{printable(path)}: "))
+    if min(image.size) > side:
+        image = resize_shorter_side(image, side)
+    pixels = image.tobytes()
+    return _Decoded(image.height, image.width, pixels, zlib.crc32(pixels))
+
+
+def _decode_in_order(photos: Sequence[Path], side: int) -> Iterator[_Decoded]:
+    """All of them, decoded ahead on all cores: Pillow decodes and resizes without the GIL."""
+    num_threads = os.cpu_count() or 1
+    waiting: deque[Future[_Decoded]] = deque()
+    with ThreadPoolExecutor(num_threads) as pool:
+        try:
+            for path in photos:
+                waiting.append(pool.submit(_decode, path, side))
+                if len(waiting) > 2 * num_threads:  # no more in memory than keeps all cores busy
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
+
+
+def _build(
+    home: Path,
+    photos: Sequence[Path],
+    side: int,
+    about: Mapping[str, object],
+    say: Callable[[str], None],
+) -> None:
+    start_at = time.monotonic()
+    try:
+        write_text_atomically(home / "about.json", json.dumps(about, indent=2))
+        done = _cut_back(home)
+        _say_what_begins(home, photos, side, done, say)
+        _append(home, photos, side, done)
+        seal = {"index_sha256": sha256_of(home / "index.jsonl")}
+        write_text_atomically(home / "complete.json", json.dumps(seal))
+    except OSError as error:
+        raise UserError(
+            f"{printable(home)}: the photo cache cannot be written ({error.strerror}). Make room, "
+            "and the same command goes on with it; or set data.cache_folder to another disk, or "
+            "data.cache=none",
+            exit_code=1,
+        ) from None
+    say(f"photo cache: built in {time.monotonic() - start_at:.0f} s")
+
+
+def _cut_back(home: Path) -> list[_Entry]:
+    """What an earlier, unfinished build has finished; whatever follows it is cut off."""
+    pixels, index = home / "pixels.bin", home / "index.jsonl"
+    pixels.touch()
+    index.touch()
+    entries = _parse(index.read_bytes())
+    # After a power cut, some disks hold lines whose pixels have not arrived.
+    with pixels.open("rb") as file:
+        while entries and not _ends_as_written(file, entries):
+            entries.pop()
+    os.truncate(index, sum(len(_line(entry)) for entry in entries))
+    os.truncate(pixels, _end_of(entries))
+    return entries
+
+
+def _ends_as_written(file: BinaryIO, entries: Sequence[_Entry]) -> bool:
+    """Whether the last pixels that the entries speak of are in the file."""
+    last = next((entry for entry in reversed(entries) if entry.unreadable is None), None)
+    if last is None:
+        return True
+    file.seek(last.offset)
+    return zlib.crc32(file.read(last.num_bytes)) == last.crc32
+
+
+def _say_what_begins(
+    home: Path,
+    photos: Sequence[Path],
+    side: int,
+    done: Sequence[_Entry],
+    say: Callable[[str], None],
+) -> None:
+    """How large the cache will be, and where others lie.
+
+    Raises:
+        UserError: the disk has no room for it.
+    """
+    sample = list(_decode_in_order(_spread(photos), side))
+    total = len(photos) * sum(len(photo.pixels) for photo in sample) // len(sample)
+    missing = total - _end_of(done)
+    free = free_bytes(home)
+    if missing > free:
+        raise UserError(
+            f"{printable(home)}: the photo cache needs about {_in_words(missing)} more, and "
+            f"{_in_words(free)} are free on this disk. Make room, lower data.cache_side "
+            f"({side} pixels), set data.cache_folder to another disk, or data.cache=none"
+        )
+    begun = f"; {len(done)} of them are there already" if done else ""
+    say(
+        f"photo cache: {len(photos)} photos with a shorter side of at most {side} pixels, about "
+        f"{_in_words(total)}, in {printable(home)}{begun}"
+    )
+    others = [path.parent for path in home.parent.glob("*/about.json") if path.parent != home]
+    if others:
+        size = sum(_size_of(other / "pixels.bin") for other in others)
+        say(
+            f"photo cache: {len(others)} of other photos or sizes lie beside it "
+            f"({_in_words(size)}); about.json in each says what it was made from. Remove those "
+            "that no run needs"
+        )
+
+
+def _append(home: Path, photos: Sequence[Path], side: int, done: Sequence[_Entry]) -> None:
+    """Write all photos that are not done."""
+    with (home / "pixels.bin").open("ab") as pixels, (home / "index.jsonl").open("ab") as index:
+        lines: list[bytes] = []
+
+        def commit() -> None:
+            _wait_for_disk(pixels)
+            index.writelines(lines)
+            _wait_for_disk(index)
+            lines.clear()
+
+        offset = committed = _end_of(done)
+        # disable=None: a bar on a terminal only
+        with tqdm(total=len(photos), initial=len(done), unit="photo", disable=None) as bar:
+            for photo in _decode_in_order(photos[len(done) :], side):
+                pixels.write(photo.pixels)
+                entry = _Entry(offset, photo.height, photo.width, photo.crc32, photo.unreadable)
+                lines.append(_line(entry))
+                offset = entry.end
+                if offset - committed >= _COMMIT_BYTES:
+                    commit()
+                    committed = offset
+                bar.update()
+        commit()
+
+
+def _wait_for_disk(file: BinaryIO) -> None:
+    file.flush()
+    os.fsync(file.fileno())
+
+
+# --- The index ----------------------------------------------------------------------------------
+
+
+def _line(entry: _Entry) -> bytes:
+    return json.dumps(entry._asdict()).encode() + b"\n"
+
+
+def _end_of(entries: Sequence[_Entry]) -> int:
+    return entries[-1].end if entries else 0
+
+
+def _parse(index: bytes) -> list[_Entry]:
+    """The entries up to the first line that is torn or does not follow the one before it."""
+    entries: list[_Entry] = []
+    for line in index.splitlines(keepends=True):
+        try:
+            entry = _Entry(**json.loads(line))
+            follows = entry.offset == _end_of(entries) and line == _line(entry)
+        except (ValueError, TypeError):
+            break
+        if not follows:
+            break
+        entries.append(entry)
+    return entries
+
+
+def _read_finished_index(home: Path) -> list[_Entry]:
+    """All entries, when nothing has changed since they were written."""
+    try:
+        seal = json.loads((home / "complete.json").read_bytes())
+        digest = sha256_of(home / "index.jsonl")
+        index = (home / "index.jsonl").read_bytes()
+        size = (home / "pixels.bin").stat().st_size
+    except OSError as error:
+        name = Path(error.filename or home).name
+        raise _damaged(home, f"{name} cannot be read ({error.strerror})") from None
+    except ValueError:
+        raise _damaged(home, "complete.json is not as it was written") from None
+    if seal != {"index_sha256": digest}:
+        raise _damaged(home, "index.jsonl is not as it was written")
+    entries = _parse(index)
+    if size != _end_of(entries):
+        raise _damaged(home, f"pixels.bin has {size} bytes instead of {_end_of(entries)}")
+    return entries
+
+
+def _damaged(folder: Path, what: str) -> UserError:
+    return UserError(
+        f"{printable(folder)}: this photo cache is damaged: {what}. Remove the folder, and the "
+        "same command builds it anew"
+    )
+
+
+# --- Sizes --------------------------------------------------------------------------------------
+
+
+def _spread(photos: Sequence[Path]) -> Sequence[Path]:
+    """Some of them, evenly from the whole."""
+    return photos[:: math.ceil(len(photos) / _PROBED_PHOTOS)]
+
+
+def _size_of(path: Path) -> int:
+    with suppress(OSError):
+        return path.stat().st_size
+    return 0
+
+
+def _in_words(num_bytes: int) -> str:
+    return f"{num_bytes / 1e9:,.1f} GB" if num_bytes >= 1e9 else f"{num_bytes / 1e6:,.1f} MB"

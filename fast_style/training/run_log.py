@@ -1,0 +1,195 @@
+"""What a run says: on the console, to TensorBoard, to metrics.csv.
+
+A log must never stop a run. When TensorBoard's or the table's file cannot be written (a full disk,
+mostly), one warning is given, that output ends, and training goes on.
+"""
+
+import csv
+import io
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+from tqdm import tqdm
+
+from fast_style.core.files import write_text_atomically
+from fast_style.pictures.images import image_to_tensor, tensor_to_image
+
+
+class RunLog:
+    """Console progress, TensorBoard event files and metrics.csv of one run folder.
+
+    Args:
+        folder: the run folder, which exists.
+        columns: the tags that metrics.csv has, beside step and images. Only what is a function of
+            the settings belongs there, so that a resumed run's table equals an uninterrupted one's;
+            times and rates go to TensorBoard.
+        start_step: the step that training starts from. Later rows of an earlier process are
+            removed, and later points in TensorBoard hidden, so that curves do not double back.
+        steps: the last step, for the time left.
+        is_silent: write nothing and say nothing: another process does.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        columns: Sequence[str],
+        start_step: int,
+        steps: int,
+        is_silent: bool = False,
+    ) -> None:
+        self._columns = ["step", "images", *columns]
+        self._table = folder / "metrics.csv"
+        self._broken = {"metrics.csv", "TensorBoard"} if is_silent else set[str]()
+        self._is_talking = not is_silent
+        self._guarded("metrics.csv", lambda: self._cut_table_back_to(start_step))
+        self._writer: Any = None
+        self._guarded("TensorBoard", lambda: self._open_tensorboard(folder, start_step))
+        self._bar: tqdm[Any] | None = None
+        if sys.stderr.isatty() and not is_silent:
+            self._bar = tqdm(
+                total=steps, initial=start_step, unit="step", dynamic_ncols=True, smoothing=0.05
+            )
+        self._steps = steps
+
+    def scalars(
+        self, step: int, images: int, values: Mapping[str, float], *, untabled: Mapping[str, float]
+    ) -> None:
+        """Write down numbers of one step; `untabled` ones go to TensorBoard alone."""
+
+        def add() -> None:
+            for tag, value in {**values, **untabled}.items():
+                self._writer.add_scalar(tag, value, step)
+            self._writer.flush()
+
+        self._guarded("TensorBoard", add)
+        row = {"step": step, "images": images, **values}
+        self._guarded("metrics.csv", lambda: self._append(row))
+
+    def picture(self, tag: str, step: int, image: Image.Image) -> None:
+        """Show a picture in TensorBoard."""
+        pixels = image_to_tensor(image)
+
+        def add() -> None:
+            self._writer.add_image(tag, pixels, step)
+            self._writer.flush()
+
+        self._guarded("TensorBoard", add)
+
+    def text(self, tag: str, text: str) -> None:
+        """Show a text in TensorBoard, as it stands."""
+        markdown = "\n".join(f"    {line}" for line in text.splitlines())
+        self._guarded("TensorBoard", lambda: self._writer.add_text(tag, markdown, 0))
+
+    def say(self, line: str) -> None:
+        """One line on the console, above the progress bar if there is one."""
+        self._talk(lambda: self._print(line))
+
+    def warn(self, line: str) -> None:
+        """One line that asks for attention."""
+        self.say(f"warning: {line}")
+
+    def progress(self, step: int) -> None:
+        """One more step is done."""
+        if self._bar is not None:
+            self._talk(lambda: self._move_bar(step))
+
+    def status(self, step: int, *, loss: float, images_per_s: float, seconds_left: float) -> None:
+        """Loss, speed and time left: in the bar on a terminal, as a full line elsewhere."""
+        if self._bar is not None:
+            numbers = f"loss {loss:.4f}, {images_per_s:.1f} images/s"
+            self._talk(lambda: self._annotate_bar(numbers))
+            return
+        left = tqdm.format_interval(seconds_left)
+        self.say(
+            f"step {step}/{self._steps}  loss {loss:.4f}  {images_per_s:.1f} images/s  {left} left"
+        )
+
+    def close(self) -> None:
+        """Write out what is pending."""
+        if self._bar is not None:
+            self._talk(self._bar.close)
+        if self._writer is not None:
+            self._guarded("TensorBoard", self._writer.close)
+
+    def _open_tensorboard(self, folder: Path, start_step: int) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        # A new file in the same folder goes on with the same run; purge_step hides what an earlier
+        # process wrote beyond the step that is resumed from, or all of it.
+        purge_step = start_step + 1 if start_step else 0
+        self._writer = SummaryWriter(str(folder), purge_step=purge_step)
+
+    def _cut_table_back_to(self, step: int) -> None:
+        rows: list[list[str]] = []
+        if step > 0 and self._table.exists():
+            # A power cut may have left half a row, or anything.
+            with self._table.open(newline="", encoding="utf-8", errors="replace") as file:
+                rows = [row for row in csv.reader(file) if len(row) == len(self._columns)]
+            rows = [row for row in rows if row[0].isdecimal() and int(row[0]) <= step]
+        text = io.StringIO()
+        csv.writer(text, lineterminator="\n").writerows([self._columns, *rows])
+        write_text_atomically(self._table, text.getvalue())
+
+    def _append(self, row: Mapping[str, float]) -> None:
+        with self._table.open("a", newline="") as file:
+            csv.DictWriter(file, self._columns, lineterminator="\n").writerow(row)
+
+    def _guarded(self, output: str, write: Callable[[], None]) -> None:
+        """Run `write` unless this output has failed before; a failure ends it with one warning."""
+        if output in self._broken:
+            return
+        try:
+            write()
+        except OSError as error:  # TensorBoard hands on its writer thread's errors too
+            self._broken.add(output)
+            self.warn(f"{output} cannot be written any more ({error}); training goes on without it")
+
+    def _talk(self, speak: Callable[[], object]) -> None:
+        """Run `speak` as long as there is somebody to tell."""
+        if not self._is_talking:
+            return
+        try:
+            speak()
+        except OSError:  # `train.py ... | head`, a closed terminal, a log file on a full disk
+            self._is_talking = False
+            with suppress(OSError, ValueError):  # what is pending in stdout would fail at exit
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+    def _print(self, line: str) -> None:
+        encoding = sys.stdout.encoding or "utf-8"
+        tqdm.write(line.encode(encoding, "backslashreplace").decode(encoding), file=sys.stdout)
+        sys.stdout.flush()
+
+    def _move_bar(self, step: int) -> None:
+        assert self._bar is not None
+        self._bar.update(step - self._bar.n)
+
+    def _annotate_bar(self, numbers: str) -> None:
+        assert self._bar is not None
+        self._bar.set_postfix_str(numbers)
+
+
+def photo_and_result_sheet(photos: Tensor, results: Tensor) -> Image.Image:
+    """Photos above, their stylized versions below.
+
+    Args:
+        photos: (N, 3, S, S) in [0, 1].
+        results: the same shape, about [0, 1].
+    """
+    gap = 4
+    rows = [torch.cat(list(rows), dim=2) for rows in (_spaced(photos, gap), _spaced(results, gap))]
+    between = torch.ones(3, gap, rows[0].shape[2], device=photos.device)
+    return tensor_to_image(torch.cat([rows[0], between, rows[1]], dim=1))
+
+
+def _spaced(pictures: Tensor, gap: int) -> Tensor:
+    # A white strip on the right of every picture but the last would need a special case.
+    return torch.nn.functional.pad(pictures, (0, gap), value=1.0)

@@ -1,0 +1,84 @@
+"""Claims about `inputs`: what is missing is named, and what is there passes."""
+
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from fast_style.core.errors import UserError
+from fast_style.losses.inputs import pictures_of, require_inputs
+from fast_style.settings.config import Config, DistillConfig
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Photos, a picture and a file of weights that is empty, which is for others to find."""
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "weights.pth").touch()
+    for name in ("style.png", "photos/b.png", "photos/a.png"):
+        Image.new("RGB", (20, 20)).save(tmp_path / name)
+    return tmp_path
+
+
+def training(folder: Path, **changes: object) -> Config:
+    return Config.model_validate(
+        {
+            "name": "a",
+            "style": {"image": folder / changes.get("style", "style.png")},
+            "data": {
+                "photos": folder / changes.get("photos", "photos"),
+                "validation_photos": folder / changes.get("validation_photos", "photos"),
+            },
+            "loss_network": {"weights": str(folder / changes.get("weights", "weights.pth"))},
+        }
+    )
+
+
+def distilling(folder: Path, weights: str) -> DistillConfig:
+    return DistillConfig.model_validate(
+        {
+            "name": "a",
+            "data": {"photos": folder / "photos", "paintings": folder / "photos"},
+            "teacher": {"weights": weights},
+        }
+    )
+
+
+def test_what_is_there_passes(folder: Path) -> None:
+    require_inputs(training(folder))
+    require_inputs(distilling(folder, "random"))
+
+
+@pytest.mark.parametrize(
+    ("key", "text"),
+    [
+        ("photos", "this folder of photos is not there; check data.photos"),
+        ("validation_photos", "this folder of photos is not there; check data.validation_photos"),
+        ("style", "not found"),
+        (
+            "weights",
+            "the loss network's weights are not there; check loss_network.weights (imagenet, "
+            "imagenet_features, compact, random, or the path of a .pth, .safetensors, .mat or .h5 "
+            "file)",
+        ),
+    ],
+)
+def test_what_is_missing_is_named(folder: Path, key: str, text: str) -> None:
+    with pytest.raises(UserError) as caught:
+        require_inputs(training(folder, **{key: "none"}))
+    assert str(caught.value) == f"{folder / 'none'}: {text}"
+
+
+def test_teachers_missing_weights_are_named_by_their_own_key(folder: Path) -> None:
+    with pytest.raises(UserError, match=r"none\.pth: .* are not there; check teacher\.weights \("):
+        require_inputs(distilling(folder, str(folder / "none.pth")))
+
+
+def test_pictures_are_those_of_files_and_folders_each_once(folder: Path) -> None:
+    a, b, style = folder / "photos/a.png", folder / "photos/b.png", folder / "style.png"
+    assert pictures_of([style, folder / "photos", a]) == [style, a, b]
+    (folder / "empty").mkdir()
+    for path, text in (("none", "not found"), ("empty", "there are no photos in this folder")):
+        with pytest.raises(UserError) as caught:
+            pictures_of([folder / path])
+        assert str(caught.value) == f"{folder / path}: {text}"

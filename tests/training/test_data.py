@@ -1,0 +1,657 @@
+"""Photos in, crops out: the same ones whatever happens around them."""
+
+import json
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from small_run import draw_photo, write_photos, write_small_run
+
+from fast_style.core.errors import UserError
+from fast_style.pictures.images import PictureError
+from fast_style.settings.config import load_config
+from fast_style.training import data, runs
+from fast_style.training.data import Batch, Crops, Photos, StepSampler, Unreadable, UnreadableList
+
+FULL = (1.0, 1.0)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return write_photos(tmp_path / "photos")
+
+
+def crops_of(
+    folder: Path,
+    *,
+    seed: int = 1,
+    size: int = 16,
+    scale: tuple[float, float] = (0.5, 1.0),
+    flip: bool = True,
+) -> Crops:
+    photos = data.find_photos(folder, validation_count=3)
+    return Crops(photos, seed=seed, size=size, scale=scale, flip=flip)
+
+
+def batches(crops: Crops, sampler: StepSampler, workers: int = 0) -> list[Batch]:
+    return list(data.load_batches(crops, sampler, workers=workers, pin_memory=False))
+
+
+def pixels_of(crops: Crops, sampler: StepSampler, workers: int = 0) -> torch.Tensor:
+    return torch.stack([batch.photos for batch in batches(crops, sampler, workers)])
+
+
+def only(folder: Path, *paths: Path) -> Photos:
+    return Photos(folder, list(paths), [])
+
+
+# --- The order ----------------------------------------------------------------------------------
+
+
+def test_sample_does_not_depend_on_workers(folder: Path) -> None:
+    for number in (1, 3, 5, 7):
+        (folder / f"photo-{number:02}.png").write_bytes(b"no picture")
+    sampler = StepSampler(0, 8, 3)
+    alone, helped = (batches(crops_of(folder), sampler, workers) for workers in (0, 2))
+    for ours, theirs in zip(alone, helped, strict=True):
+        assert torch.equal(ours.photos, theirs.photos)
+        assert ours.unreadable == theirs.unreadable
+    assert any(batch.unreadable for batch in alone)
+
+
+@pytest.mark.parametrize("start", range(1, 8))
+def test_starting_at_a_step_gives_what_the_whole_run_gives_there(folder: Path, start: int) -> None:
+    whole = pixels_of(crops_of(folder), StepSampler(0, 8, 2))
+    assert torch.equal(pixels_of(crops_of(folder), StepSampler(start, 8, 2)), whole[start:])
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_batch_is_channels_last(folder: Path, workers: int) -> None:
+    (batch,) = batches(crops_of(folder), StepSampler(0, 1, 3), workers)
+    assert batch.photos.shape == (3, 3, 16, 16)
+    assert batch.photos.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_two_ranks_together_see_what_one_rank_sees() -> None:
+    alone = list(StepSampler(5, 9, 4))
+    ranks = [list(StepSampler(5, 9, 4, rank, 2)) for rank in (0, 1)]
+    assert alone[0] == [20, 21, 22, 23]
+    assert ranks[1][0] == [22, 23]
+    assert [first + second for first, second in zip(*ranks, strict=True)] == alone
+
+
+def test_sampler_knows_its_length() -> None:
+    assert len(StepSampler(3, 10, 4)) == len(list(StepSampler(3, 10, 4))) == 7
+
+
+def test_every_epoch_shows_every_photo_once_in_a_new_order(folder: Path) -> None:
+    crops = crops_of(folder)
+    count = len(crops.photos.training)
+    epochs = [
+        [crops.photo_of(epoch * count + place) for place in range(count)] for epoch in range(5)
+    ]
+    assert count == 9
+    for epoch in epochs:
+        assert sorted(epoch) == crops.photos.training
+    assert len({tuple(epoch) for epoch in epochs}) == 5
+
+
+def test_another_seed_gives_another_order_and_other_crops(folder: Path) -> None:
+    first, second = crops_of(folder, seed=1), crops_of(folder, seed=2)
+    assert [first.photo_of(k) for k in range(9)] != [second.photo_of(k) for k in range(9)]
+    one = only(folder, folder / "photo-01.png")
+    crops = [Crops(one, seed=seed, size=16, scale=(0.5, 1.0), flip=False) for seed in (1, 2)]
+    assert not torch.equal(crops[0][0].pixels, crops[1][0].pixels)  # type: ignore[arg-type]
+
+
+def test_largest_seed_works(folder: Path) -> None:
+    assert crops_of(folder, seed=2**63 - 1)[0].pixels is not None
+
+
+# --- Crops --------------------------------------------------------------------------------------
+
+
+def pixels_to_image(pixels: np.ndarray) -> Image.Image:
+    return Image.fromarray(pixels.astype(np.uint8))
+
+
+@pytest.mark.parametrize(("width", "height"), [(20, 10), (10, 20)])
+def test_center_crop_of_the_right_size_is_the_middle(width: int, height: int) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (height, width, 3))
+    top, left = (height - 10) // 2, (width - 10) // 2
+    found = np.asarray(data.center_crop(pixels_to_image(pixels), 10))
+    assert np.array_equal(found, pixels[top : top + 10, left : left + 10])
+
+
+def test_center_crop_of_halves_shows_both_halves() -> None:
+    pixels = np.zeros((30, 90, 3))
+    pixels[:, 45:] = 200
+    found = np.asarray(data.center_crop(pixels_to_image(pixels), 10))
+    assert found.shape == (10, 10, 3)
+    assert found[:, :4].max() < 20  # Lanczos rings a little
+    assert found[:, 6:].min() > 180
+
+
+class Drawn(np.random.Generator):
+    """A generator whose numbers were written by hand."""
+
+    def __init__(self, *numbers: float) -> None:
+        super().__init__(np.random.PCG64(0))
+        self.numbers = numbers
+
+    def random(self, *unused: object, **also_unused: object) -> np.ndarray:  # type: ignore[override]
+        return np.array(self.numbers)
+
+
+@pytest.mark.parametrize(
+    ("numbers", "scale", "left", "top", "side"),
+    [
+        # side = (least + (most - least) * n0) * shorter; left = n1 * rest; top = n2 * rest
+        ((0.0, 0.0, 0.0, 0.9), (0.5, 1.0), 0, 0, 10),
+        ((1.0, 0.5, 0.0, 0.9), (0.5, 1.0), 10, 0, 20),
+        ((0.0, 1.0, 1.0, 0.9), (0.5, 0.5), 30, 10, 10),
+        ((0.4, 0.2, 0.5, 0.9), (0.5, 1.0), 5.2, 3, 14),
+    ],
+)
+def test_crop_lies_where_its_four_numbers_put_it(
+    numbers: tuple[float, ...],
+    scale: tuple[float, float],
+    left: float,
+    top: float,
+    side: float,
+) -> None:
+    # Red is the column and green the row, so that a crop says where it comes from.
+    columns, rows = np.meshgrid(np.arange(40), np.arange(20))
+    image = pixels_to_image(np.stack([columns * 4, rows * 4, columns * 0], axis=-1))
+    crop = data.random_crop(image, 10, scale=scale, flip=True, rng=Drawn(*numbers))
+    # Pixel i of the crop has its middle at left + (i + 0.5) * side / 10.
+    middles = np.arange(10) * side / 10 + (side / 10 - 1) / 2
+    found = np.asarray(crop, dtype=float)
+    inner = slice(2, -2)  # interpolation bends a ramp at the edges
+    assert np.abs(found[5, inner, 0] - 4 * (left + middles)[inner]).max() <= 1
+    assert np.abs(found[inner, 5, 1] - 4 * (top + middles)[inner]).max() <= 1
+
+
+@pytest.mark.parametrize(("number", "is_mirrored"), [(0.49, True), (0.51, False)])
+def test_fourth_number_decides_about_mirroring(number: float, is_mirrored: bool) -> None:
+    image = draw_photo(1, (16, 16))
+    crop = data.random_crop(image, 16, scale=FULL, flip=True, rng=Drawn(0, 0, 0, number))
+    expected = np.asarray(image)[:, ::-1] if is_mirrored else np.asarray(image)
+    assert np.array_equal(np.asarray(crop), expected)
+
+
+def test_flip_false_never_mirrors_and_changes_nothing_else(folder: Path) -> None:
+    mirrored = 0
+    plain, flipped = crops_of(folder, flip=False), crops_of(folder, flip=True)
+    for k in range(20):
+        without, with_flip = plain[k].pixels, flipped[k].pixels
+        assert without is not None
+        assert with_flip is not None
+        if not torch.equal(without, with_flip):
+            assert torch.equal(without.flip(-1), with_flip)
+            mirrored += 1
+    assert 4 <= mirrored <= 16
+
+
+def test_crops_grow_from_a_sample_on_and_show_the_same(folder: Path) -> None:
+    small, large, growing = crops_of(folder), crops_of(folder, size=48), crops_of(folder)
+    growing.growth = (5, 48)
+    for k in range(10):
+        expected = (large if k >= 5 else small)[k].pixels
+        found = growing[k].pixels
+        assert found is not None
+        assert expected is not None
+        assert torch.equal(found, expected)
+
+
+def test_smaller_crop_scale_shows_less_of_the_photo(folder: Path) -> None:
+    columns = np.broadcast_to(np.arange(160)[None, :, None], (160, 160, 3))
+    pixels_to_image(columns).save(folder / "ramp.png")
+    photos = only(folder, folder / "ramp.png")
+
+    def ranges(scale: tuple[float, float]) -> list[int]:
+        crops = Crops(photos, seed=1, size=16, scale=scale, flip=False)
+        found = [crops[k].pixels for k in range(10)]
+        return [int(crop.max()) - int(crop.min()) for crop in found if crop is not None]
+
+    assert min(ranges(FULL)) > 140
+    assert max(ranges((0.1, 0.2))) < 40
+
+
+@pytest.mark.parametrize(
+    "size", [(1, 1), (1, 7), (7, 1), (15, 16), (1, 5000), (5000, 1), (3, 65_535)]
+)
+def test_tiny_and_thin_photos_give_crops_of_the_full_size(
+    tmp_path: Path, size: tuple[int, int]
+) -> None:
+    path = tmp_path / "odd.png"
+    Image.new("RGB", size, (10, 200, 30)).save(path)
+    crops = Crops(only(tmp_path, path), seed=1, size=32, scale=(0.5, 1.0), flip=True)
+    for k in range(20):
+        pixels = crops[k].pixels
+        assert pixels is not None
+        assert pixels.shape == (3, 32, 32)
+        assert pixels.reshape(3, -1).unique(dim=1).tolist() == [[10], [200], [30]]
+    # The whole thin photo resized to 256 pixels would be 5000 * 256 * 256 pixels.
+    assert data.read_validation_photos([path], 256).shape == (1, 3, 256, 256)
+
+
+def test_transparent_parts_are_white(tmp_path: Path) -> None:
+    Image.new("RGBA", (20, 20), (9, 9, 9, 0)).save(tmp_path / "clear.png")
+    assert data.read_photo(tmp_path / "clear.png").getcolors() == [(400, (255, 255, 255))]
+
+
+# --- Photos that cannot be read -----------------------------------------------------------------
+
+
+def test_unreadable_photo_is_replaced_by_the_same_one_every_time(folder: Path) -> None:
+    broken = folder / "photo-01.png"
+    broken.write_bytes(b"")
+    crops = Crops(
+        data.find_photos(folder, validation_count=1), seed=1, size=16, scale=FULL, flip=False
+    )
+    assert broken in crops.photos.training
+    met = [k for k in range(30) if crops[k].unreadable]
+    assert {crops.photo_of(k) for k in met} == {broken}
+    for k in met:
+        first, again = crops[k], crops[k]
+        assert first.unreadable[0] == Unreadable("photo-01.png", f"{broken}: empty file", k)
+        assert first.pixels is not None
+        assert torch.equal(first.pixels, again.pixels)  # type: ignore[arg-type]
+
+
+def test_photo_that_vanishes_during_the_run_is_skipped(folder: Path) -> None:
+    crops = crops_of(folder)
+    gone = crops.photo_of(0)
+    gone.unlink()
+    assert crops[0].unreadable[0] == Unreadable(gone.name, f"{gone}: not found", 0)
+    assert crops[0].pixels is not None
+
+
+def test_sample_without_any_readable_photo_has_no_pixels(folder: Path) -> None:
+    for path in folder.iterdir():
+        path.write_bytes(b"<html>")
+    sample = crops_of(folder)[0]
+    assert sample.pixels is None
+    assert len(sample.unreadable) == 21
+
+
+ODD_NAMES = ["with space.png", "ünï—和.png", "new\nline.png", "-dash.png", "quote\"'.png"]
+
+
+@pytest.mark.parametrize("name", [*ODD_NAMES, os.fsdecode(b"latin-\xe9.png")])
+def test_odd_names_survive_the_worker_the_list_and_the_message(tmp_path: Path, name: str) -> None:
+    folder = write_photos(tmp_path / "photos", 4)
+    (folder / name).write_bytes(b"broken")
+    crops = Crops(only(folder, folder / name), seed=1, size=16, scale=FULL, flip=False)
+    sample = crops[0]
+    listed = UnreadableList.open(tmp_path / "list.jsonl", photos=100, max_share=1, before_sample=0)
+    (new,) = listed.add(Batch(torch.zeros(1), sample.unreadable))
+    assert new.photo == name
+    assert "\n" not in new.reason
+    new.reason.encode()  # no lone surrogates: printable everywhere
+    (line,) = (tmp_path / "list.jsonl").read_text().splitlines()
+    assert json.loads(line)["photo"] == name
+    reopened = UnreadableList.open(
+        tmp_path / "list.jsonl", photos=100, max_share=1, before_sample=1
+    )
+    assert reopened.entries == {name: new}
+
+
+@pytest.mark.parametrize("name", [*ODD_NAMES, os.fsdecode(b"latin-\xe9.png")])
+def test_readable_photo_with_an_odd_name_is_used(tmp_path: Path, name: str) -> None:
+    folder = write_photos(tmp_path / "photos", 4)
+    draw_photo(9).save(folder / name)
+    photos = data.find_photos(folder, validation_count=1)
+    assert folder / name in [*photos.training, *photos.validation]
+    assert len(photos.digest) == 64
+    assert data.why_unreadable(folder / name) is None
+
+
+def unreadable_list(path: Path, *, photos: int = 100, max_share: float = 0.05) -> UnreadableList:
+    return UnreadableList.open(path, photos=photos, max_share=max_share, before_sample=0)
+
+
+def batch_with(*names: str, sample: int = 0) -> Batch:
+    return Batch(
+        torch.zeros(1), [Unreadable(name, f"{name}: empty file", sample) for name in names]
+    )
+
+
+def test_each_unreadable_photo_is_listed_once(tmp_path: Path) -> None:
+    path = tmp_path / "list.jsonl"
+    listed = unreadable_list(path)
+    assert [entry.photo for entry in listed.add(batch_with("a", "b", "a"))] == ["a", "b"]
+    assert [entry.photo for entry in listed.add(batch_with("b", "c", sample=4))] == ["c"]
+    assert path.read_text() == (
+        '{"photo": "a", "reason": "a: empty file", "sample": 0}\n'
+        '{"photo": "b", "reason": "b: empty file", "sample": 0}\n'
+        '{"photo": "c", "reason": "c: empty file", "sample": 4}\n'
+    )
+
+
+def test_list_is_cut_back_to_the_samples_of_the_resumed_step(tmp_path: Path) -> None:
+    path = tmp_path / "list.jsonl"
+    listed = unreadable_list(path)
+    listed.add(batch_with("a", sample=3))
+    listed.add(batch_with("b", sample=7))
+    resumed = UnreadableList.open(path, photos=100, max_share=0.05, before_sample=7)
+    assert list(resumed.entries) == ["a"]
+    assert path.read_text() == '{"photo": "a", "reason": "a: empty file", "sample": 3}\n'
+
+
+@pytest.mark.parametrize("torn", [b'{"photo": "b", "rea', b"\xff\xfe\n", b"[]\n", b'{"x": 1}\n'])
+def test_torn_line_of_a_killed_process_is_dropped(tmp_path: Path, torn: bytes) -> None:
+    path = tmp_path / "list.jsonl"
+    unreadable_list(path).add(batch_with("a"))
+    with path.open("ab") as file:
+        file.write(torn)
+    resumed = UnreadableList.open(path, photos=100, max_share=0.05, before_sample=9)
+    assert list(resumed.entries) == ["a"]
+
+
+def test_list_that_cannot_be_written_does_not_stop_the_run(tmp_path: Path) -> None:
+    listed = unreadable_list(tmp_path / "list.jsonl")
+    listed.path.mkdir()  # root may write any file, but not into a folder
+    assert len(listed.add(batch_with("a"))) == 1
+
+
+@pytest.mark.parametrize(
+    ("count", "of", "share", "is_too_many"),
+    [
+        (10, 20, 0.05, False),  # ten are always tolerated
+        (11, 20, 0.05, True),
+        (11, 220, 0.05, False),  # 5 % of 220 are 11
+        (12, 220, 0.05, True),
+        (1000, 1000, 1.0, False),
+    ],
+)
+def test_too_many_means_more_than_ten_and_more_than_the_share(
+    count: int, of: int, share: float, is_too_many: bool
+) -> None:
+    assert data.too_many_unreadable(count, of, share) is is_too_many
+
+
+def test_too_many_unreadable_photos_stop_the_run_with_a_message(tmp_path: Path) -> None:
+    listed = unreadable_list(tmp_path / "list.jsonl")
+    with pytest.raises(UserError) as caught:
+        listed.add(batch_with(*"abcdefghijk"))
+    assert str(caught.value) == (
+        "11 of 100 photos cannot be read, the first one: a: empty file. They are listed in "
+        f"{tmp_path}/list.jsonl; mend the folder, or raise data.max_unreadable_share"
+    )
+    assert caught.value.exit_code == 1
+    assert len((tmp_path / "list.jsonl").read_text().splitlines()) == 11
+
+
+def test_batch_that_could_not_be_filled_stops_the_run(tmp_path: Path) -> None:
+    crops = [data.Sample(None, [Unreadable("a", "a: empty file", 0)])]
+    with pytest.raises(
+        UserError, match=r"^1 of 100 photos cannot be read, the first one: a: empty"
+    ):
+        unreadable_list(tmp_path / "list.jsonl").add(data.collate(crops))
+
+
+def streamed(
+    crops: Crops, sampler: StepSampler, path: Path, warn: Callable[[str], None]
+) -> Iterator[torch.Tensor]:
+    count = len(crops.photos.training)
+    listed = UnreadableList.open(path, photos=count, max_share=1.0, before_sample=0)
+    return data.stream_photos(
+        crops, sampler, lambda batch: listed.tell(batch, warn), workers=0, pin_memory=False
+    )
+
+
+def test_streamed_photos_are_those_of_the_batches(folder: Path, tmp_path: Path) -> None:
+    crops, sampler = crops_of(folder), StepSampler(2, 6, 3)
+    said: list[str] = []
+    found = list(streamed(crops, sampler, tmp_path / "list.jsonl", said.append))
+    assert torch.equal(torch.stack(found), pixels_of(crops, sampler))
+    assert torch.stack(found).shape == (4, 3, 3, 16, 16)
+    assert said == []
+
+
+def test_ten_unreadable_photos_of_a_stream_are_named(tmp_path: Path) -> None:
+    crops = crops_of(write_photos(tmp_path / "photos", 20))
+    broken = crops.photos.training[:12]
+    for path in broken:
+        path.write_bytes(b"")
+    said: list[str] = []
+    listed = tmp_path / "list.jsonl"
+    # Within the first epoch each photo comes up once, and some of them again as a replacement.
+    assert len(list(streamed(crops, StepSampler(0, 17, 1), listed, said.append))) == 17
+    assert len(listed.read_text().splitlines()) == 12
+    assert set(said[:10]) < {f"skipping {path}: empty file" for path in broken}
+    assert said[10:] == [f"more will only be listed in {listed}"]
+
+
+def test_stream_that_ends_early_says_what_to_do(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*unused: object, **options: object) -> Iterator[Batch]:
+        yield batch_with()
+        raise RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed.\nMore of it.")
+
+    monkeypatch.setattr(data, "load_batches", killed)
+    photos = streamed(crops_of(folder), StepSampler(0, 3, 1), tmp_path / "list.jsonl", print)
+    assert next(photos).numel() == 1
+    with pytest.raises(UserError) as caught:
+        next(photos)
+    assert str(caught.value) == (
+        "no photos arrive any more: DataLoader worker (pid 7) is killed by signal: Killed. Try "
+        "data.workers=0, or give the container a larger --shm-size. The same command goes on from "
+        "the last checkpoint"
+    )
+    assert caught.value.exit_code == 1
+
+
+def test_hopeless_folder_is_found_before_weights_are_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    yaml_file = write_small_run(tmp_path)
+    for path in (tmp_path / "photos").iterdir():
+        path.write_bytes(b"")
+    monkeypatch.setattr(runs, "load_weights", lambda *a, **k: pytest.fail("weights were loaded"))
+    config = load_config(yaml_file)
+    run = runs.open_run(config, root=tmp_path / "runs", fresh=False, say=print)
+    with pytest.raises(UserError) as caught:
+        runs.build_trainer(config, run, device=torch.device("cpu"), say=print)
+    run.lock.release()
+    place, _, reason = str(caught.value).partition(": ")
+    assert place == str(tmp_path / "photos")
+    assert reason.startswith(f"9 of 9 photos tried cannot be read, the first one: {place}/photo-")
+    assert reason.endswith(": empty file. Mend the folder, or raise data.max_unreadable_share")
+    assert caught.value.exit_code == 2
+
+
+def test_few_broken_photos_pass_the_probe(folder: Path) -> None:
+    for path in sorted(folder.iterdir())[:6]:
+        path.write_bytes(b"")
+    data.probe_photos(data.find_photos(folder, validation_count=1), max_unreadable_share=0.05)
+
+
+# --- Finding photos -----------------------------------------------------------------------------
+
+
+def message_of(folder: Path, **options: object) -> str:
+    with pytest.raises(UserError) as caught:
+        data.find_photos(folder, **options)  # type: ignore[arg-type]
+    assert caught.value.exit_code == 2
+    return str(caught.value)
+
+
+def test_folder_that_is_not_there_is_told(tmp_path: Path) -> None:
+    missing = tmp_path / "nowhere"
+    assert (
+        message_of(missing) == f"{missing}: this folder of photos is not there; check data.photos"
+    )
+
+
+def test_impossibly_long_name_is_told(tmp_path: Path) -> None:
+    assert message_of(tmp_path / ("x" * 300)).endswith("is not there; check data.photos")
+
+
+def test_file_instead_of_a_folder_is_told(tmp_path: Path) -> None:
+    archive = tmp_path / "train.zip"
+    archive.touch()
+    assert message_of(archive) == f"{archive}: is a file; data.photos must be a folder of photos"
+
+
+def test_folder_without_photos_is_told(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").touch()
+    assert message_of(tmp_path) == (
+        f"{tmp_path}: no photos in this folder or below it (looked for .jpg .jpeg .png .webp .bmp "
+        ".tif .tiff .gif); check data.photos"
+    )
+
+
+def test_validation_folder_that_is_not_there_names_its_own_key(folder: Path) -> None:
+    missing = folder / "nowhere"
+    assert message_of(folder, validation_folder=missing) == (
+        f"{missing}: this folder of photos is not there; check data.validation_photos"
+    )
+
+
+def test_single_photo_is_too_few(tmp_path: Path) -> None:
+    folder = write_photos(tmp_path / "odd\nname", 1)
+    assert message_of(folder) == (
+        f"{tmp_path}/odd\\nname: one photo is too few to hold one out for validation; add photos, "
+        "or set data.validation_photos"
+    )
+
+
+def test_errors_about_paintings_name_their_settings(tmp_path: Path) -> None:
+    folder = write_photos(tmp_path / "one", 1)
+    assert message_of(folder, kind="paintings") == (
+        f"{folder}: one photo is too few to hold one out for validation; add photos, or set "
+        "data.validation_paintings"
+    )
+    assert message_of(folder, kind="paintings", validation_folder=folder) == (
+        f"{folder}: all photos are held out for validation; add photos, or set "
+        "data.validation_paintings to another folder"
+    )
+    assert message_of(tmp_path / "none", kind="paintings").endswith("; check data.paintings")
+
+
+def test_nested_folders_are_searched(tmp_path: Path) -> None:
+    write_photos(tmp_path / "photos" / "deep" / "er", 4)
+    photos = data.find_photos(tmp_path / "photos", validation_count=1)
+    assert len(photos.training) + len(photos.validation) == 4
+
+
+def names(photos: list[Path]) -> list[str]:
+    return [path.name for path in photos]
+
+
+def test_held_out_photos_stay_the_same_when_the_folder_moves(tmp_path: Path, folder: Path) -> None:
+    before = data.find_photos(folder, validation_count=4)
+    moved = tmp_path / "somewhere else"
+    folder.rename(moved)
+    after = data.find_photos(moved, validation_count=4)
+    assert names(after.validation) == names(before.validation)
+    assert names(after.training) == names(before.training)
+    assert after.digest == before.digest
+
+
+def test_held_out_photos_mostly_stay_when_photos_are_added(folder: Path) -> None:
+    before = data.find_photos(folder, validation_count=4)
+    draw_photo(50).save(folder / "new.png")
+    after = data.find_photos(folder, validation_count=4)
+    assert len(set(after.validation) & set(before.validation)) >= 3
+    assert after.digest != before.digest
+
+
+@pytest.mark.parametrize("count", range(1, 14))
+def test_held_out_photos_are_never_trained_on(folder: Path, count: int) -> None:
+    photos = data.find_photos(folder, validation_count=count)
+    assert not set(photos.training) & set(photos.validation)
+    assert len(photos.validation) == min(count, 6)
+    assert len(photos.training) == 12 - len(photos.validation)
+
+
+@pytest.mark.parametrize("written", ["photos/held", "photos/../photos/held", "link"])
+def test_validation_folder_inside_the_photos_is_not_trained_on(
+    tmp_path: Path, folder: Path, written: str
+) -> None:
+    write_photos(folder / "held", 4)
+    (tmp_path / "link").symlink_to(folder / "held")
+    photos = data.find_photos(folder, validation_folder=tmp_path / written, validation_count=16)
+    assert len(photos.validation) == 4
+    assert {path.parent for path in photos.training} == {folder}
+    assert len(photos.training) == 12
+
+
+def test_validation_folder_may_be_the_training_folder(folder: Path) -> None:
+    photos = data.find_photos(folder, validation_folder=folder, validation_count=5)
+    assert not set(photos.training) & set(photos.validation)
+    assert (len(photos.training), len(photos.validation)) == (7, 5)
+    assert message_of(folder, validation_folder=folder, validation_count=12) == (
+        f"{folder}: all photos are held out for validation; add photos, or set "
+        "data.validation_photos to another folder"
+    )
+
+
+def test_unreadable_validation_photos_are_told_and_left_out(folder: Path) -> None:
+    paths = sorted(folder.iterdir())[:4]
+    paths[0].write_bytes(b"")
+    said: list[str] = []
+    crops = data.read_validation_photos(paths, 16, count=2, on_skipped=said.append)
+    assert crops.shape == (2, 3, 16, 16)
+    assert crops.dtype == torch.uint8
+    assert said == [f"skipping {paths[0]}: empty file"]
+
+
+def test_validation_photos_of_which_none_is_readable_are_told(folder: Path) -> None:
+    paths = sorted(folder.iterdir())[:2]
+    for path in paths:
+        path.write_bytes(b"")
+    with pytest.raises(UserError) as caught:
+        data.read_validation_photos(paths, 16)
+    assert str(caught.value) == (
+        f"none of the 2 validation photos can be read, the first one: {paths[0]}: empty file"
+    )
+
+
+def test_read_photo_says_what_is_wrong(tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").write_bytes(b"")
+    with pytest.raises(PictureError, match=r"a\.jpg: empty file$"):
+        data.read_photo(tmp_path / "a.jpg")
+
+
+def test_all_photos_are_used_equally_often(folder: Path) -> None:
+    crops = crops_of(folder)
+    used = Counter(crops.photo_of(k) for k in range(90))
+    assert set(used.values()) == {10}
+
+
+@pytest.mark.parametrize(
+    ("workers", "device", "number"), [(0, "cuda", 0), (3, "cpu", 3), ("auto", "cpu", 1)]
+)
+def test_workers_are_what_the_setting_says(workers: int | str, device: str, number: int) -> None:
+    assert data.resolve_workers(workers, device) == number
+
+
+def test_gpu_gets_up_to_eight_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 64)
+    assert data.resolve_workers("auto", "cuda") == 8
+
+
+def test_training_processes_of_a_machine_share_its_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 16)
+    found = [data.resolve_workers("auto", "cuda", num_trainers=count) for count in (1, 4, 32)]
+    assert found == [8, 4, 1]
+    assert data.resolve_workers(3, "cuda", num_trainers=4) == 3
+
+
+def test_with_a_cache_fewer_workers_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 64)
+    found = [
+        data.resolve_workers(workers, device, cached=True)
+        for workers, device in (("auto", "cuda"), ("auto", "cpu"), (3, "cpu"))
+    ]
+    assert found == [4, 0, 3]
