@@ -26,20 +26,17 @@ import torch
 import yaml
 from torch import Tensor, nn
 
+from fast_style.losses.build import build_perceptual_loss, load_loss_weights, read_style
 from fast_style.losses.loss_network import load_weights
 from fast_style.losses.perceptual import LossValues
 from fast_style.models.checkpoint import load_transform_net
 from fast_style.networks.fast_transform import FastTransform
-from fast_style.pictures.images import find_pictures
+from fast_style.pictures.folders import find_pictures
+from fast_style.pictures.reading import read_photo
 from fast_style.settings.config import Config, load_config
 from fast_style.settings.layers import CHANNELS_PER_BLOCK, torchvision_index
-from fast_style.training.data import read_photo, read_validation_photos
-from fast_style.training.runs import (
-    build_perceptual_loss,
-    find_photos_of,
-    load_loss_weights,
-    read_style,
-)
+from fast_style.training.build import find_photos_of
+from fast_style.training.data import read_validation_photos
 
 STYLE_LAYERS = ("relu1_2", "relu2_2", "relu3_3", "relu4_3")
 STYLE_SIDE = 256

@@ -76,7 +76,7 @@ def prepare_photos(folder: Path, options: argparse.Namespace) -> list[Path]:
             draw_photo(folder / f"{number:03}.jpg", number, options.scale)
             for number in range(options.count)
         ]
-    from fast_style.pictures.images import find_pictures
+    from fast_style.pictures.folders import find_pictures
 
     found = [
         path

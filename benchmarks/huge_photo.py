@@ -115,7 +115,7 @@ def peak(
 def stylize(stylizer: "Stylizer", photo: "Image.Image", way: Way) -> int:
     """Make the 8-bit picture, as `Stylizer` does with more or less memory; gives the estimate."""
     from fast_style.networks.streaming import band_bytes, storage_bytes
-    from fast_style.pictures.images import image_to_tensor, tensor_to_image
+    from fast_style.pictures.pixels import image_to_tensor, tensor_to_image
     from fast_style.stylizing.stylizer import _Bands, _result_bytes, _scratch_folder
 
     size = photo.height, photo.width
@@ -169,7 +169,7 @@ def times(
 
 def as_a_whole(stylizer: "Stylizer", photo: "Image.Image") -> "Tensor":
     """The picture in one pass: (3, H, W)."""
-    from fast_style.pictures.images import image_to_tensor
+    from fast_style.pictures.pixels import image_to_tensor
 
     return stylizer._forward(image_to_tensor(photo).float().div_(255)[None])[0]
 

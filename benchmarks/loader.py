@@ -28,14 +28,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from fast_style.training.data import (
-    Crops,
-    Photos,
-    StepSampler,
-    find_photos,
-    least_side,
-    load_batches,
-)
+from fast_style.pictures.folders import Photos, find_photos
+from fast_style.training.data import Crops, StepSampler, least_side, load_batches
 from fast_style.training.photo_cache import PhotoCache, open_photo_cache
 
 SIZE = 256

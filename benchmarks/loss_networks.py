@@ -24,21 +24,16 @@ from typing import NamedTuple
 
 import torch
 
+from fast_style.losses.build import build_perceptual_loss, load_loss_weights, read_style
 from fast_style.losses.perceptual import LossValues
 from fast_style.models.checkpoint import load_transform_net
 from fast_style.networks.fast_transform import FastTransform
-from fast_style.pictures.images import write_picture
+from fast_style.pictures.writing import write_picture
 from fast_style.settings.config import Config, load_config
+from fast_style.training.build import build_trainer, find_photos_of
 from fast_style.training.data import read_validation_photos
+from fast_style.training.run_folder import open_run
 from fast_style.training.run_log import photo_and_result_sheet
-from fast_style.training.runs import (
-    build_perceptual_loss,
-    build_trainer,
-    find_photos_of,
-    load_loss_weights,
-    open_run,
-    read_style,
-)
 from fast_style.training.trainer import Trainer
 
 ROUNDS, STEPS_PER_ROUND = 3, 8

@@ -90,7 +90,7 @@ def measure_in_this_process(*, side: int, width: int, upsampling: str, keep: boo
         raise SystemExit("--keep-freed-memory: only with glibc")
     from PIL import Image
 
-    from fast_style.pictures.images import Picture
+    from fast_style.pictures.reading import Picture
 
     stylizer = untrained_stylizer(width=width, upsampling=upsampling)
     # Libraries allocate their own buffers once, at the first photo, whatever its size.

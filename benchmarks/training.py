@@ -103,8 +103,10 @@ def build_step(
     import torch
 
     from fast_style.cli.allocator import keep_freed_memory
+    from fast_style.core.devices import set_up_torch
     from fast_style.settings.config import load_config
-    from fast_style.training.runs import build_trainer, open_run, set_up_torch
+    from fast_style.training.build import build_trainer
+    from fast_style.training.run_folder import open_run
 
     assert keep_freed_memory()
     path = write_config(folder, batch_size, size, steps=1000, threads=threads, most_photos=4)

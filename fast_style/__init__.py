@@ -1,3 +1,35 @@
-"""Fast feed-forward neural style transfer: one small network per style."""
+"""Fast feed-forward neural style transfer: one small network per style.
+
+The names that a notebook needs are here, and loaded when they are first used: importing the package
+takes no torch. `Stylizer` applies a model; `load_config`, `open_run` and `build_trainer` train one.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fast_style.settings.config import load_config
+    from fast_style.stylizing.stylizer import Stylizer
+    from fast_style.training.build import build_trainer
+    from fast_style.training.run_folder import open_run
 
 __version__ = "0.1.0"
+
+__all__ = ["Stylizer", "__version__", "build_trainer", "load_config", "open_run"]
+
+_MODULES = {
+    "Stylizer": "fast_style.stylizing.stylizer",
+    "build_trainer": "fast_style.training.build",
+    "load_config": "fast_style.settings.config",
+    "open_run": "fast_style.training.run_folder",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_MODULES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_MODULES])

@@ -12,6 +12,7 @@ import yaml
 from safetensors.torch import save_file
 from small_run import draw_photo, ignore, open_small_run, write_photos
 
+from fast_style.core.errors import Stopped
 from fast_style.distilling import distillation, painters
 from fast_style.distilling.distillation import Distiller, build_distiller
 from fast_style.distilling.painters import Painter
@@ -19,8 +20,7 @@ from fast_style.losses.loss_network import Weights
 from fast_style.networks.transform_net import TransformNet
 from fast_style.settings.config import DistillConfig, load_distill_config
 from fast_style.settings.layers import torchvision_index
-from fast_style.training.runs import Run
-from fast_style.training.trainer import Stopped
+from fast_style.training.run_folder import Run
 
 Convolutions = dict[str, tuple[torch.Tensor, torch.Tensor]]
 

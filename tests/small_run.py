@@ -11,9 +11,11 @@ import torch
 import yaml
 from PIL import Image
 
+from fast_style.core.errors import Stopped
 from fast_style.settings.config import Config, DistillConfig, load_config
-from fast_style.training.runs import Run, build_trainer, open_run
-from fast_style.training.trainer import Stopped, Trainer
+from fast_style.training.build import build_trainer
+from fast_style.training.run_folder import Run, open_run
+from fast_style.training.trainer import Trainer
 
 SETTINGS: dict[str, Any] = {
     "name": "tiny",

@@ -20,15 +20,17 @@ PACKAGE = ROOT / "fast_style"
 
 # A package imports only packages above it; a module only modules above it in its own package.
 PACKAGES = {
-    "core": ["errors", "files", "distributed"],
+    "core": ["errors", "files", "devices", "distributed"],
     "settings": ["strict_yaml", "layers", "settings", "config"],
-    "pictures": ["images"],
+    "pictures": ["reading", "pixels", "sheets", "writing", "folders"],
     "networks": ["winograd", "transform_net", "fast_transform", "compiling", "streaming"],
     "models": ["model_files", "checkpoint"],
-    "losses": ["inputs", "weight_files", "loss_network", "perceptual"],
+    "losses": ["inputs", "weight_files", "loss_network", "perceptual", "build"],
     "measures": ["artifacts"],
     "stylizing": ["jobs", "stylizer"],
-    "training": ["photo_cache", "data", "run_log", "recording", "trainer", "runs"],
+    "training": [
+        "photo_cache", "data", "run_log", "recording", "schedule", "trainer", "run_folder", "build",
+    ],
     "optimizing": ["gatys"],
     "evaluating": ["baselines", "evaluation", "plots", "report"],
     "distilling": ["students", "painters", "distillation"],
@@ -47,9 +49,6 @@ ALLOWED_BETWEEN_PRODUCTS = {
     ("evaluating", "optimizing"): "the descents that a model is measured by",
     ("evaluating", "stylizing"): "models are applied as users apply them",
     ("distilling", "training"): "a student is trained in a run folder, on the same crops of photos",
-    ("optimizing", "training"): "until the loss has a room of its own",
-    ("optimizing", "stylizing"): "until file names have",
-    ("evaluating", "training"): "until the loss and the photos have rooms of their own",
 }
 
 # It defines and loads VGG. Stylizing must start without torchvision.

@@ -54,11 +54,12 @@ def main(yaml_file: Path, root: Path, what: str) -> None:
     from small_run import settings_of
 
     from fast_style.core.distributed import Group, joined, read_launch
-    from fast_style.core.errors import UserError
+    from fast_style.core.errors import Stopped, UserError
     from fast_style.losses.perceptual import LossTerms
-    from fast_style.training import runs
+    from fast_style.training import build as runs
     from fast_style.training import trainer as trainer_module
-    from fast_style.training.trainer import Stopped, Trainer
+    from fast_style.training.run_folder import open_run
+    from fast_style.training.trainer import Trainer
 
     torch.set_num_threads(1)
     runs._SMALLEST_SAMPLE = 32
@@ -68,7 +69,7 @@ def main(yaml_file: Path, root: Path, what: str) -> None:
 
     def train(group: Group, *words: str, prepare: Callable[[Trainer], Any] = lambda t: None) -> int:
         config = settings_of(yaml_file, *words)
-        run = runs.open_run(config, root=root, fresh=False, say=print, group=group)
+        run = open_run(config, root=root, fresh=False, say=print, group=group)
         try:
             trainer = group.one_by_one(
                 lambda: runs.build_trainer(config, run, device=cpu, say=print, group=group)

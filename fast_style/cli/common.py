@@ -59,7 +59,7 @@ def run_command(parser: argparse.ArgumentParser, arguments: Sequence[str] | None
         print_error(error)
         return error.exit_code
     except (MemoryError, RuntimeError) as error:
-        from fast_style.stylizing.stylizer import is_out_of_memory
+        from fast_style.core.devices import is_out_of_memory
 
         if not is_out_of_memory(error):
             raise
@@ -198,8 +198,8 @@ def carry_out(
         advice: what to do instead when the run is finished already.
         group: the processes that do it together; rank zero tells of it.
     """
-    from fast_style.training.runs import open_run
-    from fast_style.training.trainer import Stopped
+    from fast_style.core.errors import Stopped
+    from fast_style.training.run_folder import open_run
 
     tell = say if group.is_first else _keep_silent
     run = open_run(config, root=RUNS, fresh=fresh, say=tell, group=group)

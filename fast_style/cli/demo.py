@@ -34,13 +34,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Do it; gives the exit code."""
-    from fast_style.pictures.images import require_picture
+    from fast_style.pictures.reading import require_picture
 
     for path in (options.style, options.photo):
         if path is not None:
             require_picture(path)  # before the seconds that torch takes
+    from fast_style.core.devices import resolve_device
     from fast_style.demo.demo import finish_demo, prepare_demo
-    from fast_style.stylizing.stylizer import resolve_device
 
     if not read_launch().is_alone:
         raise UserError("demo works in one process; start it without torchrun")

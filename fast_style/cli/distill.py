@@ -40,8 +40,8 @@ def run(options: argparse.Namespace) -> int:
     if not read_launch().is_alone:
         raise UserError("distill works in one process; start it without torchrun")
     require_inputs_of_new(config, fresh=options.resume == "never")
+    from fast_style.core.devices import resolve_device
     from fast_style.distilling.distillation import build_distiller  # takes seconds, and torch
-    from fast_style.stylizing.stylizer import resolve_device
 
     return carry_out(
         config,

@@ -13,7 +13,7 @@ from fast_style.cli.common import (
     say,
     stop_signals,
 )
-from fast_style.core.errors import printable
+from fast_style.core.errors import Stopped, printable
 
 SUMMARY = "compare models with the optimization method, on held-out photos"
 EXAMPLES = """\
@@ -98,11 +98,10 @@ def run(options: argparse.Namespace) -> int:
     _require_inputs(options)
     from tqdm import tqdm
 
+    from fast_style.core.devices import resolve_device
     from fast_style.evaluating import evaluation
-    from fast_style.evaluating.baselines import Stopped
     from fast_style.evaluating.plots import require_plotting
     from fast_style.evaluating.report import write_report
-    from fast_style.stylizing.stylizer import resolve_device
 
     require_plotting()
     device = resolve_device(options.device)
@@ -152,9 +151,10 @@ def run(options: argparse.Namespace) -> int:
 
 def _require_inputs(options: argparse.Namespace) -> None:
     """Say what is wrong with files and settings before the seconds that torch takes."""
-    from fast_style.losses.inputs import pictures_of, require_weights
+    from fast_style.losses.inputs import require_weights
     from fast_style.models.model_files import read_description
-    from fast_style.pictures.images import require_picture
+    from fast_style.pictures.folders import pictures_of
+    from fast_style.pictures.reading import require_picture
     from fast_style.settings.config import load_config
 
     for path in options.models:

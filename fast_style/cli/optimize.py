@@ -109,10 +109,11 @@ def optimize(config: "GatysConfig", options: argparse.Namespace) -> int:
     """Draw one picture, with signals handled; gives the exit code."""
     from tqdm import tqdm
 
+    from fast_style.core.devices import resolve_device
     from fast_style.optimizing.gatys import Course, Look, optimize_picture
-    from fast_style.pictures.images import side_by_side, write_picture
-    from fast_style.stylizing.stylizer import resolve_device
-    from fast_style.training.data import read_photo
+    from fast_style.pictures.reading import read_photo
+    from fast_style.pictures.sheets import side_by_side
+    from fast_style.pictures.writing import write_picture
 
     each = config.optimize.iterations
     total = each * config.optimize.scales
@@ -161,7 +162,7 @@ def optimize(config: "GatysConfig", options: argparse.Namespace) -> int:
 
 def _require_pictures(options: argparse.Namespace, config: "GatysConfig") -> None:
     """Say what is wrong with the pictures to read and to write, before torch takes its seconds."""
-    from fast_style.pictures.images import require_picture
+    from fast_style.pictures.reading import require_picture
     from fast_style.stylizing.jobs import pictures_in_between
 
     iterations = config.optimize.iterations * config.optimize.scales
@@ -176,7 +177,7 @@ def _require_places(
     options: argparse.Namespace, config: "GatysConfig", in_between: Iterable[Path]
 ) -> None:
     """Say what is wrong with the names of the pictures to write, before hours go into them."""
-    from fast_style.pictures.images import writable_format
+    from fast_style.pictures.writing import writable_format
 
     sources = [
         path

@@ -138,7 +138,8 @@ def _stylize(options: argparse.Namespace, jobs: "Sequence[Job]", launch: Launch)
     """Do the jobs together with the other processes, if there are any; gives how many failed."""
     import torch
 
-    from fast_style.stylizing.stylizer import Stylizer, resolve_device
+    from fast_style.core.devices import resolve_device
+    from fast_style.stylizing.stylizer import Stylizer
 
     if options.threads is not None:
         torch.set_num_threads(options.threads)
@@ -166,7 +167,7 @@ def _stylize_share(options: argparse.Namespace, stylizer: "Stylizer", jobs: "Seq
     """Do the jobs, and tell of each; gives how many failed."""
     from tqdm import tqdm
 
-    from fast_style.pictures.images import DEFAULT_MAX_PIXELS
+    from fast_style.pictures.reading import DEFAULT_MAX_PIXELS
     from fast_style.stylizing.stylizer import stylize_files
 
     outcomes = stylize_files(

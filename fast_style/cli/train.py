@@ -72,7 +72,7 @@ def run(options: argparse.Namespace) -> int:
         return 0
     if options.check:
         return check(configs)
-    from fast_style.stylizing.stylizer import resolve_device
+    from fast_style.core.devices import resolve_device
 
     device = own_device(resolve_device(options.device), launch)
     with joined(launch, device) as group:
@@ -92,7 +92,7 @@ def _read(options: argparse.Namespace, launch: Launch) -> "list[Config]":
 
 def check(configs: "Sequence[Config]") -> int:
     """Look at everything that the runs need; gives the exit code."""
-    from fast_style.training.runs import check_inputs
+    from fast_style.training.build import check_inputs
 
     def look(config: "Config") -> int:
         check_inputs(config, say)
@@ -105,7 +105,7 @@ def train(configs: "Sequence[Config]", *, device: "torch.device", fresh: bool, g
     """Train, or go on training; gives the exit code."""
     import torch
 
-    from fast_style.training.runs import build_trainer
+    from fast_style.training.build import build_trainer
 
     threads = torch.get_num_threads()
 

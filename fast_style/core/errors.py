@@ -21,6 +21,20 @@ class UserError(Exception):
         self.exit_code = exit_code
 
 
+class Stopped(Exception):  # noqa: N818 - not an error: somebody asked for it
+    """Work ended early because a signal asked for it; what was finished is kept.
+
+    Args:
+        signal_number: the signal, where it is known.
+        step: the step after which training stopped, its state saved.
+    """
+
+    def __init__(self, signal_number: int = 0, step: int = 0) -> None:
+        super().__init__(f"stopped at step {step}")
+        self.signal_number = signal_number
+        self.step = step
+
+
 def shown(value: object) -> str:
     """A setting's value as one would write it, within a line."""
     if value is None:

@@ -106,3 +106,8 @@ def _fsync_folder(folder: Path) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+def numbered(output: Path, number: int) -> Path:
+    """The file of a picture on the way to `output`."""
+    return output.with_name(f"{output.stem}-{number:05d}{output.suffix}")

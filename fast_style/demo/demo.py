@@ -23,12 +23,14 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from fast_style.core.errors import UserError
+from fast_style.losses.build import build_perceptual_loss, load_loss_weights, read_style
 from fast_style.losses.perceptual import PerceptualLoss
-from fast_style.pictures.images import fit_longer_side, image_to_tensor, side_by_side, write_picture
+from fast_style.pictures.pixels import fit_longer_side, image_to_tensor
+from fast_style.pictures.reading import read_photo
+from fast_style.pictures.sheets import side_by_side
+from fast_style.pictures.writing import write_picture
 from fast_style.settings.config import Config, load_config, name_from
 from fast_style.stylizing.stylizer import Stylizer
-from fast_style.training.data import read_photo
-from fast_style.training.runs import build_perceptual_loss, load_loss_weights, read_style
 
 Floats = NDArray[np.float64]
 

@@ -22,7 +22,8 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from fast_style.core.errors import UserError
+from fast_style.core.devices import resolve_precision, set_up_torch
+from fast_style.core.errors import Stopped, UserError
 from fast_style.core.files import write_text_atomically
 from fast_style.distilling.painters import Painter, Styles, painting_crop, plain_surface
 from fast_style.distilling.students import (
@@ -47,6 +48,8 @@ from fast_style.models.checkpoint import (
     save_checkpoint,
 )
 from fast_style.networks.transform_net import memory_format_for
+from fast_style.pictures.folders import find_photos
+from fast_style.pictures.reading import read_photo
 from fast_style.settings.config import (
     DistillConfig,
     DistillDataConfig,
@@ -55,28 +58,19 @@ from fast_style.settings.config import (
 )
 from fast_style.settings.layers import convolution_of
 from fast_style.settings.settings import to_dict, to_yaml
+from fast_style.training.build import cache_photos, find_photos_of
 from fast_style.training.data import (
     Crops,
     StepSampler,
     UnreadableList,
-    find_photos,
     probe_photos,
-    read_photo,
     read_validation_photos,
     resolve_workers,
     stream_photos,
 )
+from fast_style.training.run_folder import Run, environment, require_same_inputs, versions
 from fast_style.training.run_log import RunLog, photo_and_result_sheet
-from fast_style.training.runs import (
-    Run,
-    cache_photos,
-    environment,
-    find_photos_of,
-    require_same_inputs,
-    set_up_torch,
-    versions,
-)
-from fast_style.training.trainer import Interval, Stopped, learning_rate_at, resolve_precision
+from fast_style.training.schedule import Interval, learning_rate_at
 
 # --- Learning -----------------------------------------------------------------------------------
 
@@ -484,7 +478,7 @@ def build_distiller(
     Raises:
         UserError: pictures or weights are not as they should be.
     """
-    set_up_torch(config.train, device)
+    set_up_torch(device, threads=config.train.threads, deterministic=config.train.deterministic)
     config = config.model_copy(update={"name": run.folder.name})  # which may be <name>-2
     data = config.data
     photos = find_photos_of(data)

@@ -25,9 +25,10 @@ from fast_style.models.checkpoint import (
 )
 from fast_style.networks.fast_transform import FastTransform
 from fast_style.networks.transform_net import TransformNet, memory_format_for
-from fast_style.pictures.images import PictureError, image_to_tensor
+from fast_style.pictures.pixels import image_to_tensor
+from fast_style.pictures.reading import PictureError, read_photo
 from fast_style.settings.config import LossConfig
-from fast_style.training.data import random_crop, read_photo
+from fast_style.training.data import random_crop
 
 # What a random stream is for; keeps it apart from others of the same seed.
 _PAINTER = 102

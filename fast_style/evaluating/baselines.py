@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fast_style.core.errors import UserError, printable
+from fast_style.core.errors import Stopped, UserError, printable
 from fast_style.core.files import atomic_write
 from fast_style.losses.perceptual import LossValues, PerceptualLoss
 from fast_style.optimizing.gatys import Iterate, minimize
@@ -37,10 +37,6 @@ VARIANTS_IN_WORDS = {
     "box": "L-BFGS within [0, 1] from the photo",
     "clip": "clipped L-BFGS from white noise",
 }
-
-
-class Stopped(Exception):  # noqa: N818
-    """The user asked to stop; what was finished is kept."""
 
 
 class Photo(NamedTuple):

@@ -23,20 +23,19 @@ from PIL import Image
 from torch import Tensor, nn
 
 from fast_style import __version__
-from fast_style.core.errors import UserError, printable
+from fast_style.core.errors import Stopped, UserError, printable
 from fast_style.core.files import sha256_of
 from fast_style.evaluating.baselines import (
     Baselines,
     Descent,
     Photo,
-    Stopped,
     Variant,
     digest_of,
     eight_bits,
     minimize_on,
     pixels_of,
 )
-from fast_style.losses.inputs import pictures_of
+from fast_style.losses.build import build_perceptual_loss, load_loss_weights, read_style
 from fast_style.losses.loss_network import imagenet_is_cached
 from fast_style.losses.perceptual import LossValues, PerceptualLoss
 from fast_style.measures.artifacts import blotches, border_excess, checkerboard, clipped_share
@@ -44,16 +43,11 @@ from fast_style.models.checkpoint import load_transform_net
 from fast_style.networks.fast_transform import FastTransform
 from fast_style.networks.transform_net import memory_format_for
 from fast_style.optimizing.gatys import Iterate
-from fast_style.pictures.images import (
-    PictureError,
-    image_to_tensor,
-    read_picture,
-    resize_shorter_side,
-)
+from fast_style.pictures.folders import pictures_of
+from fast_style.pictures.pixels import center_crop, image_to_tensor, resize_shorter_side
+from fast_style.pictures.reading import PictureError, read_photo, read_picture
 from fast_style.settings.config import Config, load_config, parse_config
 from fast_style.settings.settings import to_dict
-from fast_style.training.data import center_crop, read_photo
-from fast_style.training.runs import build_perceptual_loss, load_loss_weights, read_style
 
 _SMALLEST_SIZE, _LARGEST_SIZE = 32, 4096
 _MOST_GRID_ROWS = 6

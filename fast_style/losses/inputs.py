@@ -5,11 +5,11 @@ what is there can be used, only reading tells.
 """
 
 import os
-from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from fast_style.core.errors import UserError, printable
-from fast_style.pictures.images import find_pictures, require_picture
+from fast_style.core.errors import UserError
+from fast_style.pictures.folders import require_folder
+from fast_style.pictures.reading import require_picture
 from fast_style.settings.config import NAMED_WEIGHTS, Config, DistillConfig
 
 _WEIGHTS = "loss_network.weights"
@@ -31,19 +31,6 @@ def require_inputs(config: Config | DistillConfig) -> None:
         require_weights(config.loss_network.weights)
     else:
         require_weights(config.teacher.weights, "teacher.weights")
-
-
-def require_folder(folder: Path, key: str) -> None:
-    """See that a folder of photos is there; `key` is the setting that names it.
-
-    Raises:
-        UserError: it is not, or is a file.
-    """
-    # os.path: Path.exists and Path.is_dir raise an OSError for some names before Python 3.12
-    if not os.path.exists(folder):
-        raise UserError(f"{printable(folder)}: this folder of photos is not there; check {key}")
-    if not os.path.isdir(folder):
-        raise UserError(f"{printable(folder)}: is a file; {key} must be a folder of photos")
 
 
 def require_weights(source: str, key: str = _WEIGHTS) -> None:
@@ -72,21 +59,3 @@ def require_weights_file(path: Path, key: str = _WEIGHTS) -> None:
             "(imagenet, imagenet_features, compact, random, or the path of a .pth, .safetensors, "
             ".mat or .h5 file)"
         )
-
-
-def pictures_of(inputs: Sequence[Path]) -> list[Path]:
-    """The pictures that these files and folders are, each once.
-
-    Raises:
-        UserError: one is not there, or there are no pictures.
-    """
-    for path in inputs:
-        if not os.path.exists(path):
-            raise UserError(f"{printable(path)}: not found")
-    files: Iterable[Path] = (
-        file for path in inputs for file in (find_pictures(path) if path.is_dir() else [path])
-    )
-    found = list(dict.fromkeys(files))
-    if not found:
-        raise UserError(f"{printable(inputs[0])}: there are no photos in this folder")
-    return found

@@ -17,20 +17,19 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from fast_style.core.errors import UserError
+from fast_style.core.files import numbered
+from fast_style.losses.build import build_perceptual_loss, load_loss_weights
 from fast_style.losses.perceptual import LossTerms, LossValues, PerceptualLoss
-from fast_style.pictures.images import (
-    contact_sheet,
+from fast_style.pictures.pixels import (
     fit_longer_side,
     image_to_tensor,
     resize_shorter_side,
     tensor_to_image,
-    write_animation,
-    write_picture,
 )
+from fast_style.pictures.reading import read_photo
+from fast_style.pictures.sheets import contact_sheet
+from fast_style.pictures.writing import write_animation, write_picture
 from fast_style.settings.config import INIT_WORDS, Bounds, GatysConfig, Method
-from fast_style.stylizing.jobs import numbered
-from fast_style.training.data import read_photo
-from fast_style.training.runs import build_perceptual_loss, load_loss_weights
 
 STOPPED = "stopped"
 """The reason of a `Minimum` whose watcher ended it."""

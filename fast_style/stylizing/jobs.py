@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from fast_style.core.errors import UserError, printable
-from fast_style.pictures.images import EXTENSIONS, find_pictures
+from fast_style.core.files import numbered
+from fast_style.pictures.folders import EXTENSIONS, find_pictures
 
 _WRITABLE = EXTENSIONS - {".gif"}  # whose palette of 256 colors would spoil the result
 # Other names of JPEG. What else cannot be written as what it is, becomes a PNG.
@@ -71,11 +72,6 @@ def pictures_in_between(output: Path, *, iterations: int, every: int | None) -> 
     """The files that ``fast-style optimize --every`` writes before its result."""
     if every is not None:
         yield from (numbered(output, number) for number in range(every, iterations + 1, every))
-
-
-def numbered(output: Path, number: int) -> Path:
-    """The file of a picture on the way to `output`."""
-    return output.with_name(f"{output.stem}-{number:05d}{output.suffix}")
 
 
 def _jobs(inputs: Sequence[Path], options: OutputOptions) -> Iterator[Job]:

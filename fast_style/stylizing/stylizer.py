@@ -30,6 +30,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from fast_style.core.devices import is_out_of_memory, resolve_device
 from fast_style.core.errors import UserError, printable
 from fast_style.core.files import free_bytes
 from fast_style.models.checkpoint import load_transform_net
@@ -44,17 +45,15 @@ from fast_style.networks.streaming import (
     stylize_in_bands,
 )
 from fast_style.networks.transform_net import SMALLEST_SIDE, memory_format_for
-from fast_style.pictures.images import (
+from fast_style.pictures.pixels import fit_longer_side, image_to_tensor, tensor_to_image
+from fast_style.pictures.reading import (
     DEFAULT_MAX_PIXELS,
     Picture,
-    fit_longer_side,
-    image_to_tensor,
     read_picture,
     size_in_header,
-    tensor_to_image,
     to_picture,
-    write_picture,
 )
+from fast_style.pictures.writing import write_picture
 from fast_style.stylizing.jobs import Job
 
 # Peak memory of one photo in float32, per pixel: a constant, and a part for each channel of
@@ -428,38 +427,6 @@ def _longest_side(height: int, width: int, fits: Callable[[int, int], bool]) -> 
         return not fits(-(-height * side // longer), -(-width * side // longer))
 
     return bisect_left(range(1, longer + 1), True, key=is_too_large)
-
-
-def resolve_device(name: str) -> torch.device:
-    """The device that ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps`` means on this machine.
-
-    Raises:
-        UserError: there is no such device; says which there are.
-    """
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "mps" if _has_mps() else "cpu"
-    kind, _, index = name.partition(":")
-    there = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
-    there += ["mps"] if _has_mps() else []
-    is_there = name in there or (name == "cuda" and "cuda:0" in there)
-    if not is_there:
-        known = kind in ("cpu", "cuda", "mps") and (not index or index.isdigit())
-        problem = "is not on this machine" if known else "is no device"
-        raise UserError(f"--device {name}: {problem}; here are: auto, {', '.join(there)}")
-    return torch.device(name)
-
-
-def _has_mps() -> bool:
-    return torch.backends.mps.is_available()
-
-
-def is_out_of_memory(error: Exception) -> bool:
-    """Whether an error of torch or Python says that memory was not enough."""
-    # torch has a type for it on GPUs; on a CPU it is any RuntimeError, told by its words.
-    words = ("allocate memory", "not enough memory", "out of memory")
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(
-        part in str(error) for part in words
-    )
 
 
 def _available_bytes(device: torch.device) -> int | None:

@@ -5,7 +5,6 @@ of workers, ranks or restarts. So there is no state to save, and resuming at ste
 step s.
 """
 
-import hashlib
 import json
 import math
 import os
@@ -28,14 +27,9 @@ from torch.utils.data import DataLoader, Dataset
 
 from fast_style.core.errors import UserError, printable
 from fast_style.core.files import write_text_atomically
-from fast_style.losses.inputs import require_folder
-from fast_style.pictures.images import (
-    PictureError,
-    find_pictures,
-    image_to_tensor,
-    over_white,
-    read_picture,
-)
+from fast_style.pictures.folders import Photos, by_hash
+from fast_style.pictures.pixels import center_crop, image_to_tensor
+from fast_style.pictures.reading import PictureError, read_photo, read_picture
 from fast_style.training.photo_cache import PhotoCache
 
 # What a random stream is for; keeps the streams of one seed apart.
@@ -79,98 +73,7 @@ class Batch(NamedTuple):
     unreadable: list[Unreadable]
 
 
-class Photos(NamedTuple):
-    """The photos of a run, split into those trained on and those held out."""
-
-    folder: Path
-    training: list[Path]
-    validation: list[Path]
-
-    @property
-    def digest(self) -> str:
-        """Of the training photos' names, in order; a changed data set changes it."""
-        names = "\n".join(_name_of(path, self.folder) for path in self.training)
-        return hashlib.sha256(names.encode("utf-8", "surrogateescape")).hexdigest()
-
-
 # --- Finding photos -----------------------------------------------------------------------------
-
-
-def find_photos(
-    folder: Path,
-    *,
-    validation_folder: Path | None = None,
-    validation_count: int = 16,
-    kind: str = "photos",
-) -> Photos:
-    """All photos of a folder, some of them held out for validation.
-
-    Held out are those whose names have the smallest sha256: the same ones wherever the folder
-    lies, and mostly the same when photos are added. None of them is trained on, even where one of
-    the two folders lies in the other.
-
-    Args:
-        folder: searched recursively.
-        validation_folder: where those held out come from, if not from `folder`.
-        validation_count: how many are held out, at most.
-        kind: what their setting under ``data`` is called, for errors.
-
-    Raises:
-        UserError: there is no such folder, or too few photos in it.
-    """
-    found = _list_folder(folder, f"data.{kind}")
-    if validation_folder is None:
-        # At least half remain for training, however small the folder.
-        held_out = _by_hash(found, folder)[: min(validation_count, len(found) // 2)]
-    else:
-        candidates = _list_folder(validation_folder, f"data.validation_{kind}")
-        held_out = _by_hash(candidates, validation_folder)[:validation_count]
-    untouchable = set(_below_real_folder(held_out, validation_folder or folder))
-    real_paths = _below_real_folder(found, folder)
-    training = [
-        path for path, real in zip(found, real_paths, strict=True) if real not in untouchable
-    ]
-    if not held_out:
-        raise UserError(
-            f"{printable(folder)}: one photo is too few to hold one out for validation; add "
-            f"photos, or set data.validation_{kind}"
-        )
-    if not training:
-        raise UserError(
-            f"{printable(folder)}: all photos are held out for validation; add photos, or set "
-            f"data.validation_{kind} to another folder"
-        )
-    return Photos(folder, training, held_out)
-
-
-def _list_folder(folder: Path, key: str) -> list[Path]:
-    require_folder(folder, key)
-    found = find_pictures(folder)
-    if not found:
-        raise UserError(
-            f"{printable(folder)}: no photos in this folder or below it (looked for .jpg .jpeg "
-            f".png .webp .bmp .tif .tiff .gif); check {key}"
-        )
-    return found
-
-
-def _by_hash(photos: Iterable[Path], folder: Path) -> list[Path]:
-    def rank(path: Path) -> bytes:
-        name = _name_of(path, folder).encode("utf-8", "surrogateescape")
-        return hashlib.sha256(name).digest()
-
-    return sorted(photos, key=rank)
-
-
-def _name_of(path: Path, folder: Path) -> str:
-    return path.relative_to(folder).as_posix()
-
-
-def _below_real_folder(photos: Iterable[Path], folder: Path) -> list[Path]:
-    # Links to folders are not followed below it, so resolving the folder alone is enough to
-    # compare files of two folders, and a hundred thousand files cost no look at the disk.
-    real_folder = Path(os.path.realpath(folder))
-    return [real_folder / path.relative_to(folder) for path in photos]
 
 
 def probe_photos(photos: Photos, *, max_unreadable_share: float) -> None:
@@ -179,7 +82,7 @@ def probe_photos(photos: Photos, *, max_unreadable_share: float) -> None:
     Raises:
         UserError: none of them can be read, or too few.
     """
-    probed = _by_hash(photos.training, photos.folder)[:_PROBED_PHOTOS]
+    probed = by_hash(photos.training, photos.folder)[:_PROBED_PHOTOS]
     reasons = [reason for path in probed if (reason := why_unreadable(path)) is not None]
     if len(reasons) == len(probed) or too_many_unreadable(
         len(reasons), len(probed), max_unreadable_share
@@ -206,25 +109,6 @@ def too_many_unreadable(count: int, of: int, max_share: float) -> bool:
 
 
 # --- Pixels -------------------------------------------------------------------------------------
-
-
-def read_photo(path: Path, *, shorter_side_at_least: int | None = None) -> Image.Image:
-    """A photo as RGB; transparent parts are white.
-
-    Raises:
-        PictureError: it cannot be read.
-    """
-    return over_white(read_picture(path, shorter_side_at_least=shorter_side_at_least))
-
-
-def center_crop(image: Image.Image, size: int) -> Image.Image:
-    """The middle square of the photo, (size, size)."""
-    side = min(image.size)
-    left, top = (image.width - side) / 2, (image.height - side) / 2
-    # Cut and resized at once: resized as a whole, a photo of 1 x 5000 would need gigabytes.
-    return image.resize(
-        (size, size), Image.Resampling.LANCZOS, box=(left, top, left + side, top + side)
-    )
 
 
 def read_validation_photos(
@@ -399,7 +283,7 @@ class Crops(Dataset[Sample]):
             try:
                 return Sample(self._crop(path, k), unreadable)
             except PictureError as error:
-                name = _name_of(path, self.photos.folder)
+                name = self.photos.name_of(path)
                 unreadable.append(Unreadable(name, str(error), k))
         return Sample(None, unreadable)
 

@@ -34,7 +34,8 @@ from tqdm import tqdm
 
 from fast_style.core.errors import UserError, printable
 from fast_style.core.files import free_bytes, sha256_of, write_text_atomically
-from fast_style.pictures.images import PictureError, over_white, read_picture, resize_shorter_side
+from fast_style.pictures.pixels import resize_shorter_side
+from fast_style.pictures.reading import PictureError, over_white, read_picture
 
 _FORMAT = 1
 # So much is written between two looks at whether it has reached the disk: about what a killed build

@@ -19,7 +19,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from fast_style.core.files import write_text_atomically
-from fast_style.pictures.images import image_to_tensor, tensor_to_image
+from fast_style.pictures.pixels import image_to_tensor, tensor_to_image
 
 
 class RunLog:

@@ -5,9 +5,6 @@ makes it from settings). Resuming at step s is starting at step s with the weigh
 moments of that step: everything else is a function of the settings and s.
 """
 
-import math
-import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from itertools import chain
@@ -20,7 +17,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from fast_style.core.distributed import ALONE, Group
-from fast_style.core.errors import UserError, printable
+from fast_style.core.errors import Stopped, UserError, printable
 from fast_style.core.files import free_bytes, write_text_atomically
 from fast_style.losses.perceptual import LossTerms, PerceptualLoss
 from fast_style.models.checkpoint import (
@@ -37,8 +34,8 @@ from fast_style.models.model_files import CheckpointError, describe
 from fast_style.networks.compiling import CompileRequest, compile_whole
 from fast_style.networks.fast_transform import FastTransform
 from fast_style.networks.transform_net import TransformNet, memory_format_for
-from fast_style.pictures.images import write_picture
-from fast_style.settings.config import DistillTrainConfig, LogConfig, TrainConfig
+from fast_style.pictures.writing import write_picture
+from fast_style.settings.config import LogConfig, TrainConfig
 from fast_style.training.data import (
     Batch,
     Crops,
@@ -49,6 +46,7 @@ from fast_style.training.data import (
 )
 from fast_style.training.recording import Gradients, Recorded
 from fast_style.training.run_log import RunLog, photo_and_result_sheet
+from fast_style.training.schedule import Interval, learning_rate_at
 
 # A term whose share of the gradient is below this does nothing; its weight is probably a mistake.
 _NEGLIGIBLE_SHARE = 0.01
@@ -60,15 +58,6 @@ _MANY_STEPS = 5000
 _MOST_BY_ROUNDING = 0.5
 _COMPILING = CompileRequest("train.compile", "set train.compile=false")
 _GUARDED = ("content term", "style term", "total variation", "gradient")
-
-
-class Stopped(Exception):  # noqa: N818 - not an error: somebody asked for it
-    """Training ended early, its state saved, because a signal asked for it."""
-
-    def __init__(self, signal_number: int, step: int) -> None:
-        super().__init__(f"stopped at step {step}")
-        self.signal_number = signal_number
-        self.step = step
 
 
 class Trainer:
@@ -627,82 +616,3 @@ class Trainer:
 
     def _last_checkpoint(self) -> str:
         return last_good_checkpoint(self.run_folder / "checkpoints")
-
-
-class Interval:
-    """Time and waiting since the last report, without what reporting itself costs."""
-
-    def __init__(self, step: int) -> None:
-        self.restart(step)
-
-    def restart(self, step: int) -> None:
-        """Begin to count at this step."""
-        self.start_step = step
-        self.start_at = time.perf_counter()
-        self.waited_s = 0.0
-
-    def waiting_for(self, photos: Iterator[Tensor]) -> Iterator[Tensor]:
-        """The same photos; how long they were waited for is counted."""
-        while True:
-            start_at = time.perf_counter()
-            batch = next(photos, None)
-            self.waited_s += time.perf_counter() - start_at
-            if batch is None:
-                return
-            yield batch
-
-    def measure(self, step: int, batch_size: int, device: torch.device) -> dict[str, float]:
-        """Speed since then, by TensorBoard's tags."""
-        elapsed_s = time.perf_counter() - self.start_at
-        return {
-            "time/images_per_s": (step - self.start_step) * batch_size / elapsed_s,
-            "time/data_wait_share": self.waited_s / elapsed_s,
-            "memory/peak_mb": _peak_memory_bytes(device) / 2**20,
-        }
-
-
-def learning_rate_at(step: int, settings: TrainConfig | DistillTrainConfig) -> float:
-    """Adam's rate for the step that follows `step` finished ones.
-
-    Linear warm-up, then constant or half a cosine down to zero. A function of the step alone, so
-    that resuming needs no state.
-    """
-    if step < settings.warmup_steps:
-        return settings.learning_rate * (step + 1) / settings.warmup_steps
-    if settings.schedule == "constant":
-        return settings.learning_rate
-    done = (step - settings.warmup_steps) / (settings.steps - settings.warmup_steps)
-    return settings.learning_rate * 0.5 * (1 + math.cos(math.pi * done))
-
-
-def resolve_precision(precision: str, device: torch.device) -> torch.dtype | None:
-    """The dtype that autocast uses, or None for float32 throughout.
-
-    ``auto`` takes bfloat16 only where a GPU computes it natively: emulated, or on most CPUs, it is
-    slower than float32.
-
-    Raises:
-        UserError: half precision is asked for where there is no CUDA.
-    """
-    if precision == "fp16":
-        if device.type != "cuda":
-            raise UserError(
-                f"train.precision: fp16 is for CUDA GPUs, and this is {device}; say bf16 or fp32"
-            )
-        return torch.float16
-    if precision == "bf16":
-        return torch.bfloat16
-    if precision == "auto" and device.type == "cuda":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else None
-    return None
-
-
-def _peak_memory_bytes(device: torch.device) -> int:
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    if sys.platform == "win32":
-        return 0  # it has no getrusage
-    import resource
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024  # bytes there, kilobytes elsewhere

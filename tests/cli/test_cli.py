@@ -19,7 +19,7 @@ from tiny_model import write_tiny_model
 from fast_style import __version__
 from fast_style.cli import main as cli
 from fast_style.cli.common import num_bytes, stop_signals
-from fast_style.pictures.images import DEFAULT_MAX_PIXELS
+from fast_style.pictures.reading import DEFAULT_MAX_PIXELS
 from fast_style.settings.config import load_config
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -18,7 +18,7 @@ from small_run import draw_photo
 from fast_style.cli import main as cli
 from fast_style.core.errors import UserError
 from fast_style.optimizing import gatys
-from fast_style.pictures.images import image_to_tensor
+from fast_style.pictures.pixels import image_to_tensor
 from fast_style.settings.config import load_gatys_config
 
 ROOT = Path(__file__).resolve().parents[2]

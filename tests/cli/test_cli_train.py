@@ -11,7 +11,7 @@ from small_run import SETTINGS, train_once, write_small_run
 from fast_style.cli import train as train_module
 from fast_style.cli.main import train_main
 from fast_style.settings.config import load_config
-from fast_style.training import runs as runs_module
+from fast_style.training import build as runs_module
 
 QUICK = ["train.steps=2", "train.warmup_steps=0", "log.samples=1", "--device", "cpu"]
 

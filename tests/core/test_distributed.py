@@ -23,7 +23,7 @@ from fast_style.core.distributed import Launch, own_device, read_launch, require
 from fast_style.core.errors import UserError
 from fast_style.models.checkpoint import load_checkpoint
 from fast_style.networks.transform_net import TransformNet
-from fast_style.training import runs
+from fast_style.training import build as runs
 
 TESTS = Path(__file__).resolve().parents[1]
 

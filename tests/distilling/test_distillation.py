@@ -29,7 +29,7 @@ from small_run import draw_photo, ignore, open_small_run
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor
 
-from fast_style.core.errors import UserError
+from fast_style.core.errors import Stopped, UserError
 from fast_style.core.files import sha256_of
 from fast_style.distilling import distillation, students
 from fast_style.distilling.distillation import Distiller
@@ -51,9 +51,9 @@ from fast_style.losses.perceptual import (
 )
 from fast_style.models.checkpoint import load_checkpoint, save_checkpoint
 from fast_style.models.model_files import CheckpointError, describe_learned
+from fast_style.pictures.folders import find_photos
 from fast_style.settings.config import LossConfig, load_distill_config
-from fast_style.training.data import find_photos
-from fast_style.training.trainer import Stopped, learning_rate_at
+from fast_style.training.schedule import learning_rate_at
 
 CPU = torch.device("cpu")
 DEEP = {"1_1": 4, "1_2": 4, "2_1": 5, "2_2": 5, "3_1": 6, "3_2": 6, "3_3": 6, "3_4": 6}

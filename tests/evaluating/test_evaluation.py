@@ -20,9 +20,9 @@ from small_run import draw_photo, ignore, settings_of, train_once, write_photos,
 from tiny_model import write_tiny_model
 
 from fast_style.cli.main import main
-from fast_style.core.errors import UserError
+from fast_style.core.errors import Stopped, UserError
 from fast_style.evaluating import baselines
-from fast_style.evaluating.baselines import VARIANTS, Baselines, Descent, Stopped, Variant, descend
+from fast_style.evaluating.baselines import VARIANTS, Baselines, Descent, Variant, descend
 from fast_style.evaluating.evaluation import (
     Objective,
     evaluate,

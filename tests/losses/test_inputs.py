@@ -6,7 +6,8 @@ import pytest
 from PIL import Image
 
 from fast_style.core.errors import UserError
-from fast_style.losses.inputs import pictures_of, require_inputs
+from fast_style.losses.inputs import require_inputs
+from fast_style.pictures.folders import pictures_of
 from fast_style.settings.config import Config, DistillConfig
 
 

@@ -30,9 +30,9 @@ from fast_style.losses.loss_network import (
 from fast_style.losses.perceptual import gram_matrix
 from fast_style.models.model_files import COMPACT_FILE
 from fast_style.networks import winograd
-from fast_style.pictures.images import image_to_tensor
+from fast_style.pictures.pixels import image_to_tensor
+from fast_style.pictures.reading import read_photo
 from fast_style.settings.layers import layer_names, torchvision_index
-from fast_style.training.data import read_photo
 
 ARCHITECTURES = ["vgg16", "vgg19"]
 

@@ -17,7 +17,8 @@ from fast_style.measures.artifacts import (
     clipped_share,
     flat_probes,
 )
-from fast_style.pictures.images import image_to_tensor, read_picture
+from fast_style.pictures.pixels import image_to_tensor
+from fast_style.pictures.reading import read_picture
 
 CLEAN, FAULTY = 1.0, 2.0  # levels, as the docstring of `checkerboard` says
 

@@ -23,7 +23,7 @@ from fast_style.networks.streaming import (
     stylize_in_bands,
 )
 from fast_style.networks.transform_net import SMALLEST_SIDE, TransformNet
-from fast_style.pictures.images import image_to_tensor
+from fast_style.pictures.pixels import image_to_tensor
 
 CPU = torch.device("cpu")
 SIZES = [(1, 1), (3, 40), (16, 16), (17, 19), (19, 16), (18, 33), (40, 7), (47, 22), (64, 64)]

@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from fast_style.core.errors import UserError
+from fast_style.losses.build import build_perceptual_loss, load_loss_weights
 from fast_style.losses.perceptual import LossTerms, PerceptualLoss
 from fast_style.optimizing.gatys import (
     STOPPED,
@@ -30,10 +31,9 @@ from fast_style.optimizing.gatys import (
     minimize,
     optimize_picture,
 )
-from fast_style.pictures.images import image_to_tensor, resize_shorter_side
+from fast_style.pictures.pixels import image_to_tensor, resize_shorter_side
 from fast_style.settings.config import GatysConfig, load_gatys_config, reconstruction
 from fast_style.stylizing.jobs import pictures_in_between
-from fast_style.training.runs import build_perceptual_loss, load_loss_weights
 
 ROOT = Path(__file__).resolve().parents[2]
 CPU = torch.device("cpu")

@@ -14,17 +14,14 @@ import torch
 from PIL import Image, ImageCms
 from tiny_model import write_tiny_model
 
+from fast_style.core import devices
+from fast_style.core.devices import resolve_device
 from fast_style.core.errors import UserError
-from fast_style.pictures.images import (
-    Picture,
-    fit_longer_side,
-    image_to_tensor,
-    read_picture,
-    to_picture,
-)
+from fast_style.pictures.pixels import fit_longer_side, image_to_tensor
+from fast_style.pictures.reading import Picture, read_picture, to_picture
 from fast_style.stylizing import stylizer as stylizer_module
 from fast_style.stylizing.jobs import Job, OutputOptions, plan_jobs
-from fast_style.stylizing.stylizer import Stylizer, resolve_device, stylize_files
+from fast_style.stylizing.stylizer import Stylizer, stylize_files
 
 
 @pytest.fixture(scope="module")
@@ -403,7 +400,7 @@ def test_running_out_of_memory_is_an_error_with_a_remedy(
 def test_torchs_own_error_on_a_cpu_is_known(stylizer: Stylizer) -> None:
     with pytest.raises(RuntimeError) as caught:
         torch.empty(10**15)  # 4 PB: more than any address space has
-    assert stylizer_module.is_out_of_memory(caught.value)
+    assert devices.is_out_of_memory(caught.value)
 
 
 def test_other_errors_of_torch_keep_their_traceback(
@@ -435,9 +432,9 @@ def test_control_group_without_a_limit_says_nothing(tmp_path: Path, limit: str |
 def test_auto_takes_what_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
-    monkeypatch.setattr(stylizer_module, "_has_mps", lambda: False)
+    monkeypatch.setattr(devices, "_has_mps", lambda: False)
     assert resolve_device("auto") == torch.device("cpu")
-    monkeypatch.setattr(stylizer_module, "_has_mps", lambda: True)
+    monkeypatch.setattr(devices, "_has_mps", lambda: True)
     assert resolve_device("auto") == torch.device("mps")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
@@ -460,7 +457,7 @@ def test_missing_device_is_named_with_those_there_are(
     monkeypatch: pytest.MonkeyPatch, name: str, problem: str
 ) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
-    monkeypatch.setattr(stylizer_module, "_has_mps", lambda: False)
+    monkeypatch.setattr(devices, "_has_mps", lambda: False)
     with pytest.raises(UserError) as caught:
         resolve_device(name)
     assert message_of(caught) == [f"--device {name}: {problem}; here are: auto, cpu"]

@@ -13,10 +13,13 @@ from PIL import Image
 from small_run import draw_photo, write_photos, write_small_run
 
 from fast_style.core.errors import UserError
-from fast_style.pictures.images import PictureError
+from fast_style.pictures.folders import Photos, find_photos
+from fast_style.pictures.reading import PictureError
 from fast_style.settings.config import load_config
-from fast_style.training import data, runs
-from fast_style.training.data import Batch, Crops, Photos, StepSampler, Unreadable, UnreadableList
+from fast_style.training import build as runs
+from fast_style.training import data
+from fast_style.training.data import Batch, Crops, StepSampler, Unreadable, UnreadableList
+from fast_style.training.run_folder import open_run
 
 FULL = (1.0, 1.0)
 
@@ -34,7 +37,7 @@ def crops_of(
     scale: tuple[float, float] = (0.5, 1.0),
     flip: bool = True,
 ) -> Crops:
-    photos = data.find_photos(folder, validation_count=3)
+    photos = find_photos(folder, validation_count=3)
     return Crops(photos, seed=seed, size=size, scale=scale, flip=flip)
 
 
@@ -252,9 +255,7 @@ def test_transparent_parts_are_white(tmp_path: Path) -> None:
 def test_unreadable_photo_is_replaced_by_the_same_one_every_time(folder: Path) -> None:
     broken = folder / "photo-01.png"
     broken.write_bytes(b"")
-    crops = Crops(
-        data.find_photos(folder, validation_count=1), seed=1, size=16, scale=FULL, flip=False
-    )
+    crops = Crops(find_photos(folder, validation_count=1), seed=1, size=16, scale=FULL, flip=False)
     assert broken in crops.photos.training
     met = [k for k in range(30) if crops[k].unreadable]
     assert {crops.photo_of(k) for k in met} == {broken}
@@ -307,7 +308,7 @@ def test_odd_names_survive_the_worker_the_list_and_the_message(tmp_path: Path, n
 def test_readable_photo_with_an_odd_name_is_used(tmp_path: Path, name: str) -> None:
     folder = write_photos(tmp_path / "photos", 4)
     draw_photo(9).save(folder / name)
-    photos = data.find_photos(folder, validation_count=1)
+    photos = find_photos(folder, validation_count=1)
     assert folder / name in [*photos.training, *photos.validation]
     assert len(photos.digest) == 64
     assert data.why_unreadable(folder / name) is None
@@ -456,9 +457,9 @@ def test_hopeless_folder_is_found_before_weights_are_loaded(
     yaml_file = write_small_run(tmp_path)
     for path in (tmp_path / "photos").iterdir():
         path.write_bytes(b"")
-    monkeypatch.setattr(runs, "load_weights", lambda *a, **k: pytest.fail("weights were loaded"))
+    monkeypatch.setattr(runs, "load_loss_weights", lambda *a, **k: pytest.fail("weights were loaded"))
     config = load_config(yaml_file)
-    run = runs.open_run(config, root=tmp_path / "runs", fresh=False, say=print)
+    run = open_run(config, root=tmp_path / "runs", fresh=False, say=print)
     with pytest.raises(UserError) as caught:
         runs.build_trainer(config, run, device=torch.device("cpu"), say=print)
     run.lock.release()
@@ -472,7 +473,7 @@ def test_hopeless_folder_is_found_before_weights_are_loaded(
 def test_few_broken_photos_pass_the_probe(folder: Path) -> None:
     for path in sorted(folder.iterdir())[:6]:
         path.write_bytes(b"")
-    data.probe_photos(data.find_photos(folder, validation_count=1), max_unreadable_share=0.05)
+    data.probe_photos(find_photos(folder, validation_count=1), max_unreadable_share=0.05)
 
 
 # --- Finding photos -----------------------------------------------------------------------------
@@ -480,7 +481,7 @@ def test_few_broken_photos_pass_the_probe(folder: Path) -> None:
 
 def message_of(folder: Path, **options: object) -> str:
     with pytest.raises(UserError) as caught:
-        data.find_photos(folder, **options)  # type: ignore[arg-type]
+        find_photos(folder, **options)  # type: ignore[arg-type]
     assert caught.value.exit_code == 2
     return str(caught.value)
 
@@ -540,7 +541,7 @@ def test_errors_about_paintings_name_their_settings(tmp_path: Path) -> None:
 
 def test_nested_folders_are_searched(tmp_path: Path) -> None:
     write_photos(tmp_path / "photos" / "deep" / "er", 4)
-    photos = data.find_photos(tmp_path / "photos", validation_count=1)
+    photos = find_photos(tmp_path / "photos", validation_count=1)
     assert len(photos.training) + len(photos.validation) == 4
 
 
@@ -549,26 +550,26 @@ def names(photos: list[Path]) -> list[str]:
 
 
 def test_held_out_photos_stay_the_same_when_the_folder_moves(tmp_path: Path, folder: Path) -> None:
-    before = data.find_photos(folder, validation_count=4)
+    before = find_photos(folder, validation_count=4)
     moved = tmp_path / "somewhere else"
     folder.rename(moved)
-    after = data.find_photos(moved, validation_count=4)
+    after = find_photos(moved, validation_count=4)
     assert names(after.validation) == names(before.validation)
     assert names(after.training) == names(before.training)
     assert after.digest == before.digest
 
 
 def test_held_out_photos_mostly_stay_when_photos_are_added(folder: Path) -> None:
-    before = data.find_photos(folder, validation_count=4)
+    before = find_photos(folder, validation_count=4)
     draw_photo(50).save(folder / "new.png")
-    after = data.find_photos(folder, validation_count=4)
+    after = find_photos(folder, validation_count=4)
     assert len(set(after.validation) & set(before.validation)) >= 3
     assert after.digest != before.digest
 
 
 @pytest.mark.parametrize("count", range(1, 14))
 def test_held_out_photos_are_never_trained_on(folder: Path, count: int) -> None:
-    photos = data.find_photos(folder, validation_count=count)
+    photos = find_photos(folder, validation_count=count)
     assert not set(photos.training) & set(photos.validation)
     assert len(photos.validation) == min(count, 6)
     assert len(photos.training) == 12 - len(photos.validation)
@@ -580,14 +581,14 @@ def test_validation_folder_inside_the_photos_is_not_trained_on(
 ) -> None:
     write_photos(folder / "held", 4)
     (tmp_path / "link").symlink_to(folder / "held")
-    photos = data.find_photos(folder, validation_folder=tmp_path / written, validation_count=16)
+    photos = find_photos(folder, validation_folder=tmp_path / written, validation_count=16)
     assert len(photos.validation) == 4
     assert {path.parent for path in photos.training} == {folder}
     assert len(photos.training) == 12
 
 
 def test_validation_folder_may_be_the_training_folder(folder: Path) -> None:
-    photos = data.find_photos(folder, validation_folder=folder, validation_count=5)
+    photos = find_photos(folder, validation_folder=folder, validation_count=5)
     assert not set(photos.training) & set(photos.validation)
     assert (len(photos.training), len(photos.validation)) == (7, 5)
     assert message_of(folder, validation_folder=folder, validation_count=12) == (

@@ -22,11 +22,15 @@ from PIL import Image
 from small_run import draw_photo, ignore, settings_of, train_once, write_photos, write_small_run
 
 from fast_style.core.errors import UserError
-from fast_style.pictures.images import PictureError, over_white, read_picture, resize_shorter_side
-from fast_style.training import photo_cache, runs
-from fast_style.training.data import Crops, Photos, StepSampler, load_batches
+from fast_style.pictures.folders import Photos
+from fast_style.pictures.pixels import resize_shorter_side
+from fast_style.pictures.reading import PictureError, over_white, read_picture
+from fast_style.training import build as runs
+from fast_style.training import photo_cache
+from fast_style.training.build import build_trainer
+from fast_style.training.data import Crops, StepSampler, load_batches
 from fast_style.training.photo_cache import PhotoCache, open_photo_cache
-from fast_style.training.runs import build_trainer
+from fast_style.training.run_folder import open_run
 from fast_style.training.trainer import Trainer
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -564,7 +568,7 @@ def test_cache_may_move_but_not_come_or_go_on_resume(yaml_file: Path, tmp_path: 
     assert (tmp_path / "elsewhere").is_dir()
     for words in (("data.cache=none",), ("data.cache=disk", "data.cache_side=20")):
         with pytest.raises(UserError, match=f"change the run that is there: {words[-1][:10]}"):
-            runs.open_run(
+            open_run(
                 settings_of(yaml_file, *words), root=tmp_path / "runs", fresh=False, say=ignore
             )
 
@@ -583,7 +587,7 @@ def test_stored_side_is_the_least_with_which_no_crop_is_enlarged_or_the_one_aske
     yaml_file: Path, tmp_path: Path, words: tuple[str, ...], side: int
 ) -> None:
     config = settings_of(yaml_file, "data.cache=disk", *words)
-    run = runs.open_run(config, root=tmp_path / "runs", fresh=False, say=ignore)
+    run = open_run(config, root=tmp_path / "runs", fresh=False, say=ignore)
     trainer = build_trainer(config, run, device=torch.device("cpu"), say=ignore)
     run.lock.release()
     assert trainer.crops.cache is not None

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from fast_style.settings.config import load_config
-from fast_style.training.runs import build_trainer, open_run
+from fast_style.training.build import build_trainer
+from fast_style.training.run_folder import open_run
 
 
 @pytest.mark.real_data

@@ -24,7 +24,8 @@ from small_run import (
 from tensorboard.backend.event_processing import plugin_event_accumulator
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from fast_style.core.errors import UserError
+from fast_style.core.devices import resolve_precision
+from fast_style.core.errors import Stopped, UserError
 from fast_style.losses.perceptual import PerceptualLoss
 from fast_style.models.checkpoint import (
     CheckpointError,
@@ -36,10 +37,11 @@ from fast_style.networks import fast_transform
 from fast_style.networks.compiling import CompileRequest
 from fast_style.networks.fast_transform import FastTransform
 from fast_style.settings.config import Config, TrainConfig
-from fast_style.training import runs as runs_module
+from fast_style.training import build as runs_module
 from fast_style.training import trainer as trainer_module
 from fast_style.training.recording import Recorded
-from fast_style.training.trainer import Stopped, Trainer, learning_rate_at, resolve_precision
+from fast_style.training.schedule import learning_rate_at
+from fast_style.training.trainer import Trainer
 
 LOSS_TAGS = ["loss/total", "loss/content", "loss/style", "loss/tv", "loss/style/relu1_2"]
 VALIDATION_TAGS = ["validation/total", "validation/content", "validation/style"]

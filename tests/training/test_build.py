@@ -26,11 +26,13 @@ from small_run import (
 )
 
 from fast_style.cli.main import train_main
+from fast_style.core.devices import set_up_torch
 from fast_style.core.errors import UserError
+from fast_style.losses.build import build_perceptual_loss, load_loss_weights, read_style
 from fast_style.models.checkpoint import load_checkpoint
 from fast_style.models.model_files import describe
 from fast_style.settings.config import load_config
-from fast_style.training import runs as runs_module
+from fast_style.training import build as runs_module
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PATIENCE_S = 120  # a step takes milliseconds; a busy machine may take its time all the same
@@ -316,15 +318,15 @@ def test_missing_style_is_one_line_and_exit_code_two(
 def test_blank_style_is_told(yaml_file: Path, tmp_path: Path) -> None:
     config = settings_of(yaml_file)
     run = open_small_run(config, tmp_path)
-    weights = runs_module.load_loss_weights(config)
+    weights = load_loss_weights(config)
     dead = {
         number: (kernel * 0, bias * 0) for number, (kernel, bias) in weights.convolutions.items()
     }
     with pytest.raises(UserError, match=r"the loss network sees nothing in this style picture"):
-        runs_module.build_perceptual_loss(
+        build_perceptual_loss(
             config,
             weights._replace(convolutions=dead),
-            runs_module.read_style(config),
+            read_style(config),
             torch.device("cpu"),
         )
     run.lock.release()
@@ -373,15 +375,14 @@ def test_run_is_built_without_touching_the_global_random_numbers(
     assert torch.equal(torch.rand(3), expected)
 
 
-def test_convolutions_alone_round_on_a_gpu(yaml_file: Path) -> None:
-    settings = settings_of(yaml_file).train
+def test_convolutions_alone_round_on_a_gpu() -> None:
     convolutions, products = torch.backends.cudnn.conv, torch.backends.cuda.matmul
     before = convolutions.fp32_precision, products.fp32_precision, torch.backends.cudnn.benchmark
     try:
         convolutions.fp32_precision = "ieee"
-        runs_module.set_up_torch(settings, torch.device("cpu"))
+        set_up_torch(torch.device("cpu"), threads=None, deterministic=False)
         assert convolutions.fp32_precision == "ieee"
-        runs_module.set_up_torch(settings, torch.device("cuda"))
+        set_up_torch(torch.device("cuda"), threads=None, deterministic=False)
         assert (convolutions.fp32_precision, products.fp32_precision) == ("tf32", "ieee")
     finally:
         convolutions.fp32_precision, products.fp32_precision = before[:2]

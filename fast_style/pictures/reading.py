@@ -16,24 +16,17 @@ import stat
 import sys
 import threading
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageCms, UnidentifiedImageError
 
 from fast_style.core.errors import UserError, printable
-from fast_style.core.files import atomic_write
-
-if TYPE_CHECKING:
-    import torch  # it takes seconds; finding and reading pictures needs none of it
-
-EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"})
-"""Suffixes, in lower case, of the files that `find_pictures` takes for pictures."""
 
 FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "BMP", "GIF", "TIFF")
 """What Pillow may decode, whatever a file is called: keeps its EPS, PDF, PSD... decoders away."""
@@ -44,21 +37,6 @@ DEFAULT_MAX_PIXELS = 178_956_970
 # Pillow reads MPO through its JPEG decoder; asking `Image.open` for "MPO" is a KeyError.
 _DECODERS = tuple(name for name in FORMATS if name != "MPO")
 
-_WRITABLE = {
-    ".jpg": "JPEG",
-    ".jpeg": "JPEG",
-    ".png": "PNG",
-    ".webp": "WEBP",
-    ".tif": "TIFF",
-    ".tiff": "TIFF",
-    ".bmp": "BMP",
-}
-# Pillow can put alpha into a BMP, but hardly any program (nor Pillow) finds it there again.
-_KEEPS_ALPHA = frozenset({"PNG", "WEBP", "TIFF"})
-_LONGEST_SIDE = {
-    "JPEG": 65_500,  # JPEG_MAX_DIMENSION of libjpeg's jmorecfg.h
-    "WEBP": 16_383,  # WEBP_MAX_DIMENSION of libwebp's encode.h
-}
 
 # EXIF 2.32, tag 0x0112: how the stored picture has to be turned to stand upright.
 _UPRIGHT = {
@@ -141,7 +119,7 @@ def read_picture(
     except Exception as error:
         # Decoders meet bad data with nearly any exception (OSError, SyntaxError, ValueError,
         # IndexError, struct.error, zlib.error, ...): a list of them would never be complete.
-        raise PictureError(f"{printable(path)}: {_in_plain_words(error)}") from error
+        raise PictureError(f"{printable(path)}: {in_plain_words(error)}") from error
 
 
 def require_picture(path: Path) -> None:
@@ -156,7 +134,7 @@ def require_picture(path: Path) -> None:
     except _UnusableError as problem:
         raise PictureError(f"{printable(path)}: {problem}") from None
     except Exception as error:  # see `read_picture`
-        raise PictureError(f"{printable(path)}: {_in_plain_words(error)}") from error
+        raise PictureError(f"{printable(path)}: {in_plain_words(error)}") from error
 
 
 def size_in_header(path: Path) -> tuple[int, int] | None:
@@ -245,7 +223,7 @@ def _too_large(num_pixels: int | None, max_pixels: int) -> _UnusableError:
     )
 
 
-def _in_plain_words(error: Exception) -> str:
+def in_plain_words(error: Exception) -> str:
     """What is wrong with a file, in a part of a line."""
     match error:
         case FileNotFoundError():
@@ -383,15 +361,6 @@ def _hide_invisible_colors_(rgb: Image.Image, alpha: Image.Image) -> None:
     rgb.paste((red, green, blue), mask=alpha.point([255] + [0] * 255))
 
 
-def _without_metadata(image: Image.Image) -> Image.Image:
-    """The pixels alone: Pillow's writers would pass profiles and comments on."""
-    if type(image) is Image.Image and not image.info:
-        return image
-    bare = image.copy()
-    bare.info = {}
-    return bare
-
-
 # Colours
 
 
@@ -424,230 +393,19 @@ def _apply_profile(colors: Image.Image, profile: bytes) -> Image.Image | None:
 # Tensors and sizes
 
 
-def image_to_tensor(image: Image.Image) -> "torch.Tensor":
-    """The pixels of an RGB image: (3, H, W), uint8, in memory of their own."""
-    import torch
-
-    assert image.mode == "RGB", image.mode
-    # Not np.asarray: it may share the image's memory, and torch warns of read-only arrays.
-    pixels = torch.from_numpy(np.array(image))  # (H, W, 3)
-    return pixels.permute(2, 0, 1).contiguous()  # (3, H, W)
-
-
-def tensor_to_image(pixels: "torch.Tensor") -> Image.Image:
-    """An RGB image of pixels (3, H, W), float in [0, 1], on any device; clamped, then rounded.
-
-    Truncation instead would darken a picture by half a level. Whether the pixels are finite is for
-    the caller to know: NaN becomes an arbitrary color.
-    """
-    import torch
-
-    assert pixels.ndim == 3, pixels.shape
-    assert pixels.shape[0] == 3, pixels.shape
-    # float32 first: bfloat16 cannot tell 254 from 255.
-    levels = (pixels.detach().float().clamp(0, 1) * 255).round().to(torch.uint8)
-    return Image.fromarray(levels.permute(1, 2, 0).contiguous().cpu().numpy())  # (H, W, 3)
-
-
-def resize_shorter_side(image: Image.Image, size: int) -> Image.Image:
-    """The image with a shorter side of `size` pixels, larger or smaller than it was.
-
-    The ratio of the sides is kept: the longer one is rounded. Down-sizing is antialiased.
-    """
-    return _resize(image, size, min(image.size))
-
-
-def fit_longer_side(image: Image.Image, size: int) -> Image.Image:
-    """The image with a longer side of at most `size` pixels; never enlarged.
-
-    The ratio of the sides is kept: the shorter one is rounded, and at least 1.
-    """
-    return _resize(image, min(size, max(image.size)), max(image.size))
-
-
-def _resize(image: Image.Image, numerator: int, denominator: int) -> Image.Image:
-    assert numerator >= 1, numerator
-    if numerator == denominator:
-        return image
-    # In integers, with halves rounded up: 0.5 is not left to the rounding of floats.
-    width, height = (
-        max(1, (2 * side * numerator + denominator) // (2 * denominator)) for side in image.size
-    )
-    return image.resize((width, height), Image.Resampling.LANCZOS)
-
-
 # Sheets
-
-
-def side_by_side(pictures: Sequence[Image.Image], *, gap: int = 8) -> Image.Image:
-    """The pictures in a row, all as high as the first, on white."""
-    height = pictures[0].height
-    row = [
-        picture.resize((max(1, round(picture.width * height / picture.height)), height))
-        for picture in pictures
-    ]
-    width = sum(picture.width for picture in row) + gap * (len(row) - 1)
-    sheet = Image.new("RGB", (width, height), "white")
-    left = 0
-    for picture in row:
-        sheet.paste(picture, (left, 0))
-        left += picture.width + gap
-    return sheet
-
-
-def contact_sheet(pictures: Sequence[Image.Image], columns: int, *, gap: int = 8) -> Image.Image:
-    """Pictures of one size in rows, read from left to right, on white."""
-    width, height = pictures[0].size
-    rows = -(-len(pictures) // columns)
-    columns = min(columns, len(pictures))
-    size = (columns * (width + gap) - gap, rows * (height + gap) - gap)
-    sheet = Image.new("RGB", size, "white")
-    for index, picture in enumerate(pictures):
-        row, column = divmod(index, columns)
-        sheet.paste(picture, (column * (width + gap), row * (height + gap)))
-    return sheet
 
 
 # Writing
 
 
-def write_picture(
-    path: Path,
-    rgb: Image.Image,
-    *,
-    alpha: Image.Image | None = None,
-    quality: int = 95,
-    format: str | None = None,
-) -> None:
-    """Write 8-bit sRGB pixels, whole or not at all; an older file stays until the new one is done.
-
-    No metadata is written: neither GPS position nor orientation, and sRGB is what a picture without
-    a profile is taken for.
-
-    Args:
-        path: what to write, in a folder that exists.
-        rgb: mode RGB.
-        alpha: mode L, of the same size. JPEG and BMP have none: there the picture is put on white.
-        quality: 1 to 100, for JPEG and WebP. From 90 on, JPEG keeps colors at full resolution.
-        format: such as "png" or "jpeg"; the suffix of `path` says it otherwise.
-
-    Raises:
-        UserError: a format that cannot be written or cannot hold so large a picture (exit code 2);
-            a full disk or a folder that cannot be written to (exit code 1).
-    """
-    kind = writable_format(path, format)
-    _check_longest_side(path, rgb, kind)
-    # Encoded in memory first, so that an OSError can only come from the disk.
-    _write_bytes(path, _encode(Picture(rgb, alpha), kind, quality))
-
-
-def write_animation(path: Path, frames: Sequence[Image.Image], *, frame_ms: int = 120) -> None:
-    """Write a GIF that shows the frames in turn, for ever, and rests on the last one.
-
-    Raises:
-        UserError: a full disk or a folder that cannot be written to (exit code 1).
-    """
-    durations = [frame_ms] * (len(frames) - 1) + [10 * frame_ms]
-    buffer = io.BytesIO()
-    frames[0].save(
-        buffer, "GIF", save_all=True, append_images=frames[1:], duration=durations, loop=0
-    )
-    _write_bytes(path, buffer.getvalue())
-
-
-def _write_bytes(path: Path, encoded: bytes | memoryview) -> None:
-    try:
-        with atomic_write(path) as file:
-            file.write(encoded)
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise UserError(f"{printable(path)}: cannot be written ({reason})", exit_code=1) from error
-
-
-def writable_format(path: Path, format: str | None = None) -> str:
-    """Pillow's name of the format to write.
-
-    Raises:
-        UserError: it is none that can be written.
-    """
-    suffix = path.suffix if format is None else f".{format}"
-    kind = _WRITABLE.get(suffix.lower())
-    if kind is None:
-        raise UserError(
-            f"{printable(path)}: cannot write the format {printable(suffix)!r}; "
-            f"use one of {', '.join(_WRITABLE)}"
-        )
-    return kind
-
-
-def _check_longest_side(path: Path, rgb: Image.Image, kind: str) -> None:
-    limit = _LONGEST_SIDE.get(kind)
-    if limit is not None and max(rgb.size) > limit:
-        raise UserError(
-            f"{printable(path)}: {rgb.width} x {rgb.height} pixels do not fit into a {kind}, "
-            f"whose sides end at {limit}; write a .png"
-        )
-
-
-def _encode(picture: Picture, kind: str, quality: int) -> memoryview:
-    if picture.alpha is not None and kind in _KEEPS_ALPHA:
-        image = picture.rgb.convert("RGBA")
-        image.info = {}
-        image.putalpha(picture.alpha)
-    else:
-        image = _without_metadata(over_white(picture))
-    options: dict[str, Any] = {}
-    if kind == "JPEG":
-        options = {"quality": quality, "subsampling": "4:4:4" if quality >= 90 else "4:2:0"}
-    elif kind == "WEBP":
-        options = {"quality": quality}
-    elif kind == "TIFF":
-        options = {"compression": "tiff_adobe_deflate"}
-    buffer = io.BytesIO()
-    image.save(buffer, kind, **options)
-    return buffer.getbuffer()
-
-
 # Folders and names
 
 
-def find_pictures(folder: Path) -> list[Path]:
-    """All picture files in a folder and its sub-folders, in an order that only names decide.
-
-    Taken are regular files, and links to them, with a suffix of `EXTENSIONS` in either case. Left
-    out are hidden files and folders (macOS's ``._x.jpg`` among them) and links to folders.
+def read_photo(path: Path, *, shorter_side_at_least: int | None = None) -> Image.Image:
+    """A photo as RGB; transparent parts are white.
 
     Raises:
-        PictureError: `folder`, or a folder in it, cannot be listed. (Leaving such a folder out
-            would silently train on, or stylize, only a part.)
+        PictureError: it cannot be read.
     """
-    found: list[Path] = []
-    unvisited = [folder]
-    while unvisited:
-        for entry in _visible_entries(unvisited.pop()):
-            if entry.is_dir(follow_symlinks=False):
-                unvisited.append(Path(entry.path))
-            elif _has_picture_suffix(entry.name) and _is_regular_file(entry):
-                found.append(Path(entry.path))
-    return sorted(found, key=lambda path: path.parts)
-
-
-def _visible_entries(folder: Path) -> list[os.DirEntry[str]]:
-    try:
-        with os.scandir(folder) as entries:
-            return [entry for entry in entries if not entry.name.startswith(".")]
-    except NotADirectoryError:
-        raise PictureError(f"{printable(folder)}: not a folder") from None
-    except OSError as error:
-        raise PictureError(f"{printable(folder)}: {_in_plain_words(error)}") from error
-
-
-def _has_picture_suffix(name: str) -> bool:
-    return os.path.splitext(name)[1].lower() in EXTENSIONS
-
-
-def _is_regular_file(entry: os.DirEntry[str]) -> bool:
-    try:
-        return entry.is_file()
-    except OSError:
-        return False  # a link that leads to itself
+    return over_white(read_picture(path, shorter_side_at_least=shorter_side_at_least))

@@ -21,26 +21,25 @@ import torch
 from PIL import Image, ImageCms
 
 from fast_style.core.errors import UserError
-from fast_style.pictures import images
-from fast_style.pictures.images import (
-    DEFAULT_MAX_PIXELS,
-    PictureError,
-    contact_sheet,
-    find_pictures,
+from fast_style.pictures import writing
+from fast_style.pictures.folders import EXTENSIONS, find_pictures
+from fast_style.pictures.pixels import (
     fit_longer_side,
     image_to_tensor,
+    resize_shorter_side,
+    tensor_to_image,
+)
+from fast_style.pictures.reading import (
+    DEFAULT_MAX_PIXELS,
+    PictureError,
     over_white,
     printable,
     read_picture,
-    resize_shorter_side,
-    side_by_side,
     size_in_header,
-    tensor_to_image,
     to_picture,
-    writable_format,
-    write_animation,
-    write_picture,
 )
+from fast_style.pictures.sheets import contact_sheet, side_by_side
+from fast_style.pictures.writing import writable_format, write_animation, write_picture
 
 AWKWARD = Path(__file__).resolve().parents[3] / "shared" / "assets" / "awkward"
 
@@ -710,7 +709,7 @@ def test_process_forked_while_the_lock_is_held_does_not_hang(tmp_path):
     program = (
         "import os, sys, threading, time\n"
         "from pathlib import Path\n"
-        "from fast_style.pictures import images\n"
+        "from fast_style.pictures import reading as images\n"
         "def hold():\n"
         "    with images._process_settings:\n"
         "        time.sleep(2)\n"
@@ -1266,7 +1265,7 @@ def test_importing_changes_no_setting_of_pillow_and_needs_no_torchvision():
         "before = Image.MAX_IMAGE_PIXELS, list(warnings.filters)\n"
         "import torch\n"
         "before = Image.MAX_IMAGE_PIXELS, list(warnings.filters)\n"
-        "import fast_style.pictures.images\n"
+        "import fast_style.pictures.reading\n"
         "assert before == (Image.MAX_IMAGE_PIXELS, list(warnings.filters))\n"
         "assert 'torchvision' not in sys.modules\n"
     )
@@ -1342,4 +1341,4 @@ def test_awkward_folder_is_listed_and_copied_names_do_not_matter(tmp_path):
 
 
 def test_module_lists_every_suffix_that_it_writes():
-    assert set(images._WRITABLE) < images.EXTENSIONS
+    assert set(writing._WRITABLE) < EXTENSIONS
