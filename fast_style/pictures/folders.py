@@ -1,4 +1,7 @@
-"""Which files of a folder are pictures, and which photos of a run are held out."""
+"""Decide which files of a folder are photos, and which photos a run holds out for validation.
+
+Only names and the kind of file count here: no picture is opened, so a damaged one is found too.
+"""
 
 import hashlib
 import os
@@ -7,20 +10,24 @@ from pathlib import Path
 from typing import NamedTuple
 
 from fast_style.core.errors import UserError, printable
-from fast_style.pictures.reading import PictureError, in_plain_words
+from fast_style.pictures.reading import PictureError, explain
 
-EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"})
-"""Suffixes, in lower case, of the files that `find_pictures` takes for pictures."""
+_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")
+
+EXTENSIONS = frozenset(_SUFFIXES)
+"""Suffixes of picture files, in lower case; other files of a folder are ignored."""
+
+# --- Pictures of any folder ---------------------------------------------------------------------
 
 
 def find_pictures(folder: Path) -> list[Path]:
-    """All picture files in a folder and its sub-folders, in an order that only names decide.
+    """All picture files in a folder and its sub-folders, ordered by the parts of their paths.
 
-    Taken are regular files, and links to them, with a suffix of `EXTENSIONS` in either case. Left
-    out are hidden files and folders (macOS's ``._x.jpg`` among them) and links to folders.
+    Included are regular files, and links to them, with a suffix of `EXTENSIONS` in either case. Not
+    included are hidden files and folders (such as macOS's ``._x.jpg``) and links to folders.
 
     Raises:
-        PictureError: `folder`, or a folder in it, cannot be listed. (Leaving such a folder out
+        PictureError: `folder` or one of its sub-folders cannot be listed. (To skip a sub-folder
             would silently train on, or stylize, only a part.)
     """
     found: list[Path] = []
@@ -41,7 +48,7 @@ def _visible_entries(folder: Path) -> list[os.DirEntry[str]]:
     except NotADirectoryError:
         raise PictureError(f"{printable(folder)}: not a folder") from None
     except OSError as error:
-        raise PictureError(f"{printable(folder)}: {in_plain_words(error)}") from error
+        raise PictureError(f"{printable(folder)}: {explain(error)}") from error
 
 
 def _has_picture_suffix(name: str) -> bool:
@@ -52,30 +59,18 @@ def _is_regular_file(entry: os.DirEntry[str]) -> bool:
     try:
         return entry.is_file()
     except OSError:
-        return False  # a link that leads to itself
-
-
-def require_folder(folder: Path, key: str) -> None:
-    """See that a folder of photos is there; `key` is the setting that names it.
-
-    Raises:
-        UserError: it is not, or is a file.
-    """
-    # os.path: Path.exists and Path.is_dir raise an OSError for some names before Python 3.12
-    if not os.path.exists(folder):
-        raise UserError(f"{printable(folder)}: this folder of photos is not there; check {key}")
-    if not os.path.isdir(folder):
-        raise UserError(f"{printable(folder)}: is a file; {key} must be a folder of photos")
+        return False  # a link to itself
 
 
 def pictures_of(inputs: Sequence[Path]) -> list[Path]:
-    """The pictures that these files and folders are, each once.
+    """The given files and the pictures of the given folders, in this order and without repeats.
 
     Raises:
-        UserError: one is not there, or there are no pictures.
+        UserError: an input does not exist, or there is no picture in any of them.
+        PictureError: as `find_pictures`.
     """
     for path in inputs:
-        if not os.path.exists(path):
+        if not os.path.exists(path):  # see `require_folder`
             raise UserError(f"{printable(path)}: not found")
     files: Iterable[Path] = (
         file for path in inputs for file in (find_pictures(path) if path.is_dir() else [path])
@@ -86,8 +81,11 @@ def pictures_of(inputs: Sequence[Path]) -> list[Path]:
     return found
 
 
+# --- Photos of a run ----------------------------------------------------------------------------
+
+
 class Photos(NamedTuple):
-    """The photos of a run, split into those trained on and those held out."""
+    """The photos of a run: those trained on, and those held out for validation."""
 
     folder: Path
     training: list[Path]
@@ -95,12 +93,12 @@ class Photos(NamedTuple):
 
     @property
     def digest(self) -> str:
-        """Of the training photos' names, in order; a changed data set changes it."""
+        """The sha256 of the training photos' names in order: it identifies the data set."""
         names = "\n".join(map(self.name_of, self.training))
         return hashlib.sha256(names.encode("utf-8", "surrogateescape")).hexdigest()
 
     def name_of(self, photo: Path) -> str:
-        """A photo's path within the folder, with forward slashes."""
+        """The path of a photo relative to the folder, with forward slashes."""
         return _name_of(photo, self.folder)
 
 
@@ -113,18 +111,19 @@ def find_photos(
 ) -> Photos:
     """All photos of a folder, some of them held out for validation.
 
-    Held out are those whose names have the smallest sha256: the same ones wherever the folder
-    lies, and mostly the same when photos are added. None of them is trained on, even where one of
-    the two folders lies in the other.
+    The photos held out are those whose names have the smallest sha256. So they stay the same when
+    the folder moves, and most of them when photos are added. None of them is trained on, even if
+    one of the two folders lies in the other.
 
     Args:
         folder: searched recursively.
-        validation_folder: where those held out come from, if not from `folder`.
-        validation_count: how many are held out, at most.
-        kind: what their setting under ``data`` is called, for errors.
+        validation_folder: the folder to hold out photos of, if not `folder`.
+        validation_count: largest number of photos to hold out.
+        kind: the settings' name for them, as in ``data.photos``; used in errors.
 
     Raises:
-        UserError: there is no such folder, or too few photos in it.
+        UserError: a folder does not exist or contains too few photos.
+        PictureError: as `find_pictures`.
     """
     found = _list_folder(folder, f"data.{kind}")
     if validation_folder is None:
@@ -151,19 +150,25 @@ def find_photos(
     return Photos(folder, training, held_out)
 
 
-def _list_folder(folder: Path, key: str) -> list[Path]:
-    require_folder(folder, key)
-    found = find_pictures(folder)
-    if not found:
-        raise UserError(
-            f"{printable(folder)}: no photos in this folder or below it (looked for .jpg .jpeg "
-            f".png .webp .bmp .tif .tiff .gif); check {key}"
-        )
-    return found
+def require_folder(folder: Path, key: str) -> None:
+    """Check that a folder of photos exists; whether it contains any is left to `find_photos`.
+
+    Args:
+        folder: the value of the setting.
+        key: the setting, such as ``data.photos``.
+
+    Raises:
+        UserError: it does not exist, or is a file.
+    """
+    # os.path: Path.exists and Path.is_dir raise an OSError for some names before Python 3.12
+    if not os.path.exists(folder):
+        raise UserError(f"{printable(folder)}: this folder of photos is not there; check {key}")
+    if not os.path.isdir(folder):
+        raise UserError(f"{printable(folder)}: is a file; {key} must be a folder of photos")
 
 
 def by_hash(photos: Iterable[Path], folder: Path) -> list[Path]:
-    """Photos in the order of their names' sha256: arbitrary, and the same wherever they lie."""
+    """Photos ordered by the sha256 of their names relative to `folder`: arbitrary, but stable."""
 
     def rank(path: Path) -> bytes:
         name = _name_of(path, folder).encode("utf-8", "surrogateescape")
@@ -172,12 +177,23 @@ def by_hash(photos: Iterable[Path], folder: Path) -> list[Path]:
     return sorted(photos, key=rank)
 
 
+def _list_folder(folder: Path, key: str) -> list[Path]:
+    require_folder(folder, key)
+    found = find_pictures(folder)
+    if not found:
+        raise UserError(
+            f"{printable(folder)}: no photos in this folder or below it (looked for "
+            f"{' '.join(_SUFFIXES)}); check {key}"
+        )
+    return found
+
+
 def _name_of(path: Path, folder: Path) -> str:
     return path.relative_to(folder).as_posix()
 
 
 def _below_real_folder(photos: Iterable[Path], folder: Path) -> list[Path]:
-    # Links to folders are not followed below it, so resolving the folder alone is enough to
-    # compare files of two folders, and a hundred thousand files cost no look at the disk.
+    # Photos of two folders are compared by the real paths of the folders. That is enough, because
+    # links to folders are not followed below them, and it costs no access to the disk per photo.
     real_folder = Path(os.path.realpath(folder))
     return [real_folder / path.relative_to(folder) for path in photos]

@@ -1,12 +1,13 @@
-"""Picture file <-> tensor: orientation, color profile, alpha and bit depth are settled here.
+"""Read picture files as upright 8-bit sRGB pixels, with the alpha channel apart.
 
-Whatever a file holds, the rest of the package sees upright 8-bit sRGB pixels, with the alpha
-channel aside. Deliberately not done here: crops and batches (`data`), the network (`stylizer`),
-metadata (read for orientation and colors only, never copied), frames after the first, PNG's gAMA.
+Orientation, color profile, alpha and bit depth are settled here; the rest of the package sees none
+of them. Left to others: sizes and tensors (`pixels`), and the search for files (`folders`). Not
+supported: metadata other than orientation and colors (it is never copied), frames after the first,
+and PNG's gAMA.
 
-Two limits come from Pillow: it drops the low byte of 16-bit *color*, so that such a value may come
-out 1 lower than rounding gives (16-bit grey is rounded); and its libtiff prints complaints about
-damaged TIFFs on stderr by itself, beside the error raised here.
+Two limits come from Pillow. It drops the low byte of 16-bit *color*, so such a value may come out 1
+lower than rounding gives (16-bit grey is rounded). And its libtiff prints complaints about damaged
+TIFFs on stderr, in addition to the error raised here.
 """
 
 import io
@@ -29,16 +30,15 @@ from PIL import ExifTags, Image, ImageCms, UnidentifiedImageError
 from fast_style.core.errors import UserError, printable
 
 FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "BMP", "GIF", "TIFF")
-"""What Pillow may decode, whatever a file is called: keeps its EPS, PDF, PSD... decoders away."""
+"""The formats that Pillow may decode, judged by content. Excludes its EPS, PDF, PSD... decoders."""
 
 DEFAULT_MAX_PIXELS = 178_956_970
-"""Where Pillow itself stops with an error: twice the default of its MAX_IMAGE_PIXELS."""
+"""Pillow's own limit for an error: twice the default of its MAX_IMAGE_PIXELS."""
 
 # Pillow reads MPO through its JPEG decoder; asking `Image.open` for "MPO" is a KeyError.
 _DECODERS = tuple(name for name in FORMATS if name != "MPO")
 
-
-# EXIF 2.32, tag 0x0112: how the stored picture has to be turned to stand upright.
+# EXIF 2.32, tag 0x0112: the transposition that brings the stored picture upright.
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -49,34 +49,21 @@ _UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 
-# Held while process-wide settings of Pillow and `warnings` are changed: see `_quiet_pillow`.
-_process_settings = threading.RLock()
-
-
-def _renew_lock() -> None:
-    global _process_settings
-    _process_settings = threading.RLock()
-
-
-if sys.platform != "win32":
-    # A data worker forked while another thread holds the lock would wait for it forever.
-    os.register_at_fork(after_in_child=_renew_lock)
-
 
 class PictureError(UserError):
-    """A file that cannot be used as a picture: one line, the path and what is wrong with it."""
+    """A file cannot be used as a picture: one line with its path and the reason."""
 
 
 @dataclass(frozen=True)
 class Picture:
-    """Upright sRGB pixels, and the alpha channel if the file had one.
+    """Upright sRGB pixels, and the alpha channel if the file has one.
 
     Attributes:
-        rgb: mode RGB. Where alpha is 0 the file's hidden colors are replaced by the mean color of
-            the visible pixels, weighted by alpha (black if none is visible), so that what nobody
-            could see does not bleed into a stylized picture.
-        alpha: mode L, 0 transparent to 255 opaque; kept even when opaque everywhere, so that a file
-            with an alpha channel gives one with an alpha channel.
+        rgb: mode RGB. Fully transparent pixels have the mean color of the others, weighted by alpha
+            (black if all are transparent): colors that nobody could see must not bleed into a
+            stylized picture.
+        alpha: mode L, 0 transparent to 255 opaque. Kept even if opaque everywhere, so that a file
+            with an alpha channel gives a result with one.
     """
 
     rgb: Image.Image
@@ -88,77 +75,81 @@ class Picture:
         return self.rgb.height, self.rgb.width
 
 
-# Reading
+# --- Files --------------------------------------------------------------------------------------
 
 
 def read_picture(
     path: Path,
     *,
     max_pixels: int = DEFAULT_MAX_PIXELS,
+    limit_option: str | None = None,
     shorter_side_at_least: int | None = None,
 ) -> Picture:
-    """The picture in a file; of an animation the first frame.
+    """The picture in a file; the first frame of an animation.
 
     Args:
-        path: a regular file in one of `FORMATS`. Links to files are followed.
-        max_pixels: refuse more, judged by the header before anything is decoded.
-        shorter_side_at_least: JPEGs may be decoded at 1/2, 1/4 or 1/8 of their size (which is
-            several times faster) as long as the shorter side keeps this many pixels.
+        path: a regular file in one of `FORMATS`, or a link to one.
+        max_pixels: largest number of pixels accepted, checked before anything is decoded.
+        limit_option: the command's option that raises `max_pixels`, for the error message.
+        shorter_side_at_least: lets JPEGs be decoded at 1/2, 1/4 or 1/8 of their size, several times
+            faster, as long as the shorter side keeps this many pixels.
 
     Raises:
         PictureError: the file is missing, not regular, not a picture, damaged or too large.
     """
-    try:
-        with _open_regular_file(path) as file:
-            image = _open_image(file, max_pixels)
-            if shorter_side_at_least is not None:
-                image.draft(None, (shorter_side_at_least, shorter_side_at_least))
-            return to_picture(image)
-    except _UnusableError as problem:
-        raise PictureError(f"{printable(path)}: {problem}") from None
-    except Exception as error:
-        # Decoders meet bad data with nearly any exception (OSError, SyntaxError, ValueError,
-        # IndexError, struct.error, zlib.error, ...): a list of them would never be complete.
-        raise PictureError(f"{printable(path)}: {in_plain_words(error)}") from error
+    with _errors_about(path), _open_regular_file(path) as file:
+        image = _open_image(file, max_pixels, limit_option)
+        if shorter_side_at_least is not None:
+            image.draft(None, (shorter_side_at_least, shorter_side_at_least))
+        return to_picture(image)
 
 
-def require_picture(path: Path) -> None:
-    """See that a file begins as a picture does; whether all of it is there, only reading tells.
+def read_photo(path: Path, *, shorter_side_at_least: int | None = None) -> Image.Image:
+    """A photo on white, mode RGB.
 
     Raises:
         PictureError: as `read_picture`.
     """
-    try:
-        with _open_regular_file(path) as file:
-            _open_image(file, DEFAULT_MAX_PIXELS)
-    except _UnusableError as problem:
-        raise PictureError(f"{printable(path)}: {problem}") from None
-    except Exception as error:  # see `read_picture`
-        raise PictureError(f"{printable(path)}: {in_plain_words(error)}") from error
+    return over_white(read_picture(path, shorter_side_at_least=shorter_side_at_least))
+
+
+def require_picture(path: Path) -> None:
+    """Check that a file begins as a picture does. Damage further on shows only when it is read.
+
+    Raises:
+        PictureError: as `read_picture`.
+    """
+    with _errors_about(path), _open_regular_file(path) as file:
+        _open_image(file, DEFAULT_MAX_PIXELS)
 
 
 def size_in_header(path: Path) -> tuple[int, int] | None:
-    """(height, width) of the picture in a file as it is stored; None if it cannot be read."""
+    """(height, width) of a picture file as stored, before it is turned upright; None if unreadable.
+
+    Any number of pixels is accepted, since none is decoded.
+    """
     try:
         with _open_regular_file(path) as file:
             image = _open_image(file, sys.maxsize)
             return image.height, image.width
-    except Exception:  # see `read_picture`
+    except Exception:  # see `_errors_about`
         return None
 
 
-def to_picture(image: Image.Image) -> Picture:
-    """The same for an image that Pillow has opened or made; `image` itself stays as it is.
+# --- Images in memory ---------------------------------------------------------------------------
 
-    Wide values become 8-bit ones, rounded: 16-bit grey has its white at 65535. The modes I and F do
-    not say what white is. It is 65535 for I, and the least of 1, 255 and 65535 that no pixel
-    exceeds for F; the largest value where some pixel exceeds them all. Negative values, NaN and
-    infinities are black.
+
+def to_picture(image: Image.Image) -> Picture:
+    """The upright sRGB picture of an image that Pillow has opened or made; `image` is unchanged.
+
+    Wider values are rounded to 8 bits. White is 65535 in 16-bit grey and in mode I; in mode F it is
+    the smallest of 1, 255 and 65535 that no pixel exceeds. (Modes I and F define no white. Where a
+    pixel exceeds 65535, the largest value is white.) Negative values, NaN and infinities are black.
 
     A color profile that cannot be applied (broken, or made for another mode) is ignored.
 
     Raises:
-        Exception: what Pillow raises when it cannot decode `image`.
+        Exception: whatever Pillow raises when it cannot decode `image`.
     """
     _load(image)
     orientation = _orientation_of(image)
@@ -169,7 +160,7 @@ def to_picture(image: Image.Image) -> Picture:
         alpha = alpha.transpose(_UPRIGHT[orientation]) if alpha is not None else None
     if alpha is not None:
         _hide_invisible_colors_(rgb, alpha)
-    # All of it new pixels by now: writers would pass on what is left of profiles and comments.
+    # Pillow's writers would copy what is left of profiles and comments.
     for part in (rgb, alpha):
         if part is not None:
             part.info = {}
@@ -177,54 +168,34 @@ def to_picture(image: Image.Image) -> Picture:
 
 
 def over_white(picture: Picture) -> Image.Image:
-    """The picture on white paper, mode RGB: how training photos and style pictures are seen."""
+    """The picture blended with white by its alpha, mode RGB; the form of photos in training."""
     if picture.alpha is None:
         return picture.rgb
     white = Image.new("RGB", picture.rgb.size, "white")
     return Image.composite(picture.rgb, white, picture.alpha)
 
 
+# --- Opening files ------------------------------------------------------------------------------
+
+
 class _UnusableError(Exception):
-    """What is wrong with a file, in words that follow its name."""
+    """The reason why a file cannot be used, worded to follow its path."""
 
 
-def _open_regular_file(path: Path) -> BinaryIO:
-    # Asked before opening: opening a FIFO waits until somebody writes into it.
-    status = path.stat()
-    if stat.S_ISDIR(status.st_mode):
-        raise _UnusableError("a folder, not a picture")
-    if not stat.S_ISREG(status.st_mode):
-        raise _UnusableError("not a regular file")
-    if status.st_size == 0:
-        raise _UnusableError("empty file")
-    return path.open("rb")
-
-
-def _open_image(file: BinaryIO, max_pixels: int) -> Image.Image:
-    """An image whose header has been read and found not too large, but no pixels yet."""
+@contextmanager
+def _errors_about(path: Path) -> Iterator[None]:
     try:
-        with _quiet_pillow(max_pixels):
-            image = Image.open(file, formats=_DECODERS)
-    except Image.DecompressionBombError as error:
-        # Pillow refuses what it thinks too large before there is an image to ask for its size.
-        found = re.search(r"(\d+) pixels", str(error))
-        raise _too_large(int(found[1]) if found else None, max_pixels) from None
-    if image.width * image.height > max_pixels:
-        raise _too_large(image.width * image.height, max_pixels)
-    _mend_transparent_value(image)
-    return image
+        yield
+    except _UnusableError as reason:
+        raise PictureError(f"{printable(path)}: {reason}") from None
+    except Exception as error:
+        # Decoders meet bad data with nearly any exception (OSError, SyntaxError, ValueError,
+        # IndexError, struct.error, zlib.error, ...): a list of them would never be complete.
+        raise PictureError(f"{printable(path)}: {explain(error)}") from error
 
 
-def _too_large(num_pixels: int | None, max_pixels: int) -> _UnusableError:
-    found = f"{num_pixels:,}" if num_pixels is not None else "too many"
-    return _UnusableError(
-        f"{found} pixels, more than the limit of {max_pixels:,}; for a photo that you trust, "
-        f"raise it with --max-pixels {num_pixels or 'N'}"
-    )
-
-
-def in_plain_words(error: Exception) -> str:
-    """What is wrong with a file, in a part of a line."""
+def explain(error: Exception) -> str:
+    """The reason why a file could not be opened or decoded, as a part of a line."""
     match error:
         case FileNotFoundError():
             return "not found"
@@ -241,21 +212,72 @@ def in_plain_words(error: Exception) -> str:
             return f"damaged picture ({reason})"
 
 
+def _open_regular_file(path: Path) -> BinaryIO:
+    # The status first: opening a FIFO would wait until somebody writes into it.
+    status = path.stat()
+    if stat.S_ISDIR(status.st_mode):
+        raise _UnusableError("a folder, not a picture")
+    if not stat.S_ISREG(status.st_mode):
+        raise _UnusableError("not a regular file")
+    if status.st_size == 0:
+        raise _UnusableError("empty file")
+    return path.open("rb")
+
+
+def _open_image(file: BinaryIO, max_pixels: int, limit_option: str | None = None) -> Image.Image:
+    """An image with its header read and its size checked; no pixels are decoded yet."""
+    try:
+        with _quiet_pillow(max_pixels):
+            image = Image.open(file, formats=_DECODERS)
+    except Image.DecompressionBombError as error:
+        # Pillow refuses some files before there is an image to ask for its size.
+        found = re.search(r"(\d+) pixels", str(error))
+        raise _too_large(int(found[1]) if found else None, max_pixels, limit_option) from None
+    if image.width * image.height > max_pixels:
+        raise _too_large(image.width * image.height, max_pixels, limit_option)
+    _mend_transparent_value(image)
+    return image
+
+
+def _too_large(num_pixels: int | None, max_pixels: int, limit_option: str | None) -> _UnusableError:
+    found = f"{num_pixels:,}" if num_pixels is not None else "too many"
+    remedy = "use a smaller copy"
+    if limit_option is not None:
+        remedy = f"for a photo that you trust, raise it with {limit_option} {num_pixels or 'N'}"
+    return _UnusableError(f"{found} pixels, more than the limit of {max_pixels:,}; {remedy}")
+
+
+# --- Pillow's settings of the whole process -----------------------------------------------------
+
+# Held while process-wide settings of Pillow and `warnings` are changed: see `_quiet_pillow`.
+_process_settings = threading.RLock()
+
+
+def _renew_lock() -> None:
+    global _process_settings
+    _process_settings = threading.RLock()
+
+
+if sys.platform != "win32":
+    # A data worker forked while another thread holds the lock would wait for it forever.
+    os.register_at_fork(after_in_child=_renew_lock)
+
+
 @contextmanager
 def _quiet_pillow(num_pixels: int) -> Iterator[None]:
     """Pillow without its warnings, and with a size limit of at least `num_pixels`.
 
-    Pillow warns about damaged metadata and large pictures, and refuses very large ones; both are
-    settings of the whole process. So they are changed only inside this block and under a lock, lest
-    two of our threads restore each other's settings in the wrong order. (Threads of other libraries
-    see the change for as long as the block lasts.) The limit is never lowered or switched off:
-    Pillow checks it before some allocations of its own that precede our look at the header.
+    Pillow warns about damaged metadata and large pictures, and refuses very large ones. Both are
+    settings of the whole process, so they change only inside this block and under a lock: two of
+    our threads could otherwise restore each other's settings in the wrong order. (Threads of other
+    libraries see the change while the block lasts.) The limit is never lowered or switched off:
+    Pillow checks it before some allocations of its own, which precede our look at the header.
     """
     with _process_settings, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         limit_before = Image.MAX_IMAGE_PIXELS
         if limit_before is not None:
-            # Pillow stops at twice this number.
+            # Pillow raises its error at twice this number.
             Image.MAX_IMAGE_PIXELS = max(limit_before, -(-num_pixels // 2))
         try:
             yield
@@ -264,32 +286,32 @@ def _quiet_pillow(num_pixels: int) -> Iterator[None]:
 
 
 def _load(image: Image.Image) -> None:
-    # JPEG decoding does not warn, and is left outside the lock, so that threads can share it.
+    # Decoding a JPEG gives no warnings. It needs no lock, so threads can decode at the same time.
     is_jpeg = image.format in ("JPEG", "MPO")
     with nullcontext() if is_jpeg else _quiet_pillow(image.width * image.height):
         image.load()
 
 
 def _orientation_of(image: Image.Image) -> int:
-    """The EXIF (or XMP) orientation of a loaded image, 1 where there is none that makes sense."""
+    """The EXIF (or XMP) orientation of a loaded image; 1 (upright) if missing or invalid."""
     with _quiet_pillow(0):
         try:
             orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
         except Exception:
-            # Damaged metadata, which fails in as many ways as damaged pixels, costs the orientation
-            # and not the picture.
+            # Metadata can be damaged in as many ways as pixels. Then the orientation is lost, not
+            # the picture.
             return 1
     return orientation if isinstance(orientation, int) else 1
 
 
-# Alpha and bit depth
+# --- Alpha and bit depth ------------------------------------------------------------------------
 
 
 def _mend_transparent_value(image: Image.Image) -> None:
-    """Bring the transparent value of a PNG to the 8 bits that its pixels will have.
+    """Scale a PNG's transparent value to the 8 bits that its pixels will have.
 
-    Pillow scales pixels of 2, 4 and 3x16 bits to 8 bits, but not the value in the tRNS chunk that
-    they are compared with. (Of 16-bit colors the high byte is compared.)
+    Pillow scales pixels of 2, 4 and 3x16 bits to 8 bits, but not the value of the tRNS chunk that
+    they are compared with. (For 16-bit colors, it compares the high bytes.)
     """
     value = image.info.get("transparency")
     tiles = getattr(image, "tile", [])
@@ -339,7 +361,7 @@ def _split_wide_grey(image: Image.Image) -> tuple[Image.Image, Image.Image | Non
 
 
 def _scale_to_eight_bits(values: NDArray[Any], whites: Iterable[int]) -> NDArray[np.uint8]:
-    """Numbers as 0..255; white is the first of `whites` that none exceeds, else the largest."""
+    """Values as 0..255. White is the first of `whites` that none exceeds, or else their maximum."""
     finite = np.where(np.isfinite(values), values, 0).astype(np.float64)
     largest = float(finite.max())
     white = next((white for white in whites if largest <= white), largest)
@@ -352,7 +374,7 @@ def _hide_invisible_colors_(rgb: Image.Image, alpha: Image.Image) -> None:
     if alpha.getextrema()[0] != 0:
         return
     total, sums = 0, np.zeros(3, np.uint64)
-    for top in range(0, rgb.height, 64):  # arrays of the whole picture would be two more of it
+    for top in range(0, rgb.height, 64):  # an array of the whole picture would be a copy of it
         box = (0, top, rgb.width, min(top + 64, rgb.height))
         colors, weights = np.asarray(rgb.crop(box)), np.asarray(alpha.crop(box))
         total += int(weights.sum(dtype=np.uint64))
@@ -361,7 +383,7 @@ def _hide_invisible_colors_(rgb: Image.Image, alpha: Image.Image) -> None:
     rgb.paste((red, green, blue), mask=alpha.point([255] + [0] * 255))
 
 
-# Colours
+# --- Colors --------------------------------------------------------------------------------------
 
 
 def _to_srgb(colors: Image.Image, profile: bytes | None) -> Image.Image:
@@ -376,7 +398,7 @@ def _to_srgb(colors: Image.Image, profile: bytes | None) -> Image.Image:
 
 
 def _apply_profile(colors: Image.Image, profile: bytes) -> Image.Image | None:
-    """`colors` in sRGB according to an ICC profile; None if the profile is of no use for them."""
+    """`colors` in sRGB according to an ICC profile; None if the profile cannot be applied."""
     try:
         return ImageCms.profileToProfile(
             colors,
@@ -385,27 +407,6 @@ def _apply_profile(colors: Image.Image, profile: bytes) -> Image.Image | None:
             outputMode="RGB",
         )
     except (ImageCms.PyCMSError, OSError, TypeError, ValueError):
-        # Many a photo carries a broken profile, or one for another mode (grey pixels, RGB profile).
-        # Viewers show its plain pixels, and so do we.
+        # Many photos carry a broken profile, or one for another mode (grey pixels, RGB profile).
+        # Viewers show their plain pixels, and so do we.
         return None
-
-
-# Tensors and sizes
-
-
-# Sheets
-
-
-# Writing
-
-
-# Folders and names
-
-
-def read_photo(path: Path, *, shorter_side_at_least: int | None = None) -> Image.Image:
-    """A photo as RGB; transparent parts are white.
-
-    Raises:
-        PictureError: it cannot be read.
-    """
-    return over_white(read_picture(path, shorter_side_at_least=shorter_side_at_least))

@@ -1,16 +1,17 @@
-"""Several pictures on one sheet."""
+"""Arrange several pictures on one sheet, without labels."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from PIL import Image
 
-if TYPE_CHECKING:
-    pass  # it takes seconds; finding and reading pictures needs none of it
-
 
 def side_by_side(pictures: Sequence[Image.Image], *, gap: int = 8) -> Image.Image:
-    """The pictures in a row, all as high as the first, on white."""
+    """The pictures in a row on white, each resized to the height of the first.
+
+    Args:
+        pictures: at least one, mode RGB.
+        gap: white pixels between neighbors.
+    """
     height = pictures[0].height
     row = [
         picture.resize((max(1, round(picture.width * height / picture.height)), height))
@@ -26,7 +27,13 @@ def side_by_side(pictures: Sequence[Image.Image], *, gap: int = 8) -> Image.Imag
 
 
 def contact_sheet(pictures: Sequence[Image.Image], columns: int, *, gap: int = 8) -> Image.Image:
-    """Pictures of one size in rows, read from left to right, on white."""
+    """The pictures on white, row by row from left to right.
+
+    Args:
+        pictures: at least one, mode RGB, all of one size.
+        columns: pictures in a full row.
+        gap: white pixels between neighbors.
+    """
     width, height = pictures[0].size
     rows = -(-len(pictures) // columns)
     columns = min(columns, len(pictures))

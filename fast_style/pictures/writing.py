@@ -1,9 +1,12 @@
-"""Write pictures, whole or not at all."""
+"""Write picture files. A file appears under its name only when it is complete.
+
+Folders are not created here, and no metadata is written.
+"""
 
 import io
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from PIL import Image
 
@@ -11,11 +14,7 @@ from fast_style.core.errors import UserError, printable
 from fast_style.core.files import atomic_write
 from fast_style.pictures.reading import Picture, over_white
 
-if TYPE_CHECKING:
-    pass  # it takes seconds; finding and reading pictures needs none of it
-
-
-_WRITABLE = {
+WRITABLE = {
     ".jpg": "JPEG",
     ".jpeg": "JPEG",
     ".png": "PNG",
@@ -24,25 +23,15 @@ _WRITABLE = {
     ".tiff": "TIFF",
     ".bmp": "BMP",
 }
+"""Suffixes of the formats that can be written, with Pillow's names of these formats."""
 
-
-# Pillow can put alpha into a BMP, but hardly any program (nor Pillow) finds it there again.
+# Pillow can write alpha into a BMP, but hardly any program (nor Pillow) reads it back.
 _KEEPS_ALPHA = frozenset({"PNG", "WEBP", "TIFF"})
-
 
 _LONGEST_SIDE = {
     "JPEG": 65_500,  # JPEG_MAX_DIMENSION of libjpeg's jmorecfg.h
     "WEBP": 16_383,  # WEBP_MAX_DIMENSION of libwebp's encode.h
 }
-
-
-def _without_metadata(image: Image.Image) -> Image.Image:
-    """The pixels alone: Pillow's writers would pass profiles and comments on."""
-    if type(image) is Image.Image and not image.info:
-        return image
-    bare = image.copy()
-    bare.info = {}
-    return bare
 
 
 def write_picture(
@@ -53,21 +42,22 @@ def write_picture(
     quality: int = 95,
     format: str | None = None,
 ) -> None:
-    """Write 8-bit sRGB pixels, whole or not at all; an older file stays until the new one is done.
+    """Write 8-bit sRGB pixels; an existing file is replaced only when the new one is complete.
 
-    No metadata is written: neither GPS position nor orientation, and sRGB is what a picture without
-    a profile is taken for.
+    No metadata is written, neither GPS position nor orientation. Nor is a color profile: programs
+    take a picture without one for sRGB.
 
     Args:
-        path: what to write, in a folder that exists.
+        path: the file, in an existing folder.
         rgb: mode RGB.
-        alpha: mode L, of the same size. JPEG and BMP have none: there the picture is put on white.
+        alpha: mode L, of the same size. JPEG and BMP cannot store it: the picture is blended with
+            white instead.
         quality: 1 to 100, for JPEG and WebP. From 90 on, JPEG keeps colors at full resolution.
-        format: such as "png" or "jpeg"; the suffix of `path` says it otherwise.
+        format: such as "png" or "jpeg"; None to take it from the suffix of `path`.
 
     Raises:
-        UserError: a format that cannot be written or cannot hold so large a picture (exit code 2);
-            a full disk or a folder that cannot be written to (exit code 1).
+        UserError: the format cannot be written or cannot hold so large a picture (exit code 2), or
+            the disk is full or the folder not writable (exit code 1).
     """
     kind = writable_format(path, format)
     _check_longest_side(path, rgb, kind)
@@ -76,10 +66,15 @@ def write_picture(
 
 
 def write_animation(path: Path, frames: Sequence[Image.Image], *, frame_ms: int = 120) -> None:
-    """Write a GIF that shows the frames in turn, for ever, and rests on the last one.
+    """Write a GIF that repeats the frames for ever and shows the last one ten times as long.
+
+    Args:
+        path: the file, in an existing folder.
+        frames: at least one, all of one size.
+        frame_ms: milliseconds for which a frame is shown.
 
     Raises:
-        UserError: a full disk or a folder that cannot be written to (exit code 1).
+        UserError: the disk is full or the folder not writable (exit code 1).
     """
     durations = [frame_ms] * (len(frames) - 1) + [10 * frame_ms]
     buffer = io.BytesIO()
@@ -99,17 +94,17 @@ def _write_bytes(path: Path, encoded: bytes | memoryview) -> None:
 
 
 def writable_format(path: Path, format: str | None = None) -> str:
-    """Pillow's name of the format to write.
+    """Pillow's name of the format that `write_picture` would write.
 
     Raises:
-        UserError: it is none that can be written.
+        UserError: the format cannot be written.
     """
     suffix = path.suffix if format is None else f".{format}"
-    kind = _WRITABLE.get(suffix.lower())
+    kind = WRITABLE.get(suffix.lower())
     if kind is None:
         raise UserError(
             f"{printable(path)}: cannot write the format {printable(suffix)!r}; "
-            f"use one of {', '.join(_WRITABLE)}"
+            f"use one of {', '.join(WRITABLE)}"
         )
     return kind
 
@@ -118,8 +113,8 @@ def _check_longest_side(path: Path, rgb: Image.Image, kind: str) -> None:
     limit = _LONGEST_SIDE.get(kind)
     if limit is not None and max(rgb.size) > limit:
         raise UserError(
-            f"{printable(path)}: {rgb.width} x {rgb.height} pixels do not fit into a {kind}, "
-            f"whose sides end at {limit}; write a .png"
+            f"{printable(path)}: {rgb.width} x {rgb.height} pixels are too many for {kind}, "
+            f"which allows {limit} a side; write a .png"
         )
 
 
@@ -140,3 +135,12 @@ def _encode(picture: Picture, kind: str, quality: int) -> memoryview:
     buffer = io.BytesIO()
     image.save(buffer, kind, **options)
     return buffer.getbuffer()
+
+
+def _without_metadata(image: Image.Image) -> Image.Image:
+    """The same pixels without profiles and comments, which Pillow's writers would copy."""
+    if type(image) is Image.Image and not image.info:
+        return image
+    bare = image.copy()
+    bare.info = {}
+    return bare

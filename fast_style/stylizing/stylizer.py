@@ -589,7 +589,8 @@ class _Work:
 
     def read(self, job: Job) -> Picture:
         """The photo."""
-        return _fit(read_picture(job.photo, max_pixels=self.max_pixels), self.max_side)
+        picture = read_picture(job.photo, max_pixels=self.max_pixels, limit_option="--max-pixels")
+        return _fit(picture, self.max_side)
 
     def paint(self, read: Callable[[], Picture]) -> Picture | Exception:
         """The stylized version of what `read` gives, or what went wrong."""

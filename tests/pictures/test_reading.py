@@ -1,10 +1,9 @@
-"""Claims about `images`, known answers first."""
+"""Picture files and images become upright 8-bit sRGB pixels; known answers first."""
 
 import io
 import os
 import random
 import shutil
-import signal
 import struct
 import subprocess
 import sys
@@ -12,38 +11,27 @@ import threading
 import warnings
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
+from example_pictures import UNKNOWN, corners, gradient, must_not_block, saved, swapped_profile
 from PIL import Image, ImageCms
 
-from fast_style.core.errors import UserError
-from fast_style.pictures import writing
-from fast_style.pictures.folders import EXTENSIONS, find_pictures
-from fast_style.pictures.pixels import (
-    fit_longer_side,
-    image_to_tensor,
-    resize_shorter_side,
-    tensor_to_image,
-)
+from fast_style.pictures.pixels import resize_shorter_side
 from fast_style.pictures.reading import (
     DEFAULT_MAX_PIXELS,
     PictureError,
     over_white,
-    printable,
     read_picture,
     size_in_header,
     to_picture,
 )
-from fast_style.pictures.sheets import contact_sheet, side_by_side
-from fast_style.pictures.writing import writable_format, write_animation, write_picture
 
-AWKWARD = Path(__file__).resolve().parents[3] / "shared" / "assets" / "awkward"
+ROOT = Path(__file__).resolve().parents[2]
+AWKWARD = ROOT.parent / "shared" / "assets" / "awkward"
 
-# What Pillow's own limit is, before any test ran.
+# Pillow's own limit, before any test ran.
 PILLOW_LIMIT = Image.MAX_IMAGE_PIXELS
 
 
@@ -62,6 +50,17 @@ def awkward(name: str) -> Path:
     return path
 
 
+def refusal(path: Path, **options) -> str:
+    """Why a file cannot be read: the error without its first part, which must be the path."""
+    with must_not_block(), pytest.raises(PictureError) as caught:
+        read_picture(path, **options)
+    assert caught.value.exit_code == 2
+    message = str(caught.value)
+    assert message.startswith(f"{path}: ")
+    assert message.isprintable()
+    return message.removeprefix(f"{path}: ")
+
+
 def rgb_of(image: Image.Image) -> tuple[int, ...]:
     """The first pixel after conversion; also checks that there is no alpha."""
     picture = to_picture(image)
@@ -75,16 +74,6 @@ def rgba_of(image: Image.Image, x: int = 0) -> tuple[int, ...]:
     assert picture.alpha is not None
     assert (picture.rgb.mode, picture.alpha.mode) == ("RGB", "L")
     return (*picture.rgb.getpixel((x, 0)), picture.alpha.getpixel((x, 0)))
-
-
-def saved(image: Image.Image, path: Path, **options) -> Path:
-    image.save(path, **options)
-    return path
-
-
-def gradient(width: int = 64, height: int = 48) -> Image.Image:
-    x, y = np.meshgrid(np.linspace(0, 255, width), np.linspace(0, 255, height))
-    return Image.fromarray(np.stack([x, y, 255 - x], axis=-1).astype(np.uint8))
 
 
 def png_chunk(kind: bytes, data: bytes) -> bytes:
@@ -127,21 +116,7 @@ def white_bilevel_png(path: Path, side: int) -> Path:
     return path
 
 
-@contextmanager
-def must_not_block(seconds: int = 5) -> Iterator[None]:
-    def give_up(*_: object) -> None:
-        raise AssertionError("blocked")
-
-    previous = signal.signal(signal.SIGALRM, give_up)
-    signal.alarm(seconds)
-    try:
-        yield
-    finally:
-        signal.alarm(0)
-        signal.signal(signal.SIGALRM, previous)
-
-
-# Modes
+# --- Modes ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -250,7 +225,7 @@ def test_converting_leaves_the_image_as_it_was():
     assert (image.mode, image.tobytes(), dict(image.info)) == before
 
 
-# Bit depth
+# --- Bit depth -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("byte_order", ["<u2", ">u2"])
@@ -350,7 +325,7 @@ def test_transparent_value_of_a_png_gives_alpha(
             assert picture.rgb.getpixel((x, 0)) == (grey, grey, grey)
 
 
-# Alpha
+# --- Alpha ---------------------------------------------------------------------------------------
 
 
 def test_hidden_color_becomes_the_mean_of_the_visible_weighted_by_alpha():
@@ -395,14 +370,7 @@ def test_over_white_without_alpha_is_the_picture():
     assert over_white(picture) is picture.rgb
 
 
-# Orientation
-
-
-def corners() -> Image.Image:
-    """3 wide, 2 high, six colours that survive a JPEG only as PNG: a b c / d e f."""
-    image = Image.new("RGB", (3, 2))
-    image.putdata([(i * 40, 0, 0) for i in range(1, 7)])
-    return image
+# --- Orientation ---------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -453,19 +421,13 @@ def test_damaged_exif_is_ignored_without_a_warning(tmp_path):
         assert read_picture(path).size == (2, 3)
 
 
-# Colour profiles
+# --- Color profiles ------------------------------------------------------------------------------
 
 
 def test_srgb_profile_changes_nothing(tmp_path):
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     path = saved(gradient(), tmp_path / "a.png", icc_profile=profile)
     assert read_picture(path).rgb.tobytes() == gradient().tobytes()
-
-
-def swapped_profile() -> bytes:
-    """An sRGB profile whose red and blue primaries are exchanged: an unmistakable profile."""
-    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-    return profile.replace(b"rXYZ", b"?XYZ").replace(b"bXYZ", b"rXYZ").replace(b"?XYZ", b"bXYZ")
 
 
 def test_profile_is_applied_to_rgb(tmp_path):
@@ -515,7 +477,7 @@ def test_no_metadata_stays_on_the_picture(tmp_path):
     assert read_picture(path).rgb.info == {}
 
 
-# Files
+# --- Files ---------------------------------------------------------------------------------------
 
 
 def test_first_frame_of_an_animation_is_read(tmp_path):
@@ -563,26 +525,31 @@ def test_link_to_a_picture_is_followed(tmp_path):
     assert read_picture(tmp_path / "b.png").size == (48, 64)
 
 
-UNKNOWN = "not a picture of a known format (JPEG, MPO, PNG, WEBP, BMP, GIF, TIFF)"
-
-
 @pytest.mark.parametrize(
-    ("content", "problem"),
+    ("content", "options", "problem"),
     [
-        (b"", "empty file"),
-        (b"<html>not found</html>", UNKNOWN),
-        (b"\xff\xd8\xff\xe0" + b"\0" * 16, UNKNOWN),
-        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", UNKNOWN),
-        (b"%PDF-1.4\n", UNKNOWN),
+        (b"", {}, "empty file"),
+        (b"<html>not found</html>", {}, UNKNOWN),
+        (b"\xff\xd8\xff\xe0" + b"\0" * 16, {}, UNKNOWN),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", {}, UNKNOWN),
+        (b"%PDF-1.4\n", {}, UNKNOWN),
+        (
+            png_bytes(2, 1, b"\0" * 3, bit_depth=8, color_type=0),
+            {"max_pixels": 1},
+            "2 pixels, more than the limit of 1; use a smaller copy",
+        ),
+        (
+            png_bytes(2, 1, b"\0" * 3, bit_depth=8, color_type=0),
+            {"max_pixels": 1, "limit_option": "--limit"},
+            "2 pixels, more than the limit of 1; for a photo that you trust, raise it with "
+            "--limit 2",
+        ),
     ],
 )
-def test_content_that_is_no_picture_is_refused(tmp_path, content, problem):
+def test_content_that_is_no_picture_is_refused(tmp_path, content, options, problem):
     path = tmp_path / "a.jpg"
     path.write_bytes(content)
-    with pytest.raises(PictureError) as caught:
-        read_picture(path)
-    assert str(caught.value) == f"{path}: {problem}"
-    assert caught.value.exit_code == 2
+    assert refusal(path, **options) == problem
 
 
 def test_missing_files_folders_and_loops_are_refused(tmp_path):
@@ -594,17 +561,13 @@ def test_missing_files_folders_and_loops_are_refused(tmp_path):
         ("", "a folder, not a picture"),
         ("loop", "cannot be read (Too many levels of symbolic links)"),
     ]:
-        with pytest.raises(PictureError) as caught:
-            read_picture(tmp_path / name)
-        assert str(caught.value) == f"{tmp_path / name}: {problem}"
+        assert refusal(tmp_path / name) == problem
 
 
 def test_fifos_and_devices_are_refused_without_waiting(tmp_path):
     os.mkfifo(tmp_path / "a.jpg")
     for path in (tmp_path / "a.jpg", Path("/dev/zero")):
-        with must_not_block(), pytest.raises(PictureError) as caught:
-            read_picture(path)
-        assert str(caught.value) == f"{path}: not a regular file"
+        assert refusal(path) == "not a regular file"
 
 
 def test_unreadable_file_is_refused(tmp_path, monkeypatch):
@@ -615,9 +578,7 @@ def test_unreadable_file_is_refused(tmp_path, monkeypatch):
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(Path, "open", refuse)
-    with pytest.raises(PictureError) as caught:
-        read_picture(path)
-    assert str(caught.value) == f"{path}: permission denied"
+    assert refusal(path) == "permission denied"
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".gif", ".webp", ".bmp", ".tif"])
@@ -625,42 +586,31 @@ def test_truncated_files_are_refused(tmp_path, suffix):
     path = saved(gradient(200, 200), tmp_path / f"a{suffix}")
     content = path.read_bytes()
     path.write_bytes(content[: len(content) // 2])
-    with pytest.raises(PictureError) as caught:
-        read_picture(path)
-    assert str(caught.value).startswith(f"{path}: ")
-    assert "\n" not in str(caught.value)
+    assert refusal(path) != ""
 
 
 def test_truncated_jpeg_says_so(tmp_path):
     path = saved(gradient(200, 200), tmp_path / "a.jpg")
     path.write_bytes(path.read_bytes()[:-100])
-    with pytest.raises(PictureError, match=r"a\.jpg: damaged picture \(image file is truncated"):
-        read_picture(path)
+    assert refusal(path).startswith("damaged picture (image file is truncated")
 
 
-# Size limit
+# --- Size limit ----------------------------------------------------------------------------------
 
 
 def test_bomb_is_refused_by_its_header(tmp_path):
     path = white_bilevel_png(tmp_path / "bomb.png", 20_000)
     assert path.stat().st_size < 300_000
-    with must_not_block(), pytest.raises(PictureError) as caught:
-        read_picture(path)
-    assert str(caught.value) == (
-        f"{path}: 400,000,000 pixels, more than the limit of 178,956,970; for a photo that you "
-        f"trust, raise it with --max-pixels 400000000"
-    )
+    message = refusal(path, limit_option="--limit")
+    assert "400,000,000 pixels" in message
+    assert "limit of 178,956,970" in message
+    assert message.endswith("--limit 400000000")
 
 
 def test_limit_is_exact(tmp_path):
     path = saved(gradient(11, 10), tmp_path / "a.png")
     assert read_picture(path, max_pixels=110).size == (10, 11)
-    with pytest.raises(PictureError) as caught:
-        read_picture(path, max_pixels=109)
-    assert str(caught.value) == (
-        f"{path}: 110 pixels, more than the limit of 109; for a photo that you trust, "
-        f"raise it with --max-pixels 110"
-    )
+    assert "limit of 109" in refusal(path, max_pixels=109)
 
 
 def test_default_limit_is_where_pillow_stops():
@@ -675,8 +625,7 @@ def test_limit_may_be_raised_above_pillows_own(tmp_path, monkeypatch, suffix):
     path = saved(gradient(40, 30), tmp_path / f"a{suffix}")
     with monkeypatch.context() as patch:
         patch.setattr(Image, "MAX_IMAGE_PIXELS", 500)
-        with pytest.raises(PictureError, match=r"1,200 pixels, more than the limit of 1,000"):
-            read_picture(path, max_pixels=1000)
+        assert "1,200 pixels, more than the limit of 1,000" in refusal(path, max_pixels=1000)
         assert read_picture(path, max_pixels=1200).size == (30, 40)
         assert Image.MAX_IMAGE_PIXELS == 500
 
@@ -709,23 +658,22 @@ def test_process_forked_while_the_lock_is_held_does_not_hang(tmp_path):
     program = (
         "import os, sys, threading, time\n"
         "from pathlib import Path\n"
-        "from fast_style.pictures import reading as images\n"
+        "from fast_style.pictures import reading\n"
         "def hold():\n"
-        "    with images._process_settings:\n"
+        "    with reading._process_settings:\n"
         "        time.sleep(2)\n"
         "threading.Thread(target=hold, daemon=True).start()\n"
         "time.sleep(0.2)\n"
         "child = os.fork()\n"
         "if child == 0:\n"
         "    started = time.monotonic()\n"
-        "    images.read_picture(Path(sys.argv[1]))\n"
+        "    reading.read_picture(Path(sys.argv[1]))\n"
         "    os._exit(0 if time.monotonic() - started < 1.5 else 1)\n"
         "sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))\n"
     )
-    root = Path(__file__).resolve().parents[2]
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", program, str(path)],
-        cwd=root,
+        cwd=ROOT,
         timeout=60,
         capture_output=True,
         text=True,
@@ -750,7 +698,7 @@ def test_what_is_no_picture_has_no_size(tmp_path, content):
     assert size_in_header(tmp_path) is None
 
 
-# Damage
+# --- Damaged files -------------------------------------------------------------------------------
 
 
 def seeds() -> list[bytes]:
@@ -819,461 +767,19 @@ def test_mutated_files_are_read_or_refused_in_one_line(tmp_path, number):
             assert picture.rgb.mode == "RGB"
 
 
-# Tensors
-
-
-def test_image_and_tensor_hold_the_same_pixels():
-    pixels = image_to_tensor(corners())
-    assert (pixels.shape, pixels.dtype) == ((3, 2, 3), torch.uint8)
-    assert pixels.is_contiguous()
-    assert pixels[0].tolist() == [[40, 80, 120], [160, 200, 240]]
-    assert tensor_to_image(pixels / 255).tobytes() == corners().tobytes()
-
-
-def test_tensor_owns_its_memory():
-    image = corners()
-    pixels = image_to_tensor(image)
-    image.putpixel((0, 0), (9, 9, 9))
-    assert pixels[0, 0, 0] == 40
-    pixels.zero_()
-    assert image.getpixel((1, 0)) == (80, 0, 0)
-
-
-def test_tensor_is_clamped_and_rounded():
-    levels = torch.tensor([-1.0, 0.4 / 255, 0.6 / 255, 1.6 / 255, 254.6 / 255, 2.0])
-    image = tensor_to_image(levels.expand(3, 1, 6))
-    assert np.asarray(image)[0, :, 0].tolist() == [0, 0, 1, 2, 255, 255]
-
-
-def test_all_levels_survive_the_way_to_float_and_back():
-    levels = torch.arange(256, dtype=torch.uint8).expand(3, 1, 256)
-    assert torch.equal(image_to_tensor(tensor_to_image(levels / 255)), levels)
-
-
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
-def test_other_floats_are_taken(dtype):
-    pixels = torch.full((3, 2, 2), 0.5, dtype=dtype, requires_grad=True)
-    assert tensor_to_image(pixels).getpixel((0, 0)) == (128, 128, 128)
-
-
-# Sizes
-
-
-@pytest.mark.parametrize(
-    ("size", "side", "expected"),
-    [
-        ((640, 480), 240, (320, 240)),
-        ((480, 640), 240, (240, 320)),
-        ((3, 2), 256, (384, 256)),
-        ((640, 480), 480, (640, 480)),
-        ((5, 2), 1, (3, 1)),  # 2.5 is rounded up
-        ((1, 500), 2, (2, 1000)),
-        ((1, 1), 7, (7, 7)),
-    ],
-)
-def test_shorter_side_is_resized_with_the_ratio_kept(size, side, expected):
-    assert resize_shorter_side(Image.new("RGB", size), side).size == expected
-
-
-@pytest.mark.parametrize(
-    ("size", "side", "expected"),
-    [
-        ((640, 480), 320, (320, 240)),
-        ((480, 640), 320, (240, 320)),
-        ((640, 480), 640, (640, 480)),
-        ((640, 480), 9999, (640, 480)),
-        ((1000, 1), 10, (10, 1)),
-    ],
-)
-def test_longer_side_is_only_shrunk(size, side, expected):
-    assert fit_longer_side(Image.new("RGB", size), side).size == expected
-
-
-def test_shrinking_is_antialiased():
-    stripes = np.zeros((64, 64, 3), np.uint8)
-    stripes[:, ::2] = 255
-    small = np.asarray(fit_longer_side(Image.fromarray(stripes), 16)).astype(int)
-    assert np.abs(small[:, 2:-2] - 127).max() <= 12
-
-
-# Sheets
-
-
-def plain(color: str, width: int, height: int) -> Image.Image:
-    return Image.new("RGB", (width, height), color)
-
-
-def colors_along(image: Image.Image, *places: tuple[int, int]) -> list[tuple[int, ...]]:
-    return [image.getpixel(place) for place in places]
-
-
-RED, LIME, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
-
-
-def test_pictures_side_by_side_are_as_high_as_the_first():
-    row = [plain("red", 30, 20), plain("lime", 10, 40), plain("blue", 6, 4)]
-    sheet = side_by_side(row)
-    assert sheet.size == (30 + 8 + 5 + 8 + 30, 20)
-    corners = [(0, 0), (29, 19), (30, 0), (37, 19), (38, 0), (42, 19), (43, 10), (51, 0), (80, 19)]
-    expected = [RED, RED, WHITE, WHITE, LIME, LIME, WHITE, BLUE, BLUE]
-    assert colors_along(sheet, *corners) == expected
-
-
-def test_picture_side_by_side_with_nothing_is_itself():
-    assert side_by_side([gradient()]).tobytes() == gradient().tobytes()
-
-
-def test_gap_is_as_wide_as_told():
-    assert side_by_side([plain("red", 5, 5), plain("lime", 5, 5)], gap=3).size == (13, 5)
-    assert contact_sheet([plain("red", 5, 5)] * 4, 2, gap=3).size == (13, 13)
-
-
-def test_ribbon_side_by_side_keeps_a_pixel():
-    assert side_by_side([plain("red", 20, 16), plain("lime", 16, 8192)]).size == (29, 16)
-
-
-def test_contact_sheet_is_read_from_left_to_right():
-    sheet = contact_sheet([plain(name, 10, 6) for name in ("red", "lime", "blue")], 2)
-    assert sheet.size == (10 + 8 + 10, 6 + 8 + 6)
-    places = [(0, 0), (9, 5), (10, 0), (18, 0), (27, 5), (0, 6), (0, 14), (9, 19), (18, 14)]
-    expected = [RED, RED, WHITE, LIME, LIME, WHITE, BLUE, BLUE, WHITE]
-    assert colors_along(sheet, *places) == expected
-
-
-@pytest.mark.parametrize(
-    ("count", "columns", "size"),
-    [(1, 6, (10, 6)), (3, 6, (46, 6)), (6, 6, (100, 6)), (7, 6, (100, 20)), (4, 1, (10, 48))],
-)
-def test_contact_sheet_is_no_larger_than_it_must_be(count, columns, size):
-    assert contact_sheet([plain("red", 10, 6)] * count, columns).size == size
-
-
-# Writing
-
-
-@pytest.mark.parametrize("name", ["a.png", "a.PNG", "a.bmp", "a.tif", "a.tiff"])
-def test_lossless_formats_give_back_the_same_pixels(tmp_path, name):
-    write_picture(tmp_path / name, gradient())
-    picture = read_picture(tmp_path / name)
-    assert picture.rgb.tobytes() == gradient().tobytes()
-    assert picture.alpha is None
-
-
-@pytest.mark.parametrize("name", ["a.jpg", "a.jpeg", "a.webp"])
-def test_lossy_formats_come_close(tmp_path, name):
-    write_picture(tmp_path / name, gradient())
-    found = read_picture(tmp_path / name).rgb
-    assert np.abs(np.subtract(found, gradient(), dtype=np.int16)).mean() < 2
-
-
-@pytest.mark.parametrize("name", ["a.png", "a.webp", "a.tif"])
-def test_alpha_is_written_where_the_format_has_it(tmp_path, name):
-    alpha = gradient().getchannel(1)
-    write_picture(tmp_path / name, gradient(), alpha=alpha)
-    found = read_picture(tmp_path / name).alpha
-    assert found is not None
-    assert found.tobytes() == alpha.tobytes()
-
-
-@pytest.mark.parametrize("name", ["a.jpg", "a.bmp"])
-def test_formats_without_alpha_get_white_paper(tmp_path, name):
-    write_picture(tmp_path / name, Image.new("RGB", (8, 8)), alpha=Image.new("L", (8, 8), 51))
-    picture = read_picture(tmp_path / name)
-    assert picture.alpha is None
-    assert np.abs(np.subtract(picture.rgb.getpixel((3, 3)), 204)).max() <= 1
-
-
-@pytest.mark.parametrize(("quality", "sampling"), [(95, 1), (90, 1), (89, 2), (50, 2)])
-def test_jpeg_keeps_full_color_resolution_from_quality_90(tmp_path, quality, sampling):
-    write_picture(tmp_path / "a.jpg", gradient(), quality=quality)
-    with Image.open(tmp_path / "a.jpg") as image:
-        assert image.layer[0][1:3] == (sampling, sampling)
-
-
-@pytest.mark.parametrize("format", ["png", "PNG"])
-def test_format_may_be_named(tmp_path, format):
-    write_picture(tmp_path / "a.out", gradient(), format=format)
-    with Image.open(tmp_path / "a.out") as image:
-        assert image.format == "PNG"
-
-
-@pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".tif", ".bmp"])
-def test_bare_picture_is_written_without_a_copy_of_it(tmp_path, monkeypatch, suffix):
-    def forbid_copies(image: Image.Image) -> Image.Image:
-        raise AssertionError("a huge picture may not fit into the memory twice")
-
-    picture = gradient()
-    monkeypatch.setattr(Image.Image, "copy", forbid_copies)
-    write_picture(tmp_path / f"a{suffix}", picture)
-
-
-@pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".tif"])
-def test_no_metadata_is_written(tmp_path, suffix):
-    image = gradient()
-    image.info = {"icc_profile": swapped_profile(), "comment": b"secret", "dpi": (7, 7)}
-    image.info["exif"] = b"Exif\0\0secret"
-    write_picture(tmp_path / f"a{suffix}", image)
-    with Image.open(tmp_path / f"a{suffix}") as found:
-        assert not {"icc_profile", "comment", "exif", "transparency"} & set(found.info)
-    assert b"secret" not in (tmp_path / f"a{suffix}").read_bytes()
-    assert image.info["comment"] == b"secret"
-
-
-@pytest.mark.parametrize(("name", "found"), [("a.gif", "'.gif'"), ("a.psd", "'.psd'"), ("a", "''")])
-def test_unknown_format_names_the_known_ones(tmp_path, name, found):
-    with pytest.raises(UserError) as caught:
-        write_picture(tmp_path / name, gradient())
-    assert str(caught.value) == (
-        f"{tmp_path / name}: cannot write the format {found}; "
-        f"use one of .jpg, .jpeg, .png, .webp, .tif, .tiff, .bmp"
-    )
-    assert caught.value.exit_code == 2
-
-
-@pytest.mark.parametrize(("name", "side"), [("a.webp", 16_383), ("a.jpg", 65_500)])
-def test_sides_that_a_format_cannot_hold_are_refused(tmp_path, name, side):
-    write_picture(tmp_path / name, Image.new("RGB", (side, 1)))
-    with pytest.raises(UserError) as caught:
-        write_picture(tmp_path / name, Image.new("RGB", (side + 1, 1)))
-    kind = {"a.webp": "WEBP", "a.jpg": "JPEG"}[name]
-    assert str(caught.value) == (
-        f"{tmp_path / name}: {side + 1} x 1 pixels do not fit into a {kind}, "
-        f"whose sides end at {side}; write a .png"
-    )
-
-
-def test_missing_folder_is_named(tmp_path):
-    path = tmp_path / "nowhere" / "a.png"
-    with pytest.raises(UserError) as caught:
-        write_picture(path, gradient())
-    assert str(caught.value) == f"{path}: cannot be written (No such file or directory)"
-    assert caught.value.exit_code == 1
-
-
-def test_failing_write_leaves_the_old_file_and_no_other(tmp_path, monkeypatch):
-    path = tmp_path / "a.png"
-    path.write_bytes(b"old")
-
-    def full_disk(_: int) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, "fsync", full_disk)
-    with pytest.raises(UserError) as caught:
-        write_picture(path, gradient())
-    assert str(caught.value) == f"{path}: cannot be written (No space left on device)"
-    assert caught.value.exit_code == 1
-    assert path.read_bytes() == b"old"
-    assert list(tmp_path.iterdir()) == [path]
-
-
-def test_same_picture_gives_the_same_bytes(tmp_path):
-    write_picture(tmp_path / "a.png", gradient())
-    write_picture(tmp_path / "b.png", gradient())
-    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
-
-
-def frames_of(path: Path) -> list[tuple[tuple[int, ...], int]]:
-    """The first pixel of each frame, and for how many milliseconds it is shown."""
-    with Image.open(path) as film:
-        assert film.format == "GIF"
-        found = []
-        for number in range(film.n_frames):
-            film.seek(number)
-            found.append((film.convert("RGB").getpixel((0, 0)), film.info["duration"]))
-        return found
-
-
-def test_animation_shows_its_frames_in_turn_for_ever_and_rests_on_the_last(tmp_path):
-    path = tmp_path / "a.gif"
-    write_animation(path, [plain(name, 10, 6) for name in ("red", "lime", "blue")], frame_ms=50)
-    assert frames_of(path) == [(RED, 50), (LIME, 50), (BLUE, 500)]
-    with Image.open(path) as film:
-        assert film.size == (10, 6)
-        assert film.info["loop"] == 0  # for ever
-
-
-def test_animation_of_one_frame_is_a_picture(tmp_path):
-    write_animation(tmp_path / "a.gif", [plain("red", 10, 6)])
-    assert [color for color, _ in frames_of(tmp_path / "a.gif")] == [RED]
-
-
-def test_animation_comes_close_to_its_frames(tmp_path):
-    write_animation(tmp_path / "a.gif", [gradient(), gradient().transpose(0)])
-    with Image.open(tmp_path / "a.gif") as film:
-        found = film.convert("RGB")
-    assert np.abs(np.subtract(found, gradient(), dtype=np.int16)).mean() < 10  # of 256 colors
-
-
-def test_animation_in_a_missing_folder_is_named(tmp_path):
-    path = tmp_path / "nowhere" / "a.gif"
-    with pytest.raises(UserError) as caught:
-        write_animation(path, [gradient()])
-    assert str(caught.value) == f"{path}: cannot be written (No such file or directory)"
-    assert caught.value.exit_code == 1
-
-
-@pytest.mark.parametrize(
-    ("name", "format", "expected"),
-    [
-        ("a.jpg", None, "JPEG"),
-        ("a.b.JPEG", None, "JPEG"),
-        ("a.tif", None, "TIFF"),
-        ("a.out", "png", "PNG"),
-        ("a.png", "webp", "WEBP"),
-    ],
-)
-def test_writable_format_is_told_by_the_suffix_or_by_name(name, format, expected):
-    assert writable_format(Path(name), format) == expected
-
-
-@pytest.mark.parametrize(("name", "format"), [("a.gif", None), ("a.png", "gif"), (".png", None)])
-def test_format_that_cannot_be_written_is_refused_without_a_picture(name, format):
-    with pytest.raises(UserError, match="cannot write the format"):
-        writable_format(Path(name), format)
-
-
-# Folders
-
-
-def touch(path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.touch()
-
-
-def test_pictures_are_found_recursively_in_order_of_names(tmp_path):
-    names = ["b.jpg", "a/z.JPEG", "a/b/c.Png", "a.jpg", "B.TIFF", "é.webp", "-x.bmp", "a b.gif"]
-    for name in [*names, "notes.txt", "jpg", "a.jpg.part", "x.psd"]:
-        touch(tmp_path / name)
-    found = [str(path.relative_to(tmp_path)) for path in find_pictures(tmp_path)]
-    assert found == [
-        "-x.bmp",
-        "B.TIFF",
-        "a/b/c.Png",
-        "a/z.JPEG",
-        "a b.gif",
-        "a.jpg",
-        "b.jpg",
-        "é.webp",
-    ]
-
-
-def test_order_does_not_depend_on_the_order_of_creation(tmp_path):
-    names = [f"{letter}/{number}.png" for letter in "cab" for number in (10, 9, 1)]
-    for root, order in ((tmp_path / "1", names), (tmp_path / "2", sorted(names))):
-        for name in order:
-            touch(root / name)
-    first, second = (
-        [path.relative_to(root) for path in find_pictures(root)]
-        for root in (tmp_path / "1", tmp_path / "2")
-    )
-    assert first == second
-
-
-def test_hidden_files_and_folders_are_left_out(tmp_path):
-    for name in (".x.jpg", "._a.jpg", ".git/a.jpg", "__MACOSX/._a.jpg", "a.jpg", ".jpg"):
-        touch(tmp_path / name)
-    assert find_pictures(tmp_path) == [tmp_path / "a.jpg"]
-
-
-def test_folder_that_was_asked_for_may_be_hidden_or_a_link(tmp_path):
-    touch(tmp_path / ".hidden" / "a.jpg")
-    (tmp_path / "link").symlink_to(".hidden")
-    assert find_pictures(tmp_path / ".hidden") == [tmp_path / ".hidden" / "a.jpg"]
-    assert find_pictures(tmp_path / "link") == [tmp_path / "link" / "a.jpg"]
-
-
-def test_links_to_files_are_followed_and_links_to_folders_are_not(tmp_path):
-    touch(tmp_path / "elsewhere" / "real.jpg")
-    folder = tmp_path / "photos"
-    folder.mkdir()
-    (folder / "file.jpg").symlink_to(tmp_path / "elsewhere" / "real.jpg")
-    (folder / "folder").symlink_to(tmp_path / "elsewhere")
-    (folder / "folder.jpg").symlink_to(tmp_path / "elsewhere")
-    (folder / "self").symlink_to(folder)
-    (folder / "dangling.jpg").symlink_to("nowhere.jpg")
-    (folder / "loop.jpg").symlink_to("loop.jpg")
-    assert find_pictures(folder) == [folder / "file.jpg"]
-
-
-def test_only_regular_files_are_found_and_none_is_opened(tmp_path):
-    os.mkfifo(tmp_path / "fifo.jpg")
-    (tmp_path / "folder.jpg").mkdir()
-    touch(tmp_path / "folder.jpg" / "a.jpg")
-    with must_not_block():
-        assert find_pictures(tmp_path) == [tmp_path / "folder.jpg" / "a.jpg"]
-
-
-def test_names_that_are_not_utf8_are_found_and_read(tmp_path):
-    path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff\n.png"))
-    try:
-        write_picture(path, gradient())
-    except UserError:
-        pytest.skip("this file system wants UTF-8")
-    assert find_pictures(tmp_path) == [path]
-    assert read_picture(path).size == (48, 64)
-    path.write_bytes(b"no picture")
-    with pytest.raises(PictureError) as caught:
-        read_picture(path)
-    assert str(caught.value) == f"{tmp_path}/\\xff\\n.png: {UNKNOWN}"
-
-
-def test_folders_that_cannot_be_listed_are_named(tmp_path):
-    touch(tmp_path / "a.jpg")
-    for name, problem in [("a.jpg", "not a folder"), ("nowhere", "not found")]:
-        with pytest.raises(PictureError) as caught:
-            find_pictures(tmp_path / name)
-        assert str(caught.value) == f"{tmp_path / name}: {problem}"
-
-
-def test_unreadable_folder_inside_stops_the_search(tmp_path, monkeypatch):
-    touch(tmp_path / "a" / "b" / "x.jpg")
-    scandir = os.scandir
-
-    # Root may list everything, so the refusal of the system is imitated.
-    def refuse_b(path: Path) -> object:
-        if Path(path).name == "b":
-            raise PermissionError(13, "Permission denied")
-        return scandir(path)
-
-    monkeypatch.setattr(os, "scandir", refuse_b)
-    with pytest.raises(PictureError) as caught:
-        find_pictures(tmp_path)
-    assert str(caught.value) == f"{tmp_path / 'a' / 'b'}: permission denied"
-
-
-@pytest.mark.parametrize(
-    ("name", "expected"),
-    [
-        ("photo 1.jpg", "photo 1.jpg"),
-        ("Zürich 日本.jpg", "Zürich 日本.jpg"),
-        ("a\nb\tc\x1b[31m\x7f", r"a\nb\tc\x1b[31m\x7f"),
-        ("\udcff\udc80", r"\xff\x80"),
-        ("\ud800", r"\ud800"),
-        ("right\u202eleft", r"right\u202eleft"),
-        (Path("a/b.jpg"), "a/b.jpg"),
-    ],
-)
-def test_printable_escapes_what_cannot_be_shown(name, expected):
-    assert printable(name) == expected
-    printable(name).encode()
-
-
-def test_importing_changes_no_setting_of_pillow_and_needs_no_torchvision():
+def test_importing_changes_no_setting_of_pillow_or_of_warnings():
     program = (
-        "import sys, warnings\n"
+        "import warnings\n"
+        "import numpy\n"
         "from PIL import Image\n"
-        "before = Image.MAX_IMAGE_PIXELS, list(warnings.filters)\n"
-        "import torch\n"
         "before = Image.MAX_IMAGE_PIXELS, list(warnings.filters)\n"
         "import fast_style.pictures.reading\n"
         "assert before == (Image.MAX_IMAGE_PIXELS, list(warnings.filters))\n"
-        "assert 'torchvision' not in sys.modules\n"
     )
-    root = Path(__file__).resolve().parents[2]
-    subprocess.run([sys.executable, "-c", program], cwd=root, timeout=60, check=True)
+    subprocess.run([sys.executable, "-c", program], cwd=ROOT, timeout=60, check=True)
 
 
-# Real files
+# --- Real files ----------------------------------------------------------------------------------
 
 
 @pytest.mark.real_data
@@ -1327,18 +833,10 @@ def test_awkward_orientation_7_stands_upright():
     ],
 )
 def test_awkward_truncated_files_are_refused(name, problem):
-    path = awkward(name)
-    with pytest.raises(PictureError) as caught:
-        read_picture(path)
-    assert str(caught.value) == f"{path}: damaged picture ({problem})"
+    assert refusal(awkward(name)) == f"damaged picture ({problem})"
 
 
 @pytest.mark.real_data
-def test_awkward_folder_is_listed_and_copied_names_do_not_matter(tmp_path):
-    assert len(find_pictures(awkward("flower.webp").parent)) == 17
+def test_awkward_file_is_read_under_a_wrong_name(tmp_path):
     shutil.copy(awkward("flower.webp"), tmp_path / "wrong.gif")
     assert read_picture(tmp_path / "wrong.gif").size == (360, 480)
-
-
-def test_module_lists_every_suffix_that_it_writes():
-    assert set(writing._WRITABLE) < EXTENSIONS
