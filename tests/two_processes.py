@@ -71,7 +71,7 @@ def main(yaml_file: Path, root: Path, what: str) -> None:
         config = settings_of(yaml_file, *words)
         run = open_run(config, root=root, fresh=False, say=print, group=group)
         try:
-            trainer = group.one_by_one(
+            trainer = group.rank_zero_first(
                 lambda: runs.build_trainer(config, run, device=cpu, say=print, group=group)
             )
             trainer.train(prepare(trainer) or (lambda: None))

@@ -213,7 +213,7 @@ def carry_out(
             return 0
         command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
         try:
-            trainer = group.one_by_one(
+            trainer = group.rank_zero_first(
                 lambda: build(config, run, device=device, say=tell, command=command)
             )
         except (UserError, KeyboardInterrupt):

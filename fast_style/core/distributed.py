@@ -1,7 +1,9 @@
-"""Several processes that work together: started by torchrun, one for each GPU.
+"""Processes of one run, started by torchrun, usually one for each GPU.
 
-torch is imported where it is needed only, so that a command can ask for its place among the
-processes before it takes the seconds that torch takes.
+Only objects and errors travel between them here; DistributedDataParallel averages the gradients.
+
+torch is imported inside functions: a command can ask for its rank before it spends seconds on
+importing torch.
 """
 
 import os
@@ -19,38 +21,44 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-# How long processes wait for one that builds a cache or downloads weights. One that dies is noticed
-# at once, whatever this says.
-_PATIENCE = timedelta(days=1)
+# How long processes wait for one that builds a cache or downloads weights. A process that dies is
+# noticed at once, whatever the timeout.
+_TIMEOUT = timedelta(days=1)
 
-# --- Which process this is ----------------------------------------------------------------------
+# --- Rank and device of this process ------------------------------------------------------------
 
 
 class Launch(NamedTuple):
-    """Which process this is, of those that were started together; alone, the only one."""
+    """The rank of this process among those started together; by default, it is the only one.
+
+    Attributes:
+        rank: from 0, over all machines.
+        world_size: number of processes on all machines.
+        local_rank: from 0, on this machine.
+        local_world_size: number of processes on this machine.
+    """
 
     rank: int = 0
     world_size: int = 1
     local_rank: int = 0
     local_world_size: int = 1
-    """The last two count the processes of one machine."""
 
     @property
     def is_first(self) -> bool:
-        """Whether this is rank zero: the one that writes and talks."""
+        """Whether this is rank zero, which alone writes files and prints messages."""
         return self.rank == 0
 
     @property
     def is_alone(self) -> bool:
-        """Whether there are no others."""
+        """Whether this is the only process."""
         return self.world_size == 1
 
 
 def read_launch(environment: Mapping[str, str] = os.environ) -> Launch:
-    """What torchrun says in the environment; without torchrun, a process is alone.
+    """The rank of this process from torchrun's environment variables; alone without torchrun.
 
     Raises:
-        UserError: a number makes no sense.
+        UserError: a variable is missing or out of range.
     """
     if "RANK" not in environment or "WORLD_SIZE" not in environment:
         return Launch()
@@ -78,34 +86,39 @@ def _whole_number(
 
 
 def require_equal_shares(batch_size: int, launch: Launch) -> None:
-    """Check that every process gets as many photos of a step as the others.
+    """Check that every process gets the same number of photos in each step.
 
-    Only then is the mean over processes of their photos' mean losses the mean over all photos.
+    Only then is the mean of the processes' mean losses the mean loss over all photos.
+
+    Args:
+        batch_size: photos per step over all processes.
+        launch: the rank of this process.
 
     Raises:
-        UserError: names the numbers that fit.
+        UserError: `batch_size` is no multiple of the number of processes.
     """
-    count = launch.world_size
-    rest = batch_size % count
+    num_processes = launch.world_size
+    rest = batch_size % num_processes
     if rest == 0:
         return
-    above = batch_size - rest + count
-    fitting = f"{batch_size - rest} or {above}" if batch_size > count else f"{above}"
+    above = batch_size - rest + num_processes
+    fitting = f"{batch_size - rest} or {above}" if batch_size > num_processes else f"{above}"
     raise UserError(
-        f"train.batch_size: {batch_size} photos cannot be shared equally among {count} processes; "
-        f"set it to {fitting}, or start another number of processes (torchrun --nproc-per-node)"
+        f"train.batch_size: {batch_size} photos cannot be shared equally among {num_processes} "
+        f"processes; set it to {fitting}, or start another number of processes (torchrun "
+        "--nproc-per-node)"
     )
 
 
 def own_device(device: "torch.device", launch: Launch) -> "torch.device":
-    """The device of this process: each has a GPU of its own, or the CPU together with the others.
+    """The device of this process: a GPU of its own, or the device that all processes share.
 
     Args:
-        device: what all processes were told.
-        launch: which process this is.
+        device: the device that the command line gives to all processes.
+        launch: the rank of this process.
 
     Raises:
-        UserError: one certain GPU was named for all, or there are fewer GPUs than processes.
+        UserError: `device` is one numbered GPU, or there are fewer GPUs than processes.
     """
     import torch
 
@@ -113,33 +126,34 @@ def own_device(device: "torch.device", launch: Launch) -> "torch.device":
         return device
     if device.index is not None:
         raise UserError(
-            f"--device {device}: torchrun's processes take a GPU each; say --device cuda, and "
-            "choose GPUs with CUDA_VISIBLE_DEVICES"
+            f"--device {device}: one GPU cannot serve all processes of torchrun; use --device "
+            "cuda, and choose GPUs with CUDA_VISIBLE_DEVICES"
         )
-    count = torch.cuda.device_count()
-    if launch.local_world_size > count:
+    num_gpus = torch.cuda.device_count()
+    if launch.local_world_size > num_gpus:
+        fewer = f"start torchrun with --nproc-per-node {num_gpus}, or " if num_gpus else ""
         raise UserError(
-            f"{launch.local_world_size} processes on a machine with {count} GPUs; start torchrun "
-            f"with --nproc-per-node {count}, or train with --device cpu"
+            f"--device {device}: {launch.local_world_size} processes on a machine with {num_gpus} "
+            f"GPUs; {fewer}use --device cpu"
         )
     own = torch.device("cuda", launch.local_rank)
     torch.cuda.set_device(own)
     return own
 
 
-# --- What they do together ----------------------------------------------------------------------
+# --- Communication ------------------------------------------------------------------------------
 
 
 class SharedError(UserError):
-    """A mistake that all processes raise together. That of rank zero alone says what it is."""
+    """A UserError of one process that all processes raise. Only rank zero has the message."""
 
 
 class Group:
-    """The processes that train one run together; alone, each method is what it says of one.
+    """The processes that work on one run. A single process needs no communication.
 
     Args:
-        launch: which process this is.
-        channel: carries Python objects between them.
+        launch: the rank of this process.
+        channel: carries Python objects between processes; not needed by a single one.
     """
 
     def __init__(self, launch: Launch | None = None, channel: "ProcessGroup | None" = None) -> None:
@@ -149,7 +163,7 @@ class Group:
         self._channel = channel
 
     def gather(self, value: T) -> list[T]:
-        """Every process's value, in the order of the ranks."""
+        """The values of all processes, ordered by rank."""
         if self.is_alone:
             return [value]
         from torch import distributed
@@ -158,8 +172,8 @@ class Group:
         distributed.all_gather_object(values, value, group=self._channel)
         return values
 
-    def share(self, value: T) -> T:
-        """The value of rank zero; what others give is not looked at."""
+    def broadcast(self, value: T) -> T:
+        """The value of rank zero; those of the other processes are ignored."""
         if self.is_alone:
             return value
         from torch import distributed
@@ -170,10 +184,10 @@ class Group:
 
     @contextmanager
     def together(self) -> Iterator[None]:
-        """A mistake of one process inside is a mistake of all: none waits for one that has ended.
+        """If one process raises a UserError in the block, all do, so none waits for it forever.
 
         Raises:
-            UserError: the first one by rank; if there are several processes, a `SharedError`.
+            UserError: the one of the lowest rank; among several processes, as a `SharedError`.
         """
         if self.is_alone:
             yield
@@ -188,8 +202,10 @@ class Group:
             message = str(found[0]) if self.is_first else ""
             raise SharedError(message, exit_code=found[0].exit_code)
 
-    def one_by_one(self, make: Callable[[], T]) -> T:
-        """What each process makes: rank zero first, so that downloads and caches are made once.
+    def rank_zero_first(self, make: Callable[[], T]) -> T:
+        """The result of `make`, called by rank zero first and then by the others at once.
+
+        So weights are downloaded, and caches built, by one process only.
 
         Raises:
             UserError: as in `together`.
@@ -202,7 +218,7 @@ class Group:
         return made[0]
 
     def parallel(self, net: "nn.Module", device: "torch.device") -> "nn.Module":
-        """The network, its gradients averaged over all processes in every backward pass."""
+        """The network with its gradients averaged over all processes in every backward pass."""
         if self.is_alone:
             return net
         from torch.nn.parallel import DistributedDataParallel
@@ -212,19 +228,19 @@ class Group:
 
 
 ALONE = Group()
-"""A process without others."""
+"""The group of a single process."""
 
 
 @contextmanager
 def joined(launch: Launch, device: "torch.device") -> Iterator[Group]:
-    """The group of all processes, for as long as the context lasts.
+    """The group of all processes, connected while the block lasts.
 
     Args:
-        launch: which process this is.
-        device: its own, from `own_device`.
+        launch: the rank of this process.
+        device: the device of this process, from `own_device`.
 
     Raises:
-        UserError: the processes do not find each other, or one has ended before the others.
+        UserError: the processes cannot connect, or one has ended before the others.
     """
     if launch.is_alone:
         yield ALONE
@@ -236,29 +252,32 @@ def joined(launch: Launch, device: "torch.device") -> Iterator[Group]:
         distributed.init_process_group(
             "nccl" if is_gpu else "gloo", device_id=device if is_gpu else None
         )
-        # Words between processes need no GPU, and may be waited for longer than gradients.
-        channel = distributed.new_group(backend="gloo", timeout=_PATIENCE)
+        # Objects are sent through the CPU, with a longer timeout than gradients.
+        channel = distributed.new_group(backend="gloo", timeout=_TIMEOUT)
         assert isinstance(channel, distributed.ProcessGroup)  # every process is a member
     except (RuntimeError, ValueError) as error:
         reason = str(error).splitlines()[0]
-        raise UserError(f"the processes do not find each other: {reason}") from None
+        raise UserError(
+            f"the processes cannot connect ({reason}); check torchrun's --rdzv-endpoint, or "
+            "MASTER_ADDR and MASTER_PORT in the environment"
+        ) from None
     try:
         yield Group(launch, channel)
-        distributed.barrier(group=channel)  # who leaves first takes its connections away
+        distributed.barrier(group=channel)  # a process that leaves early would cut its connections
     except RuntimeError as error:
-        if not _means_lost_process(error):
+        if not _is_lost_connection(error):
             raise
         raise UserError(
-            "another process of this run has ended; what it says, or torchrun's summary, tells "
-            "why. The same command goes on from the last checkpoint",
+            "another process of this run has ended; its own error or torchrun's summary gives the "
+            "reason. The same command resumes from the last checkpoint",
             exit_code=1,
         ) from None
     finally:
         distributed.destroy_process_group()
 
 
-def _means_lost_process(error: RuntimeError) -> bool:
+def _is_lost_connection(error: RuntimeError) -> bool:
     from torch import distributed
 
-    # gloo has no type of error of its own: a plain RuntimeError that names its source file.
+    # gloo has no exception class of its own: it raises a RuntimeError that names its source file.
     return isinstance(error, distributed.DistError) or "/gloo/" in str(error)

@@ -1,19 +1,19 @@
-"""Mistakes that a user can mend, as opposed to bugs of ours, which keep their traceback.
+"""Errors that a user can correct, and how user input is quoted in their messages.
 
-And how things that users wrote are shown in messages: in one line, whatever they are.
+Bugs in this package are other exceptions, and keep their traceback.
 """
 
 import os
 
 
 class UserError(Exception):
-    """Something a user can put right: says where, which rule, what was found, what to do.
+    """A mistake that the user can correct. The message names place, rule, value and remedy.
 
-    The message holds one line per mistake. Only ``cli`` prints it.
+    Only ``cli`` prints it.
 
     Args:
-        message: the line or lines, without a leading ``error:``.
-        exit_code: 2 for what is found before any work began, 1 when work failed.
+        message: one line per mistake, without a leading ``error:``.
+        exit_code: 2 if found before any work began, 1 if work failed.
     """
 
     def __init__(self, message: str, *, exit_code: int = 2) -> None:
@@ -21,12 +21,12 @@ class UserError(Exception):
         self.exit_code = exit_code
 
 
-class Stopped(Exception):  # noqa: N818 - not an error: somebody asked for it
-    """Work ended early because a signal asked for it; what was finished is kept.
+class Stopped(Exception):  # noqa: N818 - not an error: the user asked for it
+    """Work ended early because of a signal; finished work is kept.
 
     Args:
-        signal_number: the signal, where it is known.
-        step: the step after which training stopped, its state saved.
+        signal_number: the signal; 0 if unknown.
+        step: the last step of training that was completed and saved.
     """
 
     def __init__(self, signal_number: int = 0, step: int = 0) -> None:
@@ -36,7 +36,7 @@ class Stopped(Exception):  # noqa: N818 - not an error: somebody asked for it
 
 
 def shown(value: object) -> str:
-    """A setting's value as one would write it, within a line."""
+    """A setting's value as a YAML file would have it, in at most 100 characters."""
     if value is None:
         return "nothing"
     if isinstance(value, bool):
@@ -45,14 +45,14 @@ def shown(value: object) -> str:
 
 
 def shortened(text: str) -> str:
-    """At most a hundred characters of it."""
+    """The text, cut to 100 characters."""
     return text if len(text) <= 100 else text[:97] + "..."
 
 
 def printable(path: str | os.PathLike[str]) -> str:
-    r"""A path or text for messages: control characters and undecodable bytes as ``\n``, ``\xff``.
+    r"""The text in one line, with control characters and undecodable bytes as ``\n``, ``\xff``.
 
-    One line, safe for a terminal, and accepted by every encoder that knows the letters in it.
+    It cannot move a terminal's cursor, and every encoder that knows its letters accepts it.
     """
     return "".join(
         character if character.isprintable() else _escaped(character)
@@ -62,6 +62,6 @@ def printable(path: str | os.PathLike[str]) -> str:
 
 def _escaped(character: str) -> str:
     code = ord(character)
-    if 0xDC80 <= code <= 0xDCFF:  # how Python keeps an undecodable byte of a name (PEP 383)
+    if 0xDC80 <= code <= 0xDCFF:  # Python's code for an undecodable byte of a name (PEP 383)
         return f"\\x{code - 0xDC00:02x}"
     return character.encode("unicode_escape").decode("ascii")

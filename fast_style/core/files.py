@@ -1,7 +1,7 @@
-"""Files that are either wholly there or not there at all, and their digests.
+"""Write files atomically, and small facts about files: digest, kind, free space, numbered names.
 
-A process may be killed, and a disk may fill up, at any moment. Whatever is written through
-`atomic_write` appears under its final name only when its last byte is on the disk.
+A process may be killed, and a disk may fill up, at any moment. A file written by `atomic_write`
+appears under its final name only when its last byte is on the disk.
 """
 
 import hashlib
@@ -19,13 +19,13 @@ _TEMPORARY_PREFIX = ".fast-style-"
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[BinaryIO]:
-    """A binary file that becomes `path` when the block ends, and vanishes when it raises.
+    """A binary file that becomes `path` when the block ends, and is removed if the block raises.
 
-    The temporary file lies in the same folder, so that the final rename is atomic; file and
-    folder are fsynced, so that it survives a power cut too.
+    It begins as a temporary file in the same folder, so that the final rename is atomic. File and
+    folder are fsynced, so that the result survives a power cut.
 
     Raises:
-        OSError: the folder is not writable, or the disk is full. `path` is then untouched.
+        OSError: the folder is not writable, or the disk is full. `path` is then unchanged.
     """
     descriptor, name = tempfile.mkstemp(prefix=_TEMPORARY_PREFIX, dir=path.parent)
     temporary = Path(name)
@@ -43,26 +43,26 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
 
 
 def write_text_atomically(path: Path, text: str) -> None:
-    """Write `text` as UTF-8, wholly or not at all."""
+    """Write `text` as UTF-8 by `atomic_write`."""
     with atomic_write(path) as file:
         file.write(text.encode())
 
 
 def remove_stray_temporaries(folder: Path) -> None:
-    """Remove what a killed `atomic_write` left in `folder`; call only while nobody writes there."""
+    """Remove temporary files of killed processes; nobody may write to `folder` at the same time."""
     for path in folder.glob(f"{_TEMPORARY_PREFIX}*"):
         with suppress(OSError):
             path.unlink()
 
 
 def sha256_of(path: Path) -> str:
-    """The hex digest of a whole file, read in pieces."""
+    """The hexadecimal sha256 of a file, which is read in pieces."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def what_it_looks_like(start: bytes) -> str:
-    """What a file that cannot be used seems to be, judged by its first bytes."""
+    """A guess why a file is unusable, from its first bytes; part of an error message."""
     if not start:
         return "it is empty"
     if start.lstrip().lower().startswith((b"<!doctype", b"<html")):
@@ -71,43 +71,43 @@ def what_it_looks_like(start: bytes) -> str:
 
 
 def with_sorted_metadata(data: bytes) -> bytes:
-    """The bytes of a safetensors file, its metadata in the order of their keys.
+    """The bytes of a safetensors file with its metadata sorted by key.
 
-    safetensors writes them in an order that chance decides; equal contents are to be equal files.
+    safetensors writes metadata in random order, but equal contents should give equal files.
     """
     length = int.from_bytes(data[:8], "little")
     header = json.loads(data[8 : 8 + length])
     header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
     text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)  # tensors begin at a multiple of 8
+    text += b" " * (-len(text) % 8)  # the format aligns tensors to 8 bytes
     return len(text).to_bytes(8, "little") + text + data[8 + length :]
 
 
 def free_bytes(folder: Path) -> int:
-    """Free space of the disk that holds `folder`, or would hold it if it were there."""
-    there = next((part for part in (folder, *folder.parents) if part.is_dir()), Path())
-    return shutil.disk_usage(there).free
+    """Free bytes on the disk of `folder`, which need not exist yet."""
+    existing = next((part for part in (folder, *folder.parents) if part.is_dir()), Path())
+    return shutil.disk_usage(existing).free
+
+
+def numbered(output: Path, number: int) -> Path:
+    """`output` with a number of five digits in its name: ``a-00010.png`` for ``a.png`` and 10."""
+    return output.with_name(f"{output.stem}-{number:05d}{output.suffix}")
 
 
 def _give_ordinary_permissions(path: Path) -> None:
-    # mkstemp makes files that only their owner can read; other people should be able to use a
-    # model that lies in a shared folder, as they could had it been written in place.
+    # mkstemp gives access to the owner alone. But others must be able to use a model in a shared
+    # folder, as if it had been written without a temporary file.
     umask = os.umask(0)
     os.umask(umask)
     path.chmod(0o666 & ~umask)
 
 
 def _fsync_folder(folder: Path) -> None:
-    # Windows cannot open folders, and some network file systems refuse to sync them: the rename
-    # has happened either way.
+    # Windows cannot open folders, and some network file systems refuse to sync them. The rename has
+    # happened nevertheless.
     with suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)
         try:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
-
-
-def numbered(output: Path, number: int) -> Path:
-    """The file of a picture on the way to `output`."""
-    return output.with_name(f"{output.stem}-{number:05d}{output.suffix}")

@@ -82,7 +82,7 @@ def open_run(
     with group.together():
         if group.is_first:
             own = _open_run(config, root, fresh, say)
-    found = group.share(own and own._replace(lock=None))
+    found = group.broadcast(own and own._replace(lock=None))
     assert found is not None
     return own or found
 

@@ -326,13 +326,12 @@ def test_each_process_has_the_cpu_or_a_gpu_of_its_own() -> None:
     for device, message in (
         (
             "cuda:1",
-            "--device cuda:1: torchrun's processes take a GPU each; say --device cuda, and choose "
-            "GPUs with CUDA_VISIBLE_DEVICES",
+            "--device cuda:1: one GPU cannot serve all processes of torchrun; use --device cuda, "
+            "and choose GPUs with CUDA_VISIBLE_DEVICES",
         ),
         (
             "cuda",
-            "2 processes on a machine with 0 GPUs; start torchrun with --nproc-per-node 0, or "
-            "train with --device cpu",
+            "--device cuda: 2 processes on a machine with 0 GPUs; use --device cpu",
         ),
     ):
         with pytest.raises(UserError) as caught:
@@ -370,8 +369,8 @@ def test_process_that_is_killed_ends_the_other_with_a_word(tmp_path: Path, kille
     errors = [process.communicate(timeout=PATIENCE_S)[1] for process in processes]
     assert processes[1 - killed].returncode == 1, errors
     assert errors[1 - killed] == (
-        f"error: {'process 1: ' if killed == 0 else ''}another process of this run has ended; what "
-        "it says, or torchrun's summary, tells why. The same command goes on from the last "
+        f"error: {'process 1: ' if killed == 0 else ''}another process of this run has ended; its "
+        "own error or torchrun's summary gives the reason. The same command resumes from the last "
         "checkpoint\n"
     )
 
