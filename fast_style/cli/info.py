@@ -28,12 +28,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Do it; gives the exit code."""
-    from fast_style.models.model_files import (
-        COMPACT_FILE,
-        describe,
-        describe_learned,
-        read_description,
-    )
+    from fast_style.losses.inputs import COMPACT_FILE
+    from fast_style.models.model_files import describe, describe_learned, read_description
 
     path = COMPACT_FILE if options.model == Path("compact") else options.model
     for line in describe_learned(path) or describe(read_description(path)):

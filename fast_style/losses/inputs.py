@@ -1,7 +1,7 @@
-"""What work begins with (photos, a style picture, weights), looked at before torch is imported.
+"""Checks that the inputs of work exist (photos, style picture, weights), without loading torch.
 
-Importing torch takes seconds; whoever has mistyped a path is told within half of one. Whether
-what is there can be used, only reading tells.
+Loading torch takes seconds; a mistyped path is reported before that. Whether a file can be used is
+only found out by reading it, which happens elsewhere.
 """
 
 import os
@@ -12,14 +12,18 @@ from fast_style.pictures.folders import require_folder
 from fast_style.pictures.reading import require_picture
 from fast_style.settings.config import NAMED_WEIGHTS, Config, DistillConfig
 
+COMPACT_FILE = Path(__file__).with_name("compact.safetensors")
+"""The loss network that comes with the package, learned from VGG-19 by configs/distill.yaml;
+docs/embedded_loss_network.md says how close it comes."""
+
 _WEIGHTS = "loss_network.weights"
 
 
 def require_inputs(config: Config | DistillConfig) -> None:
-    """See that folders of photos, the style picture and the loss network's weights are there.
+    """Check that the folders of photos, the style picture and the loss network's weights exist.
 
     Raises:
-        UserError: the first one that is not.
+        UserError: names the first one that does not.
     """
     for kind in ("photos", "validation_photos", "paintings", "validation_paintings"):
         folder = getattr(config.data, kind, None)
@@ -27,31 +31,30 @@ def require_inputs(config: Config | DistillConfig) -> None:
             require_folder(folder, f"data.{kind}")
     if isinstance(config, Config):
         require_picture(config.style.image)
-    if isinstance(config, Config):
         require_weights(config.loss_network.weights)
     else:
         require_weights(config.teacher.weights, "teacher.weights")
 
 
 def require_weights(source: str, key: str = _WEIGHTS) -> None:
-    """See that a loss network's weights are there, where they are a file.
+    """Check that a loss network's weights exist, if `source` is the path of a file.
 
     Args:
-        source: a word or a path.
-        key: what names it, for the message.
+        source: a path, or a name such as ``imagenet``.
+        key: the setting that holds `source`, for the message.
 
     Raises:
-        UserError: they are not.
+        UserError: there is no such file.
     """
     if source not in NAMED_WEIGHTS:
         require_weights_file(Path(source), key)
 
 
 def require_weights_file(path: Path, key: str = _WEIGHTS) -> None:
-    """See that a file of a loss network's weights is there.
+    """Check that a file of a loss network's weights exists.
 
     Raises:
-        UserError: it is not.
+        UserError: it does not.
     """
     if not os.path.isfile(path):
         raise UserError(

@@ -19,8 +19,8 @@ from torch.nn import functional as F
 
 from fast_style.core.errors import UserError
 from fast_style.core.files import sha256_of
+from fast_style.losses.inputs import COMPACT_FILE
 from fast_style.losses.weight_files import WeightsFile, read_weights_file
-from fast_style.models.model_files import COMPACT_FILE
 from fast_style.networks import winograd
 from fast_style.settings.layers import (
     CHANNELS_PER_BLOCK,

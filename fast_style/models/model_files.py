@@ -26,10 +26,6 @@ FORMAT_VERSION = 1
 NO_DIGEST = "0" * 64
 """What stands in the digest's place while the digest is computed."""
 
-COMPACT_FILE = Path(__file__).with_name("compact.safetensors")
-"""The loss network that comes with the package, learned from VGG-19 by configs/distill.yaml;
-docs/embedded_loss_network.md says how well."""
-
 _LARGEST_BYTES = 1 << 30  # a network of width 128 with Adam's state is a quarter of this
 _DIGEST_PLACE = re.compile(rb'"sha256":"([0-9a-f]{64})"')
 

@@ -21,6 +21,7 @@ from torchvision.models.vgg import cfgs, make_layers
 
 from fast_style.core.errors import UserError
 from fast_style.losses import loss_network
+from fast_style.losses.inputs import COMPACT_FILE
 from fast_style.losses.loss_network import (
     LossNetwork,
     Weights,
@@ -28,7 +29,6 @@ from fast_style.losses.loss_network import (
     load_weights,
 )
 from fast_style.losses.perceptual import gram_matrix
-from fast_style.models.model_files import COMPACT_FILE
 from fast_style.networks import winograd
 from fast_style.pictures.pixels import image_to_tensor
 from fast_style.pictures.reading import read_photo
