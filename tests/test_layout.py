@@ -31,7 +31,7 @@ PACKAGES = {
     "training": [
         "photo_cache", "data", "run_log", "recording", "schedule", "trainer", "run_folder", "build",
     ],
-    "optimizing": ["gatys"],
+    "optimizing": ["minimizing", "course", "picture"],
     "evaluating": ["baselines", "evaluation", "plots", "report"],
     "distilling": ["students", "painters", "distillation"],
     "demo": ["demo"],
@@ -61,6 +61,7 @@ WITHOUT_TORCH = [
     "models.model_files",
     "losses.inputs",
     "stylizing.jobs",
+    "optimizing.course",
 ]
 
 
@@ -225,6 +226,7 @@ except SystemExit as end:
         ["optimize", "gatys.yaml", "-o", "a.png", "-c", "a.png"],
         ["optimize", "gatys.yaml", "-o", "b.png", "-c", "a.png", "style.image=none.png"],
         ["optimize", "gatys.yaml", "-o", "b.png", "-c", "a.png", "--reconstruct", "relu9"],
+        ["optimize", "gatys.yaml", "-o", "b.png", "-c", "a.png", "loss_network.weights=none.pth"],
         ["evaluate", "none.safetensors", "--photos", "a.png", "-o", "report"],
         ["evaluate", "model.safetensors", "--photos", "none", "-o", "report"],
         ["evaluate", "model.safetensors", "--photos", "a.png", "-o", "r", "--style", "none.png"],
@@ -273,6 +275,12 @@ def test_info_loads_no_torch(tmp_path: Path) -> None:
 def test_stylizer_loads_neither_torchvision_nor_tensorboard() -> None:
     loaded = modules_loaded_by("import fast_style.stylizing.stylizer")
     assert {"torchvision", "tensorboard", "torch.utils.tensorboard"} & loaded == set()
+
+
+def test_optimizing_a_picture_loads_nothing_of_training() -> None:
+    loaded = modules_loaded_by("import fast_style.optimizing.picture, fast_style.optimizing.course")
+    assert "filelock" not in loaded
+    assert not any(name.startswith("fast_style.training") for name in loaded)
 
 
 @pytest.mark.parametrize(

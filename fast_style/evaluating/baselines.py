@@ -21,7 +21,7 @@ from torch import Tensor
 from fast_style.core.errors import Stopped, UserError, printable
 from fast_style.core.files import atomic_write
 from fast_style.losses.perceptual import LossValues, PerceptualLoss
-from fast_style.optimizing.gatys import Iterate, minimize
+from fast_style.optimizing.minimizing import Iterate, minimize
 
 # After how many iterations L-BFGS is looked at.
 MARKS = (10, 20, 50, 100, 200, 300, 500)

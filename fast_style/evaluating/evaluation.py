@@ -42,7 +42,7 @@ from fast_style.measures.artifacts import blotches, border_excess, checkerboard,
 from fast_style.models.checkpoint import load_transform_net
 from fast_style.networks.fast_transform import FastTransform
 from fast_style.networks.transform_net import memory_format_for
-from fast_style.optimizing.gatys import Iterate
+from fast_style.optimizing.minimizing import Iterate
 from fast_style.pictures.folders import pictures_of
 from fast_style.pictures.pixels import center_crop, image_to_tensor, resize_shorter_side
 from fast_style.pictures.reading import PictureError, read_photo, read_picture

@@ -1,6 +1,8 @@
 """From settings to a perceptual loss: the only place that turns them into one."""
 
 from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from PIL import Image
@@ -11,21 +13,27 @@ from fast_style.losses.perceptual import PerceptualLoss
 from fast_style.networks.transform_net import memory_format_for
 from fast_style.pictures.pixels import image_to_tensor, resize_shorter_side
 from fast_style.pictures.reading import read_photo
-from fast_style.settings.config import (
-    Config,
-    GatysConfig,
-)
+from fast_style.settings.config import Config, GatysConfig
 from fast_style.settings.layers import deepest_layer
 
-# A strip would become huge when its shorter side is enlarged to style.size.
+# Longest allowed ratio of a style picture's sides: a longer strip would become huge when its
+# shorter side is enlarged to style.size.
 _LONGEST_STYLE = 20
+
+
+class BlendedStyle(NamedTuple):
+    """A further style picture, RGB, and its weight beside the 1 of ``style.image``."""
+
+    path: Path
+    picture: Image.Image
+    weight: float
 
 
 def read_style(config: Config) -> Image.Image:
     """The style picture at its training size, RGB.
 
     Raises:
-        UserError: it is missing, unreadable, or no more than a thin strip.
+        UserError: it is missing, unreadable, or a strip.
     """
     style = read_photo(config.style.image)
     if max(style.size) > _LONGEST_STYLE * min(style.size):
@@ -37,7 +45,11 @@ def read_style(config: Config) -> Image.Image:
 
 
 def load_loss_weights(config: Config | GatysConfig) -> Weights:
-    """The loss network's weights, as deep as the loss needs them."""
+    """The loss network's weights, up to the deepest layer that the loss names.
+
+    Raises:
+        UserError: they are missing or do not fit.
+    """
     network = config.loss_network
     layers = [*config.loss.content_layers, *config.loss.style_layers] or ["relu1_1"]
     return load_weights(
@@ -56,16 +68,16 @@ def build_perceptual_loss(
     style: Image.Image,
     device: torch.device,
     *,
-    blend: Sequence[tuple[Image.Image, float]] = (),
+    blend: Sequence[BlendedStyle] = (),
 ) -> PerceptualLoss:
-    """The loss of these settings for this style picture.
+    """The loss of these settings for these style pictures.
 
     Args:
         config: the settings.
-        weights: of the loss network, as deep as the loss needs them.
-        style: the style picture, RGB.
+        weights: of the loss network, from `load_loss_weights`.
+        style: the picture of ``style.image``, RGB.
         device: where to compute.
-        blend: further style pictures, with their weights beside the 1 of `style`.
+        blend: further style pictures.
 
     Raises:
         UserError: a style picture is blank to the loss network.
@@ -82,18 +94,19 @@ def build_perceptual_loss(
     perceptual_loss = PerceptualLoss(
         loss_network,
         to_pixels(style),
-        blend=[(to_pixels(image), weight) for image, weight in blend],
+        blend=[(to_pixels(further.picture), further.weight) for further in blend],
         **config.loss.model_dump(),
     ).to(device)
-    pictures = [config.style.image]
-    if isinstance(config, GatysConfig):
-        pictures += config.style.blend
-    for layer in perceptual_loss.style_layers:
-        for picture, gram in zip(pictures, perceptual_loss.style_grams(layer), strict=True):
-            if torch.isfinite(gram).all() and gram.abs().sum() > 0:
-                continue
-            raise UserError(
-                f"{picture}: the loss network sees nothing in this style picture "
-                f"(the Gram matrix of {layer} is zero or not finite); choose another one"
-            )
+    _require_styles_seen(perceptual_loss, [config.style.image, *(one.path for one in blend)])
     return perceptual_loss
+
+
+def _require_styles_seen(perceptual_loss: PerceptualLoss, paths: Sequence[Path]) -> None:
+    """Check that the Gram matrices of all style pictures, in the order of `paths`, are usable."""
+    for layer in perceptual_loss.style_layers:
+        for path, gram in zip(paths, perceptual_loss.style_grams(layer), strict=True):
+            if not torch.isfinite(gram).all() or gram.abs().sum() == 0:
+                raise UserError(
+                    f"{path}: the loss network sees nothing in this style picture "
+                    f"(the Gram matrix of {layer} is zero or not finite); choose another one"
+                )

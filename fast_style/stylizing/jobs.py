@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 from fast_style.core.errors import UserError, printable
-from fast_style.core.files import numbered
 from fast_style.pictures.folders import EXTENSIONS, find_pictures
 
 _WRITABLE = EXTENSIONS - {".gif"}  # whose palette of 256 colors would spoil the result
@@ -66,12 +65,6 @@ def plan_jobs(inputs: Sequence[Path], options: OutputOptions) -> tuple[list[Job]
     if mistakes:
         raise UserError("\n".join(mistakes))
     return remaining, [job for job in jobs if job in skipped]
-
-
-def pictures_in_between(output: Path, *, iterations: int, every: int | None) -> Iterator[Path]:
-    """The files that ``fast-style optimize --every`` writes before its result."""
-    if every is not None:
-        yield from (numbered(output, number) for number in range(every, iterations + 1, every))
 
 
 def _jobs(inputs: Sequence[Path], options: OutputOptions) -> Iterator[Job]:

@@ -17,7 +17,7 @@ from small_run import draw_photo
 
 from fast_style.cli import main as cli
 from fast_style.core.errors import UserError
-from fast_style.optimizing import gatys
+from fast_style.optimizing.course import Course
 from fast_style.pictures.pixels import image_to_tensor
 from fast_style.settings.config import load_gatys_config
 
@@ -463,7 +463,7 @@ def test_picture_in_between_that_cannot_be_written_costs_no_result(
     def fail(course: object, number: int, picture: object) -> None:
         raise UserError("out-00002.png: cannot be written (No space left on device)", exit_code=1)
 
-    monkeypatch.setattr(gatys.Course, "see", fail)
+    monkeypatch.setattr(Course, "see", fail)
     assert draw("--every", "2") == 0
     assert size_of("out.png") == (20, 16)
     warning = "warning: out-00002.png: cannot be written (No space left on device)"

@@ -33,7 +33,7 @@ from fast_style.evaluating.evaluation import (
     work_of,
 )
 from fast_style.losses import loss_network
-from fast_style.optimizing.gatys import Iterate
+from fast_style.optimizing.minimizing import Iterate
 from fast_style.settings.layers import torchvision_index
 
 CPU = torch.device("cpu")

@@ -457,7 +457,9 @@ def test_hopeless_folder_is_found_before_weights_are_loaded(
     yaml_file = write_small_run(tmp_path)
     for path in (tmp_path / "photos").iterdir():
         path.write_bytes(b"")
-    monkeypatch.setattr(runs, "load_loss_weights", lambda *a, **k: pytest.fail("weights were loaded"))
+    monkeypatch.setattr(
+        runs, "load_loss_weights", lambda *a, **k: pytest.fail("weights were loaded")
+    )
     config = load_config(yaml_file)
     run = open_run(config, root=tmp_path / "runs", fresh=False, say=print)
     with pytest.raises(UserError) as caught:

@@ -1,0 +1,77 @@
+"""How a picture came about: pictures in between, and frames for an animation or a sheet.
+
+Loads no torch until a picture is converted, so that file names can be checked before.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from PIL import Image
+
+from fast_style.pictures.pixels import fit_longer_side, tensor_to_image
+from fast_style.pictures.sheets import contact_sheet
+from fast_style.pictures.writing import write_animation, write_picture
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+# Frames of the animation, besides the start.
+_NUM_FRAMES = 23
+_FRAME_SIDE = 480
+_SHEET_COLUMNS = 6
+
+
+def pictures_in_between(output: Path, *, iterations: int, every: int | None) -> Iterator[Path]:
+    """The files that a `Course` writes on the way to `output`; none if `every` is None."""
+    if every is not None:
+        yield from (_numbered(output, number) for number in range(every, iterations + 1, every))
+
+
+class Course:
+    """Records an optimization in pictures: a file every so often, and frames.
+
+    Args:
+        iterations: of the whole optimization, all scales together.
+        output: the file of the result; those in between are named after it, as out-00050.png.
+        write_every: iterations between two files; None writes none.
+    """
+
+    def __init__(self, iterations: int, output: Path, write_every: int | None) -> None:
+        self.iterations = iterations
+        self.output = output
+        self.write_every = write_every
+        self.frames: list[Image.Image] = []
+
+    def see(self, number: int, picture: "Tensor") -> None:
+        """Record the picture (1, 3, H, W), float in [0, 1], after `number` iterations.
+
+        Raises:
+            UserError: its file cannot be written.
+        """
+        is_written = self.write_every is not None and number > 0 and number % self.write_every == 0
+        is_frame = number * _NUM_FRAMES // self.iterations >= len(self.frames)
+        if not (is_written or is_frame):
+            return
+        image = tensor_to_image(picture[0])
+        if is_written:
+            write_picture(_numbered(self.output, number), image)
+        if is_frame:
+            self.frames.append(fit_longer_side(image, _FRAME_SIDE))
+
+    def write(self, path: Path) -> None:
+        """Write the frames as an animation (.gif), or as one sheet (any other format).
+
+        Raises:
+            UserError: the file cannot be written.
+        """
+        size = self.frames[-1].size  # frames of coarser scales are smaller
+        frames = [frame.resize(size, Image.Resampling.LANCZOS) for frame in self.frames]
+        if path.suffix.lower() == ".gif":
+            write_animation(path, frames)
+        else:
+            write_picture(path, contact_sheet(frames, _SHEET_COLUMNS))
+
+
+def _numbered(output: Path, number: int) -> Path:
+    return output.with_name(f"{output.stem}-{number:05d}{output.suffix}")

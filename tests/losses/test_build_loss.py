@@ -1,0 +1,90 @@
+"""Claims about `build`: settings become a loss, and unusable style pictures are named."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from small_optimization import CPU, settings_of, write_small_optimization
+from small_run import draw_photo
+
+from fast_style.core.errors import UserError
+from fast_style.losses.build import (
+    BlendedStyle,
+    build_perceptual_loss,
+    load_loss_weights,
+    read_style,
+)
+from fast_style.losses.loss_network import Weights
+from fast_style.settings.config import Config, GatysConfig
+
+WHITE = Image.new("RGB", (20, 20), "white")
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> GatysConfig:
+    return settings_of(write_small_optimization(tmp_path))
+
+
+def blind_to_white() -> Weights:
+    """conv1_1 alone, whose ReLU lets nothing of a white picture through."""
+    kernel = torch.zeros(4, 3, 3, 3)
+    kernel[:, :, 1, 1] = -1
+    return Weights({"1_1": (kernel, torch.zeros(4))}, "torchvision", "zeros", "random", "")
+
+
+def test_settings_of_the_loss_arrive(config: GatysConfig) -> None:
+    loss = build_perceptual_loss(config, load_loss_weights(config), draw_photo(1), CPU)
+    assert loss.content_layers == {"relu1_2": 1.0}
+    assert loss.style_layers == {"relu1_1": 1.0}
+    assert (loss.content_weight, loss.style_weight) == (
+        config.loss.content_weight,
+        config.loss.style_weight,
+    )
+
+
+def test_weights_end_with_the_deepest_layer_of_the_loss(config: GatysConfig) -> None:
+    assert [*load_loss_weights(config).convolutions] == ["1_1", "1_2"]
+
+
+def test_shares_of_a_blend_are_its_weights_beside_one(config: GatysConfig) -> None:
+    blend = [BlendedStyle(Path("b"), draw_photo(2), 3.0)]
+    loss = build_perceptual_loss(config, load_loss_weights(config), draw_photo(1), CPU, blend=blend)
+    assert loss.style_shares == [0.25, 0.75]
+    own = build_perceptual_loss(config, load_loss_weights(config), draw_photo(2), CPU)
+    assert torch.equal(loss.style_grams("relu1_1")[1], own.style_grams("relu1_1")[0])
+
+
+@pytest.mark.parametrize("blank", ["style", "blend"])
+def test_style_picture_that_the_network_does_not_see_is_named(tmp_path: Path, blank: str) -> None:
+    config = settings_of(write_small_optimization(tmp_path), "loss.content_layers={}")
+    style, further = (WHITE, draw_photo(1)) if blank == "style" else (draw_photo(1), WHITE)
+    with pytest.raises(UserError) as caught:
+        build_perceptual_loss(
+            config,
+            blind_to_white(),
+            style,
+            CPU,
+            blend=[BlendedStyle(Path("other.png"), further, 1.0)],
+        )
+    path = config.style.image if blank == "style" else Path("other.png")
+    assert str(caught.value) == (
+        f"{path}: the loss network sees nothing in this style picture (the Gram matrix of relu1_1 "
+        "is zero or not finite); choose another one"
+    )
+
+
+def test_style_is_read_at_its_training_size_and_strips_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "style.png"
+    config = Config.model_validate(
+        {"name": "a", "style": {"image": path, "size": 32}, "data": {"photos": tmp_path}}
+    )
+    draw_photo(1, (80, 64)).save(path)
+    assert read_style(config).size == (40, 32)
+    draw_photo(1, (210, 10)).save(path)
+    with pytest.raises(UserError) as caught:
+        read_style(config)
+    assert str(caught.value) == (
+        f"{path}: 210 x 10 pixels are a strip; crop the style picture to at most 20 times as long "
+        "as wide"
+    )
