@@ -29,7 +29,8 @@ PACKAGES = {
     "measures": ["artifacts"],
     "stylizing": ["jobs", "stylizer"],
     "training": [
-        "photo_cache", "data", "run_log", "recording", "schedule", "trainer", "run_folder", "build",
+        "photo_cache", "unreadable", "data", "run_log", "recording", "schedule", "trainer",
+        "run_folder", "build",
     ],
     "optimizing": ["minimizing", "course", "picture"],
     "evaluating": ["baselines", "evaluation", "plots", "report"],

@@ -62,8 +62,6 @@ from fast_style.training.build import cache_photos, find_photos_of
 from fast_style.training.data import (
     Crops,
     StepSampler,
-    UnreadableList,
-    probe_photos,
     read_validation_photos,
     resolve_workers,
     stream_photos,
@@ -71,6 +69,7 @@ from fast_style.training.data import (
 from fast_style.training.run_folder import Run, environment, require_same_inputs, versions
 from fast_style.training.run_log import RunLog, photo_and_result_sheet
 from fast_style.training.schedule import Interval, learning_rate_at
+from fast_style.training.unreadable import UnreadableList, probe_photos
 
 # --- Learning -----------------------------------------------------------------------------------
 
@@ -182,7 +181,9 @@ class Distiller:
         batches = stream_photos(
             self.crops,
             StepSampler(self.step, self.settings.steps, self.settings.photos),
-            lambda batch: self.unreadable.tell(batch, self.run_log.warn),
+            lambda batch: self.unreadable.report(
+                batch.unreadable, self.run_log.warn, is_fatal=batch.is_empty
+            ),
             workers=self.workers,
             pin_memory=self.device.type == "cuda",
         )
@@ -555,7 +556,7 @@ def build_distiller(
         description=description,
         unreadable=UnreadableList.open(
             run.folder / "unreadable_photos.jsonl",
-            photos=len(photos.training),
+            num_photos=len(photos.training),
             max_share=data.max_unreadable_share,
             before_sample=step * config.train.photos,
         ),

@@ -40,17 +40,19 @@ from fast_style.settings.config import (
 from fast_style.settings.settings import to_dict, to_yaml
 from fast_style.training.data import (
     Crops,
-    UnreadableList,
     least_side,
-    probe_photos,
     read_validation_photos,
     resolve_workers,
-    too_many_unreadable,
-    why_unreadable,
 )
 from fast_style.training.photo_cache import PhotoCache, open_photo_cache
 from fast_style.training.run_folder import Run, environment, require_same_inputs, versions
 from fast_style.training.trainer import Trainer
+from fast_style.training.unreadable import (
+    UnreadableList,
+    probe_photos,
+    too_many_unreadable,
+    why_unreadable,
+)
 
 # Sample pictures are looked at by people, who see little on small crops.
 _SMALLEST_SAMPLE = 256
@@ -142,7 +144,7 @@ def build_trainer(
         description=description,
         unreadable=UnreadableList.open(
             run.folder / "unreadable_photos.jsonl",
-            photos=len(photos.training),
+            num_photos=len(photos.training),
             max_share=config.data.max_unreadable_share,
             before_sample=step * config.train.batch_size,
             is_kept=group.is_first,

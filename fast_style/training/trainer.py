@@ -36,17 +36,11 @@ from fast_style.networks.fast_transform import FastTransform
 from fast_style.networks.transform_net import TransformNet, memory_format_for
 from fast_style.pictures.writing import write_picture
 from fast_style.settings.config import LogConfig, TrainConfig
-from fast_style.training.data import (
-    Batch,
-    Crops,
-    StepSampler,
-    Unreadable,
-    UnreadableList,
-    stream_photos,
-)
+from fast_style.training.data import Batch, Crops, StepSampler, stream_photos
 from fast_style.training.recording import Gradients, Recorded
 from fast_style.training.run_log import RunLog, photo_and_result_sheet
 from fast_style.training.schedule import Interval, learning_rate_at
+from fast_style.training.unreadable import Unreadable, UnreadableList
 
 # A term whose share of the gradient is below this does nothing; its weight is probably a mistake.
 _NEGLIGIBLE_SHARE = 0.01
@@ -277,8 +271,8 @@ class Trainer:
         )
 
     def _look_at(self, batch: Batch) -> None:
-        if self.group.is_alone or batch.photos.numel() == 0:
-            self.unreadable.tell(batch, self.run_log.warn)
+        if self.group.is_alone or batch.is_empty:
+            self.unreadable.report(batch.unreadable, self.run_log.warn, is_fatal=batch.is_empty)
         else:
             self._unheard += batch.unreadable
 
@@ -302,7 +296,7 @@ class Trainer:
     def _sum_up(self) -> None:
         if self.unreadable.entries:
             self.run_log.warn(
-                f"skipped {len(self.unreadable.entries)} of {self.unreadable.photos} photos, "
+                f"skipped {len(self.unreadable.entries)} of {self.unreadable.num_photos} photos, "
                 f"listed in {printable(self.unreadable.path)}"
             )
 
@@ -490,7 +484,7 @@ class Trainer:
         self._unheard = []
         with self.group.together():
             if self.group.is_first and met:
-                self.unreadable.tell(Batch(torch.ones(1), met), self.run_log.warn)
+                self.unreadable.report(met, self.run_log.warn)
 
     def _guard(self, terms: LossTerms, gradient_norm: Tensor) -> None:
         """Note, without waiting for the device, which numbers are not finite."""

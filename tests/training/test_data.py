@@ -1,6 +1,5 @@
 """Photos in, crops out: the same ones whatever happens around them."""
 
-import json
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -10,16 +9,13 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from small_run import draw_photo, write_photos, write_small_run
+from small_run import draw_photo, write_photos
 
 from fast_style.core.errors import UserError
 from fast_style.pictures.folders import Photos, find_photos
-from fast_style.pictures.reading import PictureError
-from fast_style.settings.config import load_config
-from fast_style.training import build as runs
 from fast_style.training import data
-from fast_style.training.data import Batch, Crops, StepSampler, Unreadable, UnreadableList
-from fast_style.training.run_folder import open_run
+from fast_style.training.data import Batch, Crops, StepSampler
+from fast_style.training.unreadable import Unreadable, UnreadableList
 
 FULL = (1.0, 1.0)
 
@@ -116,28 +112,17 @@ def test_largest_seed_works(folder: Path) -> None:
     assert crops_of(folder, seed=2**63 - 1)[0].pixels is not None
 
 
+def test_all_photos_are_used_equally_often(folder: Path) -> None:
+    crops = crops_of(folder)
+    used = Counter(crops.photo_of(k) for k in range(90))
+    assert set(used.values()) == {10}
+
+
 # --- Crops --------------------------------------------------------------------------------------
 
 
 def pixels_to_image(pixels: np.ndarray) -> Image.Image:
     return Image.fromarray(pixels.astype(np.uint8))
-
-
-@pytest.mark.parametrize(("width", "height"), [(20, 10), (10, 20)])
-def test_center_crop_of_the_right_size_is_the_middle(width: int, height: int) -> None:
-    pixels = np.random.default_rng(0).integers(0, 256, (height, width, 3))
-    top, left = (height - 10) // 2, (width - 10) // 2
-    found = np.asarray(data.center_crop(pixels_to_image(pixels), 10))
-    assert np.array_equal(found, pixels[top : top + 10, left : left + 10])
-
-
-def test_center_crop_of_halves_shows_both_halves() -> None:
-    pixels = np.zeros((30, 90, 3))
-    pixels[:, 45:] = 200
-    found = np.asarray(data.center_crop(pixels_to_image(pixels), 10))
-    assert found.shape == (10, 10, 3)
-    assert found[:, :4].max() < 20  # Lanczos rings a little
-    assert found[:, 6:].min() > 180
 
 
 class Drawn(np.random.Generator):
@@ -244,11 +229,6 @@ def test_tiny_and_thin_photos_give_crops_of_the_full_size(
     assert data.read_validation_photos([path], 256).shape == (1, 3, 256, 256)
 
 
-def test_transparent_parts_are_white(tmp_path: Path) -> None:
-    Image.new("RGBA", (20, 20), (9, 9, 9, 0)).save(tmp_path / "clear.png")
-    assert data.read_photo(tmp_path / "clear.png").getcolors() == [(400, (255, 255, 255))]
-
-
 # --- Photos that cannot be read -----------------------------------------------------------------
 
 
@@ -282,130 +262,16 @@ def test_sample_without_any_readable_photo_has_no_pixels(folder: Path) -> None:
     assert len(sample.unreadable) == 21
 
 
-ODD_NAMES = ["with space.png", "ünï—和.png", "new\nline.png", "-dash.png", "quote\"'.png"]
-
-
-@pytest.mark.parametrize("name", [*ODD_NAMES, os.fsdecode(b"latin-\xe9.png")])
-def test_odd_names_survive_the_worker_the_list_and_the_message(tmp_path: Path, name: str) -> None:
-    folder = write_photos(tmp_path / "photos", 4)
-    (folder / name).write_bytes(b"broken")
-    crops = Crops(only(folder, folder / name), seed=1, size=16, scale=FULL, flip=False)
-    sample = crops[0]
-    listed = UnreadableList.open(tmp_path / "list.jsonl", photos=100, max_share=1, before_sample=0)
-    (new,) = listed.add(Batch(torch.zeros(1), sample.unreadable))
-    assert new.photo == name
-    assert "\n" not in new.reason
-    new.reason.encode()  # no lone surrogates: printable everywhere
-    (line,) = (tmp_path / "list.jsonl").read_text().splitlines()
-    assert json.loads(line)["photo"] == name
-    reopened = UnreadableList.open(
-        tmp_path / "list.jsonl", photos=100, max_share=1, before_sample=1
-    )
-    assert reopened.entries == {name: new}
-
-
-@pytest.mark.parametrize("name", [*ODD_NAMES, os.fsdecode(b"latin-\xe9.png")])
-def test_readable_photo_with_an_odd_name_is_used(tmp_path: Path, name: str) -> None:
-    folder = write_photos(tmp_path / "photos", 4)
-    draw_photo(9).save(folder / name)
-    photos = find_photos(folder, validation_count=1)
-    assert folder / name in [*photos.training, *photos.validation]
-    assert len(photos.digest) == 64
-    assert data.why_unreadable(folder / name) is None
-
-
-def unreadable_list(path: Path, *, photos: int = 100, max_share: float = 0.05) -> UnreadableList:
-    return UnreadableList.open(path, photos=photos, max_share=max_share, before_sample=0)
-
-
-def batch_with(*names: str, sample: int = 0) -> Batch:
-    return Batch(
-        torch.zeros(1), [Unreadable(name, f"{name}: empty file", sample) for name in names]
-    )
-
-
-def test_each_unreadable_photo_is_listed_once(tmp_path: Path) -> None:
-    path = tmp_path / "list.jsonl"
-    listed = unreadable_list(path)
-    assert [entry.photo for entry in listed.add(batch_with("a", "b", "a"))] == ["a", "b"]
-    assert [entry.photo for entry in listed.add(batch_with("b", "c", sample=4))] == ["c"]
-    assert path.read_text() == (
-        '{"photo": "a", "reason": "a: empty file", "sample": 0}\n'
-        '{"photo": "b", "reason": "b: empty file", "sample": 0}\n'
-        '{"photo": "c", "reason": "c: empty file", "sample": 4}\n'
-    )
-
-
-def test_list_is_cut_back_to_the_samples_of_the_resumed_step(tmp_path: Path) -> None:
-    path = tmp_path / "list.jsonl"
-    listed = unreadable_list(path)
-    listed.add(batch_with("a", sample=3))
-    listed.add(batch_with("b", sample=7))
-    resumed = UnreadableList.open(path, photos=100, max_share=0.05, before_sample=7)
-    assert list(resumed.entries) == ["a"]
-    assert path.read_text() == '{"photo": "a", "reason": "a: empty file", "sample": 3}\n'
-
-
-@pytest.mark.parametrize("torn", [b'{"photo": "b", "rea', b"\xff\xfe\n", b"[]\n", b'{"x": 1}\n'])
-def test_torn_line_of_a_killed_process_is_dropped(tmp_path: Path, torn: bytes) -> None:
-    path = tmp_path / "list.jsonl"
-    unreadable_list(path).add(batch_with("a"))
-    with path.open("ab") as file:
-        file.write(torn)
-    resumed = UnreadableList.open(path, photos=100, max_share=0.05, before_sample=9)
-    assert list(resumed.entries) == ["a"]
-
-
-def test_list_that_cannot_be_written_does_not_stop_the_run(tmp_path: Path) -> None:
-    listed = unreadable_list(tmp_path / "list.jsonl")
-    listed.path.mkdir()  # root may write any file, but not into a folder
-    assert len(listed.add(batch_with("a"))) == 1
-
-
-@pytest.mark.parametrize(
-    ("count", "of", "share", "is_too_many"),
-    [
-        (10, 20, 0.05, False),  # ten are always tolerated
-        (11, 20, 0.05, True),
-        (11, 220, 0.05, False),  # 5 % of 220 are 11
-        (12, 220, 0.05, True),
-        (1000, 1000, 1.0, False),
-    ],
-)
-def test_too_many_means_more_than_ten_and_more_than_the_share(
-    count: int, of: int, share: float, is_too_many: bool
-) -> None:
-    assert data.too_many_unreadable(count, of, share) is is_too_many
-
-
-def test_too_many_unreadable_photos_stop_the_run_with_a_message(tmp_path: Path) -> None:
-    listed = unreadable_list(tmp_path / "list.jsonl")
-    with pytest.raises(UserError) as caught:
-        listed.add(batch_with(*"abcdefghijk"))
-    assert str(caught.value) == (
-        "11 of 100 photos cannot be read, the first one: a: empty file. They are listed in "
-        f"{tmp_path}/list.jsonl; mend the folder, or raise data.max_unreadable_share"
-    )
-    assert caught.value.exit_code == 1
-    assert len((tmp_path / "list.jsonl").read_text().splitlines()) == 11
-
-
-def test_batch_that_could_not_be_filled_stops_the_run(tmp_path: Path) -> None:
-    crops = [data.Sample(None, [Unreadable("a", "a: empty file", 0)])]
-    with pytest.raises(
-        UserError, match=r"^1 of 100 photos cannot be read, the first one: a: empty"
-    ):
-        unreadable_list(tmp_path / "list.jsonl").add(data.collate(crops))
-
-
 def streamed(
     crops: Crops, sampler: StepSampler, path: Path, warn: Callable[[str], None]
 ) -> Iterator[torch.Tensor]:
     count = len(crops.photos.training)
-    listed = UnreadableList.open(path, photos=count, max_share=1.0, before_sample=0)
-    return data.stream_photos(
-        crops, sampler, lambda batch: listed.tell(batch, warn), workers=0, pin_memory=False
-    )
+    listed = UnreadableList.open(path, num_photos=count, max_share=1.0, before_sample=0)
+
+    def look_at(batch: Batch) -> None:
+        listed.report(batch.unreadable, warn, is_fatal=batch.is_empty)
+
+    return data.stream_photos(crops, sampler, look_at, workers=0, pin_memory=False)
 
 
 def test_streamed_photos_are_those_of_the_batches(folder: Path, tmp_path: Path) -> None:
@@ -435,7 +301,7 @@ def test_stream_that_ends_early_says_what_to_do(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def killed(*unused: object, **options: object) -> Iterator[Batch]:
-        yield batch_with()
+        yield Batch(torch.zeros(1), [])
         raise RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed.\nMore of it.")
 
     monkeypatch.setattr(data, "load_batches", killed)
@@ -451,152 +317,7 @@ def test_stream_that_ends_early_says_what_to_do(
     assert caught.value.exit_code == 1
 
 
-def test_hopeless_folder_is_found_before_weights_are_loaded(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    yaml_file = write_small_run(tmp_path)
-    for path in (tmp_path / "photos").iterdir():
-        path.write_bytes(b"")
-    monkeypatch.setattr(
-        runs, "load_loss_weights", lambda *a, **k: pytest.fail("weights were loaded")
-    )
-    config = load_config(yaml_file)
-    run = open_run(config, root=tmp_path / "runs", fresh=False, say=print)
-    with pytest.raises(UserError) as caught:
-        runs.build_trainer(config, run, device=torch.device("cpu"), say=print)
-    run.lock.release()
-    place, _, reason = str(caught.value).partition(": ")
-    assert place == str(tmp_path / "photos")
-    assert reason.startswith(f"9 of 9 photos tried cannot be read, the first one: {place}/photo-")
-    assert reason.endswith(": empty file. Mend the folder, or raise data.max_unreadable_share")
-    assert caught.value.exit_code == 2
-
-
-def test_few_broken_photos_pass_the_probe(folder: Path) -> None:
-    for path in sorted(folder.iterdir())[:6]:
-        path.write_bytes(b"")
-    data.probe_photos(find_photos(folder, validation_count=1), max_unreadable_share=0.05)
-
-
-# --- Finding photos -----------------------------------------------------------------------------
-
-
-def message_of(folder: Path, **options: object) -> str:
-    with pytest.raises(UserError) as caught:
-        find_photos(folder, **options)  # type: ignore[arg-type]
-    assert caught.value.exit_code == 2
-    return str(caught.value)
-
-
-def test_folder_that_is_not_there_is_told(tmp_path: Path) -> None:
-    missing = tmp_path / "nowhere"
-    assert (
-        message_of(missing) == f"{missing}: this folder of photos is not there; check data.photos"
-    )
-
-
-def test_impossibly_long_name_is_told(tmp_path: Path) -> None:
-    assert message_of(tmp_path / ("x" * 300)).endswith("is not there; check data.photos")
-
-
-def test_file_instead_of_a_folder_is_told(tmp_path: Path) -> None:
-    archive = tmp_path / "train.zip"
-    archive.touch()
-    assert message_of(archive) == f"{archive}: is a file; data.photos must be a folder of photos"
-
-
-def test_folder_without_photos_is_told(tmp_path: Path) -> None:
-    (tmp_path / "notes.txt").touch()
-    assert message_of(tmp_path) == (
-        f"{tmp_path}: no photos in this folder or below it (looked for .jpg .jpeg .png .webp .bmp "
-        ".tif .tiff .gif); check data.photos"
-    )
-
-
-def test_validation_folder_that_is_not_there_names_its_own_key(folder: Path) -> None:
-    missing = folder / "nowhere"
-    assert message_of(folder, validation_folder=missing) == (
-        f"{missing}: this folder of photos is not there; check data.validation_photos"
-    )
-
-
-def test_single_photo_is_too_few(tmp_path: Path) -> None:
-    folder = write_photos(tmp_path / "odd\nname", 1)
-    assert message_of(folder) == (
-        f"{tmp_path}/odd\\nname: one photo is too few to hold one out for validation; add photos, "
-        "or set data.validation_photos"
-    )
-
-
-def test_errors_about_paintings_name_their_settings(tmp_path: Path) -> None:
-    folder = write_photos(tmp_path / "one", 1)
-    assert message_of(folder, kind="paintings") == (
-        f"{folder}: one photo is too few to hold one out for validation; add photos, or set "
-        "data.validation_paintings"
-    )
-    assert message_of(folder, kind="paintings", validation_folder=folder) == (
-        f"{folder}: all photos are held out for validation; add photos, or set "
-        "data.validation_paintings to another folder"
-    )
-    assert message_of(tmp_path / "none", kind="paintings").endswith("; check data.paintings")
-
-
-def test_nested_folders_are_searched(tmp_path: Path) -> None:
-    write_photos(tmp_path / "photos" / "deep" / "er", 4)
-    photos = find_photos(tmp_path / "photos", validation_count=1)
-    assert len(photos.training) + len(photos.validation) == 4
-
-
-def names(photos: list[Path]) -> list[str]:
-    return [path.name for path in photos]
-
-
-def test_held_out_photos_stay_the_same_when_the_folder_moves(tmp_path: Path, folder: Path) -> None:
-    before = find_photos(folder, validation_count=4)
-    moved = tmp_path / "somewhere else"
-    folder.rename(moved)
-    after = find_photos(moved, validation_count=4)
-    assert names(after.validation) == names(before.validation)
-    assert names(after.training) == names(before.training)
-    assert after.digest == before.digest
-
-
-def test_held_out_photos_mostly_stay_when_photos_are_added(folder: Path) -> None:
-    before = find_photos(folder, validation_count=4)
-    draw_photo(50).save(folder / "new.png")
-    after = find_photos(folder, validation_count=4)
-    assert len(set(after.validation) & set(before.validation)) >= 3
-    assert after.digest != before.digest
-
-
-@pytest.mark.parametrize("count", range(1, 14))
-def test_held_out_photos_are_never_trained_on(folder: Path, count: int) -> None:
-    photos = find_photos(folder, validation_count=count)
-    assert not set(photos.training) & set(photos.validation)
-    assert len(photos.validation) == min(count, 6)
-    assert len(photos.training) == 12 - len(photos.validation)
-
-
-@pytest.mark.parametrize("written", ["photos/held", "photos/../photos/held", "link"])
-def test_validation_folder_inside_the_photos_is_not_trained_on(
-    tmp_path: Path, folder: Path, written: str
-) -> None:
-    write_photos(folder / "held", 4)
-    (tmp_path / "link").symlink_to(folder / "held")
-    photos = find_photos(folder, validation_folder=tmp_path / written, validation_count=16)
-    assert len(photos.validation) == 4
-    assert {path.parent for path in photos.training} == {folder}
-    assert len(photos.training) == 12
-
-
-def test_validation_folder_may_be_the_training_folder(folder: Path) -> None:
-    photos = find_photos(folder, validation_folder=folder, validation_count=5)
-    assert not set(photos.training) & set(photos.validation)
-    assert (len(photos.training), len(photos.validation)) == (7, 5)
-    assert message_of(folder, validation_folder=folder, validation_count=12) == (
-        f"{folder}: all photos are held out for validation; add photos, or set "
-        "data.validation_photos to another folder"
-    )
+# --- Validation photos and workers --------------------------------------------------------------
 
 
 def test_unreadable_validation_photos_are_told_and_left_out(folder: Path) -> None:
@@ -618,18 +339,6 @@ def test_validation_photos_of_which_none_is_readable_are_told(folder: Path) -> N
     assert str(caught.value) == (
         f"none of the 2 validation photos can be read, the first one: {paths[0]}: empty file"
     )
-
-
-def test_read_photo_says_what_is_wrong(tmp_path: Path) -> None:
-    (tmp_path / "a.jpg").write_bytes(b"")
-    with pytest.raises(PictureError, match=r"a\.jpg: empty file$"):
-        data.read_photo(tmp_path / "a.jpg")
-
-
-def test_all_photos_are_used_equally_often(folder: Path) -> None:
-    crops = crops_of(folder)
-    used = Counter(crops.photo_of(k) for k in range(90))
-    assert set(used.values()) == {10}
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,111 @@
+"""Claims about `find_photos`: which photos are held out, and what makes a folder unusable."""
+
+from pathlib import Path
+
+import pytest
+from small_run import draw_photo, write_photos
+
+from fast_style.core.errors import UserError
+from fast_style.pictures.folders import find_photos
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return write_photos(tmp_path / "photos")
+
+
+def message_of(folder: Path, **options: object) -> str:
+    with pytest.raises(UserError) as caught:
+        find_photos(folder, **options)  # type: ignore[arg-type]
+    assert caught.value.exit_code == 2
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "problem"),
+    [
+        ("nowhere", "this folder of photos is not there"),
+        ("x" * 300, "is not there"),
+        ("train.zip", "is a file"),
+        ("empty", "no photos in this folder or below it"),
+    ],
+)
+@pytest.mark.parametrize("kind", ["photos", "paintings"])
+def test_unusable_folder_is_named_with_its_setting(
+    tmp_path: Path, folder: Path, name: str, problem: str, kind: str
+) -> None:
+    (tmp_path / "train.zip").touch()
+    (tmp_path / "empty").mkdir()
+    path = tmp_path / name
+    for message, key in (
+        (message_of(path, kind=kind), f"data.{kind}"),
+        (message_of(folder, kind=kind, validation_folder=path), f"data.validation_{kind}"),
+    ):
+        assert message.startswith(f"{path}: ")
+        assert problem in message
+        assert key in message
+
+
+@pytest.mark.parametrize("kind", ["photos", "paintings"])
+def test_too_few_photos_are_told_with_the_setting_that_helps(tmp_path: Path, kind: str) -> None:
+    folder = write_photos(tmp_path / "odd\nname", 1)
+    single = message_of(folder, kind=kind)
+    assert single.startswith(f"{tmp_path}/odd\\nname: one photo is too few")
+    assert f"set data.validation_{kind}" in single
+    all_held_out = message_of(folder, kind=kind, validation_folder=folder)
+    assert "all photos are held out for validation" in all_held_out
+    assert f"set data.validation_{kind} to another folder" in all_held_out
+
+
+def test_nested_folders_are_searched(tmp_path: Path) -> None:
+    write_photos(tmp_path / "photos" / "deep" / "er", 4)
+    photos = find_photos(tmp_path / "photos", validation_count=1)
+    assert len(photos.training) + len(photos.validation) == 4
+
+
+def names(photos: list[Path]) -> list[str]:
+    return [path.name for path in photos]
+
+
+def test_held_out_photos_stay_the_same_when_the_folder_moves(tmp_path: Path, folder: Path) -> None:
+    before = find_photos(folder, validation_count=4)
+    moved = tmp_path / "somewhere else"
+    folder.rename(moved)
+    after = find_photos(moved, validation_count=4)
+    assert names(after.validation) == names(before.validation)
+    assert names(after.training) == names(before.training)
+    assert after.digest == before.digest
+
+
+def test_held_out_photos_mostly_stay_when_photos_are_added(folder: Path) -> None:
+    before = find_photos(folder, validation_count=4)
+    draw_photo(50).save(folder / "new.png")
+    after = find_photos(folder, validation_count=4)
+    assert len(set(after.validation) & set(before.validation)) >= 3
+    assert after.digest != before.digest
+
+
+@pytest.mark.parametrize("count", range(1, 14))
+def test_held_out_photos_are_never_trained_on(folder: Path, count: int) -> None:
+    photos = find_photos(folder, validation_count=count)
+    assert not set(photos.training) & set(photos.validation)
+    assert len(photos.validation) == min(count, 6)
+    assert len(photos.training) == 12 - len(photos.validation)
+
+
+@pytest.mark.parametrize("written", ["photos/held", "photos/../photos/held", "link"])
+def test_validation_folder_inside_the_photos_is_not_trained_on(
+    tmp_path: Path, folder: Path, written: str
+) -> None:
+    write_photos(folder / "held", 4)
+    (tmp_path / "link").symlink_to(folder / "held")
+    photos = find_photos(folder, validation_folder=tmp_path / written, validation_count=16)
+    assert len(photos.validation) == 4
+    assert {path.parent for path in photos.training} == {folder}
+    assert len(photos.training) == 12
+
+
+def test_validation_folder_may_be_the_training_folder(folder: Path) -> None:
+    photos = find_photos(folder, validation_folder=folder, validation_count=5)
+    assert not set(photos.training) & set(photos.validation)
+    assert (len(photos.training), len(photos.validation)) == (7, 5)
