@@ -1,16 +1,17 @@
 """Photos decoded once: their pixels in one file, mapped into memory and shared by all runs.
 
-A run meets every photo many times, and decoding one takes many times as long as cutting a crop from
-its pixels. A cache is a folder, named after the size of its photos and a digest of their files::
+A run crops every photo many times, and decoding a photo takes many times as long as cutting a crop
+from its pixels. A cache is a folder, named after the size of its photos and a digest of their
+files::
 
-    about.json      what it was made from, for people
+    about.json      for people: the photos' folder and number, and their stored size
     pixels.bin      uint8 RGB, row by row, one photo after the other
-    index.jsonl     a line per photo, in their order: its place in pixels.bin, or what is wrong
+    index.jsonl     a line per photo, in order: its place in pixels.bin, or why it is unreadable
     complete.json   written last: the digest of the index
 
-The two files in the middle only grow, and pixels are on the disk before the lines that speak of
-them. So a build that was killed at any moment goes on after the last whole line, and gives the same
-bytes as one that was not. Crops are not made here (`data`).
+pixels.bin and index.jsonl are only appended to, and pixels reach the disk before the index lines
+that refer to them. So a build that was killed at any moment resumes after the last whole line, and
+gives the same bytes as an uninterrupted one. `data` makes the crops.
 """
 
 import hashlib
@@ -33,21 +34,21 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from fast_style.core.errors import UserError, printable
-from fast_style.core.files import free_bytes, sha256_of, write_text_atomically
+from fast_style.core.files import free_bytes, sha256_of, size_in_words, write_text_atomically
 from fast_style.pictures.pixels import resize_shorter_side
 from fast_style.pictures.reading import PictureError, over_white, read_picture
 
 _FORMAT = 1
-# So much is written between two looks at whether it has reached the disk: about what a killed build
-# decodes anew. Waiting for a disk more often costs time.
+# Bytes written between two waits for the disk: a killed build loses no more. Waiting more often
+# costs time.
 _COMMIT_BYTES = 64_000_000
-# How many photos are decoded before a build, to say how large it will be, and how many of a
-# finished cache are compared with their checksums.
+# Photos that are decoded before a build, to estimate its size, and photos of a finished cache that
+# are compared with their checksums.
 _PROBED_PHOTOS = 64
 
 
 class _Entry(NamedTuple):
-    """A line of the index: where a photo's pixels are, or (height 0) why there are none."""
+    """A line of the index: the place of a photo's pixels, or (height 0) why there are none."""
 
     offset: int
     height: int
@@ -69,10 +70,10 @@ class PhotoCache:
 
     Args:
         folder: of the cache.
-        photos: those it was built from, in the same order.
+        photos: those that the cache was built from, in the same order.
 
     Raises:
-        UserError: it is damaged.
+        UserError: the cache is damaged.
     """
 
     def __init__(self, folder: Path, photos: Sequence[Path]) -> None:
@@ -87,7 +88,7 @@ class PhotoCache:
                 raise _damaged(folder, "its pixels differ from their checksums")
 
     def read(self, path: Path) -> NDArray[np.uint8]:
-        """A photo's pixels, (H, W, 3): a view of the file, which only reads what is looked at.
+        """A photo's pixels, (H, W, 3), uint8: a view of the file, read from disk where it is used.
 
         Raises:
             PictureError: the photo could not be read when the cache was built.
@@ -100,7 +101,7 @@ class PhotoCache:
 
     @cached_property
     def _pixels(self) -> NDArray[np.uint8]:
-        # Not before it is needed: a file without any pixels cannot be mapped.
+        # Mapped at the first use: an empty file (no photo was readable) cannot be mapped.
         return np.memmap(self.folder / "pixels.bin", np.uint8, mode="r")
 
     def __getstate__(self) -> dict[str, Any]:
@@ -111,17 +112,18 @@ class PhotoCache:
 def open_photo_cache(
     photos: Sequence[Path], *, folder: Path, side: int, root: Path, say: Callable[[str], None]
 ) -> PhotoCache:
-    """The cache of these photos, built first where it is not there yet.
+    """The cache of these photos; built first unless it exists.
 
     Args:
-        photos: which they are, in `folder`.
-        folder: what their names are relative to.
-        side: pixels of a stored photo's shorter side; photos that are smaller stay so.
-        root: where caches lie.
-        say: takes lines for people.
+        photos: files in `folder`.
+        folder: photos are identified by their paths relative to it, so that it can be moved.
+        side: pixels of a stored photo's shorter side; smaller photos keep their size.
+        root: the folder that holds caches.
+        say: called with lines for people.
 
     Raises:
-        UserError: it is damaged (and not removed), cannot be written, or does not fit on the disk.
+        UserError: the cache is damaged (and not removed), cannot be written, or does not fit on the
+            disk.
     """
     digest = _digest_of(photos, folder, side)
     home = root.absolute() / f"{side}-{digest[:16]}"
@@ -136,28 +138,28 @@ def open_photo_cache(
                 "data.cache_folder to another folder, or data.cache=none"
             ) from None
         with lock:
-            # Another process may have built it while this one waited.
+            # Another process may have built it while this one waited for the lock.
             if not os.path.exists(home / "complete.json"):
                 _build(home, photos, side, about, say)
     return PhotoCache(home, photos)
 
 
 def _digest_of(photos: Sequence[Path], folder: Path, side: int) -> str:
-    """Of all that decides about a cache's bytes, as far as it can be seen without decoding."""
+    """The digest of all that a cache's bytes depend on and that is known without decoding."""
     digest = hashlib.sha256(f"{_FORMAT} {side}\n".encode())
     for path in photos:
         name = path.relative_to(folder).as_posix().encode("utf-8", "surrogateescape")
         try:
             status = path.stat()
             facts = f"{status.st_size} {status.st_mtime_ns}"
-        except OSError:  # it has vanished, and is unreadable
+        except OSError:  # the file has vanished: it counts as unreadable
             facts = "gone"
         digest.update(name + b"\0" + facts.encode() + b"\n")
     return digest.hexdigest()
 
 
 def _lock(home: Path, say: Callable[[str], None]) -> AbstractContextManager[object]:
-    """The right to build, once no other process has it; given back at the end of a ``with``."""
+    """The lock on building, acquired once no other process has it; a ``with`` releases it."""
     lock = FileLock(home / "lock")
     try:
         return lock.acquire(timeout=0)
@@ -170,7 +172,7 @@ def _lock(home: Path, say: Callable[[str], None]) -> AbstractContextManager[obje
 
 
 class _Decoded(NamedTuple):
-    """A photo as it is stored, or why it cannot be."""
+    """A photo as it is stored, or why it is unreadable."""
 
     height: int
     width: int
@@ -183,7 +185,7 @@ def _decode(path: Path, side: int) -> _Decoded:
     try:
         image = over_white(read_picture(path, shorter_side_at_least=side))
     except PictureError as error:
-        # Without the path: the folder may be moved before the message is shown.
+        # The reason is stored without the path: the folder may be moved before it is shown.
         return _Decoded(0, 0, b"", 0, str(error).removeprefix(f"{printable(path)}: "))
     if min(image.size) > side:
         image = resize_shorter_side(image, side)
@@ -192,14 +194,14 @@ def _decode(path: Path, side: int) -> _Decoded:
 
 
 def _decode_in_order(photos: Sequence[Path], side: int) -> Iterator[_Decoded]:
-    """All of them, decoded ahead on all cores: Pillow decodes and resizes without the GIL."""
+    """All photos in order, decoded ahead on all cores: Pillow works without the GIL."""
     num_threads = os.cpu_count() or 1
     waiting: deque[Future[_Decoded]] = deque()
     with ThreadPoolExecutor(num_threads) as pool:
         try:
             for path in photos:
                 waiting.append(pool.submit(_decode, path, side))
-                if len(waiting) > 2 * num_threads:  # no more in memory than keeps all cores busy
+                if len(waiting) > 2 * num_threads:  # enough for all cores; more would fill memory
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()
@@ -219,14 +221,14 @@ def _build(
     try:
         write_text_atomically(home / "about.json", json.dumps(about, indent=2))
         done = _cut_back(home)
-        _say_what_begins(home, photos, side, done, say)
+        _announce(home, photos, side, done, say)
         _append(home, photos, side, done)
         seal = {"index_sha256": sha256_of(home / "index.jsonl")}
         write_text_atomically(home / "complete.json", json.dumps(seal))
     except OSError as error:
         raise UserError(
             f"{printable(home)}: the photo cache cannot be written ({error.strerror}). Make room, "
-            "and the same command goes on with it; or set data.cache_folder to another disk, or "
+            "and the same command resumes the build; or set data.cache_folder to another disk, or "
             "data.cache=none",
             exit_code=1,
         ) from None
@@ -234,12 +236,12 @@ def _build(
 
 
 def _cut_back(home: Path) -> list[_Entry]:
-    """What an earlier, unfinished build has finished; whatever follows it is cut off."""
+    """The entries that an unfinished build has finished; cuts both files off after the last one."""
     pixels, index = home / "pixels.bin", home / "index.jsonl"
     pixels.touch()
     index.touch()
     entries = _parse(index.read_bytes())
-    # After a power cut, some disks hold lines whose pixels have not arrived.
+    # After a power cut, some disks hold index lines whose pixels were never written.
     with pixels.open("rb") as file:
         while entries and not _ends_as_written(file, entries):
             entries.pop()
@@ -249,7 +251,7 @@ def _cut_back(home: Path) -> list[_Entry]:
 
 
 def _ends_as_written(file: BinaryIO, entries: Sequence[_Entry]) -> bool:
-    """Whether the last pixels that the entries speak of are in the file."""
+    """Whether the pixels of the last readable entry are in the file, by their checksum."""
     last = next((entry for entry in reversed(entries) if entry.unreadable is None), None)
     if last is None:
         return True
@@ -257,45 +259,46 @@ def _ends_as_written(file: BinaryIO, entries: Sequence[_Entry]) -> bool:
     return zlib.crc32(file.read(last.num_bytes)) == last.crc32
 
 
-def _say_what_begins(
+def _announce(
     home: Path,
     photos: Sequence[Path],
     side: int,
     done: Sequence[_Entry],
     say: Callable[[str], None],
 ) -> None:
-    """How large the cache will be, and where others lie.
+    """Say how large the cache will be, and which other caches lie beside it.
 
     Raises:
         UserError: the disk has no room for it.
     """
     sample = list(_decode_in_order(_spread(photos), side))
     total = len(photos) * sum(len(photo.pixels) for photo in sample) // len(sample)
-    missing = total - _end_of(done)
+    missing_bytes = total - _end_of(done)
     free = free_bytes(home)
-    if missing > free:
+    if missing_bytes > free:
         raise UserError(
-            f"{printable(home)}: the photo cache needs about {_in_words(missing)} more, and "
-            f"{_in_words(free)} are free on this disk. Make room, lower data.cache_side "
-            f"({side} pixels), set data.cache_folder to another disk, or data.cache=none"
+            f"{printable(home)}: the photo cache needs about {size_in_words(missing_bytes)} "
+            f"more, and {size_in_words(free)} are free on this disk. Make room, lower "
+            f"data.cache_side ({side} pixels), set data.cache_folder to another disk, or "
+            "data.cache=none"
         )
-    begun = f"; {len(done)} of them are there already" if done else ""
+    begun = f"; {len(done)} of them are stored already" if done else ""
     say(
         f"photo cache: {len(photos)} photos with a shorter side of at most {side} pixels, about "
-        f"{_in_words(total)}, in {printable(home)}{begun}"
+        f"{size_in_words(total)}, in {printable(home)}{begun}"
     )
     others = [path.parent for path in home.parent.glob("*/about.json") if path.parent != home]
     if others:
-        size = sum(_size_of(other / "pixels.bin") for other in others)
+        size = sum(_num_bytes_of(other / "pixels.bin") for other in others)
         say(
-            f"photo cache: {len(others)} of other photos or sizes lie beside it "
-            f"({_in_words(size)}); about.json in each says what it was made from. Remove those "
-            "that no run needs"
+            f"photo cache: {len(others)} of other photos or sizes in the same folder "
+            f"({size_in_words(size)}); about.json in each names its photos. Remove the caches that "
+            "no run needs"
         )
 
 
 def _append(home: Path, photos: Sequence[Path], side: int, done: Sequence[_Entry]) -> None:
-    """Write all photos that are not done."""
+    """Append the photos that are not done."""
     with (home / "pixels.bin").open("ab") as pixels, (home / "index.jsonl").open("ab") as index:
         lines: list[bytes] = []
 
@@ -306,7 +309,7 @@ def _append(home: Path, photos: Sequence[Path], side: int, done: Sequence[_Entry
             lines.clear()
 
         offset = committed = _end_of(done)
-        # disable=None: a bar on a terminal only
+        # disable=None shows the bar on a terminal only.
         with tqdm(total=len(photos), initial=len(done), unit="photo", disable=None) as bar:
             for photo in _decode_in_order(photos[len(done) :], side):
                 pixels.write(photo.pixels)
@@ -337,7 +340,7 @@ def _end_of(entries: Sequence[_Entry]) -> int:
 
 
 def _parse(index: bytes) -> list[_Entry]:
-    """The entries up to the first line that is torn or does not follow the one before it."""
+    """The entries before the first line that is torn or does not continue the one before it."""
     entries: list[_Entry] = []
     for line in index.splitlines(keepends=True):
         try:
@@ -352,7 +355,11 @@ def _parse(index: bytes) -> list[_Entry]:
 
 
 def _read_finished_index(home: Path) -> list[_Entry]:
-    """All entries, when nothing has changed since they were written."""
+    """All entries.
+
+    Raises:
+        UserError: a file is missing, or has changed since it was written.
+    """
     try:
         seal = json.loads((home / "complete.json").read_bytes())
         digest = sha256_of(home / "index.jsonl")
@@ -362,9 +369,9 @@ def _read_finished_index(home: Path) -> list[_Entry]:
         name = Path(error.filename or home).name
         raise _damaged(home, f"{name} cannot be read ({error.strerror})") from None
     except ValueError:
-        raise _damaged(home, "complete.json is not as it was written") from None
+        raise _damaged(home, "complete.json has changed since it was written") from None
     if seal != {"index_sha256": digest}:
-        raise _damaged(home, "index.jsonl is not as it was written")
+        raise _damaged(home, "index.jsonl has changed since it was written")
     entries = _parse(index)
     if size != _end_of(entries):
         raise _damaged(home, f"pixels.bin has {size} bytes instead of {_end_of(entries)}")
@@ -374,23 +381,16 @@ def _read_finished_index(home: Path) -> list[_Entry]:
 def _damaged(folder: Path, what: str) -> UserError:
     return UserError(
         f"{printable(folder)}: this photo cache is damaged: {what}. Remove the folder, and the "
-        "same command builds it anew"
+        "same command builds it again"
     )
 
 
-# --- Sizes --------------------------------------------------------------------------------------
-
-
 def _spread(photos: Sequence[Path]) -> Sequence[Path]:
-    """Some of them, evenly from the whole."""
+    """At most `_PROBED_PHOTOS` photos, evenly from the whole."""
     return photos[:: math.ceil(len(photos) / _PROBED_PHOTOS)]
 
 
-def _size_of(path: Path) -> int:
+def _num_bytes_of(path: Path) -> int:
     with suppress(OSError):
         return path.stat().st_size
     return 0
-
-
-def _in_words(num_bytes: int) -> str:
-    return f"{num_bytes / 1e9:,.1f} GB" if num_bytes >= 1e9 else f"{num_bytes / 1e6:,.1f} MB"

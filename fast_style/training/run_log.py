@@ -1,7 +1,7 @@
-"""What a run says: on the console, to TensorBoard, to metrics.csv.
+"""The log of a run: console, TensorBoard and metrics.csv.
 
-A log must never stop a run. When TensorBoard's or the table's file cannot be written (a full disk,
-mostly), one warning is given, that output ends, and training goes on.
+A log never stops a run. If TensorBoard's file or the table cannot be written (a full disk, mostly),
+one warning is printed, that output ends, and training goes on.
 """
 
 import csv
@@ -27,13 +27,14 @@ class RunLog:
 
     Args:
         folder: the run folder, which exists.
-        columns: the tags that metrics.csv has, beside step and images. Only what is a function of
-            the settings belongs there, so that a resumed run's table equals an uninterrupted one's;
-            times and rates go to TensorBoard.
-        start_step: the step that training starts from. Later rows of an earlier process are
-            removed, and later points in TensorBoard hidden, so that curves do not double back.
-        steps: the last step, for the time left.
-        is_silent: write nothing and say nothing: another process does.
+        columns: the tags of metrics.csv, beside step and images. Only functions of the settings
+            belong there, so that a resumed run's table equals an uninterrupted one's; times and
+            rates go to TensorBoard.
+        start_step: the step that training starts from. Rows of later steps, from an earlier
+            process, are removed, and such points hidden in TensorBoard: no curve has two values at
+            a step.
+        steps: the last step; the console shows it beside the present one.
+        is_silent: write and print nothing, because another process does.
     """
 
     def __init__(
@@ -62,7 +63,14 @@ class RunLog:
     def scalars(
         self, step: int, images: int, values: Mapping[str, float], *, untabled: Mapping[str, float]
     ) -> None:
-        """Write down numbers of one step; `untabled` ones go to TensorBoard alone."""
+        """Log numbers of one step; `untabled` ones go to TensorBoard alone.
+
+        Args:
+            step: the step, from 1.
+            images: photos seen so far.
+            values: by tag, such as ``loss/total``; a column without a value is left blank.
+            untabled: by tag.
+        """
 
         def add() -> None:
             for tag, value in {**values, **untabled}.items():
@@ -84,25 +92,25 @@ class RunLog:
         self._guarded("TensorBoard", add)
 
     def text(self, tag: str, text: str) -> None:
-        """Show a text in TensorBoard, as it stands."""
+        """Show a text in TensorBoard, verbatim."""
         markdown = "\n".join(f"    {line}" for line in text.splitlines())
         self._guarded("TensorBoard", lambda: self._writer.add_text(tag, markdown, 0))
 
     def say(self, line: str) -> None:
-        """One line on the console, above the progress bar if there is one."""
+        """Print a line on the console, above the progress bar if there is one."""
         self._talk(lambda: self._print(line))
 
     def warn(self, line: str) -> None:
-        """One line that asks for attention."""
+        """Print a warning on the console."""
         self.say(f"warning: {line}")
 
     def progress(self, step: int) -> None:
-        """One more step is done."""
+        """Move the progress bar, if there is one, to this step."""
         if self._bar is not None:
             self._talk(lambda: self._move_bar(step))
 
     def status(self, step: int, *, loss: float, images_per_s: float, seconds_left: float) -> None:
-        """Loss, speed and time left: in the bar on a terminal, as a full line elsewhere."""
+        """Show loss, speed and time left: in the bar on a terminal, as a line elsewhere."""
         if self._bar is not None:
             numbers = f"loss {loss:.4f}, {images_per_s:.1f} images/s"
             self._talk(lambda: self._annotate_bar(numbers))
@@ -113,7 +121,7 @@ class RunLog:
         )
 
     def close(self) -> None:
-        """Write out what is pending."""
+        """Close the progress bar, and write TensorBoard's pending points."""
         if self._bar is not None:
             self._talk(self._bar.close)
         if self._writer is not None:
@@ -122,15 +130,15 @@ class RunLog:
     def _open_tensorboard(self, folder: Path, start_step: int) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
-        # A new file in the same folder goes on with the same run; purge_step hides what an earlier
-        # process wrote beyond the step that is resumed from, or all of it.
+        # TensorBoard joins all files of a folder to one run. purge_step hides the points of an
+        # earlier process from that step on.
         purge_step = start_step + 1 if start_step else 0
         self._writer = SummaryWriter(str(folder), purge_step=purge_step)
 
     def _cut_table_back_to(self, step: int) -> None:
         rows: list[list[str]] = []
         if step > 0 and self._table.exists():
-            # A power cut may have left half a row, or anything.
+            # A power cut may have left half a row, or arbitrary bytes.
             with self._table.open(newline="", encoding="utf-8", errors="replace") as file:
                 rows = [row for row in csv.reader(file) if len(row) == len(self._columns)]
             rows = [row for row in rows if row[0].isdecimal() and int(row[0]) <= step]
@@ -143,24 +151,24 @@ class RunLog:
             csv.DictWriter(file, self._columns, lineterminator="\n").writerow(row)
 
     def _guarded(self, output: str, write: Callable[[], None]) -> None:
-        """Run `write` unless this output has failed before; a failure ends it with one warning."""
+        """Run `write` unless this output has failed before; warn at its first failure."""
         if output in self._broken:
             return
         try:
             write()
-        except OSError as error:  # TensorBoard hands on its writer thread's errors too
+        except OSError as error:  # TensorBoard raises its writer thread's errors here, too
             self._broken.add(output)
             self.warn(f"{output} cannot be written any more ({error}); training goes on without it")
 
     def _talk(self, speak: Callable[[], object]) -> None:
-        """Run `speak` as long as there is somebody to tell."""
+        """Run `speak` unless the console is gone or silent."""
         if not self._is_talking:
             return
         try:
             speak()
         except OSError:  # `train.py ... | head`, a closed terminal, a log file on a full disk
             self._is_talking = False
-            with suppress(OSError, ValueError):  # what is pending in stdout would fail at exit
+            with suppress(OSError, ValueError):  # else pending output would fail again at exit
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
     def _print(self, line: str) -> None:
@@ -178,10 +186,10 @@ class RunLog:
 
 
 def photo_and_result_sheet(photos: Tensor, results: Tensor) -> Image.Image:
-    """Photos above, their stylized versions below.
+    """A sheet of photos above their stylized versions, with white gaps.
 
     Args:
-        photos: (N, 3, S, S) in [0, 1].
+        photos: (N, 3, S, S), float in [0, 1].
         results: the same shape, about [0, 1].
     """
     gap = 4
@@ -191,5 +199,5 @@ def photo_and_result_sheet(photos: Tensor, results: Tensor) -> Image.Image:
 
 
 def _spaced(pictures: Tensor, gap: int) -> Tensor:
-    # A white strip on the right of every picture but the last would need a special case.
+    # A gap on the right of the last picture, too: leaving it out would need a special case.
     return torch.nn.functional.pad(pictures, (0, gap), value=1.0)

@@ -32,9 +32,9 @@ class Unreadable(NamedTuple):
     sample: int
 
 
-def too_many_unreadable(count: int, of: int, max_share: float) -> bool:
-    """Whether `count` of `of` photos are more than ten, and more than `max_share` of them."""
-    return count > _TOLERATED_UNREADABLE and count > max_share * of
+def too_many_unreadable(num_unreadable: int, num_photos: int, max_share: float) -> bool:
+    """Whether the unreadable photos are more than ten, and more than `max_share` of all."""
+    return num_unreadable > _TOLERATED_UNREADABLE and num_unreadable > max_share * num_photos
 
 
 def why_unreadable(path: Path) -> str | None:

@@ -135,7 +135,7 @@ def test_only_ten_new_photos_are_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("count", "of", "share", "is_too_many"),
+    ("num_unreadable", "num_photos", "share", "is_too_many"),
     [
         (10, 20, 0.05, False),  # ten are always tolerated
         (11, 20, 0.05, True),
@@ -145,9 +145,9 @@ def test_only_ten_new_photos_are_named(tmp_path: Path) -> None:
     ],
 )
 def test_too_many_means_more_than_ten_and_more_than_the_share(
-    count: int, of: int, share: float, is_too_many: bool
+    num_unreadable: int, num_photos: int, share: float, is_too_many: bool
 ) -> None:
-    assert too_many_unreadable(count, of, share) is is_too_many
+    assert too_many_unreadable(num_unreadable, num_photos, share) is is_too_many
 
 
 def test_too_many_unreadable_photos_stop_the_run_with_a_message(tmp_path: Path) -> None:
