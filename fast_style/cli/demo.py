@@ -1,4 +1,4 @@
-"""``fast-style demo``: a small model trained and used, without a download."""
+"""``fast-style demo``: train a small model and show its result, without a download."""
 
 import argparse
 from pathlib import Path
@@ -19,31 +19,34 @@ examples:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What may stand behind the command."""
+    """Add the command's options."""
     parser.add_argument(
-        "--style", type=nonempty_path, metavar="PICTURE", help="a style picture of yours"
+        "--style",
+        type=nonempty_path,
+        metavar="PICTURE",
+        help="your style picture (default: a painted one that comes with fast-style)",
     )
     parser.add_argument(
         "--photo",
         type=nonempty_path,
         metavar="PICTURE",
-        help="a photo of yours, to try the result on",
+        help="your photo, stylized at the end (default: a cat)",
     )
     add_device(parser)
 
 
 def run(options: argparse.Namespace) -> int:
-    """Do it; gives the exit code."""
+    """Prepare, train and show the result; returns the exit code."""
     from fast_style.pictures.reading import require_picture
 
     for path in (options.style, options.photo):
         if path is not None:
-            require_picture(path)  # before the seconds that torch takes
+            require_picture(path)  # before torch, which takes seconds to import
     from fast_style.core.devices import resolve_device
     from fast_style.demo.demo import finish_demo, prepare_demo
 
     if not read_launch().is_alone:
-        raise UserError("demo works in one process; start it without torchrun")
+        raise UserError("demo runs in one process; start it without torchrun")
     prepared = prepare_demo(Path("demo"), style=options.style, photo=options.photo)
     say(prepared.announcement)
     device = resolve_device(options.device)
