@@ -1,9 +1,8 @@
-# make demo and make test set themselves up: the first of them creates the environment, later ones
-# use it. An interrupted command is simply run again.
+# Every target first creates the environment, if there is none. After an interruption, run the command again.
 #
 # Variables, as in: make test PYTHON=python3.12
 #   PYTHON       makes the environment; 3.11 or newer
-#   VENV         the environment's folder (no spaces); one that exists already is used and completed
+#   VENV         the environment's folder (no spaces); an existing one is used and completed
 #   TORCH_INDEX  where torch and torchvision come from; empty means the package index
 #   PEER         a checkout of pytorch/examples that make bench compares with
 #   ARGS         further words for fast-style demo or pytest, as in: make test ARGS="-k gram"
@@ -35,7 +34,7 @@ help:
 	@echo 'make bench   what docs/performance.md measures on a CPU; an hour   (PEER=../examples compares)'
 	@echo 'make lint    ruff: mistakes and formatting'
 	@echo 'make types   mypy, strict'
-	@echo 'make setup   only the environment, which all the others create by themselves'
+	@echo 'make setup   only the environment, which the other targets also create'
 	@echo 'make clean   remove .venv, caches and build products; runs and data stay'
 	@echo
 	@echo 'PYTHON=python3.12 chooses the Python (3.11 or newer), VENV=folder the environment.'
@@ -45,7 +44,7 @@ help:
 demo: $(READY)
 	@$(BIN)/fast-style demo $(ARGS)
 
-# A process for each core, up to eight; a file's tests share what they prepare.
+# A process for each core, up to eight. The tests of one file run in one process: they share fixtures.
 test: $(READY)
 	@$(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist loadfile $(ARGS)
 
@@ -74,9 +73,9 @@ clean:
 	rm -rf .venv build dist fast_style.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find fast_style tests -name __pycache__ -prune -exec rm -rf {} +
 
-# $(READY) is written last, so a set-up that was cut short runs again. pip takes a package that it was
-# killed in the middle of for an installed one: pip writes INSTALLER at the very end, so what lacks it
-# is forgotten first, and installed anew. Links to a Python that is gone are removed, too.
+# $(READY) is written last, so an interrupted set-up runs again. pip, killed in the middle of a package,
+# takes that package for installed. It writes INSTALLER at the very end, so records without that file are
+# removed, and the packages installed again. Links to a Python that no longer exists are removed, too.
 $(READY): pyproject.toml $(if $(realpath $(BIN)/python),,missing)
 	@rm -f $(READY)
 	@if [ -e $(UNFINISHED) ]; then \

@@ -1,11 +1,11 @@
-"""3x3 convolutions by `winograd` beside torch's own, on the CPU: one layer, forward and backward.
+"""Time of 3x3 convolutions by `winograd` and by torch, on the CPU: one layer, forward and backward.
 
     python benchmarks/convolutions.py                                # two minutes
     python benchmarks/convolutions.py --layers 1x128x64 4x512x8      # photos, channels, pixels
 
-As many channels out as in, zeros around the pixels, channels_last, float32; backward to the pixels,
-as in a frozen loss network. All in one process, which keeps freed memory as our commands do. Layers
-for which `winograd.pays` says no are marked: they are why it does.
+Layers have as many channels out as in and zero padding, in channels_last and float32. Backward goes
+to the pixels, as in a frozen loss network. One process measures all, and keeps freed memory as our
+commands do. The last column has what `winograd.pays` says of a layer; these ratios are the reason.
 """
 
 import argparse
@@ -46,13 +46,13 @@ def main() -> None:
 
 
 def layer(text: str) -> Layer:
-    """``4x128x64``: photos, channels, pixels of their sides."""
+    """Photos, channels, and pixels of their sides, from words such as ``4x128x64``."""
     count, channels, side = map(int, text.split("x"))
     return count, channels, side
 
 
 def row(layer: Layer, rounds: int) -> str:
-    """Measure one layer."""
+    """The table's row of one layer."""
     count, channels, side = layer
     torch.manual_seed(0)
     pixels = torch.rand(count, channels, side, side).to(memory_format=torch.channels_last)
@@ -80,7 +80,7 @@ def row(layer: Layer, rounds: int) -> str:
 
 
 def ratio(sides: Mapping[str, Callable[[], object]], rounds: int) -> str:
-    """How many times as long torch takes."""
+    """Median ratio of torch's time to ours."""
     seconds = peer.interleave(
         {name: seconds_of(work) for name, work in sides.items()}, rounds=rounds
     )
@@ -88,7 +88,7 @@ def ratio(sides: Mapping[str, Callable[[], object]], rounds: int) -> str:
 
 
 def seconds_of(work: Callable[[], object]) -> Callable[[], float]:
-    """What measures it once."""
+    """A function that runs `work` once and returns the seconds."""
 
     def measure() -> float:
         begun_at = time.perf_counter()

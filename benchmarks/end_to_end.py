@@ -3,14 +3,14 @@
     python benchmarks/end_to_end.py --peer ../examples --photos photos/ --held-out val/ \
         --style style.jpg --epochs 2 --device cuda --weights vgg16.pth
 
-Both commands train on a folder of photos against VGG-16 to relu4_3 with the peer's losses and their
-weights, batch size and rate of learning. Both models are then judged by that objective, in float32,
-on photos that neither of them saw. Without `--weights`, VGG-16 has the same random numbers on both
-sides: it takes the same time, and its objective falls, too.
+Both commands train on a folder of photos against VGG-16 to relu4_3, with the peer's losses and
+their weights, batch size and learning rate. That objective then judges both models, in float32, on
+photos that neither was trained on. Without `--weights`, VGG-16 has the same random weights on both
+sides: a training takes the same time, and its objective falls, too.
 
-The peer takes the middle of each photo, ours random squares; ours holds its rate of learning as the
-settings say, by default with a cosine. `--with train.compile=true data.cache=disk` and the like
-change our settings.
+The peer takes the middle of each photo, ours random squares. Our learning rate follows our
+settings, by default a cosine. `--with train.compile=true data.cache=disk` and the like change our
+settings.
 """
 
 import argparse
@@ -90,7 +90,7 @@ def parse() -> argparse.Namespace:
 
 
 def write_peer_inputs(folder: Path, options: argparse.Namespace) -> None:
-    """The style picture in the size that both take; VGG-16 as torchvision names its weights."""
+    """Write the style picture at the size that both use, and VGG-16 by torchvision's names."""
     style = read_photo(options.style)
     scale = STYLE_SIDE / min(style.size)
     style.resize((round(style.width * scale), round(style.height * scale))).save(
@@ -109,7 +109,7 @@ def write_peer_inputs(folder: Path, options: argparse.Namespace) -> None:
 
 
 def write_config(folder: Path, options: argparse.Namespace) -> Path:
-    """The peer's losses as settings of ours."""
+    """Write a YAML file of ours with the peer's losses."""
     steps = options.epochs * len(find_pictures(options.photos)) // options.batch_size
     # Its mean over a Gram matrix is our sum, divided by the number of entries.
     entries = {layer: CHANNELS_PER_BLOCK[int(layer[4]) - 1] ** 2 for layer in STYLE_LAYERS}
@@ -159,7 +159,7 @@ class Judge:
 
     @torch.no_grad()
     def __call__(self, stylize: Callable[[Tensor], Tensor]) -> LossValues:
-        """Of what this makes of photos in [0, 1]."""
+        """The mean objective of what `stylize` makes of photos in [0, 1]."""
         values = [
             self.loss(stylize(photo).clamp(0, 1), photo).values()
             for photo in self.photos.to(self.device).split(1)
@@ -168,7 +168,7 @@ class Judge:
 
 
 def train(folder: Path, options: argparse.Namespace, judge: Judge) -> Outcome:
-    """Our command."""
+    """Train with our command."""
     words = [sys.executable, str(peer.ROOT / "train.py"), str(folder / "settings.yaml")]
     words += ["--device", options.device, *options.settings]
     seconds = peer.time_command(words, folder=folder)
@@ -177,7 +177,7 @@ def train(folder: Path, options: argparse.Namespace, judge: Judge) -> Outcome:
 
 
 def train_peer(folder: Path, options: argparse.Namespace, judge: Judge) -> Outcome:
-    """The peer's command."""
+    """Train with the peer's command."""
     models = folder / "peer_models"
     command = peer.training_command(
         options.peer,

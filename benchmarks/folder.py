@@ -6,12 +6,11 @@
     python benchmarks/folder.py --photos holiday/ --count 20 --peer ../examples
     python benchmarks/folder.py --peer ../examples --peer-count 10 --device cuda --compile
 
-The peer's command takes one photo, so a folder is a loop over it. With ``--peer-count`` it does
-every k-th photo only, and what is compared is seconds per photo: ours over the whole folder against
-the median of its commands. Nothing is extrapolated to a time that was not measured. Photos are
-noise over gradients, from a seed, of several sizes and both directions; or copies of your own.
-``--compile`` adds a row of ours with that option; its first round compiles, and the others find
-what torch has kept of it.
+The peer's command takes one photo, so a folder is a loop over it. With ``--peer-count`` it stylizes
+every k-th photo only. The ratio compares seconds per photo: the median of the peer's commands, and
+ours over the whole folder. No time is extrapolated. Photos are noise over gradients, from a seed,
+of several sizes, upright and wide; or copies of your own. ``--compile`` adds a row of ours with
+that option: its first round compiles, and the others use torch's cache of compiled code.
 """
 
 import argparse
@@ -32,7 +31,12 @@ def main() -> None:
     """Measure, and print the table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--count", type=int, default=100, help="photos (100)")
-    parser.add_argument("--photos", type=Path, metavar="FOLDER", help="take these")
+    parser.add_argument(
+        "--photos",
+        type=Path,
+        metavar="FOLDER",
+        help="a folder to take photos from (default: drawn ones)",
+    )
     parser.add_argument("--scale", type=float, default=1.0, help="of the drawn photos' sides (1)")
     parser.add_argument("--rounds", type=int, default=1, help="of our process (1)")
     parser.add_argument(
@@ -69,7 +73,7 @@ def main() -> None:
 
 
 def prepare_photos(folder: Path, options: argparse.Namespace) -> list[Path]:
-    """The photos of a benchmark, in a folder of their own."""
+    """Write the photos of a benchmark into a folder of their own."""
     folder.mkdir()
     if options.photos is None:
         return [
@@ -90,7 +94,7 @@ def prepare_photos(folder: Path, options: argparse.Namespace) -> list[Path]:
 
 
 def draw_photo(path: Path, number: int, scale: float) -> Path:
-    """Noise over gradients: one number, one picture."""
+    """Noise over gradients; every number gives another picture."""
     from PIL import Image
 
     generator = random.Random(number)
@@ -107,7 +111,7 @@ def draw_photo(path: Path, number: int, scale: float) -> Path:
 
 
 def num_pixels(photos: Sequence[Path]) -> int:
-    """Of all photos together."""
+    """Total number of pixels of all photos."""
     from PIL import Image
 
     total = 0
@@ -118,7 +122,7 @@ def num_pixels(photos: Sequence[Path]) -> int:
 
 
 def every_kth(photos: Sequence[Path], count: int) -> list[Path]:
-    """About `count` of them, evenly spread."""
+    """About `count` photos, evenly spread."""
     step = max(1, len(photos) // count)
     return list(itertools.islice(photos, 0, None, step))[:count]
 
@@ -148,7 +152,7 @@ def measure_peer(
 
 
 def show(what: str, count: int, seconds: Sequence[float]) -> None:
-    """One row of ours."""
+    """Print one row of ours."""
     median = statistics.median(seconds)
     row = peer.table_row(what, f"{count}", f"{median:.1f}", f"{median / count:.3g}")
     print(row, flush=True)

@@ -3,11 +3,11 @@
     python benchmarks/huge_photo.py                                   # half an hour, 16 GB
     python benchmarks/huge_photo.py --sides 1024 2048 --widths 16     # minutes, 2 GB
 
-The same random weights, the same square photo of noise. Memory is the peak above what the process
-held with the decoded photo, in a fresh process for every figure. `on disk` is that of bands when
-a file holds what lies between sweeps, `estimate` what the stylizer expects of that.
-Times are of the whole and of bands in turn, in one process: medians, and the median ratio of
-neighbors. The difference is that of the unrounded pixels. Linux, and the CPU, only.
+Both ways have the same random weights and the same square photo of noise. Memory is the peak above
+what the process held with the decoded photo, in a fresh process for every figure. `on disk` is the
+memory of bands when a file holds the features between sweeps; `estimate` is the stylizer's estimate
+of it. Times are measured in one process, the whole and bands in turn: medians, and the median ratio
+of neighbors. The difference is that of the unrounded pixels. Linux and the CPU only.
 """
 
 import argparse
@@ -26,7 +26,7 @@ from memory import resident_bytes, untrained_stylizer
 
 from fast_style.cli.allocator import keep_freed_memory
 
-# torch is imported in the child processes alone: a child begins with its parent's peak.
+# torch is imported only in child processes: a child's peak starts at its parent's.
 if TYPE_CHECKING:
     from PIL import Image
     from torch import Tensor
@@ -89,7 +89,7 @@ def row(side: int, width: int, options: argparse.Namespace) -> str:
 
 
 def in_child(task: dict[str, Any]) -> Any:
-    """What a process of its own finds out."""
+    """The result of a measurement in a process of its own."""
     child = subprocess.run(
         [sys.executable, __file__, "--child", json.dumps(task)],
         check=True,
@@ -133,7 +133,7 @@ def stylize(stylizer: "Stylizer", photo: "Image.Image", way: Way) -> int:
 
 
 def band_rows(stylizer: "Stylizer", photo: "Image.Image") -> int:
-    """The height of bands when there is memory enough for the best."""
+    """Rows of a band when memory does not limit them."""
     from fast_style.stylizing.stylizer import _Space
 
     plenty = _Space(device=1e15, main=1e15, disk=0)
@@ -145,7 +145,7 @@ def band_rows(stylizer: "Stylizer", photo: "Image.Image") -> int:
 def times(
     *, side: int, width: int, upsampling: str, threads: int | None, keep: bool, rounds: int
 ) -> dict[str, float]:
-    """Seconds of both ways in turn, and the largest difference of their pixels."""
+    """Seconds of both ways, in turn, and the largest difference of their pixels."""
     stylizer, photo = prepared(side, width, upsampling, threads, keep=keep)
     rows = band_rows(stylizer, photo)
     seconds: dict[str, list[float]] = {"whole": [], "bands": []}
@@ -177,7 +177,7 @@ def as_a_whole(stylizer: "Stylizer", photo: "Image.Image") -> "Tensor":
 def difference_in_bands(
     stylizer: "Stylizer", photo: "Image.Image", rows: int, whole: "Tensor"
 ) -> float:
-    """The largest difference that the picture in bands has from the whole one."""
+    """The largest difference between the picture in bands and the whole one."""
     from fast_style.networks.streaming import Band, stylize_in_bands
 
     differences = []

@@ -1,4 +1,4 @@
-"""The transform network alone: the fast execution beside the plain one, and beside the peer's.
+"""Time of the transform network alone: our fast execution, the plain one, and the peer's.
 
     python benchmarks/inference.py                                # two minutes
     python benchmarks/inference.py --peer ../examples --threads 2
@@ -6,8 +6,8 @@
     python benchmarks/inference.py --peer ../examples --device cuda --sides 512 1024 2048 4096
 
 One photo, float32 (on a GPU with TF32 convolutions, torch's default), eager. Each side is a process
-of its own: on the CPU, ours keeps freed memory as our commands do, and is measured without that,
-too. `--compile` adds the fast execution as torch.compile makes it for that one size.
+of its own. On the CPU, ours keeps freed memory as our commands do, and is also measured without
+that. `--compile` adds the fast execution, compiled by torch for that one size.
 """
 
 import argparse
@@ -33,7 +33,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
-    parser.add_argument("--compile", action="store_true", help="compile, too: a minute per size")
+    parser.add_argument(
+        "--compile", action="store_true", help="also measure it compiled: a minute per size"
+    )
     peer.add_peer(parser)
     parser.add_argument("--rrmina", type=Path, metavar="PATH", help=f"a checkout of {RRMINA}")
     options = parser.parse_args()

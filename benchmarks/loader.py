@@ -1,16 +1,16 @@
-"""Training crops per second of one core: decoded every time, and from the cache of photos.
+"""Training crops per second of one core: decoded every time, or from the cache of photos.
 
     python benchmarks/loader.py                        # a minute; drawn JPEGs of 640 x 480
     python benchmarks/loader.py --photos data/val2017
     python benchmarks/loader.py --peer ../examples/fast_neural_style
 
-Each side gives batches of four crops of 256 pixels, within this process. Sides take turns; the
-table has the medians over the rounds, and of the ratios within a round. Seconds are the processor's
-own, so that other processes, and waiting for a disk, count for little.
+Each side makes batches of four crops of 256 pixels, in this process. Sides take turns; the table
+has medians over the rounds, and the medians of ratios within a round. Seconds are CPU time of this
+process, so that other processes, and waiting for a disk, count for little.
 
-With --peer, a checkout of pytorch/examples' fast_neural_style, its pipeline is a third side: the
-same parts of torchvision, which resize a photo to 256 pixels and cut out the middle. It gives
-floats; ours are bytes, which become floats on the training device.
+--peer names a checkout of pytorch/examples' fast_neural_style. Its pipeline is then a third side:
+the same parts of torchvision, which resize a photo to 256 pixels and cut out the middle. It makes
+floats; ours makes bytes, which become floats on the training device.
 """
 
 import argparse
@@ -71,7 +71,7 @@ def main() -> None:
 
 
 def print_row(cells: list[str]) -> None:
-    """One of a Markdown table."""
+    """Print one row of a Markdown table."""
     print(f"| {' | '.join(cells)} |")
 
 
@@ -96,7 +96,7 @@ def measure(folder: Path, temporary: Path, options: argparse.Namespace) -> dict[
 
 
 def crops_of(photos: Photos, cache: PhotoCache | None = None) -> Crops:
-    """Those of a run with the default settings."""
+    """The crops of a run with the default settings."""
     return Crops(photos, seed=1, size=SIZE, scale=SCALE, flip=True, cache=cache)
 
 
@@ -114,7 +114,7 @@ def crops_from_cache_alone(folder: Path, temporary: Path, side: int) -> Crops:
 
 
 def batches(crops: Crops) -> Iterator[Tensor]:
-    """What the training loop gets."""
+    """Batches as the training loop gets them."""
     sampler = StepSampler(0, 1_000_000, BATCH)
     for batch in load_batches(crops, sampler, workers=0, pin_memory=False):
         assert not batch.unreadable, batch.unreadable
@@ -122,7 +122,7 @@ def batches(crops: Crops) -> Iterator[Tensor]:
 
 
 def peers_batches(folder: Path, temporary: Path, checkout: Path) -> Iterator[Tensor]:
-    """What the peer's training loop gets, from the parts of torchvision that it names."""
+    """Batches as the peer's training loop gets them, by the parts of torchvision that it names."""
     from torchvision import datasets, transforms
 
     source = (checkout / "neural_style" / "neural_style.py").read_text()
@@ -168,7 +168,7 @@ def ratio(rates: list[float], others: list[float]) -> float:
 def parse() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--photos", type=Path, help="a folder; otherwise photos are drawn")
+    parser.add_argument("--photos", type=Path, help="a folder of photos (default: drawn ones)")
     parser.add_argument("--peer", type=Path, help="a checkout of fast_neural_style")
     parser.add_argument("--images", type=int, default=200, help="crops per round")
     parser.add_argument("--rounds", type=int, default=7)

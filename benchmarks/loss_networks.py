@@ -1,4 +1,4 @@
-r"""What a style model becomes when it is trained against one loss network or another.
+r"""The objective of style models that were trained against different loss networks.
 
     python benchmarks/loss_networks.py configs/starry_night.yaml style.image=starry_night.jpg \
         data.photos=photos/ --minutes 3 \
@@ -7,11 +7,11 @@ r"""What a style model becomes when it is trained against one loss network or an
         --network 'compact loss_network.weights=compact' --mixture compact full
 
 Trains the same style with each network, for as many steps as fit into the same time (`--minutes`),
-or for the same number of photos (`--images`), and prints the objective that each result has on
-held-out photos by one and the same judge. The speeds that steps are computed from are measured in
-turns, a few steps of each at a time, and the medians taken: time by the clock, on an otherwise idle
-machine. A mixture is trained with the first network for two thirds of the time, then with the
-second one. Runs, models and sheets (photo | result) are left in `--output`.
+or for the same number of photos (`--images`). One loss network, the judge, then gives each result's
+objective on held-out photos. The numbers of steps follow from measured speeds: networks take turns,
+a few steps each, and the medians count, by the wall clock of an otherwise idle machine. A mixture
+is trained with the first network for two thirds of the time, then with the second one. Runs, models
+and sheets (photo | result) are left in `--output`.
 """
 
 import argparse
@@ -46,7 +46,7 @@ QUIET = [
 
 
 class Bench:
-    """The settings that all runs share, and the photos and the judge that results are seen by.
+    """The settings that all runs share, and the photos and the judge that measure results.
 
     Args:
         config: a training YAML.
@@ -71,23 +71,23 @@ class Bench:
         )
 
     def settings(self, words: list[str]) -> Config:
-        """Those of a run."""
+        """The settings of one run."""
         return load_config(self.config, [*self.words, *words])
 
     def trainer(self, name: str, words: list[str]) -> Trainer:
-        """A run of this name, at its beginning."""
+        """A trainer of a new run of this name."""
         settings = self.settings([*words, f"name={name}"])
         run = open_run(settings, root=self.output, fresh=True, say=print)
         return build_trainer(settings, run, device=torch.device("cpu"), say=lambda line: None)
 
     def train(self, name: str, words: list[str]) -> Path:
-        """Train a run to its end; gives the model."""
+        """Train a run to its end; returns the model."""
         trainer = self.trainer(name, words)
         trainer.train()
         return trainer.run_folder / "model.safetensors"
 
     def seconds_per_step(self, networks: "Iterable[Network]") -> dict[str, float]:
-        """Of each network: the median over some rounds in which all of them take turns."""
+        """Each network's seconds per step: medians over some rounds, in which they take turns."""
         trainers = {
             network.name: self.trainer(f"{network.name}-speed", network.words)
             for network in networks
@@ -188,13 +188,13 @@ def parse() -> argparse.Namespace:
 
 
 def to_network(text: str) -> Network:
-    """``'name key=value ...'``."""
+    """A network from words such as ``'name key=value ...'``."""
     name, *words = shlex.split(text)
     return Network(name, words)
 
 
 def row(name: str, rate: float | None, photos: int, values: LossValues) -> str:
-    """One of the table."""
+    """One row of the table."""
     speed = "" if rate is None else f"{rate:.2f}"
     numbers = [f"{value:.3f}" for value in (values.total, values.content, values.style)]
     return f"| {' | '.join([name, speed, str(photos), *numbers])} |"

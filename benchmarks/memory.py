@@ -3,10 +3,10 @@
     python benchmarks/memory.py                                # one to three minutes, 2 GB
     python benchmarks/memory.py --sides 256 512 --widths 8     # smaller
 
-From the decoded photo to the finished 8-bit picture, with a fresh process for every row: what one
-forward pass has left behind would hide the peak of the next. By these numbers, which
-`docs/performance.md` shows, the stylizer knows which photos fit as a whole; for the others, see
-`benchmarks/huge_photo.py`. Linux only.
+From the decoded photo to the finished 8-bit picture. Every row is a fresh process: memory that one
+forward pass leaves behind would hide the peak of the next. The stylizer's estimate of which photos
+fit as a whole rests on these numbers (`docs/performance.md`). `benchmarks/huge_photo.py` measures
+the others. Linux only.
 """
 
 import argparse
@@ -28,7 +28,7 @@ from fast_style.cli.allocator import keep_freed_memory
 if TYPE_CHECKING:
     from fast_style.stylizing.stylizer import Stylizer
 
-# torch is imported in the child processes alone: a child begins with its parent's peak.
+# torch is imported only in child processes: a child's peak starts at its parent's.
 
 
 class Measurement(NamedTuple):
@@ -40,7 +40,7 @@ class Measurement(NamedTuple):
 
     @property
     def bytes_per_pixel(self) -> float:
-        """What the estimate has to cover."""
+        """Bytes per pixel, which the estimate has to cover."""
         return self.peak_bytes / self.side**2
 
 
@@ -85,7 +85,7 @@ def measure(side: int, width: int, *, upsampling: str, keep: bool) -> Measuremen
 
 
 def measure_in_this_process(*, side: int, width: int, upsampling: str, keep: bool) -> int:
-    """Bytes that stylizing one photo adds to what this process holds."""
+    """Bytes that stylizing one photo adds to this process's memory."""
     if keep and not keep_freed_memory():
         raise SystemExit("--keep-freed-memory: only with glibc")
     from PIL import Image
@@ -114,7 +114,7 @@ def untrained_stylizer(
 
 
 def resident_bytes() -> int:
-    """What this process has in memory now."""
+    """Bytes that this process has in memory now."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * resource.getpagesize()
 

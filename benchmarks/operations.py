@@ -1,11 +1,11 @@
-"""How much arithmetic a training step and a stylized photo take, counted.
+"""Count the arithmetic of a training step and of a stylized photo.
 
     python benchmarks/operations.py
     python benchmarks/operations.py --size 128 --widths 16 32
 
-Multiplications, each with an addition, of convolutions and Gram matrices, by torch's own counter.
-Convolutions count as such, though on a CPU `winograd` takes a quarter of the multiplications of
-some. docs/scaling.md says what follows.
+torch's own counter counts multiplications, each with an addition, of convolutions and Gram
+matrices. Every convolution counts in full, though `winograd` saves three quarters of some on a CPU.
+docs/scaling.md draws the conclusions.
 """
 
 import argparse
@@ -43,7 +43,7 @@ def main() -> None:
 
 
 def transform_counts(width: int, photo: Tensor) -> list[str]:
-    """Of a transform network: forward, plainly and fast, and for a training step."""
+    """Counts of a transform network: forward, plain and fast, and in a training step."""
     net = TransformNet(width=width)
     fast = FastTransform(net)
     step = count(lambda: fast(photo).sum().backward())
@@ -51,7 +51,7 @@ def transform_counts(width: int, photo: Tensor) -> list[str]:
 
 
 def loss_counts(weights: str, photo: Tensor) -> list[str]:
-    """Of a loss network: for the content target, for the result, and for a training step."""
+    """Counts of a loss network: for the content target, for the result, and in a training step."""
     loss_network = LossNetwork("vgg19", load_weights(weights, "vgg19", STYLE[-1]))
     result = photo.clone().requires_grad_()
     target = count(lambda: loss_network(photo, CONTENT))
@@ -61,13 +61,13 @@ def loss_counts(weights: str, photo: Tensor) -> list[str]:
 
 
 def grams(loss_network: LossNetwork, pictures: Tensor) -> Tensor:
-    """What the style term needs, in one number."""
+    """All Gram matrices of the style term, summed to one number."""
     features = loss_network(pictures, STYLE)
     return sum((gram_matrix(features[layer]).sum() for layer in STYLE), start=torch.zeros(()))
 
 
 def count(work: Callable[[], object]) -> int:
-    """Multiplications, each with an addition."""
+    """The number of multiplications, each with an addition."""
     with FlopCounterMode(display=False) as counter:
         work()
     total: int = counter.get_total_flops() // 2
@@ -75,7 +75,7 @@ def count(work: Callable[[], object]) -> int:
 
 
 def shown(operations: int) -> str:
-    """In billions."""
+    """A count in billions, for a table."""
     return f"{operations / 1e9:.2f}"
 
 

@@ -1,11 +1,11 @@
-"""What comparisons with pytorch/examples' fast_neural_style share; imported by the benchmarks.
+"""Shared by the benchmarks: the peer, pytorch/examples' fast_neural_style; timing; tables.
 
-The person who runs a comparison supplies a checkout (``--peer PATH``, the repository or its folder
-fast_neural_style); nothing of it is copied here. It is given the weights of our network, so that
-both sides do the same work. Its pictures differ all the same: its convolutions have biases (zeros
-here), its last layer has no tanh, and its pixels are 0..255.
+``--peer PATH`` names a checkout of the peer, the repository or its folder fast_neural_style;
+nothing of it is copied here. It gets our network's weights, so that both sides do the same work.
+Its pictures differ all the same: its convolutions have biases (zeros here), its last layer has no
+tanh, and its pixels are 0..255.
 
-This module imports no torch, so that what is timed in child processes is not waited for twice.
+This module imports no torch: child processes do, and the parent need not wait for it.
 """
 
 import argparse
@@ -37,7 +37,7 @@ NAME = "pytorch/examples"
 
 
 def add_peer(parser: argparse.ArgumentParser) -> None:
-    """``--peer``; the option's value is the folder of its modules, or None."""
+    """Add the option ``--peer``; its value is the folder of the peer's modules, or None."""
     parser.add_argument(
         "--peer",
         type=peer_folder,
@@ -47,7 +47,7 @@ def add_peer(parser: argparse.ArgumentParser) -> None:
 
 
 def peer_folder(text: str) -> Path:
-    """Where the peer's modules lie, from the path of a checkout."""
+    """The folder of the peer's modules in a checkout."""
     path = Path(text).absolute()
     for folder in (path, path / "neural_style", path / "fast_neural_style" / "neural_style"):
         if (folder / "transformer_net.py").is_file():
@@ -109,18 +109,18 @@ def training_command(
     epochs: int = 1,
     weights: Path | None = None,
 ) -> list[str]:
-    """The peer's command that trains.
+    """The peer's training command.
 
     Args:
-        folder: of its modules.
+        folder: of the peer's modules.
         photos: a folder with a folder of photos in it.
         style: the style picture.
         models: the folder for its model.
         batch_size: photos per step.
         size: pixels of their sides.
         device: cpu or cuda.
-        epochs: how often it goes through the photos.
-        weights: of VGG-16's convolutions, by torchvision's names; None: random ones.
+        epochs: passes over the photos.
+        weights: a file of VGG-16's convolutions, by torchvision's names; None: random weights.
     """
     return [
         *(sys.executable, "-c", _TRAIN, str(weights or ""), str(folder)),
@@ -166,7 +166,7 @@ def peer_weights(net: "TransformNet") -> "dict[str, Tensor]":
 
 
 def write_models(folder: Path) -> tuple[Path, Path]:
-    """One seeded network as a model file of ours and as the peer's weights file."""
+    """Write one seeded network twice: as our model file, and as the peer's weights file."""
     import torch
 
     ours, theirs = folder / "model.safetensors", folder / "peer.pth"
@@ -175,7 +175,7 @@ def write_models(folder: Path) -> tuple[Path, Path]:
 
 
 def write_model(path: Path, **model: object) -> "TransformNet":
-    """A model file of a seeded network; `model` is as in a settings file."""
+    """Write a model file of a seeded network; `model` is as in a settings file."""
     import torch
 
     from fast_style import __version__
@@ -225,7 +225,7 @@ def time_command(
     """Seconds that a command takes, from its start to its end, in a working directory.
 
     Raises:
-        RuntimeError: it ends with another exit code; holds what it said.
+        RuntimeError: the exit code is not `exit_code`; the message holds the command's stderr.
     """
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     begun_at = time.perf_counter()
@@ -239,15 +239,14 @@ def time_command(
 def interleave(
     sides: Mapping[str, Callable[[], float]], *, rounds: int, warm_up: bool = True
 ) -> dict[str, list[float]]:
-    """What each side measures in every round, the sides in turns and in alternating order.
+    """Seconds of each side in every round; the sides take turns, in alternating order.
 
-    Interleaved, because the load of a shared machine drifts: only what was measured within one
-    round is comparable.
+    The load of a shared machine drifts, so only times of the same round are comparable.
 
     Args:
-        sides: by name, what measures once and gives seconds.
+        sides: by name, a function that measures once and returns seconds.
         rounds: how often.
-        warm_up: measure each side once before, and forget it.
+        warm_up: measure each side once before, and discard it.
     """
     if warm_up:
         for measure in sides.values():
@@ -260,11 +259,11 @@ def interleave(
 
 
 class Worker:
-    """A process that has made something ready, and does it once more whenever it is asked to.
+    """A process that builds a function once, and calls it for every measurement.
 
     Args:
-        build: called there with the `arguments`; gives what is to be measured. Of a module that
-            can be imported, since the process is spawned: it shares no allocator with the others.
+        build: called in the process with the `arguments`; returns the function to measure. It
+            must be importable, since the process is spawned: it shares no allocator with others.
     """
 
     def __init__(self, build: Callable[..., Callable[[], object]], *arguments: object) -> None:
@@ -276,10 +275,10 @@ class Worker:
         self._connection.recv()  # it is ready
 
     def measure(self) -> float:
-        """Seconds that it takes.
+        """Seconds of one call.
 
         Raises:
-            EOFError: it has died; its traceback is on stderr.
+            EOFError: the process has died; its traceback is on stderr.
         """
         self._connection.send(None)
         seconds: float = self._connection.recv()
@@ -309,7 +308,7 @@ def _serve(
 
 
 class Ratio(NamedTuple):
-    """How many times as long one side takes: the median over the rounds, and the extremes."""
+    """One side's time divided by another's: the median over the rounds, and the extremes."""
 
     median: float
     least: float
@@ -329,7 +328,7 @@ def ratio_of(slower: Sequence[float], faster: Sequence[float]) -> Ratio:
 
 
 def machine(*, threads: int | None = None, device: str = "cpu") -> str:
-    """The line above a table: what the figures hold for."""
+    """The line above a table: the machine and the versions that its figures hold for."""
     if device == "cuda":
         return f"{_gpu()}; {_software()}"
     threads = threads or int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1)
@@ -337,17 +336,17 @@ def machine(*, threads: int | None = None, device: str = "cpu") -> str:
 
 
 def table_head(*columns: str) -> str:
-    """The two lines that begin a markdown table."""
+    """The first two lines of a Markdown table."""
     return f"{table_row(*columns)}\n{table_row(*('---' for _ in columns))}"
 
 
 def table_row(*cells: str) -> str:
-    """One line of a markdown table."""
+    """One line of a Markdown table."""
     return f"| {' | '.join(cells)} |"
 
 
 def shown_seconds(seconds: Sequence[float]) -> str:
-    """The median, with the extremes."""
+    """The median and the extremes of seconds, as text."""
     return f"{statistics.median(seconds):.3g} s ({min(seconds):.3g} to {max(seconds):.3g})"
 
 

@@ -1,12 +1,12 @@
-"""How long whole commands take: --help, a mistake of usage, one photo; beside the peer's command.
+"""Time of whole commands: --help, a mistake of usage, one photo; and of the peer's command.
 
     python benchmarks/start_up.py                                 # about a minute
     python benchmarks/start_up.py --peer ../examples              # a checkout of pytorch/examples
     OMP_NUM_THREADS=1 python benchmarks/start_up.py --peer ../examples --rounds 9
 
 Each is a process of its own, as people start it, with all files in the system's cache. `import
-torch` alone is what no command that computes can go below. The peer does the same work; see
-`benchmarks/peer.py` for what differs.
+torch` alone is the least that a command that computes can take. The peer does the same work;
+`benchmarks/peer.py` says what differs.
 """
 
 import argparse

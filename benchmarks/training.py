@@ -1,4 +1,4 @@
-"""Training beside pytorch/examples: one step with photos at hand, and whole commands on a folder.
+"""Training beside pytorch/examples: one step on photos that lie ready, and whole commands.
 
     python benchmarks/training.py --peer ../examples               # steps: a few minutes
     python benchmarks/training.py --peer ../examples --commands    # and commands: half an hour
@@ -6,7 +6,7 @@
 
 The work is the peer's on both sides: VGG-16 to relu4_3 with content at relu2_2, a transform network
 of width 32, Adam; in float32 on the CPU, in bfloat16 (ours) on a GPU. VGG's weights are random
-ones, since nothing is downloaded here; the numbers do not change the time. Ours does more: total
+ones, since nothing is downloaded here; weights do not change the time. Ours does more: total
 variation, the guard against numbers that are not finite, and, as a command, pictures, validation
 and checkpoints.
 
@@ -43,8 +43,8 @@ def main() -> None:
         metavar="KEY=VALUE",
         help="settings of ours, such as train.compile=true",
     )
-    parser.add_argument("--commands", action="store_true", help="measure whole commands, too")
-    parser.add_argument("--steps", type=int, default=20, help="of a command (20)")
+    parser.add_argument("--commands", action="store_true", help="also measure whole commands")
+    parser.add_argument("--steps", type=int, default=20, help="steps of a command (20)")
     peer.add_peer(parser)
     options = parser.parse_args()
     print(peer.machine(threads=options.threads, device=options.device), flush=True)
@@ -58,13 +58,13 @@ def main() -> None:
 
 
 def work(text: str) -> tuple[int, int]:
-    """``4x256``: photos per step, pixels of their sides."""
+    """Photos per step, and pixels of their sides, from words such as ``4x256``."""
     batch_size, _, size = text.partition("x")
     return int(batch_size), int(size)
 
 
 def print_table(options: argparse.Namespace, sides_of: Callable[..., dict[str, object]]) -> None:
-    """A row for each kind of work."""
+    """Print a table with a row for each kind of work."""
     names = [OURS, *([peer.NAME] if options.peer else [])]
     ratio = [f"against {peer.NAME}"] if options.peer else []
     print(peer.table_head("batch", *(f"{name}, seconds" for name in names), *ratio))
@@ -132,7 +132,7 @@ def build_step(
 def build_peer_step(
     folder: Path, batch_size: int, size: int, threads: int, device: str
 ) -> Callable[[], object]:
-    """In a worker: what the peer's loop does with a batch, by its own modules."""
+    """In a worker: one step of the peer's loop, by its own modules."""
     import torch
     import torchvision
 
@@ -175,7 +175,7 @@ class Command:
         self.folder = folder
 
     def measure(self) -> float:
-        """Seconds that it takes."""
+        """Seconds of the command."""
         return peer.time_command(self.words(), folder=self.folder)
 
     def close(self) -> None:
@@ -214,7 +214,7 @@ def write_config(
     threads: int,
     most_photos: int = sys.maxsize,
 ) -> Path:
-    """A style picture, as many photos of 640 x 480 pixels as the steps need, and the settings."""
+    """Write a style picture, the settings, and enough photos of 640 x 480 pixels for the steps."""
     import yaml
     from PIL import Image
 
