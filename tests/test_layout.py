@@ -37,7 +37,7 @@ PACKAGES = {
     "distilling": ["students", "painters", "distillation"],
     "demo": ["demo"],
     "cli": [
-        "allocator", "common", "distill", "evaluate", "info", "init", "optimize", "stylize",
+        "allocator", "arguments", "process", "runs", "distill", "evaluate", "info", "init", "optimize", "stylize",
         "train", "demo", "main",
     ],
 }  # fmt: skip

@@ -1,4 +1,4 @@
-"""How the commands have memory allocated: freed memory is kept, to be used again at once."""
+"""Make glibc keep freed memory for reuse, which makes the commands faster on a CPU."""
 
 import ctypes
 import os
@@ -11,38 +11,39 @@ VARIABLE = "FAST_STYLE_MALLOC"
 # glibc's malloc.h.
 _M_TRIM_THRESHOLD = -1
 _M_MMAP_MAX = -4
-_MOST = 2**31 - 1  # the largest int
+_NEVER = 2**31 - 1  # bytes of free memory before the heap is trimmed: the largest int
 
 
 def keep_freed_memory() -> bool:
-    """Have glibc keep what is freed, from now on; gives whether it does.
+    """Make glibc keep freed memory from now on; returns whether it does.
 
     By default glibc takes every block of 32 MB or more (and at first, of 128 kB or more) from the
-    system and gives it back when it is freed. The tensors between the layers of a network are such
-    blocks, so the system clears the same pages again and again, which can take as long as the
-    arithmetic. What it costs: memory of the largest photo or step stays with the process until it
-    ends, and since it lies in pieces, a process can come to hold half as much again as its largest
-    photo needs. `stylizer` gives it back before it calls a photo too large.
+    system, and returns it when it is freed. Activations of a network are such blocks. So the system
+    clears the same pages again and again, which can take as long as the arithmetic.
 
-    Only for commands, whose process is ours alone; a library must not decide this for others. Does
-    nothing where the C library is another one (musl, macOS, Windows), and nothing in processes
-    that are started by this one, such as data workers that are spawned.
+    The cost: the process holds the memory of its largest photo or step until it ends. Because that
+    memory is fragmented, it can be half as much again as the largest photo needs. `stylizer`
+    returns it to the system before it refuses a photo as too large.
+
+    Only commands call this, since their process is their own; a library must not decide it for its
+    users. It has no effect with another C library (musl, macOS, Windows), or in spawned processes
+    such as data workers.
 
     Raises:
-        UserError: the environment variable FAST_STYLE_MALLOC, which switches this off with the
-            word ``system``, holds another word.
+        UserError: the environment variable FAST_STYLE_MALLOC has a value other than ``system``,
+            which switches this off.
     """
     word = os.environ.get(VARIABLE, "")
     if word not in ("", "system"):
         raise UserError(
-            f"{VARIABLE} in the environment: must be 'system' (memory is given back at once) or "
-            f"not set, got {shortened(word)!r}"
+            f"{VARIABLE} in the environment: must be 'system' (return freed memory at once) or not "
+            f"set, got {shortened(word)!r}"
         )
     if word == "system" or sys.platform != "linux":
         return False
     library = ctypes.CDLL(None)
     if not hasattr(library, "gnu_get_libc_version"):
         return False
-    # No block by mmap; the heap's free end stays, however long it is.
-    done = library.mallopt(_M_MMAP_MAX, 0) and library.mallopt(_M_TRIM_THRESHOLD, _MOST)
+    # Allocate nothing by mmap, and never trim the free end of the heap.
+    done = library.mallopt(_M_MMAP_MAX, 0) and library.mallopt(_M_TRIM_THRESHOLD, _NEVER)
     return bool(done)

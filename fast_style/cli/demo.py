@@ -3,7 +3,9 @@
 import argparse
 from pathlib import Path
 
-from fast_style.cli.common import RUNS, add_device, nonempty_path, say
+from fast_style.cli.arguments import add_device, nonempty_path
+from fast_style.cli.process import say
+from fast_style.cli.runs import RUNS
 from fast_style.cli.train import train
 from fast_style.core.distributed import ALONE, read_launch
 from fast_style.core.errors import UserError

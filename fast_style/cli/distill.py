@@ -1,37 +1,32 @@
-"""``fast-style distill``: a large loss network in, a small one out."""
+"""``fast-style distill``: train a small loss network to imitate a large one."""
 
 import argparse
 
-from fast_style.cli.common import (
-    add_device,
-    add_resume,
-    add_settings,
-    carry_out,
-    read_settings,
-    require_inputs_of_new,
-)
+from fast_style.cli.arguments import add_device, add_resume, add_settings, read_settings
+from fast_style.cli.runs import require_inputs_of_new, start_or_resume
 from fast_style.core.distributed import ALONE, read_launch
 from fast_style.core.errors import UserError
 
-SUMMARY = "learn a small loss network from a large one"
+SUMMARY = "train a small loss network to imitate a large one"
 EXAMPLES = """\
 examples:
-  # about an hour on two CPU cores; the same again continues
+  # about an hour on two CPU cores; the same command resumes a stopped run
   {prog} configs/distill.yaml
   # train a style with the result
   fast-style train my.yaml loss_network.weights=runs/compact/loss_network.safetensors
 """
+LESS_MEMORY = "set a smaller data.crop_size or train.photos"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What may stand behind the command."""
-    add_settings(parser, instead_of="learn")
+    """Add the arguments of the command."""
+    add_settings(parser)
     add_device(parser)
     add_resume(parser)
 
 
 def run(options: argparse.Namespace) -> int:
-    """Do it; gives the exit code."""
+    """Start or resume the distillation; returns the exit code."""
     from fast_style.settings.config import DistillConfig
 
     config = read_settings(options, DistillConfig, example="configs/distill.yaml")
@@ -41,9 +36,11 @@ def run(options: argparse.Namespace) -> int:
         raise UserError("distill works in one process; start it without torchrun")
     require_inputs_of_new(config, fresh=options.resume == "never")
     from fast_style.core.devices import resolve_device
-    from fast_style.distilling.distillation import build_distiller  # takes seconds, and torch
+    from fast_style.distilling.distillation import (
+        build_distiller,
+    )  # imports torch, which takes seconds
 
-    return carry_out(
+    return start_or_resume(
         config,
         build_distiller,
         device=resolve_device(options.device),

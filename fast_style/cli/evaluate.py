@@ -5,14 +5,8 @@ import shlex
 import signal
 import sys
 
-from fast_style.cli.common import (
-    add_device,
-    lines_beside,
-    nonempty_path,
-    positive,
-    say,
-    stop_signals,
-)
+from fast_style.cli.arguments import add_device, nonempty_path, positive
+from fast_style.cli.process import lines_beside, say, stop_signals
 from fast_style.core.errors import Stopped, printable
 
 SUMMARY = "compare models with the optimization method, on held-out photos"
@@ -25,6 +19,7 @@ examples:
   # models of different origin on one objective
   {prog} a.safetensors b.safetensors --loss my.yaml --style wave.jpg --photos val/ -o report/
 """
+LESS_MEMORY = "use smaller --sizes"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

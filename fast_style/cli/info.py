@@ -1,37 +1,37 @@
-"""``fast-style info``: what a model file, or a learned loss network, says of itself."""
+"""``fast-style info``: print the description of a model or of a learned loss network."""
 
 import argparse
 from pathlib import Path
 
 from fast_style.core.errors import printable
 
-SUMMARY = "print what a model file says of itself"
+SUMMARY = "print the description that a model file contains"
 EXAMPLES = """\
 examples:
   {prog} runs/wave/model.safetensors
-  # the loss network that comes with fast-style, or one of yours
+  # the loss network that comes with fast-style, or one of your own
   {prog} compact
   {prog} runs/compact/loss_network.safetensors
 """
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What may stand behind the command."""
+    """Add the arguments of the command."""
     parser.add_argument(
         "model",
         type=Path,
         metavar="MODEL",
         help="a model.safetensors, a checkpoint, a loss_network.safetensors of fast-style distill, "
-        "or compact",
+        "or compact, the loss network that comes with fast-style",
     )
 
 
 def run(options: argparse.Namespace) -> int:
-    """Do it; gives the exit code."""
+    """Print the description; returns the exit code."""
     from fast_style.losses.inputs import COMPACT_FILE
     from fast_style.models.model_files import describe, describe_learned, read_description
 
     path = COMPACT_FILE if options.model == Path("compact") else options.model
     for line in describe_learned(path) or describe(read_description(path)):
-        print(printable(line))  # somebody else's file may hold what moves a terminal's cursor
+        print(printable(line))  # a file may contain control characters for the terminal
     return 0

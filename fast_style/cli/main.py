@@ -1,8 +1,8 @@
-"""The commands: argparse in, calls out. The only place that prints errors or exits.
+"""The command lines of ``fast-style``, ``train.py`` and ``stylize.py``.
 
-Each command is a module with a SUMMARY, EXAMPLES, `add_arguments` and `run`. Nothing heavy is
-imported before the arguments are understood, so that ``--help`` and a mistyped option are answered
-at once.
+A command is a module with SUMMARY, EXAMPLES, `add_arguments` and `run`; the work itself is done by
+the packages above. A module imports what is heavy inside `run`, so that ``--help`` and mistakes on
+the command line are answered at once. Only this package prints errors and ends the process.
 """
 
 import argparse
@@ -12,7 +12,8 @@ from typing import NoReturn
 
 from fast_style import __version__
 from fast_style.cli import demo, distill, evaluate, info, init, optimize, stylize, train
-from fast_style.cli.common import Parser, leave, run_command
+from fast_style.cli.arguments import Parser
+from fast_style.cli.process import leave, run_command
 
 __all__ = ["leave", "main", "run", "stylize_main", "train_main"]
 
@@ -29,12 +30,12 @@ _COMMANDS = {
 
 
 def run() -> NoReturn:
-    """The program ``fast-style``: what the command line says, to the end of the process."""
+    """Run ``fast-style`` with the arguments of this process, and exit."""
     leave(main())
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """``fast-style COMMAND ...``; gives the exit code."""
+    """Run ``fast-style COMMAND ...``; returns the exit code."""
     parser = Parser(
         prog="fast-style", description="Train a neural style of your own, and apply it to photos."
     )
@@ -48,18 +49,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
             epilog=command.EXAMPLES.format(prog=f"fast-style {name}"),
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
-        command.add_arguments(subparser)
-        subparser.set_defaults(run=command.run)
+        _add_command(subparser, command)
     return run_command(parser, arguments)
 
 
 def train_main(arguments: Sequence[str] | None = None) -> int:
-    """``train.py CONFIG.yaml ...``."""
+    """Run ``train.py CONFIG.yaml ...``; returns the exit code."""
     return _single_command("train.py", train, arguments)
 
 
 def stylize_main(arguments: Sequence[str] | None = None) -> int:
-    """``stylize.py --model MODEL PHOTO ...``."""
+    """Run ``stylize.py --model MODEL PHOTO ...``; returns the exit code."""
     return _single_command("stylize.py", stylize, arguments)
 
 
@@ -69,6 +69,10 @@ def _single_command(prog: str, command: ModuleType, arguments: Sequence[str] | N
         epilog=command.EXAMPLES.format(prog=f"python {prog}"),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    command.add_arguments(parser)
-    parser.set_defaults(run=command.run)
+    _add_command(parser, command)
     return run_command(parser, arguments)
+
+
+def _add_command(parser: argparse.ArgumentParser, command: ModuleType) -> None:
+    command.add_arguments(parser)
+    parser.set_defaults(command=command, parser=parser)

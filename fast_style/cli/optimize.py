@@ -7,16 +7,14 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fast_style.cli.common import (
+from fast_style.cli.arguments import (
     add_device,
     add_settings,
-    lines_beside,
     nonempty_path,
     positive,
     read_settings,
-    say,
-    stop_signals,
 )
+from fast_style.cli.process import lines_beside, say, stop_signals
 from fast_style.core.errors import UserError, printable
 
 if TYPE_CHECKING:
@@ -37,11 +35,12 @@ examples:
   {prog} my.yaml --reconstruct relu4_1 --content a.jpg -o content.png
   {prog} my.yaml --reconstruct-style relu4_1 -o style.png
 """
+LESS_MEMORY = "set a smaller optimize.size"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What may stand behind the command."""
-    add_settings(parser, instead_of="draw")
+    add_settings(parser)
     parser.add_argument("--content", "-c", type=nonempty_path, metavar="PHOTO", help="what to draw")
     parser.add_argument(
         "--output", "-o", type=nonempty_path, metavar="PICTURE", help="where to write it"

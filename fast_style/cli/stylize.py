@@ -1,4 +1,4 @@
-"""``fast-style stylize``: a model and photos in, stylized photos out."""
+"""``fast-style stylize``: apply a model to photos."""
 
 import argparse
 import os
@@ -8,15 +8,15 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fast_style.cli.common import (
+from fast_style.cli.arguments import (
     add_device,
     nonempty_path,
     num_bytes,
     percent,
     positive,
-    say,
     thread_count,
 )
+from fast_style.cli.process import say
 from fast_style.core.distributed import Launch, joined, own_device, read_launch
 from fast_style.core.errors import UserError, printable
 
@@ -31,77 +31,99 @@ EXAMPLES = """\
 examples:
   # writes photo.wave.jpg
   {prog} --model runs/wave/model.safetensors photo.jpg
-  # folders keep their structure
+  # the results of a folder keep its structure
   {prog} --model wave.safetensors --output out/ holiday/ a.png
   {prog} --model wave.safetensors --output big.png --max-side 2000 big.jpg
-  # the photos of a folder shared among four GPUs
+  # four GPUs share the photos
   torchrun --nproc-per-node 4 stylize.py --model wave.safetensors --output out/ holiday/
 """
 
-# tqdm's own format turns to seconds per photo when they are slow.
+LESS_MEMORY = "use a smaller --max-side"
+
+# tqdm's default format shows seconds per photo when photos are slow.
 _BAR = "{n_fmt}/{total_fmt} |{bar}| {rate_noinv_fmt}, {elapsed} gone, {remaining} left"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What may stand behind the command."""
+    """Add the arguments of the command."""
     parser.add_argument("words", nargs="+", metavar="PHOTO", help="photos, or folders of photos")
     parser.add_argument(
         "--model",
         "-m",
         type=nonempty_path,
         required=True,
-        help="a model.safetensors or a checkpoint",
+        help="a model.safetensors, or a checkpoint of a run",
     )
     parser.add_argument(
         "--output",
         "-o",
         type=nonempty_path,
-        help="a file for one photo, else a folder (default: beside each photo, with a suffix)",
+        help="file for the result of one photo, or folder for the results (default: beside each "
+        "photo)",
     )
     parser.add_argument(
-        "--max-side", type=positive, metavar="N", help="shrink photos to a longer side of N pixels"
+        "--max-side",
+        type=positive,
+        metavar="N",
+        help="shrink photos whose longer side has more than N pixels",
     )
     parser.add_argument(
-        "--suffix", help="put behind the name (default: .MODEL's name beside photos, else nothing)"
+        "--suffix",
+        help="text between a photo's name and its extension (default: a dot and the model's name; "
+        "with --output, none)",
     )
     parser.add_argument(
-        "--format", choices=("jpg", "png", "webp", "tif", "bmp"), help="default: the photo's own"
+        "--format",
+        choices=("jpg", "png", "webp", "tif", "bmp"),
+        help="format of the results (default: that of each photo)",
     )
     parser.add_argument(
-        "--quality", type=percent, default=95, metavar="1..100", help="of JPEG and WebP (95)"
+        "--quality",
+        type=percent,
+        default=95,
+        metavar="1..100",
+        help="quality of JPEG and WebP results (default: 95)",
     )
     parser.add_argument(
-        "--max-pixels", type=positive, metavar="N", help="take photos of up to N pixels"
+        "--max-pixels",
+        type=positive,
+        metavar="N",
+        help="accept photos of up to N pixels (default: 178956970)",
     )
     parser.add_argument(
         "--memory",
         type=num_bytes,
         metavar="SIZE",
-        help="let a photo and all that is made of it take up to SIZE, such as 2G (default: what is "
-        "free); what is too large for that is done in bands, with the same result",
+        help="most memory that one photo may take, such as 2G (default: the free memory); photos "
+        "that need more are stylized in bands, with the same result",
     )
     add_device(parser)
     parser.add_argument(
-        "--threads", type=thread_count, metavar="N", help="of the CPU (default: as torch decides)"
+        "--threads",
+        type=thread_count,
+        metavar="N",
+        help="number of CPU threads (default: torch's choice)",
     )
     parser.add_argument(
         "--compile",
         action="store_true",
-        help="compile the network first, which may take minutes: for many photos on a GPU (on "
-        "a CPU, it is slower compiled)",
+        help="compile the network first, which may take minutes; useful for many photos on a GPU, "
+        "slower on a CPU",
     )
     existing = parser.add_mutually_exclusive_group()
-    existing.add_argument("--overwrite", action="store_true", help="replace results that are there")
-    existing.add_argument("--skip-existing", action="store_true", help="leave out what is there")
+    existing.add_argument("--overwrite", action="store_true", help="replace existing results")
+    existing.add_argument(
+        "--skip-existing", action="store_true", help="skip photos whose result exists"
+    )
 
 
 def run(options: argparse.Namespace) -> int:
-    """Do it; gives the exit code."""
+    """Stylize the photos of the command line; returns the exit code."""
     from fast_style.models.model_files import read_description
     from fast_style.stylizing.jobs import plan_jobs
 
-    # Mistakes are told before the seconds that torch takes.
-    if "" in options.words:  # an unset variable, which Path would take for the working directory
+    # Mistakes are reported before seconds are spent on importing torch.
+    if "" in options.words:  # an unset shell variable; Path("") would be the working directory
         raise UserError("a photo has an empty name")
     launch = read_launch()
     description = read_description(options.model)
@@ -110,7 +132,7 @@ def run(options: argparse.Namespace) -> int:
     )
     label = description["loss_network"]["label"]
     if label.startswith("RANDOM") and launch.is_first:
-        print(f"note: this model was trained with {label}: a try-out", file=sys.stderr)
+        print(f"note: this model is only a test, trained with {label}", file=sys.stderr)
     num_failed = _stylize(options, jobs, launch)
     if len(jobs) + len(skipped) > 1 and launch.is_first:
         say(f"{len(jobs) - num_failed} done, {len(skipped)} skipped, {num_failed} failed")
@@ -135,7 +157,7 @@ def _output_options(options: argparse.Namespace, model_name: str) -> "OutputOpti
 
 
 def _stylize(options: argparse.Namespace, jobs: "Sequence[Job]", launch: Launch) -> int:
-    """Do the jobs together with the other processes, if there are any; gives how many failed."""
+    """Do the jobs, shared with the other processes if any; returns how many of all failed."""
     import torch
 
     from fast_style.core.devices import resolve_device
@@ -144,13 +166,13 @@ def _stylize(options: argparse.Namespace, jobs: "Sequence[Job]", launch: Launch)
     if options.threads is not None:
         torch.set_num_threads(options.threads)
     device = own_device(resolve_device(options.device), launch)
-    # They only agree on words, for which the CPU is enough.
+    # The processes exchange only objects, through the CPU.
     with joined(launch, torch.device("cpu")) as group:
-        # Nobody writes before everybody has looked for what is there already. Then all share the
-        # list of the first one, whatever has come into the folders since.
+        # No process writes a result before every process has looked for existing ones. All use the
+        # list of rank zero, since the folders may have changed meanwhile.
         jobs = group.gather(jobs)[0]
         if options.compile and launch.is_first:
-            on_cpu = "; on a CPU it is slower compiled" if device.type == "cpu" else ""
+            on_cpu = "; on a CPU, the compiled network is slower" if device.type == "cpu" else ""
             print(f"note: compiling takes a minute or two the first time{on_cpu}", file=sys.stderr)
         stylizer = Stylizer(
             options.model,
@@ -159,12 +181,12 @@ def _stylize(options: argparse.Namespace, jobs: "Sequence[Job]", launch: Launch)
             compile=options.compile,
         )
         num_failed = _stylize_share(options, stylizer, jobs[launch.rank :: launch.world_size])
-        # torchrun ends all processes as soon as one has failed: none leaves before the last photo.
+        # torchrun ends all processes as soon as one has failed, so each waits for the last photo.
         return sum(group.gather(num_failed))
 
 
 def _stylize_share(options: argparse.Namespace, stylizer: "Stylizer", jobs: "Sequence[Job]") -> int:
-    """Do the jobs, and tell of each; gives how many failed."""
+    """Do the jobs of this process and report each; returns how many failed."""
     from tqdm import tqdm
 
     from fast_style.pictures.reading import DEFAULT_MAX_PIXELS
@@ -179,10 +201,10 @@ def _stylize_share(options: argparse.Namespace, stylizer: "Stylizer", jobs: "Seq
         progress=_BandsBar() if sys.stderr.isatty() else None,
     )
     num_failed = 0
-    # A bar on a terminal when there are several; otherwise a line for every photo.
+    # Several photos on a terminal have a progress bar. Otherwise, each result is a line.
     show_bar = len(jobs) > 1 and sys.stderr.isatty() and read_launch().is_alone
     bar = tqdm(outcomes, total=len(jobs), unit=" photos", bar_format=_BAR, disable=not show_bar)
-    with closing(outcomes), bar:  # an interrupt ends its threads at once
+    with closing(outcomes), bar:  # an interrupt ends the threads of `outcomes` at once
         for outcome in bar:
             if outcome.error is not None:
                 num_failed += 1
@@ -193,7 +215,7 @@ def _stylize_share(options: argparse.Namespace, stylizer: "Stylizer", jobs: "Seq
 
 
 class _BandsBar:
-    """A bar for a photo that is done in bands, which may take minutes; gone when that is done."""
+    """A progress bar for a photo that is stylized in bands, which may take minutes."""
 
     def __init__(self) -> None:
         self._bar: tqdm[Any] | None = None

@@ -1,20 +1,13 @@
-"""``fast-style train``: settings in, a trained model out."""
+"""``fast-style train``: train the models of one or several YAML files."""
 
 import argparse
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-from fast_style.cli.common import (
-    add_device,
-    add_resume,
-    add_settings,
-    carry_out,
-    print_error,
-    read_several_settings,
-    require_inputs_of_new,
-    say,
-)
+from fast_style.cli.arguments import add_device, add_resume, add_settings, read_several_settings
+from fast_style.cli.process import print_error, say
+from fast_style.cli.runs import require_inputs_of_new, start_or_resume
 from fast_style.core.distributed import (
     ALONE,
     Group,
@@ -32,40 +25,42 @@ if TYPE_CHECKING:
 
     from fast_style.settings.config import Config
 
-
 SUMMARY = "train a style from a YAML file, or several one after the other"
 EXAMPLES = """\
 examples:
-  # train; the same again continues
+  # train; the same command resumes a stopped run
   {prog} configs/starry_night.yaml
-  # change settings for this run
+  # with other settings for this run
   {prog} my.yaml train.steps=2000 loss.style_weight=8
-  # several styles, one after the other; the same again skips what is finished
+  # several styles, one after the other; the same command skips finished ones
   {prog} wave.yaml ink.yaml mosaic.yaml
-  # are photos, style and weights fine?
+  # can photos, style picture and weights be read?
   {prog} my.yaml --check
-  # watch
+  # watch the training
   tensorboard --logdir runs
 """
+LESS_MEMORY = "set a smaller train.batch_size or data.crop_size"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What may stand behind the command."""
-    add_settings(parser, instead_of="train", several=True)
+    """Add the arguments of the command."""
+    add_settings(parser, several=True)
     add_device(parser)
     add_resume(parser)
     parser.add_argument(
-        "--check", action="store_true", help="look at photos, style and weights; train nothing"
+        "--check",
+        action="store_true",
+        help="check that photos, style picture and weights can be read, and train nothing",
     )
 
 
 def run(options: argparse.Namespace) -> int:
-    """Do it; gives the exit code."""
+    """Train or check the runs of the command line; returns the exit code."""
     launch = read_launch()
     try:
         configs = _read(options, launch)
     except UserError as error:
-        if launch.local_rank > 0:  # another process of this machine finds, and tells, the same
+        if launch.local_rank > 0:  # the first process of this machine reports the same error
             raise UserError("", exit_code=error.exit_code) from None
         raise
     if not configs:
@@ -85,33 +80,40 @@ def _read(options: argparse.Namespace, launch: Launch) -> "list[Config]":
     configs = read_several_settings(options, Config, example="configs/quickstart.yaml")
     for config in configs:
         require_equal_shares(config.train.batch_size, launch)
-    if len(configs) == 1 and not options.check:  # of several, one that fails stops no other
+    if len(configs) == 1 and not options.check:  # among several, one must not stop the others
         require_inputs_of_new(configs[0], fresh=options.resume == "never")
     return configs
 
 
 def check(configs: "Sequence[Config]") -> int:
-    """Look at everything that the runs need; gives the exit code."""
+    """Check the inputs of each run; returns the exit code."""
     from fast_style.training.build import check_inputs
 
-    def look(config: "Config") -> int:
+    def check_one(config: "Config") -> int:
         check_inputs(config, say)
         return 0
 
-    return _one_after_the_other(configs, look, ALONE)
+    return _for_each(configs, check_one, ALONE)
 
 
 def train(configs: "Sequence[Config]", *, device: "torch.device", fresh: bool, group: Group) -> int:
-    """Train, or go on training; gives the exit code."""
+    """Start or resume each run; returns the exit code.
+
+    Args:
+        configs: the settings of the runs.
+        device: the device of this process.
+        fresh: whether to train in new folders, even if runs of these names exist.
+        group: the processes that train together.
+    """
     import torch
 
     from fast_style.training.build import build_trainer
 
-    threads = torch.get_num_threads()
+    num_threads = torch.get_num_threads()
 
     def train_one(config: "Config") -> int:
         try:
-            return carry_out(
+            return start_or_resume(
                 config,
                 partial(build_trainer, group=group),
                 device=device,
@@ -123,17 +125,17 @@ def train(configs: "Sequence[Config]", *, device: "torch.device", fresh: bool, g
                 group=group,
             )
         finally:
-            torch.set_num_threads(threads)  # one run's train.threads is not the next one's
+            torch.set_num_threads(
+                num_threads
+            )  # train.threads of one run must not apply to the next
 
-    return _one_after_the_other(configs, train_one, group)
+    return _for_each(configs, train_one, group)
 
 
-def _one_after_the_other(
-    configs: "Sequence[Config]", work: "Callable[[Config], int]", group: Group
-) -> int:
-    """Work on each; gives the exit code.
+def _for_each(configs: "Sequence[Config]", work: "Callable[[Config], int]", group: Group) -> int:
+    """Do the work for each run in turn; returns the exit code.
 
-    What fails does not stop those behind it, which may be a night's work. A signal does.
+    A run that fails does not stop the next ones, which may be a night's work. A signal does.
     """
     failed = []
     for number, config in enumerate(configs, start=1):
@@ -142,7 +144,7 @@ def _one_after_the_other(
         try:
             code = work(config)
         except UserError as error:
-            # What happened to one process alone leaves the others waiting: nothing can go on.
+            # After an error in one process alone, the others wait for it: no run can follow.
             if len(configs) == 1 or not (group.is_alone or isinstance(error, SharedError)):
                 raise
             print_error(error)
@@ -151,5 +153,5 @@ def _one_after_the_other(
         if code != 0:
             return code
     if failed and group.is_first:
-        say(f"failed: {', '.join(failed)}; the others are done")
+        say(f"failed: {', '.join(failed)}; the other runs are done")
     return 1 if failed else 0

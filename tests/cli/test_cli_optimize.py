@@ -234,7 +234,7 @@ OUTPUT = ["-o", "out.png"]
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "give a YAML file, such as configs/optimize/gatys.yaml, or see --help"),
+        ([], "CONFIG.yaml is missing; give a YAML file, such as configs/optimize/gatys.yaml"),
         (["my.yaml", *CONTENT], "say where to write the picture: --output PICTURE"),
         (["my.yaml", *OUTPUT], "say what to draw: --content PHOTO"),
         (
@@ -317,18 +317,17 @@ OUTPUT = ["-o", "out.png"]
                 "--reconstruct-style",
                 "relu1_1",
             ],
-            "argument --reconstruct-style: not allowed with argument --reconstruct (fast-style "
-            "optimize --help shows what there is)",
+            "argument --reconstruct-style: not allowed with argument --reconstruct; see fast-style "
+            "optimize --help",
         ),
         (
             ["my.yaml", *CONTENT, *OUTPUT, "--every", "0"],
-            "argument --every: must be a whole number from 1, got '0' (fast-style optimize --help "
-            "shows what there is)",
+            "argument --every: must be a whole number from 1, got '0'; see fast-style optimize "
+            "--help",
         ),
         (
             ["my.yaml", *CONTENT, "-o", ""],
-            "argument --output/-o: must not be empty (fast-style optimize --help shows what there "
-            "is)",
+            "argument --output/-o: must not be empty; see fast-style optimize --help",
         ),
         (
             ["my.yaml", *CONTENT, *OUTPUT, "--device", "cuda:77"],
@@ -541,7 +540,7 @@ def test_interrupted_process_says_so_and_leaves_no_traceback(here: Path) -> None
     process.send_signal(signal.SIGINT)
     stdout, stderr = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert stderr == "stopping after this step; once more to leave at once\n"
+    assert stderr == "stopping after this step; a second signal stops at once\n"
     assert stdout.splitlines()[-1].endswith("(stopped)")
     assert size_of("out.png") == (20, 16)
 

@@ -352,7 +352,7 @@ def test_signal_to_one_process_stops_both_and_the_run_goes_on(tmp_path: Path) ->
     (checkpoint,) = (folder / "checkpoints").iterdir()
     step = load_checkpoint(checkpoint).metadata["step"]
     assert step % 3 == 0
-    assert said[0][0].endswith(f"stopped at step {step}; the same command goes on from there\n")
+    assert said[0][0].endswith(f"stopped at step {step}; the same command resumes from there\n")
     assert said[1] == ("", "")
     trainer = train_once(settings_of(yaml_file), tmp_path / "runs", stop_at=step + 1)
     assert trainer.step == step + 1  # and alone, though not to the same bytes
@@ -403,4 +403,4 @@ def test_torchrun_trains_and_hands_on_a_signal(tmp_path: Path) -> None:
     (stopped,) = re.findall(r"^stopped at step (\d+); the same command", said, re.MULTILINE)
     (checkpoint,) = (tmp_path / "runs" / "tiny" / "checkpoints").iterdir()
     assert load_checkpoint(checkpoint).metadata["step"] == int(stopped)
-    assert said.count("stopping when all processes have written down their losses") == 1
+    assert said.count("stopping at the next step that is logged") == 1

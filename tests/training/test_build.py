@@ -510,7 +510,7 @@ def test_killed_run_goes_on_to_the_same_bytes(tmp_path: Path) -> None:
         process.wait(PATIENCE_S)
     assert newest_row(cwd) < steps
     output = finish(yaml_file, cwd)
-    assert re.search(r"^going on at step \d+ in runs/tiny", output, re.MULTILINE)
+    assert re.search(r"^resuming at step \d+ in runs/tiny", output, re.MULTILINE)
     # The worker number is a setting that is stored: equal weights, moments and table.
     ours, theirs = (
         load_checkpoint(tmp_path / name / f"runs/tiny/checkpoints/step-{steps:08}.safetensors")
@@ -529,9 +529,9 @@ def test_sigterm_saves_and_leaves_with_its_exit_code(tmp_path: Path) -> None:
         process.send_signal(signal.SIGTERM)
         output, _ = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 143
-    stopped = re.search(r"stopped at step (\d+); the same command goes on from there$", output)
+    stopped = re.search(r"stopped at step (\d+); the same command resumes from there$", output)
     assert stopped is not None, output
-    assert "stopping after this step; once more to leave at once\n" in output
+    assert "stopping after this step; a second signal stops at once\n" in output
     path = max((cwd / "runs/tiny/checkpoints").iterdir())
     assert load_checkpoint(path).metadata["step"] == int(stopped[1])
     run = open_small_run(settings_of(yaml_file), cwd / "runs")

@@ -1,0 +1,233 @@
+"""The parser of the commands, arguments that several commands take, and settings read from them.
+
+Checks only what the command line itself says; whether files and devices exist is checked later.
+"""
+
+import argparse
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+from fast_style.core.errors import UserError, shortened
+
+if TYPE_CHECKING:
+    from fast_style.settings.settings import AnyRoot
+
+
+class Parser(argparse.ArgumentParser):
+    """An argparse parser whose errors are one line that begins with ``error:``."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print the message and exit with code 2."""
+        print(f"error: {message}; see {self.prog} --help", file=sys.stderr)
+        raise SystemExit(2)
+
+
+def parse(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> argparse.Namespace:
+    """The options of a command line; ``options.parser`` is the parser of the command itself.
+
+    Unlike argparse, it accepts positional ``words`` after options: ``a.yaml --device cpu seed=1``.
+    """
+    options, rest = parser.parse_known_args(arguments)
+    # argparse fills a list once; words after the next option are left over.
+    if rest and hasattr(options, "words") and not any(word.startswith("-") for word in rest):
+        options.words += rest
+    elif rest:
+        options.parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    return options
+
+
+# --- Arguments of several commands --------------------------------------------------------------
+
+
+def add_device(parser: argparse.ArgumentParser) -> None:
+    """Add ``--device``."""
+    parser.add_argument(
+        "--device",
+        type=device_name,
+        default="auto",
+        help="auto, cpu, mps, cuda, or one GPU of several, such as cuda:1 (default: auto)",
+    )
+
+
+def add_settings(parser: argparse.ArgumentParser, *, several: bool = False) -> None:
+    """Add a YAML file, ``key=value`` words, ``--print-config`` and ``--help-config``.
+
+    Args:
+        parser: the parser of the command.
+        several: whether the words may name further YAML files.
+    """
+    parser.add_argument(
+        "config", nargs="?", type=Path, metavar="CONFIG.yaml", help="file with the settings"
+    )
+    parser.add_argument(
+        "words",
+        nargs="*",
+        metavar="MORE.yaml key=value" if several else "key=value",
+        help="further files, and settings that replace those of every file"
+        if several
+        else "settings that replace those of the file",
+    )
+    parser.add_argument(
+        "--print-config",
+        action="store_true",
+        help="print the complete settings, and do nothing else",
+    )
+    parser.add_argument(
+        "--help-config",
+        action="store_true",
+        help="print all settings with their defaults and meanings, and do nothing else",
+    )
+
+
+def add_resume(parser: argparse.ArgumentParser) -> None:
+    """Add ``--resume``."""
+    parser.add_argument(
+        "--resume",
+        choices=("auto", "never"),
+        default="auto",
+        help="auto: resume the unfinished run of this name; never: begin a new run folder "
+        "(default: auto)",
+    )
+
+
+# --- Settings -----------------------------------------------------------------------------------
+
+
+def read_settings(
+    options: argparse.Namespace, root: "type[AnyRoot]", *, example: str, first: Sequence[str] = ()
+) -> "AnyRoot | None":
+    """The settings of the command line; None if the user asked only to print settings.
+
+    Args:
+        options: the command line, with the arguments of `add_settings`.
+        root: the class of the settings.
+        example: a YAML file to suggest if none is given.
+        first: ``key=value`` words that are applied before those of the command line.
+
+    Raises:
+        UserError: the file or a setting is missing or wrong; all mistakes, one per line.
+    """
+    found = _settings_of([options.config], [*first, *options.words], options, root, example)
+    return found[0] if found else None
+
+
+def read_several_settings(
+    options: argparse.Namespace, root: "type[AnyRoot]", *, example: str
+) -> "list[AnyRoot]":
+    """The settings of each YAML file on the command line; none if they were only printed.
+
+    All files are read before any work begins.
+
+    Raises:
+        UserError: as `read_settings`; or two runs have the same name.
+    """
+    words: list[str] = options.words
+    more = [word for word in words if _is_yaml_file(word)]
+    settings = [word for word in words if not _is_yaml_file(word)]
+    files = [options.config, *map(Path, more)]
+    if more and any(word.startswith("name=") for word in settings):
+        raise UserError(
+            f"name= on the command line would give {len(files)} runs the same folder; set a name "
+            "in each file"
+        )
+    found = _settings_of(files, settings, options, root, example)
+    names: dict[str, Path] = {}
+    for file, config in zip(files, found, strict=False):
+        name = config.model_dump()["name"]
+        if name in names:
+            raise UserError(
+                f"{file}: name: {name} is also the name in {names[name]}; give each run its own, "
+                "because it names the run's folder"
+            )
+        names[name] = file
+    return found
+
+
+def _is_yaml_file(word: str) -> bool:
+    is_setting = re.match(r"[A-Za-z_][\w.]*=", word) is not None
+    return word.lower().endswith((".yaml", ".yml")) and not is_setting
+
+
+def _settings_of(
+    files: Sequence[Path | None],
+    words: Sequence[str],
+    options: argparse.Namespace,
+    root: "type[AnyRoot]",
+    example: str,
+) -> "list[AnyRoot]":
+    from fast_style.settings.settings import help_text, load, to_yaml
+
+    if options.help_config:
+        print(help_text(root))
+        return []
+    found = []
+    mistakes: dict[str, None] = {}  # a wrong word is wrong for every file, but reported once
+    for file in files:
+        if file is None:
+            raise UserError(f"CONFIG.yaml is missing; give a YAML file, such as {example}")
+        try:
+            found.append(load(root, file, words))
+        except UserError as error:
+            mistakes |= dict.fromkeys(str(error).splitlines())
+    if mistakes:
+        raise UserError("\n".join(mistakes))
+    if options.print_config:
+        print("---\n".join(map(to_yaml, found)), end="")
+        return []
+    return found
+
+
+# --- Types of arguments -------------------------------------------------------------------------
+
+
+def nonempty_path(text: str) -> Path:
+    """A path that is not empty."""
+    if not text:  # an unset shell variable; Path("") would be the working directory
+        raise argparse.ArgumentTypeError("must not be empty")
+    return Path(text)
+
+
+def device_name(text: str) -> str:
+    """A device of a form that torch knows; whether this machine has it is checked later."""
+    if re.fullmatch(r"auto|cpu|mps|cuda(:\d{1,4})?", text, re.ASCII) is None:
+        raise argparse.ArgumentTypeError(
+            f"must be auto, cpu, cuda, cuda:1 (any number) or mps, got {shortened(text)!r}"
+        )
+    return text
+
+
+def positive(text: str) -> int:
+    """A whole number of at least 1."""
+    if not text.isdecimal() or len(text) > 15 or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number from 1, got {shortened(text)!r}")
+    return int(text)
+
+
+def percent(text: str) -> int:
+    """A whole number from 1 to 100."""
+    number = positive(text)
+    if number > 100:
+        raise argparse.ArgumentTypeError(f"must be 1 to 100, got {text!r}")
+    return number
+
+
+def thread_count(text: str) -> int:
+    """A whole number from 1 to 1024, the range of ``train.threads``."""
+    number = positive(text)
+    if number > 1024:
+        raise argparse.ArgumentTypeError(f"must be 1 to 1024, got {shortened(text)!r}")
+    return number
+
+
+def num_bytes(text: str) -> int:
+    """Bytes of a size such as ``500M`` or ``1.5G``; M is 10^6 and G is 10^9."""
+    found = re.fullmatch(r"(\d{1,6}(?:\.\d{1,3})?)([MG])", text, re.ASCII)
+    size = int(float(found[1]) * (1e6 if found[2] == "M" else 1e9)) if found else 0
+    if size < 1:
+        raise argparse.ArgumentTypeError(
+            f"must be a size such as 500M or 2G, got {shortened(text)!r}"
+        )
+    return size

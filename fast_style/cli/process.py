@@ -1,0 +1,171 @@
+"""How a command runs as a process: errors, exit codes, signals, and lines on stdout and stderr."""
+
+import argparse
+import errno
+import gc
+import io
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from types import FrameType
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from fast_style.cli.allocator import keep_freed_memory
+from fast_style.cli.arguments import parse
+from fast_style.core.distributed import read_launch
+from fast_style.core.errors import UserError
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
+
+# --- Errors and exit codes ----------------------------------------------------------------------
+
+
+def run_command(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> int:
+    """Parse the command line, run the command and report its errors; returns the exit code.
+
+    Args:
+        parser: sets ``command``, the module of the command, among its defaults.
+        arguments: the command line without the program; None for that of this process.
+    """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A file name with letters that the terminal lacks is printed with escapes.
+        sys.stdout.reconfigure(errors="backslashreplace")
+    try:
+        try:
+            options = parse(parser, arguments)
+            keep_freed_memory()  # before torch allocates anything
+            return _run(options)
+        finally:
+            sys.stdout.flush()
+    except UserError as error:
+        print_error(error)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("error: interrupted", file=sys.stderr)
+        return 128 + signal.SIGINT
+    except BrokenPipeError:
+        mute_stdout()
+        return 1
+    except OSError as error:
+        if error.errno != errno.ENOSPC or error.filename is not None:
+            raise
+        # Errors of files carry a file name; one without a name comes from stdout.
+        mute_stdout()
+        print("error: the output cannot be written (the disk is full)", file=sys.stderr)
+        return 1
+
+
+def _run(options: argparse.Namespace) -> int:
+    try:
+        code: int = options.command.run(options)
+        return code
+    except (MemoryError, RuntimeError) as error:
+        from fast_style.core.devices import is_out_of_memory
+
+        if not is_out_of_memory(error):
+            raise
+        remedy = getattr(options.command, "LESS_MEMORY", "close other programs")
+        raise UserError(f"out of memory; {remedy}", exit_code=1) from None
+
+
+def print_error(error: UserError) -> None:
+    """Print each mistake as a line on stderr. An empty message prints nothing."""
+    process = ""
+    with suppress(UserError):  # an invalid launch, which is the error to report
+        launch = read_launch()
+        process = "" if launch.is_first else f"process {launch.rank}: "
+    for line in str(error).splitlines():
+        print(f"error: {process}{line}", file=sys.stderr)
+
+
+def leave(code: int) -> NoReturn:
+    """Exit with the code of `run_command`, when all work is done.
+
+    Among several processes of torchrun, the interpreter's own cleanup is skipped: a thread of gloo
+    that releases a tensor at that time aborts the process, and its exit code is lost
+    (pytorch/pytorch#190489). torch keeps these threads beyond `destroy_process_group`.
+    """
+    is_alone = True
+    with suppress(UserError):  # an invalid launch: no group was started
+        is_alone = read_launch().is_alone
+    if is_alone:
+        raise SystemExit(code)
+    gc.collect()  # ends the data workers, which live as long as the objects that refer to them
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+# --- Signals ------------------------------------------------------------------------------------
+
+
+@contextmanager
+def stop_signals() -> Iterator[Callable[[], int | None]]:
+    """Gives a function that returns the first SIGINT, SIGTERM or SIGHUP received, or None.
+
+    In a single process, a second signal raises KeyboardInterrupt. Among several processes of
+    torchrun it does not: torchrun passes its own signals on to processes that have received them
+    already, and kills those that have not ended after 30 seconds.
+    """
+    received: list[int] = []
+    launch = read_launch()
+    answer = (
+        b"stopping after this step; a second signal stops at once\n"
+        if launch.is_alone
+        else b"stopping at the next step that is logged\n"
+    )
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        if received and launch.is_alone:
+            raise KeyboardInterrupt
+        is_first_signal = not received
+        received.append(number)
+        if is_first_signal and launch.is_first:
+            with suppress(OSError):  # the terminal may be gone; print() is not safe in a handler
+                os.write(2, answer)
+
+    numbers = [
+        getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
+    ]
+    before = {number: signal.getsignal(number) for number in numbers}
+    for number, handler in before.items():
+        # nohup has us ignore SIGHUP. (Shells have background commands ignore SIGINT, but a SIGINT
+        # that is sent to this process in particular must stop it.)
+        if number == signal.SIGINT or handler is not signal.SIG_IGN:
+            signal.signal(number, handle)
+    try:
+        yield lambda: received[0] if received else None
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+# --- Output -------------------------------------------------------------------------------------
+
+
+def say(line: str) -> None:
+    """Print a line about work in progress, which goes on even if nobody can read the line."""
+    try:
+        print(line, flush=True)
+    except OSError:  # `... | head`, a closed terminal, a log file on a full disk
+        mute_stdout()
+
+
+def lines_beside(bar: "tqdm[Any]") -> Callable[[str], None]:
+    """A function that prints lines above a progress bar, or by `say` if the bar is disabled."""
+
+    def write(line: str) -> None:
+        try:
+            bar.write(line)
+        except OSError:  # see `say`
+            mute_stdout()
+
+    return say if bar.disable else write
+
+
+def mute_stdout() -> None:
+    """Send further output to the null device; a failing flush at exit would print an error."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,0 +1,89 @@
+"""Arguments: mistakes are one line with the rule and what was found."""
+
+from pathlib import Path
+
+import pytest
+from command_line import Output, errors, run
+
+from fast_style.cli.arguments import num_bytes
+from fast_style.settings.config import load_config
+
+
+@pytest.mark.parametrize(
+    "word", ["2", "2g", "0G", "-1G", "2GiB", "2 G", "1,5G", "G", "", "9999999G"]
+)
+def test_size_of_memory_in_another_form_is_refused(word: str, capsys: Output) -> None:
+    assert run("stylize", "-m", "m", "a.jpg", f"--memory={word}") == 2
+    (line,) = errors(capsys)
+    assert "argument --memory: " in line
+    assert "such as 500M or 2G" in line
+    assert repr(word) in line
+
+
+@pytest.mark.parametrize(
+    ("word", "expected"), [("500M", 500_000_000), ("2G", 2_000_000_000), ("1.5G", 1_500_000_000)]
+)
+def test_size_of_memory_is_in_powers_of_1000(word: str, expected: int) -> None:
+    assert num_bytes(word) == expected
+
+
+# Every message of the module. Types are tried with one of the options that have them.
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["stylize", "a.jpg"], "the following arguments are required: --model/-m"),
+        (
+            ["stylize", "-m", "m", "a.jpg", "--overwrite", "--skip-existing"],
+            "argument --skip-existing: not allowed with argument --overwrite",
+        ),
+        (["stylize", "-m", "m", "a.jpg", "-o", ""], "argument --output/-o: must not be empty"),
+        (
+            ["stylize", "-m", "m", "a.jpg", "--max-side", "0"],
+            "argument --max-side: must be a whole number from 1, got '0'",
+        ),
+        (
+            ["stylize", "-m", "m", "a.jpg", "--quality", "101"],
+            "argument --quality: must be 1 to 100, got '101'",
+        ),
+        (
+            ["stylize", "-m", "m", "a.jpg", "--threads", "2000"],
+            "argument --threads: must be 1 to 1024, got '2000'",
+        ),
+        (
+            ["stylize", "-m", "m", "a.jpg", "--memory", "2"],
+            "argument --memory: must be a size such as 500M or 2G, got '2'",
+        ),
+        (
+            ["stylize", "-m", "m", "a.jpg", "--device", "gpu"],
+            "argument --device: must be auto, cpu, cuda, cuda:1 (any number) or mps, got 'gpu'",
+        ),
+    ],
+)
+def test_mistake_of_usage_is_one_line_and_exit_code_2(
+    arguments: list[str], message: str, capsys: Output
+) -> None:
+    assert run(*arguments) == 2
+    assert errors(capsys) == [f"error: {message}; see fast-style stylize --help"]
+
+
+def test_missing_file_of_settings_is_named_with_an_example(capsys: Output) -> None:
+    assert run("train") == 2
+    assert errors(capsys) == [
+        "error: CONFIG.yaml is missing; give a YAML file, such as configs/quickstart.yaml"
+    ]
+
+
+def test_printed_config_loads_back_equal(config: Path, capsys: Output) -> None:
+    words = ["loss.style_weight=8", "train.steps=300"]
+    # Words may stand anywhere among the options.
+    arguments = ["train", str(config), words[0], "--print-config", "--device", "cpu", words[1]]
+    assert run(*arguments) == 0
+    Path("printed.yaml").write_text(capsys.readouterr().out)
+    assert load_config(Path("printed.yaml")) == load_config(config, words)
+
+
+def test_help_config_tells_every_section(capsys: Output) -> None:
+    assert run("train", "--help-config") == 0
+    text = capsys.readouterr().out
+    assert "style.image: (required)" in text
+    assert "loss.style_weight: 5.0" in text

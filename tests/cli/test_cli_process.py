@@ -1,0 +1,97 @@
+"""How commands end: exit codes, signals, and output that nobody reads."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from command_line import ROOT, Output, errors, photo_at, run, run_in_process
+
+from fast_style.cli.process import stop_signals
+
+
+def test_interrupt_ends_with_130(monkeypatch: pytest.MonkeyPatch, capsys: Output) -> None:
+    def interrupt(*unused: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("fast_style.settings.settings.help_text", interrupt)
+    assert run("train", "--help-config") == 130
+    assert errors(capsys) == ["error: interrupted"]
+
+
+def test_lack_of_memory_names_an_option_of_the_command(
+    monkeypatch: pytest.MonkeyPatch, capsys: Output
+) -> None:
+    def fail(*unused: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("fast_style.settings.settings.help_text", fail)
+    assert run("train", "--help-config") == 1
+    assert errors(capsys) == [
+        "error: out of memory; set a smaller train.batch_size or data.crop_size"
+    ]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="pipes end otherwise there")
+@pytest.mark.parametrize(
+    ("arguments", "exit_code"), [(["train", "--help-config"], 1), (["--help"], 0)]
+)
+def test_closed_stdout_leaves_no_traceback(arguments: list[str], exit_code: int) -> None:
+    # What `| head -1` does, at once: nobody reads.
+    reading, writing = os.pipe()
+    os.close(reading)
+    result = run_in_process(*arguments, stdout=writing)
+    os.close(writing)
+    assert (result.returncode, result.stderr) == (exit_code, "")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_full_disk_under_lines_about_work_does_not_stop_it() -> None:
+    code = "from fast_style.cli.process import say; say('a'); say('b'); exit(7)"
+    with Path("/dev/full").open("w") as full:
+        ended = subprocess.run(
+            [sys.executable, "-c", code], cwd=ROOT, stdout=full, stderr=subprocess.PIPE, text=True
+        )
+    assert (ended.returncode, ended.stderr) == (7, "")
+
+
+def test_letters_that_a_terminal_lacks_are_escaped(here: Path) -> None:
+    photo_at("Über.png")
+    ended = run_in_process("init", "Über.png", PYTHONIOENCODING="ascii")
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert "\\xdcber.png" in ended.stdout
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_full_disk_under_what_was_asked_for_is_an_error() -> None:
+    with Path("/dev/full").open("w") as full:
+        ended = run_in_process("train", "--help-config", stdout=full.fileno())
+    assert ended.stderr == "error: the output cannot be written (the disk is full)\n"
+    assert ended.returncode == 1
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="needs SIGHUP")
+def test_signal_that_was_ignored_before_stays_ignored() -> None:
+    # nohup ignores SIGHUP for the command that it starts, so that training outlives a logout.
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with stop_signals() as stop_signal:
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert stop_signal() is None
+            os.kill(os.getpid(), signal.SIGTERM)
+            assert stop_signal() == signal.SIGTERM
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_second_signal_interrupts(capfd: pytest.CaptureFixture[str]) -> None:
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt), stop_signals() as stop_signal:  # noqa: PT012
+        signal.raise_signal(signal.SIGINT)
+        assert stop_signal() == signal.SIGINT
+        signal.raise_signal(signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) is before
+    assert capfd.readouterr().err == "stopping after this step; a second signal stops at once\n"
