@@ -33,7 +33,9 @@ PACKAGES = {
         "run_folder", "build",
     ],
     "optimizing": ["minimizing", "course", "picture"],
-    "evaluating": ["baselines", "evaluation", "plots", "report"],
+    "evaluating": [
+        "plan", "baselines", "objective", "timing", "evaluation", "summary", "plots", "report",
+    ],
     "distilling": ["students", "painters", "distillation"],
     "demo": ["demo"],
     "cli": [

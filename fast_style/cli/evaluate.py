@@ -1,8 +1,7 @@
-"""``fast-style evaluate``: models in, a report on how good they are out."""
+"""``fast-style evaluate``: measure models on held-out photos, and write a report."""
 
 import argparse
 import shlex
-import signal
 import sys
 
 from fast_style.cli.arguments import add_device, nonempty_path, positive
@@ -12,20 +11,22 @@ from fast_style.core.errors import Stopped, printable
 SUMMARY = "compare models with the optimization method, on held-out photos"
 EXAMPLES = """\
 examples:
-  # the model of a run against L-BFGS on its own losses: hours on a CPU; the same again continues
+  # the model of a run against L-BFGS on the same losses: hours on a CPU; repeat it to resume
   {prog} runs/wave/model.safetensors --photos val2017/ --count 10 --output report/
   # a first look: two photos, 100 iterations
   {prog} runs/wave/model.safetensors --photos val2017/ --quick --output report/
-  # models of different origin on one objective
+  # models that were trained for different objectives, measured with one
   {prog} a.safetensors b.safetensors --loss my.yaml --style wave.jpg --photos val/ -o report/
 """
 LESS_MEMORY = "use smaller --sizes"
 
+_QUICK_PHOTOS, _QUICK_ITERATIONS = 2, 100
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What may stand behind the command."""
+    """Add the command's options."""
     parser.add_argument(
-        "models", nargs="+", type=nonempty_path, metavar="MODEL", help="model.safetensors of runs"
+        "models", nargs="+", type=nonempty_path, metavar="MODEL", help="model.safetensors of a run"
     )
     parser.add_argument(
         "--photos",
@@ -33,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=nonempty_path,
         required=True,
         metavar="FOLDER",
-        help="held-out photos: folders or files",
+        help="photos that no model was trained on: folders or files",
     )
     parser.add_argument(
         "--output",
@@ -41,10 +42,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=nonempty_path,
         required=True,
         metavar="REPORT",
-        help="the report's folder",
+        help="folder for the report, and for the L-BFGS results from which a repeated command "
+        "resumes",
     )
     parser.add_argument(
-        "--sizes", nargs="+", type=positive, default=[256], metavar="N", help="pixels (256)"
+        "--sizes",
+        nargs="+",
+        type=positive,
+        default=[256],
+        metavar="N",
+        help="sides in pixels of the squares cut from the photos (default: 256)",
     )
     how_many = parser.add_mutually_exclusive_group()
     how_many.add_argument(
@@ -52,63 +59,77 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         type=positive,
         metavar="N",
-        help="photos, spread evenly over the folder: one number, or one for each size (all)",
+        help="number of photos, evenly spread over the folder: one for all sizes, or one for each "
+        "size (default: all photos)",
     )
     parser.add_argument(
-        "--iterations", type=positive, default=500, metavar="N", help="of L-BFGS (500)"
+        "--iterations",
+        type=positive,
+        default=500,
+        metavar="N",
+        help="iterations of L-BFGS (default: 500)",
     )
     parser.add_argument(
         "--baseline",
         nargs="+",
         choices=("box", "clip"),
         default=("box", "clip"),
-        help="box: L-BFGS within [0, 1], from the photo; clip: the paper's, from noise (both)",
+        help="box: L-BFGS within [0, 1] from the photo; clip: clipped L-BFGS from white noise, as "
+        "in Johnson et al. 2016 (default: both)",
     )
     how_many.add_argument(
-        "--quick", action="store_true", help="two photos and 100 iterations: a first look"
+        "--quick",
+        action="store_true",
+        help=f"{_QUICK_PHOTOS} photos and at most {_QUICK_ITERATIONS} iterations",
     )
     parser.add_argument(
         "--style",
         type=nonempty_path,
         metavar="PICTURE",
-        help="instead of the run folder's style.png",
+        help="style picture (default: style.png of the first model's run folder)",
     )
     parser.add_argument(
         "--weights",
         metavar="FILE",
-        help="of the loss network: a file, or a word as in loss_network.weights, instead of what "
-        "the settings name (where a model's name compact: imagenet if torch's cache has it)",
+        help="weights of the loss network: a file, or a word as in loss_network.weights (default: "
+        "those of the settings; where the first model's are compact, imagenet if torch's cache has "
+        "it)",
     )
     parser.add_argument(
         "--loss",
         type=nonempty_path,
         metavar="CONFIG.yaml",
-        help="a training YAML: its loss, loss_network and style.size",
+        help="training YAML for loss, loss_network and style.size (default: the first model's "
+        "settings)",
     )
     add_device(parser)
 
 
 def run(options: argparse.Namespace) -> int:
-    """Do it; gives the exit code."""
+    """Evaluate, and write the report; returns the exit code."""
     _require_inputs(options)
     from tqdm import tqdm
 
     from fast_style.core.devices import resolve_device
-    from fast_style.evaluating import evaluation
+    from fast_style.evaluating.evaluation import evaluate
+    from fast_style.evaluating.objective import load_models, load_objective
+    from fast_style.evaluating.plan import make_plan, pixel_iterations
     from fast_style.evaluating.plots import require_plotting
     from fast_style.evaluating.report import write_report
 
     require_plotting()
     device = resolve_device(options.device)
-    plan = evaluation.make_plan(
+    plan = make_plan(
         options.photos,
         sizes=options.sizes,
-        counts=[2] if options.quick else options.count,
-        iterations=min(options.iterations, 100) if options.quick else options.iterations,
+        counts=[_QUICK_PHOTOS] if options.quick else options.count,
+        iterations=min(options.iterations, _QUICK_ITERATIONS)
+        if options.quick
+        else options.iterations,
         variants=options.baseline,
     )
-    models = evaluation.load_models(options.models, device)
-    objective = evaluation.load_objective(
+    models = load_models(options.models, device)
+    objective = load_objective(
         models,
         style=options.style,
         weights=options.weights,
@@ -116,28 +137,28 @@ def run(options: argparse.Namespace) -> int:
         device=device,
         say=say,
     )
-    # tqdm's own counts would be of pixels times iterations, which nobody wants to read.
+    # Without tqdm's counts, which would be of pixels times iterations.
     bar_format = "{percentage:3.0f}% |{bar}| {elapsed}, {remaining} left, {desc}"
-    work = evaluation.work_of(plan)
     with (
-        tqdm(total=work, bar_format=bar_format, disable=None) as bar,
+        tqdm(total=pixel_iterations(plan), bar_format=bar_format, disable=None) as bar,
         stop_signals() as stop_signal,
     ):
 
-        def progress(work: int, doing: str) -> bool:
+        def progress(work: int, doing: str) -> None:
             bar.set_description_str(doing, refresh=False)
             bar.update(work)
-            return stop_signal() is None
+            signal_number = stop_signal()
+            if signal_number is not None:
+                raise Stopped(signal_number)
 
         tell = lines_beside(bar)
-
         try:
-            results, grid = evaluation.evaluate(
+            results, grid = evaluate(
                 models, objective, plan, options.output, device=device, progress=progress, say=tell
             )
-        except Stopped:
-            tell("stopped; the same command begins that photo again, and keeps the finished ones")
-            return 128 + (stop_signal() or signal.SIGINT)
+        except Stopped as stopped:
+            tell("stopped; repeat the command to resume after the last finished L-BFGS result")
+            return 128 + stopped.signal_number
     results["command"] = shlex.join(["fast-style", *sys.argv[1:]])
     for path in write_report(options.output, results, grid):
         say(printable(path))
@@ -145,7 +166,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _require_inputs(options: argparse.Namespace) -> None:
-    """Say what is wrong with files and settings before the seconds that torch takes."""
+    """Report mistakes in files and settings before the seconds that loading torch takes."""
     from fast_style.losses.inputs import require_weights
     from fast_style.models.model_files import read_description
     from fast_style.pictures.folders import pictures_of

@@ -1,7 +1,7 @@
-"""What L-BFGS makes of one photo, and keeps: the baseline that models are compared with.
+"""The baseline that models are compared with: L-BFGS on one photo, cached in a folder.
 
-It takes minutes to hours, and depends on the objective and the photo alone. So it is computed once,
-written down, and serves every model that is evaluated on the same objective.
+It takes minutes to hours, and depends on the objective and the photo alone. So each result is
+cached, and serves every model that is evaluated on the same objective.
 """
 
 import hashlib
@@ -11,65 +11,51 @@ import math
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fast_style.core.errors import Stopped, UserError, printable
+from fast_style.core.errors import UserError, printable
 from fast_style.core.files import atomic_write
+from fast_style.evaluating.plan import Photo, Variant
 from fast_style.losses.perceptual import LossValues, PerceptualLoss
 from fast_style.optimizing.minimizing import Iterate, minimize
 
-# After how many iterations L-BFGS is looked at.
-MARKS = (10, 20, 50, 100, 200, 300, 500)
+# The report gives the objective after each of these iterations.
+MILESTONES = (10, 20, 50, 100, 200, 300, 500)
 
-# Its pictures are kept after these, for grids: one for every 1.4-fold, and the marks.
-_KEPT = {0, 1, 2, 3, 5, 7, *(round(10 * 2 ** (half / 2)) for half in range(24)), *MARKS}
+# Pictures are stored after these iterations, for the grid: steps of a factor of 1.4.
+_PICTURED = {0, 1, 2, 3, 5, 7, *(round(10 * 2 ** (half / 2)) for half in range(24)), *MILESTONES}
 
 _FORMAT = 1
 
-Variant = Literal["box", "clip"]
-VARIANTS: tuple[Variant, ...] = ("box", "clip")
-VARIANTS_IN_WORDS = {
-    "box": "L-BFGS within [0, 1] from the photo",
-    "clip": "clipped L-BFGS from white noise",
-}
-
-
-class Photo(NamedTuple):
-    """A held-out photo: its middle square, (1, 3, S, S), float in [0, 1]."""
-
-    name: str
-    pixels: Tensor
-    is_enlarged: bool
-
 
 class Descent(NamedTuple):
-    """What L-BFGS did with one photo.
-
-    `values` is (I + 1, 4), the total, content, style and tv of the best picture so far, after 0 to
-    I iterations; `evaluations` (I + 1,), of the loss and its gradient, up to each of them.
-    """
+    """The course of L-BFGS on one photo: after each iteration, the best picture so far."""
 
     values: NDArray[np.float64]
+    """(I + 1, 4): total, content, style and tv of the best picture after 0 to I iterations."""
+
     evaluations: NDArray[np.int64]
-    kept: NDArray[np.int64]
-    """The iterations whose pictures are kept, (K,)."""
+    """(I + 1,): evaluations of the loss and its gradient up to each iteration."""
+
+    pictured: NDArray[np.int64]
+    """(K,): the iterations whose pictures are stored, ascending; the last iteration is one."""
 
     pictures: NDArray[np.uint8]
     """(K, S, S, 3)."""
 
-    def at(self, iteration: int) -> int:
-        """The index of an iteration, or of the last one, if L-BFGS ended before."""
+    def index_of(self, iteration: int) -> int:
+        """The row of `values` for this iteration: the last row if L-BFGS converged before."""
         return min(iteration, len(self.values) - 1)
 
-    def equals(self, total: float) -> int | None:
-        """The iterations after which the objective is no more than `total`; None: never.
+    def iterations_to_reach(self, total: float) -> int | None:
+        """The first iteration whose objective is at most `total`; None if none is.
 
-        A total that is not finite is no better than any start: 0.
+        A total that is not finite is no better than any start, so it gives 0.
         """
         if not math.isfinite(total):
             return 0
@@ -77,10 +63,10 @@ class Descent(NamedTuple):
         return int(reached[0]) if len(reached) else None
 
     def picture_after(self, iteration: int) -> tuple[int, NDArray[np.uint8]]:
-        """The first kept picture from that iteration on, and its own iteration."""
-        index = min(int(np.searchsorted(self.kept, iteration)), len(self.kept) - 1)
-        # A copy: a view would keep all the others in memory.
-        return int(self.kept[index]), self.pictures[index].copy()
+        """The first stored picture from this iteration on, (S, S, 3), after its own iteration."""
+        index = min(int(np.searchsorted(self.pictured, iteration)), len(self.pictured) - 1)
+        # A copy, because a view would keep all pictures in memory.
+        return int(self.pictured[index]), self.pictures[index].copy()
 
 
 def descend(
@@ -88,23 +74,27 @@ def descend(
     photo: Tensor,
     variant: Variant,
     iterations: int,
-    on_iterate: Callable[[Iterate], bool] = lambda iterate: True,
+    on_iterate: Callable[[Iterate], None] = lambda iterate: None,
 ) -> Descent:
-    """Minimize the objective of one photo, and write down the way.
+    """Minimize the objective of one photo, and record every iteration.
 
     ``box`` is the strongest baseline known here: L-BFGS-B within [0, 1], from the photo. ``clip``
     is that of Johnson et al. 2016, section 4.1: from white noise, clipped after each update.
 
-    Raises:
-        Stopped: `on_iterate` said so.
+    Args:
+        loss: the objective.
+        photo: (1, 3, S, S) in [0, 1].
+        variant: ``box`` or ``clip``.
+        iterations: at most.
+        on_iterate: called after the start and after each iteration; may raise `Stopped`.
     """
     best: list[LossValues] = []
     evaluations: list[int] = []
-    kept: list[int] = []
+    pictured: list[int] = []
     pictures: list[NDArray[np.uint8]] = []
     best_picture = photo
 
-    def note(iterate: Iterate) -> bool:
+    def record(iterate: Iterate) -> None:
         nonlocal best_picture
         if not best or iterate.values.total < best[-1].total:
             best_picture = iterate.picture
@@ -112,65 +102,55 @@ def descend(
         else:
             best.append(best[-1])
         evaluations.append(iterate.evaluations)
-        if iterate.iteration in _KEPT or iterate.iteration == iterations:
-            kept.append(iterate.iteration)
-            pictures.append(eight_bits(best_picture))
-        if not on_iterate(iterate):
-            raise Stopped
-        return True
+        if iterate.iteration in _PICTURED or iterate.iteration == iterations:
+            pictured.append(iterate.iteration)
+            pictures.append(to_uint8(best_picture))
+        on_iterate(iterate)
 
-    minimize_on(loss, photo, variant, iterations, note)
-    if kept[-1] != len(best) - 1:  # it ended before all iterations were done
-        kept.append(len(best) - 1)
-        pictures.append(eight_bits(best_picture))
-    return Descent(np.array(best), np.array(evaluations), np.array(kept), np.stack(pictures))
+    run_lbfgs(loss, photo, variant, iterations, record)
+    if pictured[-1] != len(best) - 1:  # L-BFGS converged before the last iteration
+        pictured.append(len(best) - 1)
+        pictures.append(to_uint8(best_picture))
+    return Descent(np.array(best), np.array(evaluations), np.array(pictured), np.stack(pictures))
 
 
-def minimize_on(
+def run_lbfgs(
     loss: PerceptualLoss,
     photo: Tensor,
     variant: Variant,
     iterations: int,
-    on_iterate: Callable[[Iterate], bool],
+    on_iterate: Callable[[Iterate], None],
 ) -> None:
-    """L-BFGS on one photo, from the start of the variant; see `descend`."""
+    """Minimize the objective of one photo without recording anything; see `descend`."""
     targets = loss.content_targets(photo)
     start = photo
     if variant == "clip":
-        # The same noise for every photo, so that none depends on the others.
+        # The same noise for every photo, so that no result depends on the other photos.
         start = torch.rand(photo.shape, generator=torch.Generator().manual_seed(1))
+
+    def observe(iterate: Iterate) -> bool:
+        on_iterate(iterate)
+        return True
+
     minimize(
         lambda picture: loss.terms(picture, targets),
         start.to(photo.device),
         iterations=iterations,
         bounds=variant,
-        on_iterate=on_iterate,
+        on_iterate=observe,
     )
 
 
-def eight_bits(picture: Tensor) -> NDArray[np.uint8]:
-    """(S, S, 3) of a picture (1, 3, S, S) in [0, 1]; clamped, then rounded."""
-    levels: NDArray[np.uint8] = (
-        (picture[0].clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).cpu().numpy()
-    )
-    return levels
+class BaselineCache:
+    """Descents of photos, one file each, in a folder.
 
-
-def pixels_of(levels: NDArray[np.uint8], device: torch.device) -> Tensor:
-    """(1, 3, S, S), float in [0, 1], of (S, S, 3)."""
-    return torch.from_numpy(levels).permute(2, 0, 1)[None].to(device).float() / 255
-
-
-class Baselines:
-    """What L-BFGS did with photos, in a folder; computed where it is not there yet.
-
-    A file's name holds a digest of all that decides over its contents, so a file never stands for
-    another objective, photo or size, and nothing that took hours is ever overwritten by another.
+    A file's name holds a digest of everything its contents depend on: the objective, the photo, the
+    size and the variant. So a file is never taken for another one, nor overwritten by another one.
 
     Args:
-        folder: see `make_folder`.
+        folder: created by `make_folder`.
         loss: the objective.
-        objective_digest: of all that decides over the objective.
+        objective_digest: digest of everything that the objective depends on.
     """
 
     def __init__(self, folder: Path, loss: PerceptualLoss, objective_digest: str) -> None:
@@ -179,54 +159,62 @@ class Baselines:
         self.objective_digest = objective_digest
 
     def make_folder(self) -> None:
-        """Make the folder, or say now that nothing can be kept there.
+        """Create the folder before hours are spent on what it will hold.
 
         Raises:
-            UserError: it cannot be written.
+            UserError: the folder cannot be created or written to.
         """
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise UserError(
-                f"{printable(self.folder)}: no folder can be made there ({error.strerror})"
+                f"{printable(self.folder)}: cannot create this folder ({error.strerror}); choose "
+                "another --output"
             ) from None
         if not os.access(self.folder, os.W_OK | os.X_OK):
-            raise UserError(f"{printable(self.folder)}: this folder cannot be written to")
+            raise UserError(
+                f"{printable(self.folder)}: no permission to write into this folder; choose "
+                "another --output"
+            )
 
     def path(self, photo: Photo, variant: Variant) -> Path:
-        """Where the descent of a photo lies or will lie."""
+        """The file of a photo's descent, whether or not it exists."""
         size = photo.pixels.shape[-1]
         key = {
             "format": _FORMAT,
             "objective": self.objective_digest,
-            "photo": hashlib.sha256(eight_bits(photo.pixels).tobytes()).hexdigest(),
+            "photo": hashlib.sha256(to_uint8(photo.pixels).tobytes()).hexdigest(),
             "variant": variant,
         }
         stem = "".join(c if c.isalnum() or c in "-_" else "_" for c in Path(photo.name).stem)
         return self.folder / f"{size}-{variant}-{stem[:60]}-{digest_of(key)[:12]}.npz"
 
-    def find(self, photo: Photo, variant: Variant, iterations: int) -> Descent | None:
-        """The kept descent, cut to `iterations`; None if there is none as long or it is damaged."""
+    def load(self, photo: Photo, variant: Variant, iterations: int) -> Descent | None:
+        """The cached descent, cut to `iterations`.
+
+        None if its file is missing or damaged, has fewer iterations, or has no picture after
+        `iterations`.
+        """
         try:
-            # Read at once: of a damaged file, np.load leaves the handle open.
+            # Read at once: np.load leaves the handle of a damaged file open.
             data = io.BytesIO(self.path(photo, variant).read_bytes())
             with np.load(data, allow_pickle=False) as file:
                 asked = int(file["asked"])
                 descent = Descent(
                     file["values"], file["evaluations"], file["kept"], file["pictures"]
                 )
-        except Exception:  # zipfile's, zlib's, numpy's, tokenize's: whatever damage leads to
+        except Exception:  # damage makes zipfile, zlib, numpy and tokenize raise what they like
             return None
-        ended_early = len(descent.values) <= asked
-        if asked < iterations and not ended_early:
+        has_converged = len(descent.values) <= asked
+        if asked < iterations and not has_converged:
             return None
-        within = descent.kept <= iterations
-        if descent.kept[within][-1] != descent.at(iterations):
-            return None  # it went further, and kept no picture from here
+        within = descent.pictured <= iterations
+        if descent.pictured[within][-1] != descent.index_of(iterations):
+            return None
         return Descent(
             descent.values[: iterations + 1],
             descent.evaluations[: iterations + 1],
-            descent.kept[within],
+            descent.pictured[within],
             descent.pictures[within],
         )
 
@@ -235,27 +223,48 @@ class Baselines:
         photo: Photo,
         variant: Variant,
         iterations: int,
-        on_iterate: Callable[[Iterate], bool],
+        on_iterate: Callable[[Iterate], None],
     ) -> Descent:
-        """Descend, and keep it.
+        """Run L-BFGS on a photo, and store its descent; nothing is stored if `on_iterate` raises.
 
         Raises:
-            Stopped: `on_iterate` said so; nothing is kept then.
-            UserError: it cannot be written.
+            UserError: the file cannot be written (exit code 1).
         """
         descent = descend(self.loss, photo.pixels, variant, iterations, on_iterate)
         buffer = io.BytesIO()
-        np.savez_compressed(buffer, asked=np.array(iterations), **descent._asdict())
+        np.savez_compressed(
+            buffer,
+            asked=np.array(iterations),
+            values=descent.values,
+            evaluations=descent.evaluations,
+            kept=descent.pictured,
+            pictures=descent.pictures,
+        )
         try:
             with atomic_write(self.path(photo, variant)) as file:
                 file.write(buffer.getvalue())
         except OSError as error:
             raise UserError(
-                f"{printable(self.folder)}: cannot be written ({error.strerror})", exit_code=1
+                f"{printable(self.folder)}: cannot write the L-BFGS baseline of "
+                f"{printable(photo.name)} ({error.strerror})",
+                exit_code=1,
             ) from None
         return descent
 
 
+def to_uint8(picture: Tensor) -> NDArray[np.uint8]:
+    """A picture (1, 3, S, S) in [0, 1] as (S, S, 3) levels of 0..255: clamped, then rounded."""
+    levels: NDArray[np.uint8] = (
+        (picture[0].clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).cpu().numpy()
+    )
+    return levels
+
+
+def to_pixels(levels: NDArray[np.uint8], device: torch.device) -> Tensor:
+    """A picture (S, S, 3) in 0..255 as (1, 3, S, S), float in [0, 1]."""
+    return torch.from_numpy(levels).permute(2, 0, 1)[None].to(device).float() / 255
+
+
 def digest_of(data: Mapping[str, Any]) -> str:
-    """Of plain data, whatever the order of its keys."""
+    """The SHA-256 of plain data, independent of the order of its keys."""
     return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()

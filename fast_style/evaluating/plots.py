@@ -1,7 +1,6 @@
-"""The pictures of a report: curves of the objective, and photos beside what was made of them.
+"""The pictures of a report: plots of the objective and its terms, and a grid of photos and results.
 
-Everything is drawn with matplotlib's and Pillow's objects, without state that others could change,
-and gives the same bytes each time.
+Equal inputs give equal bytes. matplotlib is used through its objects; pyplot's global state is not.
 """
 
 import io
@@ -17,25 +16,25 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from fast_style.core.errors import UserError, printable
-from fast_style.evaluating.baselines import VARIANTS_IN_WORDS
 from fast_style.evaluating.evaluation import TERMS, GridRow
+from fast_style.evaluating.plan import VARIANT_TITLES
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Okabe and Ito's colors, which people with any color vision tell apart; L-BFGS is grey and black.
+# Okabe and Ito's colors, distinct for every kind of color vision; L-BFGS is grey and black.
 _MODEL_COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-_MODEL_DASHES = ("-", "--", "-.")  # a line's second and third use of a color
+_MODEL_DASHES = ("-", "--", "-.")  # solid for the first six models, dashed for the next six
 _VARIANT_LINES = {"box": ("#222222", "-"), "clip": ("#8C7A5B", "--")}
 _PHOTO_COLOR = "#777777"
-_MOST_THREADS = 8  # with more, nobody can follow them
+_MOST_DROP_LINES = 8  # more would hide one another
 _TICKS = (0, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000)
 
 _STYLE: dict[str, Any] = {
     "font.family": "DejaVu Sans",
     "font.size": 10,
-    "text.parse_math": False,  # names may hold dollars
+    "text.parse_math": False,  # names may contain dollar signs
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.edgecolor": "#555555",
@@ -51,12 +50,11 @@ _STYLE: dict[str, Any] = {
     "legend.frameon": False,
     "figure.dpi": 150,
     "savefig.dpi": 150,
-    "svg.hashsalt": "fast-style",  # otherwise names inside the SVG are random
 }
 
 
 def require_plotting() -> None:
-    """See that plots can be drawn, before hours are spent on what they show.
+    """Check that plots can be drawn, before hours are spent on their numbers.
 
     Raises:
         UserError: matplotlib is not installed.
@@ -72,64 +70,52 @@ def require_plotting() -> None:
 def draw_plots(
     size: str, of_size: Mapping[str, Any], iterations: int
 ) -> Iterator[tuple[str, bytes]]:
-    """The plots of one size, each with the name of its file."""
+    """The two plots of one size, the objective and its terms: file names and PNGs."""
+    photos = of_size["photos"]
+    count = f"{len(photos)} photo{'s' if len(photos) > 1 else ''}"
+    num_entries = 1 + len(photos[0]["baselines"]) + len(photos[0]["models"])
+    legend_height = 0.22 * math.ceil(num_entries / 2)  # inches
     with _plot_style():
         from matplotlib.figure import Figure
 
-        photos = of_size["photos"]
-        count = f"{len(photos)} photo{'s' if len(photos) > 1 else ''}"
-        num_entries = 1 + len(photos[0]["baselines"]) + len(photos[0]["models"])
-        legend_height = 0.22 * math.ceil(num_entries / 2)  # inches
         figure = Figure(figsize=(9, 4.4 + legend_height), layout="constrained")
         axes = figure.add_subplot()
         _draw_term(axes, of_size, "total", iterations)
-        figure.suptitle(
-            f"Objective at {size} × {size} pixels, mean over {count}",
-            x=0.01,
-            ha="left",
-            fontsize=13,
-        )
         bands = "; bands: lower to upper quartile" if len(photos) > 1 else ""
         axes.set_title(f"lower is better{bands}", fontsize=10)
         axes.set_ylabel("objective")
-        figure.legend(*axes.get_legend_handles_labels(), loc="outside lower left", ncols=2)
-        yield f"objective-{size}.png", _rendered(figure, "png")
-        yield f"objective-{size}.svg", _rendered(figure, "svg")
+        title = f"Objective at {size} × {size} pixels, mean over {count}"
+        yield f"objective-{size}.png", _finish(figure, axes, title)
 
         figure = Figure(figsize=(12, 3.8 + legend_height), layout="constrained")
         for column, term in enumerate(TERMS[1:], start=1):
             axes = figure.add_subplot(1, 3, column)
             _draw_term(axes, of_size, term, iterations)
             axes.set_title("total variation" if term == "tv" else term, fontsize=11)
-        figure.suptitle(
-            f"The terms of the objective at {size} × {size} pixels, before their weights",
-            x=0.01,
-            ha="left",
-            fontsize=13,
-        )
-        figure.legend(*axes.get_legend_handles_labels(), loc="outside lower left", ncols=2)
-        yield f"terms-{size}.png", _rendered(figure, "png")
+        title = f"The terms of the objective at {size} × {size} pixels, before their weights"
+        yield f"terms-{size}.png", _finish(figure, axes, title)
 
 
 @contextmanager
 def _plot_style() -> Iterator[None]:
-    """Inside, plots look the same on every machine, whatever its matplotlibrc says."""
+    """Inside, plots look the same on every machine, whatever its matplotlibrc sets."""
     import matplotlib.style
 
     with matplotlib.style.context(["default", _STYLE]):
         yield
 
 
-def _rendered(figure: "Figure", kind: str) -> bytes:
-    """The plot's file, the same bytes each time: without dates and versions."""
-    metadata = {"Software": None} if kind == "png" else {"Date": None, "Creator": None}
+def _finish(figure: "Figure", axes: "Axes", title: str) -> bytes:
+    """Add the title and the legend of these axes; the PNG, without matplotlib's version."""
+    figure.suptitle(title, x=0.01, ha="left", fontsize=13)
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside lower left", ncols=2)
     buffer = io.BytesIO()
-    figure.savefig(buffer, format=kind, metadata=metadata, facecolor="white")
+    figure.savefig(buffer, format="png", metadata={"Software": None}, facecolor="white")
     return buffer.getvalue()
 
 
 def _draw_term(axes: "Axes", of_size: Mapping[str, Any], term: str, iterations: int) -> None:
-    """One term against the iterations: curves of L-BFGS, lines of the photo and the models."""
+    """Plot a term over iterations: a curve for each L-BFGS, a line for the photo and each model."""
     photos = of_size["photos"]
     across = np.arange(iterations + 1)
     drawn: list[float] = []
@@ -146,7 +132,7 @@ def _draw_term(axes: "Axes", of_size: Mapping[str, Any], term: str, iterations: 
         lower, upper = np.quantile(curves, [0.25, 0.75], axis=0)
         if len(photos) > 1:
             axes.fill_between(across, lower, upper, color=color, alpha=0.16, linewidth=0)
-        label = VARIANTS_IN_WORDS[variant]
+        label = VARIANT_TITLES[variant]
         axes.plot(across, means[variant], color=color, linestyle=dashes, linewidth=1.8, label=label)
         drawn += [*lower.tolist(), *upper.tolist(), *means[variant].tolist()]
     for index, name in enumerate(photos[0]["models"]):
@@ -164,7 +150,9 @@ def _draw_term(axes: "Axes", of_size: Mapping[str, Any], term: str, iterations: 
                 crossings.append((crossing, value, color))
     _scale_axes(axes, drawn, iterations)
     for crossing, value, color in crossings:
-        _mark_crossing(axes, crossing, value, color, has_thread=len(crossings) <= _MOST_THREADS)
+        _mark_crossing(
+            axes, crossing, value, color, has_drop_line=len(crossings) <= _MOST_DROP_LINES
+        )
 
 
 def _mean_of(values: Sequence[float]) -> float | None:
@@ -175,7 +163,7 @@ def _mean_of(values: Sequence[float]) -> float | None:
 def _curves(
     photos: Sequence[Mapping[str, Any]], variant: str, term: str, iterations: int
 ) -> NDArray[np.float64]:
-    """(photos, iterations + 1); where L-BFGS ended early, its last value holds."""
+    """(photos, iterations + 1); after L-BFGS converged, its last value is repeated."""
     curves = [photo["baselines"][variant][term] for photo in photos]
     return np.array(
         [[*curve, *[curve[-1]] * (iterations + 1 - len(curve))] for curve in curves], dtype=float
@@ -183,7 +171,7 @@ def _curves(
 
 
 def _crossing(mean: NDArray[np.float64], value: float) -> float | None:
-    """Where a falling curve meets a model's line; None: nowhere, or at its start."""
+    """The iteration where a falling curve meets a model's line; None if never or at the start."""
     below = np.nonzero(mean <= value)[0]
     if not len(below) or below[0] == 0:
         return None
@@ -193,10 +181,10 @@ def _crossing(mean: NDArray[np.float64], value: float) -> float | None:
 
 
 def _mark_crossing(
-    axes: "Axes", crossing: float, value: float, color: str, *, has_thread: bool
+    axes: "Axes", crossing: float, value: float, color: str, *, has_drop_line: bool
 ) -> None:
-    """A dot where a curve meets a model's line, and a thread down to the iterations."""
-    if has_thread:
+    """Mark a crossing with a dot, and a dotted line down to its iteration."""
+    if has_drop_line:
         bottom, top = axes.get_ylim()
         axes.vlines(crossing, bottom, value, color=color, linestyle=":", linewidth=1.2)
         axes.set_ylim(bottom, top)
@@ -218,7 +206,7 @@ def _scale_axes(axes: "Axes", drawn: Sequence[float], iterations: int) -> None:
     if not positive:
         return
     least, most = min(positive), max(positive)
-    if most < 3 * least:  # a logarithmic axis would have hardly a number on it
+    if most < 3 * least:  # a logarithmic axis would have hardly any labels
         return
     axes.set_yscale("log", nonpositive="mask")
     axes.set_ylim(least / 1.15, most * 1.15)
@@ -229,21 +217,23 @@ def _scale_axes(axes: "Axes", drawn: Sequence[float], iterations: int) -> None:
 
 
 def _iteration_ticks(iterations: int) -> list[int]:
-    """Round numbers, and the last iteration even if it is none."""
+    """Round numbers, and the last iteration."""
     return [tick for tick in _TICKS if tick * 1.25 < iterations] + [iterations]
 
 
 def _drawable(text: str) -> str:
-    """Text from outside in letters that the plots' font has, and not too many."""
+    """At most 28 characters of a text, with ``?`` for those that the plots' font lacks."""
     from matplotlib.font_manager import get_font
 
     known = get_font(_font_file()).get_charmap()
     shown = "".join(letter if ord(letter) in known else "?" for letter in printable(text))
-    return shown if len(shown) <= 28 else f"{shown[:14]}…{shown[-13:]}"  # ends often differ
+    return (
+        shown if len(shown) <= 28 else f"{shown[:14]}…{shown[-13:]}"
+    )  # names often differ at their ends
 
 
 def _font_file() -> str:
-    """DejaVu Sans, which comes with matplotlib."""
+    """The path of DejaVu Sans, which comes with matplotlib."""
     import matplotlib
 
     return str(Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf"))
@@ -251,13 +241,14 @@ def _font_file() -> str:
 
 # --- Grids --------------------------------------------------------------------------------------
 
-_SMALLEST_CELL, _LARGEST_CELL = 192, 512  # pixels: captions fit, and the file stays some megabytes
+# Pixels: captions fit into the smallest, and a grid of the largest has a few megabytes.
+_SMALLEST_CELL, _LARGEST_CELL = 192, 512
 _GAP = 8
 _INK = (34, 34, 34)
 
 
 def draw_grid(rows: Sequence[GridRow]) -> bytes:
-    """One row per photo, a caption above each picture: a PNG."""
+    """A PNG with one row per photo and a caption above each picture."""
     side = rows[0].size
     cell = min(side * max(1, round(_SMALLEST_CELL / side)), _LARGEST_CELL)
     font = ImageFont.truetype(
@@ -284,7 +275,7 @@ def draw_grid(rows: Sequence[GridRow]) -> bytes:
 
 
 def _fitting(text: str, font: ImageFont.FreeTypeFont, width: int) -> str:
-    """As much of the text as fits, in one line."""
+    """As much of the text as fits into a line of this width, in pixels."""
     text = printable(text)
     if font.getlength(text) <= width:
         return text

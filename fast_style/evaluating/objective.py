@@ -1,0 +1,263 @@
+"""The models that are evaluated, and the one objective that all of them are measured with.
+
+By default that is the objective that the first model was trained for. A model that was trained for
+another one is refused, unless an option shows that this is meant.
+"""
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from PIL import Image
+from torch import nn
+
+from fast_style.core.errors import UserError, printable
+from fast_style.core.files import sha256_of
+from fast_style.evaluating.baselines import digest_of
+from fast_style.losses.build import build_perceptual_loss, load_loss_weights, read_style
+from fast_style.losses.loss_network import Weights, imagenet_is_cached
+from fast_style.losses.perceptual import PerceptualLoss
+from fast_style.models.checkpoint import load_transform_net
+from fast_style.networks.fast_transform import FastTransform
+from fast_style.networks.transform_net import memory_format_for
+from fast_style.pictures.pixels import resize_shorter_side
+from fast_style.pictures.reading import read_picture
+from fast_style.settings.config import Config, load_config, parse_config
+from fast_style.settings.settings import to_dict
+
+COMPACT_APPROXIMATES = (
+    "which approximate the full VGG-19; to measure with that one, give --weights FILE, or "
+    "--weights imagenet, which keeps it in torch's cache (548 MB)"
+)
+"""The caveat of every objective that is measured with COMPACT weights."""
+
+
+class Model(NamedTuple):
+    """A trained model to evaluate."""
+
+    name: str
+    """Unique among the models of one evaluation."""
+
+    path: Path
+    digest: str
+    """SHA-256 of the file."""
+
+    net: nn.Module
+    """Photos (N, 3, H, W) in [0, 1] to pictures of the same shape, not clamped."""
+
+    metadata: dict[str, Any]
+    settings: Config
+
+
+class Objective(NamedTuple):
+    """The perceptual loss that pictures are measured with."""
+
+    loss: PerceptualLoss
+    description: dict[str, Any]
+    """Plain data: the style picture, the loss network, the weights of the terms."""
+
+    digest: str
+    """Of the description without file names: equal digests, equal objectives."""
+
+
+def load_models(paths: Sequence[Path], device: torch.device) -> list[Model]:
+    """The models of these files; equal names get a number.
+
+    Raises:
+        UserError: a file is missing or is not a model.
+    """
+    models: list[Model] = []
+    for path in paths:
+        net, metadata = load_transform_net(path)
+        name, number = str(metadata["name"]), 2
+        while any(name == model.name for model in models):
+            name, number = f"{metadata['name']}-{number}", number + 1
+        net = net.to(device).to(memory_format=memory_format_for(device))
+        settings = parse_config(metadata["settings"], str(path))
+        models.append(Model(name, path, sha256_of(path), FastTransform(net), metadata, settings))
+    return models
+
+
+def load_objective(
+    models: Sequence[Model],
+    *,
+    style: Path | None,
+    weights: str | None,
+    loss: Path | None,
+    device: torch.device,
+    say: Callable[[str], None] = lambda line: None,
+) -> Objective:
+    """The objective that the first model was trained for, or the one that the options name.
+
+    Args:
+        models: what will be measured.
+        style: a style picture; None takes ``style.png`` of the first model's run folder.
+        weights: of the loss network; None takes those of the settings, but ``imagenet`` in place of
+            the first model's ``compact`` if torch's cache has the full network.
+        loss: a training YAML, for its `loss`, `loss_network` and `style.size`; None takes the first
+            model's settings.
+        device: where to compute.
+        say: receives the name of the loss network, and warnings about models that were trained for
+            another objective.
+
+    Raises:
+        UserError: a file is missing, or a model was trained for another objective and no option
+            says that this is meant.
+    """
+    config = _settings_of_objective(models[0], weights, loss)
+    picture, file = _style_picture(config, style, models[0])
+    try:
+        loaded = load_loss_weights(config)
+    except UserError as error:
+        raise UserError(
+            f"{error} (fast-style evaluate takes the weights from --weights FILE, and "
+            "loss_network.preprocessing from --loss CONFIG.yaml)"
+        ) from None
+    with full_float32():
+        perceptual_loss = build_perceptual_loss(config, loaded, picture, device)
+    description = _describe(config, loaded, picture, file)
+    objective = Objective(perceptual_loss, description, _digest_of_objective(description))
+    architecture = config.loss_network.architecture
+    measured = f"the objective is measured with {architecture}, {printable(loaded.label)}"
+    say(f"{measured}, {COMPACT_APPROXIMATES}" if loaded.source == "compact" else measured)
+    is_meant = {
+        "style picture": style is not None or loss is not None,
+        "loss network": weights is not None or loss is not None,
+        "loss": loss is not None,
+    }
+    for model in models:
+        _require_agreement(model, objective, is_meant, say)
+    return objective
+
+
+def agreement(model: Model, objective: Objective) -> dict[str, bool]:
+    """Whether the model was trained with the objective's style picture, loss network and loss."""
+    trained_with, description = model.settings.loss_network, objective.description
+    network = description["loss_network"]
+    return {
+        "style picture": model.metadata["style"]["digest"] == description["style"]["digest"],
+        "loss network": model.metadata["loss_network"]["digest"] == network["digest"]
+        and trained_with.pooling == network["pooling"]
+        and (trained_with.padding or network["padding"]) == network["padding"],
+        "loss": to_dict(model.settings)["loss"] == description["loss"],
+    }
+
+
+@contextmanager
+def full_float32() -> Iterator[None]:
+    """Inside, GPUs multiply float32 with all 23 bits of mantissa instead of TF32's 10."""
+    convolutions = torch.backends.cudnn.conv  # type: ignore[attr-defined]
+    products = torch.backends.cuda.matmul
+    before = convolutions.fp32_precision, products.fp32_precision
+    convolutions.fp32_precision = products.fp32_precision = "ieee"
+    try:
+        yield
+    finally:
+        convolutions.fp32_precision, products.fp32_precision = before
+
+
+def _settings_of_objective(first: Model, weights: str | None, loss: Path | None) -> Config:
+    config = load_config(loss) if loss is not None else first.settings
+    network = config.loss_network
+    if weights is None and loss is None and network.weights == "compact":
+        # Compact weights stand in for the full network. A --loss that names them means them.
+        weights = "imagenet" if imagenet_is_cached(network.architecture) else None
+    if weights is None:
+        return config
+    changed = network.model_copy(update={"weights": weights})
+    return config.model_copy(update={"loss_network": changed})
+
+
+def _style_picture(config: Config, style: Path | None, first: Model) -> tuple[Image.Image, str]:
+    """The style picture as the loss network sees it, and the name of its file."""
+    if style is not None:
+        picture = config.style.model_copy(update={"image": style})
+        return read_style(config.model_copy(update={"style": picture})), style.name
+    trained_on = first.metadata["style"]
+    path = first.path.resolve()
+    for folder in (path.parent, path.parent.parent):  # of a model, and of a checkpoint
+        file = folder / "style.png"
+        if file.is_file():
+            image = read_picture(file).rgb
+            if hashlib.sha256(image.tobytes()).hexdigest() != trained_on["digest"]:
+                raise UserError(
+                    f"{printable(file)}: not the style picture that {printable(first.path)} was "
+                    "trained on (its digest differs); give that picture with --style PICTURE"
+                )
+            # Its size is style.size already, unless --loss sets another one.
+            return resize_shorter_side(image, config.style.size), str(trained_on["file"])
+    raise UserError(
+        f"{printable(first.path)}: found no style.png in its folder or in the folder above; give "
+        "the style picture with --style PICTURE"
+    )
+
+
+def _describe(config: Config, weights: Weights, picture: Image.Image, file: str) -> dict[str, Any]:
+    return {
+        "style": {
+            "file": file,
+            "width": picture.width,
+            "height": picture.height,
+            "digest": hashlib.sha256(picture.tobytes()).hexdigest(),
+        },
+        "loss_network": {
+            "architecture": config.loss_network.architecture,
+            "label": weights.label,
+            "digest": weights.digest,
+            "preprocessing": weights.preprocessing,
+            "padding": weights.padding,
+            "pooling": config.loss_network.pooling,
+        },
+        "loss": to_dict(config)["loss"],
+    }
+
+
+def _digest_of_objective(description: Mapping[str, Any]) -> str:
+    """Digest of what the numbers depend on, which names of files are not."""
+    network = dict(description["loss_network"])
+    del network["label"]
+    return digest_of(
+        {
+            "style": description["style"]["digest"],
+            "loss_network": network,
+            "loss": description["loss"],
+        }
+    )
+
+
+def _require_agreement(
+    model: Model,
+    objective: Objective,
+    is_meant: Mapping[str, bool],
+    say: Callable[[str], None],
+) -> None:
+    """Refuse a model that was trained for another objective, or only warn where that is meant."""
+    differing = [part for part, is_same in agreement(model, objective).items() if not is_same]
+    if "loss network" in differing and _is_approximation(model, objective):
+        differing.remove("loss network")
+        say(
+            f"{printable(model.path)} was trained with COMPACT weights, which approximate these; "
+            "to measure with COMPACT weights, give --weights compact"
+        )
+    unmeant = " and ".join(part for part in differing if not is_meant[part])
+    if unmeant:
+        raise UserError(
+            f"{printable(model.path)}: trained with another {unmeant} than the objective's; "
+            "name the objective with --style PICTURE, --weights FILE or --loss CONFIG.yaml"
+        )
+    if differing:
+        say(f"warning: {printable(model.path)} was trained with another {' and '.join(differing)}")
+
+
+def _is_approximation(model: Model, objective: Objective) -> bool:
+    """Whether the model's loss network is the compact stand-in for the objective's."""
+    trained_with, network = model.settings.loss_network, objective.description["loss_network"]
+    return (
+        trained_with.weights == "compact"
+        and network["label"] == "imagenet weights"
+        and trained_with.architecture == network["architecture"]
+        and trained_with.pooling == network["pooling"]
+    )

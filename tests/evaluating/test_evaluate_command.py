@@ -1,0 +1,61 @@
+"""The command `fast-style evaluate`, from its words to the report."""
+
+import json
+from pathlib import Path
+
+import pytest
+from small_evaluation import WITH_COMPACT, WITH_IMAGENET
+
+from fast_style.cli.main import main
+
+
+def test_the_command_writes_a_report(
+    run: Path, held_out: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    report = tmp_path / "deep" / "report"
+    words = ["evaluate", str(run / "model.safetensors"), "--photos", str(held_out)]
+    words += ["--sizes", "32", "--iterations", "3", "--count", "2", "--output", str(report)]
+    assert main(words) == 0
+    results = json.loads((report / "results.json").read_text())
+    assert results["iterations"] == 3
+    assert len(results["sizes"]["32"]["photos"]) == 2
+    assert results["sizes"]["32"]["seconds"]["forward_pass"]["tiny"] > 0
+    assert "tiny" in (report / "report.md").read_text()
+    assert str(report / "report.md") in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("full_vgg")
+def test_the_command_and_the_report_name_the_loss_network(
+    compact_run: Path, held_out: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    report = tmp_path / "report"
+    words = ["evaluate", str(compact_run / "model.safetensors"), "--photos", str(held_out)]
+    words += ["--output", str(report), "--sizes", "32", "--iterations", "1", "--count", "1"]
+    words += ["--baseline", "box"]
+    for given, said, caution in (
+        ([], WITH_IMAGENET, "here it is measured with imagenet weights."),
+        (["--weights", "compact"], WITH_COMPACT, f"- T{WITH_COMPACT[1:]}."),
+    ):
+        assert main([*words, *given]) == 0
+        assert capsys.readouterr().out.splitlines()[0] == said
+        assert caution in (report / "report.md").read_text()
+
+
+def test_a_mistake_is_one_line(
+    run: Path, held_out: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = str(run / "model.safetensors")
+    file = tmp_path / "file"
+    file.write_text("x")
+    photos, output = ["--photos", str(held_out)], ["-o", str(tmp_path / "r")]
+    for words, message in (
+        (["no.safetensors", *photos, *output], "no.safetensors"),
+        ([model, "--photos", str(tmp_path / "none"), *output], str(tmp_path / "none")),
+        ([model, *photos, "-o", str(file / "r")], "--output"),
+        ([model, *photos, *output, "--sizes", "8"], "--sizes"),
+    ):
+        assert main(["evaluate", *words, "--iterations", "1"]) == 2
+        error = capsys.readouterr().err
+        assert error.startswith("error: ")
+        assert message in error
+        assert error.count("\n") == 1

@@ -1,0 +1,150 @@
+"""What tests of evaluations share: objectives of small runs, and results made by hand."""
+
+import json
+import math
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from fast_style.evaluating.evaluation import GridRow
+from fast_style.evaluating.objective import Objective, load_models, load_objective
+from fast_style.models.checkpoint import load_checkpoint, save_checkpoint
+
+CPU = torch.device("cpu")
+ITERATIONS = 12
+VARIANTS = ("box", "clip")
+
+WITH_COMPACT = (
+    "the objective is measured with vgg19, COMPACT weights, which approximate the full VGG-19; to "
+    "measure with that one, give --weights FILE, or --weights imagenet, which keeps it in torch's "
+    "cache (548 MB)"
+)
+WITH_IMAGENET = "the objective is measured with vgg19, imagenet weights"
+"""The first line that is said, for either network."""
+
+
+def measure_with(models: list[Path], **given: Any) -> tuple[Objective, list[str]]:
+    """The objective of these models with the options given, and what was said about it."""
+    said: list[str] = []
+    options = {"style": None, "weights": None, "loss": None} | given
+    objective = load_objective(load_models(models, CPU), device=CPU, say=said.append, **options)
+    return objective, said
+
+
+def objective_of(run: Path, **given: Any) -> Objective:
+    return measure_with([run / "model.safetensors"], **given)[0]
+
+
+def retrained(run: Path, folder: Path, digest: str = "", **network: str) -> Path:
+    """A copy of a run as if trained with other `loss_network` settings; its model file."""
+    folder.mkdir()
+    shutil.copy(run / "style.png", folder)
+    tensors, metadata = load_checkpoint(run / "model.safetensors")
+    metadata["settings"]["loss_network"] |= network
+    if digest:
+        metadata["loss_network"]["digest"] = digest
+    save_checkpoint(folder / "model.safetensors", tensors, metadata)
+    return folder / "model.safetensors"
+
+
+# --- Results by hand ----------------------------------------------------------------------------
+
+
+def terms(total: float) -> dict[str, float]:
+    return {"total": total, "content": total / 2, "style": total / 10, "tv": 0.0}
+
+
+def curve(totals: list[float]) -> dict[str, list[float]]:
+    """A descent with two evaluations at the start and two for each iteration."""
+    columns = {term: [terms(total)[term] for total in totals] for term in terms(0)}
+    return columns | {"evaluations": [2 * index + 2 for index in range(len(totals))]}
+
+
+def falling(start: float, count: int = ITERATIONS + 1) -> list[float]:
+    """20, 10, 6.7, 5, 4, ... for 20."""
+    return [start / (1 + index) for index in range(count)]
+
+
+def photo(total: float, equals: int | None, start: float = 20.0) -> dict[str, Any]:
+    return {
+        "name": f"photo{total:g}.jpg",
+        "enlarged": False,
+        "photo": terms(start),
+        "models": {"night": terms(total) | {"equals": dict.fromkeys(VARIANTS, equals)}},
+        "baselines": {variant: curve(falling(start)) for variant in VARIANTS},
+    }
+
+
+def results_of(photos: list[dict[str, Any]], **others: Any) -> dict[str, Any]:
+    names = list(photos[0]["models"])
+    of_size = {
+        "photos": photos,
+        "seconds": {
+            "forward_pass": dict.fromkeys(names, 0.5),
+            "evaluation": dict.fromkeys(VARIANTS, 2.0),
+        },
+        "artifacts": {
+            "photos": {"checkerboard": 0.125, "clipped": 0.01},
+            "models": {
+                name: {"checkerboard": 0.25, "border": math.nan, "clipped": 0.031, "blotches": 2.5}
+                for name in names
+            },
+            "baselines": {
+                "box": {"checkerboard": 0.375, "border": 1.125, "clipped": 0.25},
+            },
+        },
+    }
+    network = {"architecture": "vgg19", "label": "imagenet weights", "digest": "b" * 64}
+    network |= {"preprocessing": "torchvision", "padding": "zeros", "pooling": "max"}
+    loss: dict[str, Any] = {"normalization": "relative", "content_layers": {"relu3_3": 1.0}}
+    loss |= {"style_layers": {"relu1_2": 0.5}, "content_weight": 1.0, "style_weight": 5.0}
+    return {
+        "format": 1,
+        "objective": {
+            "style": {"file": "stars.jpg", "width": 320, "height": 256, "digest": "a" * 64},
+            "loss_network": network,
+            "loss": loss | {"tv_weight": 1.0, "tv_exponent": 2.0},
+        },
+        "objective_digest": "c" * 64,
+        "iterations": ITERATIONS,
+        "variants": list(photos[0]["baselines"]),
+        "models": [
+            {
+                "name": name,
+                "file": "model.safetensors",
+                "digest": "d" * 64,
+                "agrees": {"style picture": True, "loss network": True, "loss": True},
+                "label": "imagenet weights",
+            }
+            for name in names
+        ],
+        "sizes": {"32": of_size},
+        "machine": {
+            "device": "cpu",
+            "threads": 2,
+            "fast_style": "0.1",
+            "python": "3.12",
+            "torch": "2.11",
+        },
+    } | others
+
+
+def three_photos() -> dict[str, Any]:
+    return results_of([photo(4.0, 4), photo(1.0, None), photo(7.0, 2)])
+
+
+def renamed(results: dict[str, Any], name: str) -> dict[str, Any]:
+    text = json.dumps(results).replace('"night"', json.dumps(name))
+    return json.loads(text)
+
+
+def grid_of(results: dict[str, Any], size: int = 32) -> list[GridRow]:
+    levels = np.full((size, size, 3), 128, np.uint8)
+    captions = ["photo", "night", "L-BFGS, 4 iterations", "L-BFGS, 12 iterations"]
+    return [
+        GridRow(size, row["name"], [(caption, levels) for caption in captions])
+        for row in results["sizes"]["32"]["photos"]
+    ]
