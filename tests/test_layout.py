@@ -23,7 +23,10 @@ PACKAGES = {
     "core": ["errors", "files", "devices", "distributed"],
     "settings": ["strict_yaml", "layers", "settings", "config"],
     "pictures": ["reading", "pixels", "sheets", "writing", "folders"],
-    "networks": ["winograd", "transform_net", "fast_transform", "compiling", "streaming"],
+    "networks": [
+        "winograd", "transform_net", "fast_kernels", "fast_transform", "compiling", "feature_store",
+        "streaming",
+    ],
     "models": ["model_files", "checkpoint"],
     "losses": ["inputs", "weight_files", "loss_network", "perceptual", "build"],
     "measures": ["artifacts"],

@@ -16,10 +16,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-SMALLEST_SIDE = 16  # the 9x9 kernel's reflection of 4 and the third scale's of 1 need some pixels
+SMALLEST_SIDE = 16
+"""Smallest height and width, in pixels, that the convolutions take; smaller photos are padded.
 
+Reflection needs more pixels than it repeats: the first 9x9 kernel 4 at the full size, and the 3x3
+kernels 1 at a quarter of it.
+"""
 
 EPSILON = 1e-5  # added to the variance in instance norm, as in torch and in the authors' code
+
+Border = Literal["reflect", "replicate", "zeros"]
+"""What surrounds the features of a convolution, in the words of `F.pad`."""
 
 
 class ChannelStatistics(NamedTuple):
@@ -30,7 +37,7 @@ class ChannelStatistics(NamedTuple):
 
 
 def channel_statistics(features: Tensor) -> ChannelStatistics:
-    """The statistics that instance norm uses.
+    """Mean and variance of each photo and channel, as instance norm uses them.
 
     Args:
         features: (N, C, H, W).
@@ -52,7 +59,7 @@ def instance_norm(
         features: (N, C, H, W), contiguous or channels_last; the result has the same format.
         weight: (C,), the scale after normalizing.
         bias: (C,), the shift after normalizing.
-        statistics: to be used instead of those of `features`, for a part of a larger picture.
+        statistics: those of a larger picture that `features` is a part of; by default its own.
     """
     mean, variance = channel_statistics(features) if statistics is None else statistics
     # One multiply-add per pixel, with a scale and a shift per photo and channel: (N, C, 1, 1).
@@ -84,6 +91,8 @@ class Convolution(nn.Module):
     Zero padding would show as a dark or blotchy frame in the result.
     """
 
+    border: Border = "reflect"
+
     def __init__(
         self,
         in_channels: int,
@@ -95,17 +104,34 @@ class Convolution(nn.Module):
     ) -> None:
         super().__init__()
         self.padding = kernel_size // 2
+        self.stride = stride
         self.conv = nn.Conv2d(in_channels, out_channels, kernel_size, stride, bias=bias)
 
     def forward(self, features: Tensor) -> Tensor:
         """(N, C, H, W) to (N, C', ceil(H/s), ceil(W/s)); sides exceed kernel_size // 2."""
-        features = F.pad(features, (self.padding,) * 4, mode="reflect")
+        features = F.pad(features, (self.padding,) * 4, mode=self.border)
         output: Tensor = self.conv(features)
         return output
+
+    @property
+    def layer(self) -> nn.Conv2d:
+        """The torch layer that holds the kernel."""
+        return self.conv
+
+    def output_side(self, side: int) -> int:
+        """Height or width of the result for one of the features."""
+        return -(-side // self.stride)
+
+    def source_rows(self, first: int, stop: int) -> tuple[int, int]:
+        """First row and end of the features behind rows of the result; may lie in the border."""
+        return first * self.stride - self.padding, (stop - 1) * self.stride + self.padding + 1
 
 
 class TransposedConvolution(nn.Module):
     """The paper's fractionally strided convolution: (N, C, H, W) to (N, C', 2H, 2W)."""
+
+    border: Border = "zeros"
+    padding = 0  # what lies beyond the border adds nothing
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
@@ -118,15 +144,34 @@ class TransposedConvolution(nn.Module):
         output: Tensor = self.conv(features)
         return output
 
+    @property
+    def layer(self) -> nn.ConvTranspose2d:
+        """The torch layer that holds the kernel."""
+        return self.conv
+
+    def output_side(self, side: int) -> int:
+        """Height or width of the result for one of the features."""
+        return 2 * side
+
+    def source_rows(self, first: int, stop: int) -> tuple[int, int]:
+        """First row and end of the features behind rows of the result, both of them even."""
+        return first // 2, stop // 2 + 1  # the last row, an odd one, sees the next one too
+
 
 class ResizeConvolution(nn.Module):
     """Nearest neighbour x2, then a convolution: (N, C, H, W) to (N, C', 2H, 2W).
 
-    Unlike a transposed convolution it covers every pixel equally often, so that random weights draw
-    a tenth of its checkerboard, and flat features none (Odena et al. 2016, "Deconvolution and
+    Unlike a transposed convolution it covers every pixel equally often. So random weights draw a
+    tenth of its checkerboard, and flat features none (Odena et al. 2016, "Deconvolution and
     Checkerboard Artifacts"). Training can still bring one back: three models of 2,100 steps or less
     had 2 to 5 levels of 0..255 by `artifacts.checkerboard`.
+
+    The border is that of the small features. The convolution reflects the large picture, where each
+    outermost pixel stands twice and reflection leaves one out: so the outermost pixel is repeated.
     """
+
+    border: Border = "replicate"
+    padding = 1
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
@@ -137,20 +182,36 @@ class ResizeConvolution(nn.Module):
         output: Tensor = self.conv(F.interpolate(features, scale_factor=2.0, mode="nearest"))
         return output
 
+    @property
+    def layer(self) -> nn.Conv2d:
+        """The torch layer that holds the kernel."""
+        return self.conv.conv
+
+    def output_side(self, side: int) -> int:
+        """Height or width of the result for one of the features."""
+        return 2 * side
+
+    def source_rows(self, first: int, stop: int) -> tuple[int, int]:
+        """First row and end of the features behind rows of the result, both of them even."""
+        return first // 2 - self.padding, stop // 2 + self.padding
+
+
+AnyConvolution = Convolution | TransposedConvolution | ResizeConvolution
+
 
 class NormalizedStage(nn.Module):
     """A convolution of any of the three kinds, instance norm, ReLU.
 
-    The convolutions have no bias: instance norm would subtract it again.
+    The convolution has no bias: instance norm would subtract it again.
     """
 
-    def __init__(self, convolution: nn.Module, channels: int) -> None:
+    def __init__(self, convolution: AnyConvolution, channels: int) -> None:
         super().__init__()
         self.convolution = convolution
         self.norm = InstanceNorm(channels)
 
     def forward(self, features: Tensor) -> Tensor:
-        """(N, C, H, W) to whatever shape the convolution gives."""
+        """(N, C, H, W) to the shape of the convolution's result."""
         return F.relu(self.norm(self.convolution(features)))
 
 
@@ -176,11 +237,11 @@ class TransformNet(nn.Module):
     """f_W: photos (N, 3, H, W) in [0, 1] to pictures of the same shape.
 
     Any height and width from one pixel up. The result lies in 0.5 +- tanh_scale / 255: clamp it
-    when it is written, or take the scale 127.5, which keeps it within [0, 1].
+    before writing, or take the scale 127.5, which keeps it within [0, 1].
 
     Args:
         width: channels of the first convolution; the next two have twice and four times as many.
-        residual_blocks: how many there are.
+        residual_blocks: number of residual blocks.
         upsampling: ``resize`` or ``transposed``.
         tanh_scale: half the output's range in units of 0..255.
     """
@@ -211,12 +272,12 @@ class TransformNet(nn.Module):
     def forward(self, photos: Tensor) -> Tensor:
         """(N, 3, H, W) in [0, 1] to the same shape, float32 in 0.5 +- tanh_scale / 255."""
         height, width = photos.shape[-2:]
-        # Each halving rounds up, so the up-sampled size is the next multiple of 4; what is too
-        # much is cut off once, at the very end.
+        # Each halving rounds up, so the up-sampled size is the next multiple of 4. The excess is
+        # cut off once, at the very end.
         features = self.down(pad_to_smallest_side(photos))  # (N, 4w, ceil(H/4), ceil(W/4))
         features = self.residual(features)
         features = self.up(features)  # (N, w, 4 ceil(H/4), 4 ceil(W/4))
-        # The last sums decide about single grey levels: float32, whatever autocast says.
+        # The last sums decide single grey levels: float32 even under autocast.
         with torch.autocast(features.device.type, enabled=False):
             rgb = self.to_rgb(features.to(self.to_rgb.conv.weight.dtype))[..., :height, :width]
             return to_picture_range(rgb, self.tanh_scale)
@@ -237,5 +298,5 @@ def pad_to_smallest_side(photos: Tensor) -> Tensor:
 
 
 def to_picture_range(rgb: Tensor, tanh_scale: float) -> Tensor:
-    """The scaled tanh: any numbers to 0.5 +- tanh_scale / 255."""
+    """The scaled tanh: any numbers to the range 0.5 +- tanh_scale / 255."""
     return 0.5 + tanh_scale / 255 * torch.tanh(rgb)
