@@ -228,7 +228,7 @@ def convolve_padded(padded: Tensor, convolution: AnyConvolution, execution: Exec
         return kernels.interleave(execution.convolve(padded, phases, 1))
     if convolution.conv.bias is not None:  # the last one, to RGB
         return _convolve_by_rows(padded, convolution, execution)
-    is_first = convolution.conv.in_channels == 3
+    is_first = convolution.conv.in_channels == 3 and convolution.stride == 1
     if execution.first_by_columns and is_first:
         return _convolve_by_columns(padded, convolution, execution)
     return execution.convolve(padded, convolution.conv.weight, convolution.stride)

@@ -119,6 +119,15 @@ def test_fast_network_has_the_same_gradients_in_single_precision() -> None:
 
 
 @each_execution
+@pytest.mark.parametrize("width", [1, 3])
+def test_network_with_as_few_channels_as_a_photo_draws_the_same_picture(width: int) -> None:
+    # Its later convolutions have three channels, too, one of them with a stride.
+    net, photos = make_net(width=width), make_photos(1, 3, 20, 26)
+    with torch.no_grad():
+        torch.testing.assert_close(FastTransform(net)(photos), net(photos), rtol=0, atol=1e-4)
+
+
+@each_execution
 @pytest.mark.parametrize("with_gradient", [False, True])
 def test_photo_of_one_color_gets_no_pattern(with_gradient: bool) -> None:
     # Each of its norms magnifies three hundred times what rounding does to pixels that are equal.
