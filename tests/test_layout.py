@@ -42,8 +42,8 @@ PACKAGES = {
     "distilling": ["students", "painters", "distillation"],
     "demo": ["demo"],
     "cli": [
-        "allocator", "arguments", "process", "runs", "distill", "evaluate", "info", "init", "optimize", "stylize",
-        "train", "demo", "main",
+        "allocator", "arguments", "process", "runs", "distill", "evaluate", "info", "init",
+        "optimize", "stylize", "train", "demo", "main",
     ],
 }  # fmt: skip
 MODULES = [f"{package}.{module}" for package, modules in PACKAGES.items() for module in modules]
