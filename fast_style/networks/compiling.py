@@ -1,4 +1,4 @@
-"""torch.compile for those who ask for it: all of it or an error, and never a silent mistake."""
+"""torch.compile where a user asks for it: the whole network or an error, with checked results."""
 
 import math
 import warnings
@@ -15,22 +15,22 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def compile_whole(function: F, *, any_size: bool = False) -> F:
-    """A module or a function compiled as one graph, when it is first called.
+    """`function` compiled as one graph at its first call.
 
     Args:
-        function: what to compile.
-        any_size: one graph for pictures of all sizes, rather than a faster one for each.
+        function: a module or a function.
+        any_size: compile one graph for pictures of all sizes, instead of a faster one for each.
     """
-    # By default torch would run as it stands what it cannot compile, and say nothing.
+    # Without fullgraph, torch silently runs eagerly what it cannot compile.
     return cast("F", torch.compile(function, fullgraph=True, dynamic=any_size))
 
 
 class CompileRequest(NamedTuple):
-    """Who asked for compiling, in the words of messages.
+    """The option that asked for compiling, as error messages name it.
 
     Attributes:
         name: such as ``train.compile``.
-        remedy: how to do without, such as ``set train.compile=false``.
+        remedy: how to turn it off, such as ``set train.compile=false``.
     """
 
     name: str
@@ -38,12 +38,13 @@ class CompileRequest(NamedTuple):
 
     @contextmanager
     def mistakes(self) -> Iterator[None]:
-        """Inside, what keeps torch from compiling is told to the user.
+        """Within the block, report why torch cannot compile.
 
         Raises:
-            UserError: no compiler, or something that it does not support.
+            UserError: there is no compiler, it does not support something, or the environment
+                turns it off.
         """
-        import torch._dynamo  # has no public name for its errors
+        import torch._dynamo  # its errors have no public name
         from torch._dynamo.exc import TorchDynamoException
 
         if torch._dynamo.config.disable or torch._dynamo.config.suppress_errors:
@@ -51,16 +52,16 @@ class CompileRequest(NamedTuple):
                 f"{self.name}: TORCH_COMPILE_DISABLE or TORCHDYNAMO_SUPPRESS_ERRORS in the "
                 f"environment tells torch to go on without compiling; unset it, or {self.remedy}"
             )
-        torch.compiler.reset()  # what an earlier run here has compiled counts against a limit
+        torch.compiler.reset()  # graphs of an earlier run in this process count against a limit
         try:
             with warnings.catch_warnings():
-                # torch itself looks at the .grad of every tensor that a compiled function gets.
+                # torch itself reads .grad of every tensor that a compiled function gets.
                 warnings.filterwarnings(
                     "ignore", message="The .grad attribute of a Tensor that is not"
                 )
                 yield
         except RuntimeError as error:
-            # torch says the one where it knows nothing of this Python.
+            # On a Python that it does not know, torch raises a plain RuntimeError.
             is_unsupported = str(error).startswith("torch.compile is not supported")
             if not (is_unsupported or isinstance(error, TorchDynamoException)):
                 raise
@@ -71,19 +72,23 @@ class CompileRequest(NamedTuple):
             ) from None
 
     def require_same(self, compiled: Tensor, plain: Tensor, what: str, *, most: float) -> None:
-        """A compiler's mistakes may be silent: torch 2.11 made gradients of zero from right code.
+        """Check a compiled result against the eager one. torch 2.11 compiled gradients to zero.
+
+        Nothing is checked where `plain` is zero or not finite, as gradients are in half precision
+        whose first scale is too large; the training step handles that.
 
         Args:
-            compiled: the result to be judged.
-            plain: what it should be.
+            compiled: the compiled result.
+            plain: the eager result.
             what: its name in the message, such as ``gradient``.
-            most: the norm of the difference that rounding explains, as a share of that of `plain`.
+            most: the largest relative difference, ||compiled - plain|| / ||plain||, that rounding
+                explains.
 
         Raises:
-            UserError: they differ by more.
+            UserError: the relative difference is larger.
         """
         if not 0 < float(plain.norm()) < math.inf:
-            return  # half precision's first scale may be too large; the training step sees to that
+            return
         difference = float((compiled - plain).norm() / plain.norm())
         if not difference < most:
             raise UserError(

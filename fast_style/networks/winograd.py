@@ -1,12 +1,12 @@
-"""3x3 convolutions with a quarter of the multiplications, on processors (Winograd 1980).
+"""3x3 convolutions on a CPU with a quarter of the multiplications (Winograd 1980).
 
-A convolution makes 4x4 pixels of 6x6. As a product of polynomials is known from its values at some
-points, where values are just multiplied, so is that (Lavin and Gray 2016, section 4, F(4x4, 3x3)):
-transformed tiles times transformed kernels, a product of matrices at each of 36 points, in place
-of 9 * 16 = 144 for a tile. With many channels, the transforms take little beside them.
+A 3x3 kernel makes a tile of 4x4 pixels from one of 6x6. Read as polynomials, kernel and tile are
+evaluated at six points along each axis, multiplied point by point, and interpolated: F(4x4, 3x3)
+of Lavin and Gray 2016, section 4. That takes 36 multiplications for a tile instead of 9 * 16 = 144.
+For many channels they are 36 matrix products, beside which the transforms take little time.
 
-The textbook's points 0, 1, -1, 2, -2 lose a digit. With 0, 3/4, -3/4, 3/2, -3/2, results are off
-by hardly more than those of torch's own convolution in float32.
+The textbook's points 0, 1, -1, 2, -2 lose a digit. With 0, 3/4, -3/4, 3/2, -3/2, rounding errors
+are hardly larger than those of torch's own convolution in float32.
 """
 
 from collections.abc import Sequence
@@ -21,23 +21,23 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 _KERNEL = 3
-_STEP = 4  # pixels of the result that a tile gives along each axis
-_TILE = _STEP + _KERNEL - 1  # pixels that it sees
+_STEP = 4  # pixels of the result per tile along each axis
+_TILE = _STEP + _KERNEL - 1  # pixels of the source per tile along each axis
 _POINTS = tuple(Fraction(quarters, 4) for quarters in (0, 3, -3, 6, -6))  # and infinity
 
-# On two AVX2 cores, 96 channels took between 0.8 and 1.2 times as long as torch's, 128 always less.
-# Kernels are transformed for each batch: 128 tiles of 128 channels are worth it, 32 of 512
-# (benchmarks/convolutions.py).
+# On two AVX2 cores, 96 channels took between 0.8 and 1.2 times as long as torch's convolution, and
+# 128 always less. Kernels are transformed once per batch, which 128 tiles of 128 channels outweigh,
+# and 32 tiles of 512 (benchmarks/convolutions.py).
 _FEWEST_CHANNELS = 128
 _FEWEST_TILES_TIMES_CHANNELS = 128 * 128
-# Tiles that are worked on at once, about. Fewer make products of matrices that are too thin; more
-# do not stay in the processor's cache, 18 kB each with 128 channels.
+# About how many tiles are computed at once. Fewer make matrices too thin; more, of 18 kB each with
+# 128 channels, do not stay in the processor's cache.
 _TILES_AT_ONCE = 192
 
 
 def pays(pixels: Tensor, kernel: Tensor, *, padding: int = 0) -> bool:
-    """Whether `convolve` is faster than torch's convolution with stride 1, and does the same."""
-    if torch.compiler.is_compiling():  # asked first: a compiler takes what is asked for a rule
+    """Whether `convolve` can replace torch's convolution with stride 1, and is faster."""
+    if torch.compiler.is_compiling():  # asked first: the compiler would guard on the sizes
         return False
     height, width = (side + 2 * padding - _KERNEL + 1 for side in pixels.shape[2:])
     fewest_channels = min(kernel.shape[:2])
@@ -57,13 +57,13 @@ def pays(pixels: Tensor, kernel: Tensor, *, padding: int = 0) -> bool:
 def convolve(
     pixels: Tensor, kernel: Tensor, bias: Tensor | None = None, *, padding: int = 0
 ) -> Tensor:
-    """A 3x3 convolution with stride 1, with gradients of its pixels and of its kernel.
+    """A 3x3 convolution with stride 1, differentiable in its pixels and its kernel.
 
     Args:
         pixels: (N, C, H, W).
         kernel: (C', C, 3, 3).
-        bias: (C',), which gets no gradient.
-        padding: how many zeros surround the pixels.
+        bias: (C',); it gets no gradient.
+        padding: width of the border of zeros around the pixels.
 
     Returns:
         (N, C', H + 2 * padding - 2, W + 2 * padding - 2), channels_last.
@@ -79,8 +79,8 @@ class _Convolution(torch.autograd.Function):
     ) -> Tensor:
         ctx.padding = padding
         ctx.save_for_backward(pixels, kernel)
-        of = _transforms(_POINTS, pixels.dtype)
-        kernels = _transformed_kernels(of.kernels, kernel)
+        matrices = _transforms(_POINTS, pixels.dtype)
+        kernels = _transformed_kernels(matrices.kernels, kernel)
         sides = (side + 2 * padding - _KERNEL + 1 for side in pixels.shape[2:])
         result = torch.empty(
             (len(pixels), len(kernel), *sides),
@@ -89,11 +89,12 @@ class _Convolution(torch.autograd.Function):
         )
         first, level = _first_pixels(pixels, kernel, bias, padding)
         pieces = _pieces(pixels, result, padding)
-        memory = _Memory(pieces[0].most_numbers(kernel), pixels)
+        memory = _Memory(pieces[0].max_numbers(kernel), pixels)
         for piece in pieces:
-            tiles = _transformed_tiles(of.tiles, piece.seen_of(pixels, minus=first), memory)
+            source = piece.source_of(pixels, minus=first)
+            tiles = _transformed_tiles(matrices.tiles, source, memory)
             products = memory.product(tiles, kernels.mT)
-            piece.put(_on_both_axes(of.results.T, products, memory), result, plus=level)
+            piece.put(_on_both_axes(matrices.results.T, products, memory), result, plus=level)
         return result
 
     @staticmethod
@@ -101,36 +102,36 @@ class _Convolution(torch.autograd.Function):
     def backward(ctx: Any, pull: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
         pixels, kernel = ctx.saved_tensors
         pixels_wanted, kernel_wanted, *_ = ctx.needs_input_grad
-        of = _transforms(_POINTS, pixels.dtype)
-        kernels = _transformed_kernels(of.kernels, kernel)
+        matrices = _transforms(_POINTS, pixels.dtype)
+        kernels = _transformed_kernels(matrices.kernels, kernel)
         pull = pull.contiguous(memory_format=torch.channels_last)
         pixels_pull = torch.zeros_like(pixels) if pixels_wanted else None
         kernels_pull = torch.zeros_like(kernels) if kernel_wanted else None
         pieces = _pieces(pixels, pull, ctx.padding)
-        memory, more_memory = (_Memory(pieces[0].most_numbers(kernel), pixels) for _ in range(2))
+        memory, more_memory = (_Memory(pieces[0].max_numbers(kernel), pixels) for _ in range(2))
         for piece in pieces:
-            made_pull = memory.copy(piece.made_of(pull)).view(_STEP**2, -1, len(kernel))
-            products_pull = _on_both_axes(of.results, made_pull, memory)
+            result_pull = memory.copy(piece.result_of(pull)).view(_STEP**2, -1, len(kernel))
+            products_pull = _on_both_axes(matrices.results, result_pull, memory)
             if kernels_pull is not None:
-                tiles = _transformed_tiles(of.tiles, piece.seen_of(pixels), more_memory)
+                tiles = _transformed_tiles(matrices.tiles, piece.source_of(pixels), more_memory)
                 kernels_pull.baddbmm_(products_pull.mT, tiles)
             if pixels_pull is not None:
                 tiles_pull = memory.product(products_pull, kernels)
-                seen_pull = _pull_of_tiles(of.tiles, tiles_pull, piece.tiles, memory)
-                piece.add_seen(seen_pull, pixels_pull)
+                source_pull = _pull_of_tiles(matrices.tiles, tiles_pull, piece.tiles, memory)
+                piece.add_source(source_pull, pixels_pull)
         if kernels_pull is None:
             return pixels_pull, None, None, None
-        return pixels_pull, _pull_of_kernels(of.kernels, kernels_pull), None, None
+        return pixels_pull, _pull_of_kernels(matrices.kernels, kernels_pull), None, None
 
 
 def _first_pixels(
     pixels: Tensor, kernel: Tensor, bias: Tensor | None, padding: int
 ) -> tuple[Tensor | None, Tensor]:
-    """What is taken from all pixels, (N, C, 1, 1), and what is missing in the result, (N, C').
+    """The first pixel, (N, C, 1, 1), to subtract from all, and its share of the result, (N, C').
 
-    The pixels of a tile are rounded differently. Where all are equal, as in a photo of one color,
-    instance norms would make a pattern of that; less the first one, they are zero. Among zeros
-    that surround them, they are none of one color.
+    Rounding differs between the pixels of a tile. In a photo of one color, instance norms would
+    magnify that to a pattern; less the first pixel, all are zero and nothing is rounded. With a
+    border of zeros no photo is of one color, so nothing is subtracted.
     """
     level = kernel.new_zeros(len(kernel)) if bias is None else bias
     if padding:
@@ -145,9 +146,9 @@ def _first_pixels(
 class _Transforms(NamedTuple):
     """Matrices of one axis; their rows are the six points. Columns go before rows in all tiles."""
 
-    tiles: Tensor  # (6, 6): of the pixels that are seen
-    kernels: Tensor  # (6, 3)
-    results: Tensor  # (6, 4): its transpose leads from the points to the pixels that are made
+    tiles: Tensor  # (6, 6): from pixels of the source to points
+    kernels: Tensor  # (6, 3): from a kernel to points
+    results: Tensor  # (6, 4): its transpose leads from points to pixels of the result
 
 
 @cache
@@ -159,7 +160,7 @@ def _transforms(points: tuple[Fraction, ...], dtype: torch.dtype) -> _Transforms
 
 
 def _matrices(points: Sequence[Fraction]) -> tuple[list[list[Fraction]], ...]:
-    """B', G and A of Lavin and Gray's section 4.1, for any five points by Toom and Cook."""
+    """B', G and A of Lavin and Gray's section 4.1, for any five points (Toom and Cook)."""
     tiles, kernels, results = [], [], []
     for point in points:
         others = [other for other in points if other != point]
@@ -184,13 +185,13 @@ def _polynomial(roots: Sequence[Fraction]) -> list[Fraction]:
 
 
 class _Memory:
-    """Two blocks that take turns: each result takes the place of what the last one was made of.
+    """Two blocks in turn: each result overwrites the input of the step before.
 
-    Fresh blocks would push each other out of the processor's cache: they took a fifth longer.
+    Fresh blocks push each other out of the processor's cache, and took a fifth longer.
     """
 
-    def __init__(self, most_numbers: int, like: Tensor) -> None:
-        self._blocks = [like.new_empty(most_numbers) for _ in range(2)]
+    def __init__(self, max_numbers: int, like: Tensor) -> None:
+        self._blocks = [like.new_empty(max_numbers) for _ in range(2)]
 
     def _take(self, shape: Sequence[int]) -> Tensor:
         self._blocks.reverse()
@@ -203,7 +204,7 @@ class _Memory:
         return self._take(shape).zero_()
 
     def product(self, left: Tensor, right: Tensor) -> Tensor:
-        """Of matrices, or of as many on both sides."""
+        """The product of two matrices, or of two batches of as many."""
         shape = *left.shape[:-1], right.shape[-1]
         return torch.matmul(left, right, out=self._take(shape))
 
@@ -216,9 +217,9 @@ def _on_one_axis(matrix: Tensor, tiles: Tensor, memory: _Memory) -> Tensor:
 
 def _on_both_axes(matrix: Tensor, tiles: Tensor, memory: _Memory) -> Tensor:
     """(q, p) times (p * p, T, C) to (q * q, T, C)."""
-    to, of = matrix.shape
-    half = _on_one_axis(matrix, tiles.view(of, of, -1), memory)
-    return memory.product(matrix.expand(to, to, of), half).view(to * to, *tiles.shape[1:])
+    new, old = matrix.shape
+    half = _on_one_axis(matrix, tiles.view(old, old, -1), memory)
+    return memory.product(matrix.expand(new, new, old), half).view(new * new, *tiles.shape[1:])
 
 
 def _transformed_kernels(matrix: Tensor, kernel: Tensor) -> Tensor:
@@ -228,13 +229,13 @@ def _transformed_kernels(matrix: Tensor, kernel: Tensor) -> Tensor:
 
 
 def _pull_of_kernels(matrix: Tensor, pull: Tensor) -> Tensor:
-    """The gradient of what became transformed kernels: (36, C', C) to (C', C, 3, 3)."""
+    """The gradient of `_transformed_kernels`: (36, C', C) to (C', C, 3, 3)."""
     flat = _on_both_axes(matrix.T, pull, _Memory(pull.numel(), pull))
     return flat.view(_KERNEL, _KERNEL, *pull.shape[1:]).permute(2, 3, 1, 0)
 
 
 def _transformed_tiles(matrix: Tensor, pixels: Tensor, memory: _Memory) -> Tensor:
-    """(N, C, 4h + 2, 4w + 2), whose tiles overlap, to (36, N h w, C)."""
+    """(N, C, 4h + 2, 4w + 2), in which tiles overlap, to (36, N h w, C)."""
     rows = memory.copy(pixels.unfold(2, _TILE, _STEP).permute(4, 0, 2, 3, 1))
     rows = _on_one_axis(matrix, rows, memory)  # (6, N, h, 4w + 2, C)
     columns = memory.copy(rows.unfold(3, _TILE, _STEP).movedim(5, 0))
@@ -243,7 +244,7 @@ def _transformed_tiles(matrix: Tensor, pixels: Tensor, memory: _Memory) -> Tenso
 
 
 def _pull_of_tiles(matrix: Tensor, pull: Tensor, shape: Sequence[int], memory: _Memory) -> Tensor:
-    """The gradient of what became transformed tiles: (36, N h w, C) to (N, C, 4h + 4, 4w + 4).
+    """The gradient of `_transformed_tiles`: (36, N h w, C) to (N, C, 4h + 4, 4w + 4).
 
     The last two rows and columns belong to no tile. `shape` is N, h, w.
     """
@@ -256,7 +257,7 @@ def _pull_of_tiles(matrix: Tensor, pull: Tensor, shape: Sequence[int], memory: _
 
 
 def _overlapped(tiles: Tensor, memory: _Memory) -> Tensor:
-    """Sums where tiles overlap along an axis: (6, A, t, B) to (A, 4t + 4, B)."""
+    """Tiles along an axis, added up where they overlap: (6, A, t, B) to (A, 4t + 4, B)."""
     _, outer, count, inner = tiles.shape
     total = memory.zeros(outer, count + 1, _STEP, inner)
     total[:, :-1] = tiles[:_STEP].permute(1, 2, 0, 3)
@@ -271,58 +272,58 @@ class _Piece(NamedTuple):
     """Some rows of the result and the pixels behind them, filled up with zeros to whole tiles.
 
     Attributes:
-        made: the rows of the result.
-        excess: zeros to the right of them, and below.
-        seen: the rows of the pixels.
+        result_rows: the rows of the result.
+        excess: zeros to the right of them and below.
+        source_rows: the rows of the pixels.
         border: zeros to the left of them, to the right, above and below.
-        tiles: how many: N, h, w.
+        tiles: N, and the number of rows and columns of tiles.
     """
 
-    made: slice
+    result_rows: slice
     excess: tuple[int, int]
-    seen: slice
+    source_rows: slice
     border: tuple[int, int, int, int]
     tiles: tuple[int, int, int]
 
-    def most_numbers(self, kernel: Tensor) -> int:
-        """Of transformed tiles and of all that is between them and pixels."""
+    def max_numbers(self, kernel: Tensor) -> int:
+        """Size of the largest intermediate result, in numbers."""
         count, rows, columns = self.tiles
         return _TILE**2 * count * (rows + 1) * (columns + 1) * max(kernel.shape[:2])
 
-    def seen_of(self, pixels: Tensor, *, minus: Tensor | None = None) -> Tensor:
+    def source_of(self, pixels: Tensor, *, minus: Tensor | None = None) -> Tensor:
         """(N, C, H, W), less (N, C, 1, 1), to (N, C, 4h + 2, 4w + 2)."""
-        part = pixels[:, :, self.seen]
+        part = pixels[:, :, self.source_rows]
         part = part if minus is None else part - minus
         return F.pad(part, self.border) if any(self.border) else part
 
-    def made_of(self, result: Tensor) -> Tensor:
+    def result_of(self, result: Tensor) -> Tensor:
         """(N, C', H', W') to tiles, (4, 4, N, h, w, C')."""
         return _tiled(self._whole_of(result))
 
-    def put(self, made: Tensor, result: Tensor, *, plus: Tensor) -> None:
-        """Write tiles, (16, N h w, C'), and (N, C') more, to (N, C', H', W')."""
+    def put(self, computed: Tensor, result: Tensor, *, plus: Tensor) -> None:
+        """Write tiles, (16, N h w, C'), plus (N, C'), to (N, C', H', W')."""
         whole = self._whole_of(result)
         tiles = _tiled(whole)
-        torch.add(made.view(tiles.shape), plus[:, None, None], out=tiles)
+        torch.add(computed.view(tiles.shape), plus[:, None, None], out=tiles)
         if any(self.excess):
-            part = result[:, :, self.made]
+            part = result[:, :, self.result_rows]
             part.copy_(whole[:, :, : part.shape[2], : part.shape[3]])
 
     def _whole_of(self, result: Tensor) -> Tensor:
-        """Its rows: a view, or a copy where tiles reach out of the result."""
-        part = result[:, :, self.made]
+        """The rows of the result in whole tiles: a view, or a copy where tiles reach beyond it."""
+        part = result[:, :, self.result_rows]
         right, bottom = self.excess
         return F.pad(part, (0, right, 0, bottom)) if any(self.excess) else part
 
-    def add_seen(self, pull: Tensor, pixels: Tensor) -> None:
-        """Add the gradient of what `seen_of` gave, or more, to (N, C, H, W)."""
-        part = pixels[:, :, self.seen]
+    def add_source(self, pull: Tensor, pixels: Tensor) -> None:
+        """Add the gradient of `source_of`, or a larger one, to (N, C, H, W)."""
+        part = pixels[:, :, self.source_rows]
         left, _, top, _ = self.border
         part += pull[:, :, top : top + part.shape[2], left : left + part.shape[3]]
 
 
 def _pieces(pixels: Tensor, result: Tensor, padding: int) -> list[_Piece]:
-    """Some rows of the result after the others; no other has more than the first."""
+    """The result in pieces from top to bottom. None is larger than the first."""
     height, (out_height, out_width) = pixels.shape[2], result.shape[2:]
     columns = -(-out_width // _STEP)
     step = _STEP * max(1, _TILES_AT_ONCE // (len(pixels) * columns))
@@ -333,9 +334,9 @@ def _pieces(pixels: Tensor, result: Tensor, padding: int) -> list[_Piece]:
         below = -(stop - first) % _STEP
         begin, end = first - padding, stop + below - padding + _KERNEL - 1
         piece = _Piece(
-            made=slice(first, stop),
+            result_rows=slice(first, stop),
             excess=(right, below),
-            seen=slice(max(0, begin), min(end, height)),
+            source_rows=slice(max(0, begin), min(end, height)),
             border=(padding, padding + right, max(0, -begin), max(0, end - height)),
             tiles=(len(pixels), (stop + below - first) // _STEP, columns),
         )

@@ -71,7 +71,7 @@ def test_bands_give_what_the_whole_gives(upsampling: str, rows: int) -> None:
     for height, width in SIZES:
         photo = noise(height, width)
         difference = (in_bands(net, photo, rows=rows) - whole(net, photo)).abs().max()
-        # Of the pixel range; 5e-6 were seen, but norms of a single color magnify what rounding does.
+        # Of the pixel range; 5e-6 were seen. The norms of a single color magnify rounding.
         assert difference < (1e-3 if height == width == 1 else 2e-5), (height, width)
 
 
