@@ -1,7 +1,4 @@
-"""Training states and finished models, saved and loaded in one format.
-
-What the format is, and all of it that needs no torch, is in `model_files`.
-"""
+"""Training states and finished models, saved and loaded in the format of `model_files`."""
 
 import hashlib
 import json
@@ -30,7 +27,7 @@ from fast_style.settings.config import ModelConfig
 
 
 class Checkpoint(NamedTuple):
-    """What a file holds: named tensors (``model.*``, ``optimizer.*``) and their description."""
+    """Contents of a file: named tensors (``model.*``, ``optimizer.*``) and their description."""
 
     tensors: dict[str, Tensor]
     metadata: dict[str, Any]
@@ -48,13 +45,13 @@ def save_checkpoint(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping
     """Write a file atomically.
 
     Args:
-        path: its name; the folder must exist.
-        tensors: any dtype and memory format; saved contiguous, from the CPU.
-        metadata: plain data, to which the format's and the software's version are added.
+        path: the file, in a folder that exists.
+        tensors: any dtype and memory format; they are saved contiguous.
+        metadata: plain data; the versions of the format and of the software are added.
 
     Raises:
-        OSError: it cannot be written; a file of that name is untouched.
-        ValueError: a tensor holds numbers that are not finite. Such a file is never written.
+        OSError: it cannot be written; an older file of that name is untouched.
+        ValueError: a tensor holds numbers that are not finite; nothing is written.
     """
     ready = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     for name, tensor in ready.items():
@@ -74,10 +71,10 @@ def save_checkpoint(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
-    """Read a file after checking that it is whole.
+    """Read a file and check its digest and its format version.
 
     Raises:
-        CheckpointError: it is missing, damaged, of another kind or too new; says which.
+        CheckpointError: it is missing, damaged, of another kind or of a newer format.
     """
     data, metadata = read_model_file(path)
     try:
@@ -88,11 +85,11 @@ def load_checkpoint(path: Path) -> Checkpoint:
 
 
 def load_transform_net(path: Path) -> tuple[TransformNet, dict[str, Any]]:
-    """The network of a model or checkpoint, ready to use, and the file's description.
+    """The network of a model or checkpoint, in evaluation mode, and the file's description.
 
     Raises:
         CheckpointError: see `load_checkpoint`; also when weights do not fit the architecture, or
-            the description lacks something.
+            the description is incomplete.
     """
     checkpoint = load_checkpoint(path)
     net = build_transform_net(checkpoint, path)
@@ -101,9 +98,13 @@ def load_transform_net(path: Path) -> tuple[TransformNet, dict[str, Any]]:
 
 
 def build_transform_net(checkpoint: Checkpoint, path: Path) -> TransformNet:
-    """The network that a checkpoint describes, with its weights; `path` is named in errors."""
+    """The network that a checkpoint describes, with its weights, in evaluation mode.
+
+    Raises:
+        CheckpointError: the architecture or the weights are wrong; names `path`.
+    """
     try:
-        # A hostile file must not make us allocate: checked as settings are, and shapes only.
+        # A hostile file must not make us allocate: settings are checked, and "meta" has no memory.
         architecture = ModelConfig(**checkpoint.metadata["architecture"])
         with torch.device("meta"):
             net = TransformNet(**architecture.model_dump())
@@ -118,16 +119,16 @@ def build_transform_net(checkpoint: Checkpoint, path: Path) -> TransformNet:
 def require_same_tensors(
     found: Mapping[str, Tensor], expected: Mapping[str, Tensor], path: Path
 ) -> None:
-    """Check names, shapes, types and finiteness.
+    """Check that names, shapes and types are the expected ones, and that numbers are finite.
 
     Raises:
-        CheckpointError: names the first tensor that differs.
+        CheckpointError: names `path` and the first tensor that differs.
     """
     for name in [*expected, *found]:
         if name not in found:
             raise CheckpointError(f"{path}: has no tensor {name}")
         if name not in expected:
-            raise CheckpointError(f"{path}: has a tensor {name} that the network has not")
+            raise CheckpointError(f"{path}: has a tensor {name}, which the network lacks")
         ours, theirs = expected[name], found[name]
         if theirs.shape != ours.shape or theirs.dtype != ours.dtype:
             raise CheckpointError(
@@ -146,7 +147,7 @@ _MOMENTS = ("exp_avg", "exp_avg_sq")
 def adam_tensors(
     parameters: Mapping[str, Tensor], optimizer: torch.optim.Optimizer
 ) -> dict[str, Tensor]:
-    """Steps and moments of every parameter, as ``exp_avg.<parameter>``."""
+    """Step and moments of every parameter: ``step.*``, ``exp_avg.*`` and ``exp_avg_sq.*``."""
     return {
         f"{key}.{name}": value
         for name, parameter in parameters.items()
@@ -160,17 +161,17 @@ def restore_adam(
     saved: Mapping[str, Tensor],
     path: Path,
 ) -> None:
-    """Give an optimizer what `adam_tensors` took, in each parameter's own memory format.
+    """Put the result of `adam_tensors` into an optimizer, in each parameter's memory format.
 
     Raises:
-        CheckpointError: it is not complete, or not of these shapes; names `path`.
+        CheckpointError: `saved` is incomplete, or of other shapes; names `path`.
     """
     expected: dict[str, Tensor] = {}
     for name, parameter in parameters.items():
         expected[f"step.{name}"] = torch.tensor(0.0)
         expected |= {f"{key}.{name}": parameter for key in _MOMENTS}
     require_same_tensors(saved, expected, path)
-    # The fused kernel counts steps where it runs; the others count on the CPU.
+    # The fused kernel wants the step on its own device; the others want it on the CPU.
     is_fused = bool(optimizer.defaults.get("fused"))
     for name, parameter in parameters.items():
         moments = {
@@ -188,7 +189,7 @@ _CHECKPOINT_NAME = re.compile(r"step-(\d{8,})\.safetensors")
 
 
 def checkpoint_path(folder: Path, step: int) -> Path:
-    """Where the training state after `step` steps lies."""
+    """The file of the training state after `step` steps."""
     return folder / f"step-{step:08d}.safetensors"
 
 
@@ -207,11 +208,11 @@ def list_checkpoints(folder: Path) -> list[Path]:
 def newest_valid_checkpoint(
     folder: Path, on_skipped: Callable[[str], None]
 ) -> tuple[Path, Checkpoint] | None:
-    """The newest checkpoint that can be loaded. Whether one is valid is judged from itself alone.
+    """The newest checkpoint that loads, and its file; None if there is none.
 
     Args:
-        folder: of one run's checkpoints.
-        on_skipped: called with a line about each newer one that is not usable.
+        folder: the checkpoints of one run.
+        on_skipped: called with a line about each newer one that does not load.
     """
     for path in list_checkpoints(folder):
         try:
@@ -222,7 +223,7 @@ def newest_valid_checkpoint(
 
 
 def last_good_checkpoint(folder: Path) -> str:
-    """A sentence for errors that end a run: where it can go on."""
+    """A sentence for errors that end a run: the checkpoint from which it can resume."""
     found = newest_valid_checkpoint(folder, lambda line: None)
     return f"The last good checkpoint is {found[0]}" if found else "There is no checkpoint yet"
 
@@ -230,11 +231,11 @@ def last_good_checkpoint(folder: Path) -> str:
 def remove_old_checkpoints(folder: Path, keep: int, *, newest: int) -> None:
     """Keep the newest `keep` up to step `newest`, which has just been written.
 
-    Later ones are left alone and do not count: the run was resumed before them, since they are
-    damaged, and counting them would cost the ones that are whole.
+    Later ones do not count and stay. They are damaged, which is why the run resumed from an earlier
+    step; counting them would remove undamaged ones.
     """
     kept = checkpoint_path(folder, newest)
     paths = list_checkpoints(folder)
     for path in paths[paths.index(kept) + keep :]:
-        with suppress(OSError):  # one file too many is not worth the run
+        with suppress(OSError):  # a file that stays is no reason to end the run
             path.unlink()

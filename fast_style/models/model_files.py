@@ -1,12 +1,12 @@
 """One file format for training states and finished models: safetensors with a digest.
 
-No pickle anywhere, so that a model from the internet cannot run code. The header's metadata holds
-a JSON description (format version, architecture, settings, step, where the loss network came from,
-licence) and a sha256 over the whole file, its own 64 characters taken as zeros: torch and
-safetensors would both load a file with a flipped byte and give other weights.
+No pickle anywhere, so a model from the internet cannot run code. The header's metadata holds a JSON
+description (format version, architecture, settings, step, source of the loss network, license) and
+the sha256 of the whole file, computed with zeros for its own 64 characters. Without that, torch and
+safetensors would load a file with a flipped byte and give other weights.
 
-Whether a file is whole, and what it says of itself, is found out here without torch; its tensors
-are for `checkpoint`. Learned loss networks (`weight_files`) say here what they are, too.
+This module checks that a file is whole and reads its description, without torch; `checkpoint` reads
+its tensors. The descriptions of learned loss networks (`weight_files`) are read here too.
 """
 
 import hashlib
@@ -24,7 +24,7 @@ from fast_style.core.files import what_it_looks_like
 
 FORMAT_VERSION = 1
 NO_DIGEST = "0" * 64
-"""What stands in the digest's place while the digest is computed."""
+"""Stands in place of the digest while it is computed."""
 
 _LARGEST_BYTES = 1 << 30  # a network of width 128 with Adam's state is a quarter of this
 _DIGEST_PLACE = re.compile(rb'"sha256":"([0-9a-f]{64})"')
@@ -35,17 +35,17 @@ class CheckpointError(UserError):
 
 
 class ModelFile(NamedTuple):
-    """A file that is whole: its bytes, and the description in its header."""
+    """The bytes of an undamaged file, and the description in its header."""
 
     data: bytes
     metadata: dict[str, Any]
 
 
 def read_model_file(path: Path) -> ModelFile:
-    """Read a file after checking that it is whole, and of a format that is known here.
+    """Read a file and check its digest and its format version.
 
     Raises:
-        CheckpointError: it is missing, damaged, of another kind or too new; says which.
+        CheckpointError: it is missing, damaged, of another kind or of a newer format.
     """
     data = _read_bytes(path)
     place = digest_place(data)
@@ -61,22 +61,22 @@ def read_model_file(path: Path) -> ModelFile:
         header = json.loads(data[8 : 8 + _header_length(data)])
         metadata = json.loads(header["__metadata__"]["fast_style"])
         version = int(metadata["format"])
-        # RecursionError: JSON nested a thousand times
+    # RecursionError: JSON nested a thousand times
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise CheckpointError(f"{path}: is not a fast-style model ({error})") from None
     if version > FORMAT_VERSION:
         raise CheckpointError(
-            f"{path}: has format {version}, made by fast-style {metadata.get('fast_style')}; this "
-            f"is {__version__}, which knows formats up to {FORMAT_VERSION}. Upgrade fast-style"
+            f"{path}: has format {version}, written by fast-style {metadata.get('fast_style')}; "
+            f"this is {__version__}, which reads formats up to {FORMAT_VERSION}. Upgrade fast-style"
         )
     return ModelFile(data, metadata)
 
 
 def read_description(path: Path) -> dict[str, Any]:
-    """What a model or checkpoint says of itself, after checking that it is whole.
+    """The description of a model or checkpoint, checked as `read_model_file` checks it.
 
     Raises:
-        CheckpointError: see `read_model_file`; also when the description lacks something.
+        CheckpointError: see `read_model_file`; also when the description is incomplete.
     """
     metadata = read_model_file(path).metadata
     require_description(metadata, path)
@@ -84,10 +84,10 @@ def read_description(path: Path) -> dict[str, Any]:
 
 
 def require_description(metadata: Mapping[str, Any], path: Path) -> None:
-    """Check that there is all that `describe` tells.
+    """Check that a description has all that `describe` shows.
 
     Raises:
-        CheckpointError: something lacks.
+        CheckpointError: it is incomplete.
     """
     try:
         describe(metadata)
@@ -96,7 +96,7 @@ def require_description(metadata: Mapping[str, Any], path: Path) -> None:
 
 
 def describe(metadata: Mapping[str, Any]) -> list[str]:
-    """What a file says of itself, in lines for people: for model cards and ``info``."""
+    """The description in lines for people, as in model cards and in ``info``."""
     architecture, loss_network = metadata["architecture"], metadata["loss_network"]
     settings, versions = metadata["settings"], metadata["versions"]
     style_layers = ", ".join(settings["loss"]["style_layers"])
@@ -125,12 +125,12 @@ def describe(metadata: Mapping[str, Any]) -> list[str]:
 
 
 def describe_learned(path: Path) -> list[str] | None:
-    """What a network that ``fast-style distill`` wrote says of itself, in lines for people.
+    """The description of a loss network that ``fast-style distill`` wrote, in lines for people.
 
     None for every other file, readable or not.
 
     Raises:
-        UserError: the description is damaged.
+        UserError: the description is incomplete.
     """
     try:
         with safe_open(path, framework="numpy") as file:
@@ -140,40 +140,48 @@ def describe_learned(path: Path) -> list[str] | None:
     if "card" not in metadata:
         return None
     try:
-        card = json.loads(metadata["card"])
-        student, teacher = card["settings"]["student"], card["teacher"]
-        lines = [
-            f"name: {card['name']}",
-            "kind: loss network, learned from another one by fast-style distill",
-            f"teacher: {teacher['architecture']}, {teacher['source']}, sha256 {teacher['digest']}",
-            f"channels: {', '.join(map(str, student['widths']))} in its blocks, up to "
-            f"{student['deepest']}",
-            f"input: {metadata['preprocessing']}, padding {metadata['padding']}",
-            f"trained: {card['step']} of {card['settings']['train']['steps']} steps",
-        ]
-        for kind in ("photos", "paintings"):
-            found = card[kind]
-            lines.append(f"on {found['count']} {kind}, sha256 of the list {found['digest']}")
-        for name, agreement in card.get("held_out", {}).items():
-            errors = [
-                f"{key.removeprefix('error/')} {value:.3f}"
-                for key, value in agreement.items()
-                if key.startswith("error/")
-            ]
-            lines.append(f"relative squared error on held-out {name}: {', '.join(errors)}")
-        versions = card["versions"]
-        lines.append(f"made with: fast-style {versions['fast_style']}, torch {versions['torch']}")
+        return _describe_card(json.loads(metadata["card"]), metadata)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise UserError(f"{path}: its description is incomplete ({error})") from None
-    return lines
+
+
+def _describe_card(card: dict[str, Any], metadata: Mapping[str, str]) -> list[str]:
+    student, teacher, versions = card["settings"]["student"], card["teacher"], card["versions"]
+    data = {kind: card[kind] for kind in ("photos", "paintings")}
+    return [
+        f"name: {card['name']}",
+        "kind: loss network, learned from another one by fast-style distill",
+        f"teacher: {teacher['architecture']}, {teacher['source']}, sha256 {teacher['digest']}",
+        f"channels: {', '.join(map(str, student['widths']))} in its blocks, up to "
+        f"{student['deepest']}",
+        f"input: {metadata['preprocessing']}, padding {metadata['padding']}",
+        f"trained: {card['step']} of {card['settings']['train']['steps']} steps",
+        *(
+            f"on {found['count']} {kind}, sha256 of the list {found['digest']}"
+            for kind, found in data.items()
+        ),
+        *(
+            f"relative squared error on held-out {name}: {_describe_errors(agreement)}"
+            for name, agreement in card.get("held_out", {}).items()
+        ),
+        f"made with: fast-style {versions['fast_style']}, torch {versions['torch']}",
+    ]
+
+
+def _describe_errors(agreement: Mapping[str, float]) -> str:
+    return ", ".join(
+        f"{key.removeprefix('error/')} {value:.3f}"
+        for key, value in agreement.items()
+        if key.startswith("error/")
+    )
 
 
 # --- Bytes --------------------------------------------------------------------------------------
 
 
 def digest_place(data: bytes) -> re.Match[bytes] | None:
-    """Where a file's digest stands: group 1."""
-    # Inside the JSON description quotes are escaped, so the bare key is found only once.
+    """The place of the digest in a file, as group 1 of a match; None without one."""
+    # The JSON description escapes its quotes, so it cannot contain the bare key.
     length = _header_length(data)
     if length > len(data) - 8:
         return None

@@ -1,22 +1,17 @@
-"""The file format: what is saved is loaded, and whatever is not whole or not ours is refused."""
+"""Training states and models: what is saved is loaded, and tensors that do not fit are refused."""
 
-import hashlib
-import json
 import os
-import pickle
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-import safetensors.torch
 import torch
 from tiny_model import tiny_description
 from torch import Tensor
 
 from fast_style import __version__
-from fast_style.models import model_files
 from fast_style.models.checkpoint import (
     Checkpoint,
     adam_tensors,
@@ -28,6 +23,7 @@ from fast_style.models.checkpoint import (
     load_transform_net,
     newest_valid_checkpoint,
     remove_old_checkpoints,
+    require_same_tensors,
     restore_adam,
     save_checkpoint,
 )
@@ -50,22 +46,13 @@ def save_model(path: Path, **changes: Any) -> TransformNet:
     return net
 
 
-def message_of(path: Path) -> str:
+def refusal_of(path: Path) -> str:
+    """The message of the error about a file, without its name."""
     with pytest.raises(CheckpointError) as caught:
         load_transform_net(path)
-    assert caught.value.exit_code == 2
     message = str(caught.value)
-    assert "\n" not in message
     assert message.startswith(f"{path}: ")
     return message.removeprefix(f"{path}: ")
-
-
-def write_forged(path: Path, tensors: dict[str, Tensor], description: str) -> None:
-    """A file with a right digest and any description, as a forger could make it."""
-    blank = "0" * 64
-    data = safetensors.torch.save(tensors, {"fast_style": description, "sha256": blank})
-    digest = hashlib.sha256(data).hexdigest()
-    path.write_bytes(data.replace(f'"sha256":"{blank}"'.encode(), f'"sha256":"{digest}"'.encode()))
 
 
 # --- Round trip ---------------------------------------------------------------------------------
@@ -105,7 +92,7 @@ def test_parts_are_told_apart_by_prefix() -> None:
 
 
 def test_same_contents_give_the_same_bytes(tmp_path: Path) -> None:
-    # Often, since safetensors orders its metadata by chance
+    # Several times, since safetensors orders its metadata by chance.
     found = set()
     for _ in range(20):
         save_model(tmp_path / "m")
@@ -122,117 +109,7 @@ def test_loaded_network_computes_what_the_saved_one_did(tmp_path: Path) -> None:
     assert metadata["step"] == 3
 
 
-def test_description_cannot_move_the_digest(tmp_path: Path) -> None:
-    fake = '"sha256":"' + "1" * 64 + '"'
-    save_checkpoint(tmp_path / "a", {"x": torch.zeros(1)}, {"a": fake, fake: 1, "sha256": "2" * 64})
-    assert load_checkpoint(tmp_path / "a").metadata[fake] == 1
-
-
-# --- Damage -------------------------------------------------------------------------------------
-
-
-def test_every_flipped_byte_and_every_truncation_is_refused(tmp_path: Path) -> None:
-    whole, damaged = tmp_path / "whole", tmp_path / "damaged"
-    save_checkpoint(whole, {"model.x": torch.arange(4.0)}, {"step": 1})
-    data = whole.read_bytes()
-    for place in range(len(data)):
-        flipped = bytearray(data)
-        flipped[place] ^= 1 << place % 8
-        damaged.write_bytes(flipped)
-        with pytest.raises(CheckpointError):
-            load_checkpoint(damaged)
-    for length in range(len(data)):
-        damaged.write_bytes(data[:length])
-        with pytest.raises(CheckpointError):
-            load_checkpoint(damaged)
-    damaged.write_bytes(data + b"\0")
-    with pytest.raises(CheckpointError):
-        load_checkpoint(damaged)
-    damaged.write_bytes(data)
-    load_checkpoint(damaged)
-
-
-def test_flipped_weight_is_told(tmp_path: Path) -> None:
-    path = tmp_path / "m.safetensors"
-    save_model(path)
-    data = bytearray(path.read_bytes())
-    data[-1] ^= 1
-    path.write_bytes(data)
-    assert message_of(path) == (
-        "is damaged: its contents do not match the digest it was written with; use another copy"
-    )
-
-
-class Bomb:
-    def __init__(self, sentinel: Path) -> None:
-        self.sentinel = sentinel
-
-    def __reduce__(self) -> Any:
-        return Path.touch, (self.sentinel,)
-
-
-@pytest.mark.parametrize("kind", ["pickle", "torch", "legacy torch"])
-def test_malicious_pickle_is_refused_and_never_run(tmp_path: Path, kind: str) -> None:
-    path, sentinel = tmp_path / "evil.safetensors", tmp_path / "ran"
-    if kind == "pickle":
-        path.write_bytes(pickle.dumps(Bomb(sentinel)))
-    else:
-        torch.save(Bomb(sentinel), path, _use_new_zipfile_serialization=kind == "torch")
-    found = "is not a fast-style model (it looks like a .pth of another project)"
-    assert message_of(path) == found
-    assert not sentinel.exists()
-
-
-@pytest.mark.parametrize(
-    ("contents", "told"),
-    [
-        (b"", "it is empty"),
-        (b"  \n<!DOCTYPE html><html>", "it is a web page"),
-        (b"<html>", "it is a web page"),
-        (b"PK\x03\x04 and so on", "it looks like a .pth of another project"),
-        (os.urandom(5), "damaged, or of another format"),
-        (b"\x01" * 3000, "damaged, or of another format"),
-        (
-            safetensors.torch.save({"x": torch.zeros(2)}),
-            "it is truncated, or a safetensors file of another project",
-        ),
-    ],
-    ids=["empty", "html", "html2", "zip", "short", "long", "safetensors"],
-)
-def test_foreign_file_is_told(tmp_path: Path, contents: bytes, told: str) -> None:
-    path = tmp_path / "m.safetensors"
-    path.write_bytes(contents)
-    assert message_of(path) == f"is not a fast-style model ({told})"
-
-
-def test_missing_file_and_folder_are_told(tmp_path: Path) -> None:
-    assert message_of(tmp_path / "no") == "not found; give a model.safetensors of a training run"
-    assert message_of(tmp_path) == "is not a file; give a model.safetensors"
-
-
-def test_enormous_file_is_refused_unread(tmp_path: Path) -> None:
-    path = tmp_path / "big"
-    with path.open("wb") as file:
-        file.truncate((1 << 30) + 1)  # a hole; takes no space
-    assert message_of(path) == ("is too large for a model (1073741825 bytes; at most 1073741824)")
-
-
-def test_newer_format_asks_for_an_upgrade(tmp_path: Path) -> None:
-    path = tmp_path / "m"
-    save_model(path, format=2, fast_style="9.0")
-    assert message_of(path) == (
-        f"has format 2, made by fast-style 9.0; this is {__version__}, which knows formats up to "
-        "1. Upgrade fast-style"
-    )
-
-
-@pytest.mark.parametrize(
-    "description",
-    ["", "[]", "1", "{}", '{"format": "x"}', '{"format": null}', "[" * 100_000, '{"format": 1}'],
-)
-def test_forged_description_is_refused(tmp_path: Path, description: str) -> None:
-    write_forged(tmp_path / "m", {"model.x": torch.zeros(1)}, description)
-    assert message_of(tmp_path / "m")
+# --- Tensors that do not fit --------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -251,33 +128,39 @@ def test_forged_description_is_refused(tmp_path: Path, description: str) -> None
 )
 def test_impossible_architecture_is_refused(tmp_path: Path, architecture: Any) -> None:
     save_model(tmp_path / "m", architecture=architecture)
-    assert message_of(tmp_path / "m").startswith("describes no transform network (")
+    assert refusal_of(tmp_path / "m").startswith("describes no transform network (")
 
 
-def test_wrong_tensors_are_refused_by_name(tmp_path: Path) -> None:
-    path, name = tmp_path / "m", "model.to_rgb.conv.bias"
-    for tensors, told in (
-        ({name: None}, "has no tensor to_rgb.conv.bias"),
-        ({"model.extra": torch.zeros(1)}, "has a tensor extra that the network has not"),
+@pytest.mark.parametrize(
+    ("name", "tensor", "message"),
+    [
+        ("to_rgb.conv.bias", None, "has no tensor to_rgb.conv.bias"),
+        ("extra", torch.zeros(1), "has a tensor extra, which the network lacks"),
         (
-            {name: torch.zeros(4)},
+            "to_rgb.conv.bias",
+            torch.zeros(4),
             "to_rgb.conv.bias is torch.float32 (4,); the network needs torch.float32 (3,)",
         ),
         (
-            {name: torch.zeros(3).double()},
+            "to_rgb.conv.bias",
+            torch.zeros(3).double(),
             "to_rgb.conv.bias is torch.float64 (3,); the network needs torch.float32 (3,)",
         ),
-    ):
-        save_model(path, tensors=tensors)
-        assert message_of(path) == told
+    ],
+    ids=["missing", "extra", "shape", "dtype"],
+)
+def test_wrong_tensors_are_refused_by_name(
+    tmp_path: Path, name: str, tensor: Tensor | None, message: str
+) -> None:
+    save_model(tmp_path / "m", tensors={f"model.{name}": tensor})
+    assert refusal_of(tmp_path / "m") == message
 
 
-def test_number_that_is_not_finite_is_refused(tmp_path: Path) -> None:
-    net = TransformNet(**ARCHITECTURE)  # type: ignore[arg-type]
-    tensors = {f"model.{name}": tensor for name, tensor in net.state_dict().items()}
-    tensors["model.to_rgb.conv.bias"][1] = torch.nan
-    write_forged(tmp_path / "m", tensors, json.dumps({"format": 1, "architecture": ARCHITECTURE}))
-    assert message_of(tmp_path / "m") == "to_rgb.conv.bias has numbers that are not finite"
+@pytest.mark.parametrize("number", [torch.nan, torch.inf, -torch.inf])
+def test_number_that_is_not_finite_is_refused(number: float) -> None:
+    found = {"x": torch.tensor([1.0, number])}
+    with pytest.raises(CheckpointError, match=r"^m: x has numbers that are not finite$"):
+        require_same_tensors(found, {"x": torch.zeros(2)}, Path("m"))
 
 
 def test_weights_of_another_width_are_refused(tmp_path: Path) -> None:
@@ -316,6 +199,7 @@ def test_failed_write_leaves_the_old_file_and_nothing_else(
     assert [entry.name for entry in tmp_path.iterdir()] == ["m"]
 
 
+@pytest.mark.slow  # the default suite fills a disk in tests/core/test_files.py
 @pytest.mark.skipif(sys.platform == "win32", reason="has no RLIMIT_FSIZE")
 def test_full_disk_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
     path = tmp_path / "m"
@@ -399,19 +283,17 @@ def test_restored_adam_goes_on_exactly(tmp_path: Path, fused: bool | None) -> No
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    "change",
     [
-        ({"step.bias": None}, "has no tensor step.bias"),
-        ({"exp_avg_sq.kernel": None}, "has no tensor exp_avg_sq.kernel"),
-        ({"max_exp_avg_sq.bias": torch.zeros(2)},
-         "has a tensor max_exp_avg_sq.bias that the network has not"),
-        ({"exp_avg.bias": torch.zeros(3)},
-         "exp_avg.bias is torch.float32 (3,); the network needs torch.float32 (2,)"),
-        ({"exp_avg.bias": torch.full((2,), torch.nan)},
-         "exp_avg.bias has numbers that are not finite"),
+        {"step.bias": None},
+        {"exp_avg_sq.kernel": None},
+        {"max_exp_avg_sq.bias": torch.zeros(2)},
+        {"exp_avg.bias": torch.zeros(3)},
+        {"exp_avg.bias": torch.full((2,), torch.nan)},
     ],
-)  # fmt: skip
-def test_incomplete_state_of_adam_is_refused(change: dict[str, Tensor | None], told: str) -> None:
+    ids=["no step", "no moment", "extra", "shape", "not finite"],
+)
+def test_incomplete_state_of_adam_is_refused(change: dict[str, Tensor | None]) -> None:
     parameters = two_parameters()
     optimizer = adam_of(parameters)
     learn(parameters, optimizer, 1)
@@ -423,7 +305,8 @@ def test_incomplete_state_of_adam_is_refused(change: dict[str, Tensor | None], t
             {name: tensor for name, tensor in saved.items() if tensor is not None},
             Path("m"),
         )
-    assert str(caught.value) == f"m: {told}"
+    assert str(caught.value).startswith("m: ")
+    assert next(iter(change)) in str(caught.value)
 
 
 # --- The checkpoints of a run -------------------------------------------------------------------
@@ -457,11 +340,9 @@ def test_newest_valid_checkpoint_falls_back_and_tells(tmp_path: Path) -> None:
     assert found is not None
     assert found[0] == oldest
     assert found[1].metadata["step"] == 1
-    assert said == [
-        f"skipping {newest}: is not a fast-style model (it is empty)",
-        f"skipping {second}: is damaged: its contents do not match the digest it was written "
-        "with; use another copy",
-    ]
+    assert len(said) == 2
+    assert said[0].startswith(f"skipping {newest}: ")
+    assert said[1].startswith(f"skipping {second}: ")
 
 
 def test_no_valid_checkpoint_is_none(tmp_path: Path) -> None:
@@ -508,11 +389,6 @@ def test_file_that_cannot_be_removed_does_not_stop_the_run(
     monkeypatch.setattr(Path, "unlink", fail)
     remove_old_checkpoints(tmp_path, 1, newest=3)
     assert steps_in(tmp_path) == [3, 2, 1]
-
-
-def test_format_version_is_one() -> None:
-    # A change needs a reader for files of the old version, and a fixture that is one.
-    assert model_files.FORMAT_VERSION == 1
 
 
 # --- Files of earlier versions ------------------------------------------------------------------

@@ -1,0 +1,165 @@
+"""The file format without torch: whatever is damaged, or not ours, is refused and never run."""
+
+import hashlib
+import json
+import os
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import safetensors.torch
+import torch
+from tiny_model import tiny_description, write_tiny_model
+
+from fast_style import __version__
+from fast_style.models import model_files
+from fast_style.models.checkpoint import load_checkpoint, save_checkpoint
+from fast_style.models.model_files import CheckpointError, read_description, read_model_file
+
+
+def write_forged(path: Path, description: str) -> None:
+    """A file with a right digest and any description, as a forger could make it."""
+    blank = "0" * 64
+    data = safetensors.torch.save(
+        {"model.x": torch.zeros(1)}, {"fast_style": description, "sha256": blank}
+    )
+    digest = hashlib.sha256(data).hexdigest()
+    path.write_bytes(data.replace(f'"sha256":"{blank}"'.encode(), f'"sha256":"{digest}"'.encode()))
+
+
+def write_hole(path: Path) -> None:
+    """A file one byte longer than allowed, which takes no space."""
+    with path.open("wb") as file:
+        file.truncate((1 << 30) + 1)
+
+
+def write_with_a_flipped_weight(path: Path) -> None:
+    data = bytearray(write_tiny_model(path).read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+
+
+def containing(data: bytes) -> Callable[[Path], object]:
+    return lambda path: path.write_bytes(data)
+
+
+# --- Messages -----------------------------------------------------------------------------------
+
+OTHER = "is not a fast-style model ({})".format
+
+
+@pytest.mark.parametrize(
+    ("write", "message"),
+    [
+        (lambda path: None, "not found; give a model.safetensors of a training run"),
+        (Path.mkdir, "is not a file; give a model.safetensors"),
+        (write_hole, "is too large for a model (1073741825 bytes; at most 1073741824)"),
+        (containing(b""), OTHER("it is empty")),
+        (containing(b"  \n<!DOCTYPE html><html>"), OTHER("it is a web page")),
+        (containing(b"<html>"), OTHER("it is a web page")),
+        (containing(b"PK\x03\x04 and so on"), OTHER("it looks like a .pth of another project")),
+        (containing(os.urandom(5)), OTHER("damaged, or of another format")),
+        (containing(b"\x01" * 3000), OTHER("damaged, or of another format")),
+        (
+            containing(safetensors.torch.save({"x": torch.zeros(2)})),
+            OTHER("it is truncated, or a safetensors file of another project"),
+        ),
+        (
+            write_with_a_flipped_weight,
+            "is damaged: its contents do not match the digest it was written with; use another "
+            "copy",
+        ),
+        (
+            lambda path: write_forged(path, '{"format": 2, "fast_style": "9.0"}'),
+            f"has format 2, written by fast-style 9.0; this is {__version__}, which reads formats "
+            "up to 1. Upgrade fast-style",
+        ),
+        (
+            lambda path: write_forged(path, '{"format": 1}'),
+            "its description is incomplete ('architecture')",
+        ),
+    ],
+    ids=[
+        *("missing", "folder", "enormous", "empty", "doctype", "html", "zip", "short", "long"),
+        *("safetensors", "flipped weight", "newer", "incomplete"),
+    ],
+)
+def test_message_about_a_file_that_is_refused(
+    tmp_path: Path, write: Callable[[Path], object], message: str
+) -> None:
+    path = tmp_path / "m"
+    write(path)
+    with pytest.raises(CheckpointError) as caught:
+        read_description(path)
+    assert str(caught.value) == f"{path}: {message}"
+    assert caught.value.exit_code == 2
+
+
+# --- Damage and forgery -------------------------------------------------------------------------
+
+
+def test_every_flipped_byte_and_every_truncation_is_refused(tmp_path: Path) -> None:
+    undamaged, damaged = tmp_path / "undamaged", tmp_path / "damaged"
+    save_checkpoint(undamaged, {"model.x": torch.arange(4.0)}, {"step": 1})
+    data = undamaged.read_bytes()
+    assert read_model_file(undamaged).data == data
+    flipped = (
+        data[:place] + bytes([data[place] ^ 1 << place % 8]) + data[place + 1 :]
+        for place in range(len(data))
+    )
+    truncated = (data[:length] for length in range(len(data)))
+    for contents in (*flipped, *truncated, data + b"\0"):
+        damaged.write_bytes(contents)
+        with pytest.raises(CheckpointError):
+            read_model_file(damaged)
+
+
+class Bomb:
+    def __init__(self, sentinel: Path) -> None:
+        self.sentinel = sentinel
+
+    def __reduce__(self) -> Any:
+        return Path.touch, (self.sentinel,)
+
+
+@pytest.mark.parametrize("kind", ["pickle", "torch", "legacy torch"])
+def test_malicious_pickle_is_refused_and_never_run(tmp_path: Path, kind: str) -> None:
+    path, sentinel = tmp_path / "evil.safetensors", tmp_path / "ran"
+    if kind == "pickle":
+        path.write_bytes(pickle.dumps(Bomb(sentinel)))
+    else:
+        torch.save(Bomb(sentinel), path, _use_new_zipfile_serialization=kind == "torch")
+    with pytest.raises(CheckpointError, match=r"looks like a \.pth of another project"):
+        load_checkpoint(path)
+    assert not sentinel.exists()
+
+
+@pytest.mark.parametrize(
+    "description",
+    ["", "[]", "1", "{}", '{"format": "x"}', '{"format": null}', "[" * 100_000, '{"format": 1}'],
+)
+def test_forged_description_is_refused(tmp_path: Path, description: str) -> None:
+    write_forged(tmp_path / "m", description)
+    with pytest.raises(CheckpointError):
+        read_description(tmp_path / "m")
+
+
+def test_description_cannot_move_the_digest(tmp_path: Path) -> None:
+    fake = '"sha256":"' + "1" * 64 + '"'
+    save_checkpoint(tmp_path / "a", {"x": torch.zeros(1)}, {"a": fake, fake: 1, "sha256": "2" * 64})
+    assert read_model_file(tmp_path / "a").metadata[fake] == 1
+
+
+def test_description_is_read_as_it_was_written(tmp_path: Path) -> None:
+    metadata = tiny_description({"width": 1, "residual_blocks": 1, "upsampling": "resize",
+                                 "tanh_scale": 127.5})  # fmt: skip
+    save_checkpoint(tmp_path / "m", {}, metadata)
+    found = read_description(tmp_path / "m")
+    assert found == {"format": 1, "fast_style": __version__, **json.loads(json.dumps(metadata))}
+
+
+def test_format_version_is_one() -> None:
+    # A change needs a reader for files of the old version, and a fixture that is one.
+    assert model_files.FORMAT_VERSION == 1
