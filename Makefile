@@ -1,4 +1,5 @@
-# Every target first creates the environment, if there is none. After an interruption, run the command again.
+# Every target but help and clean first creates the environment, if there is none. After an interruption, run
+# the command again.
 #
 # Variables, as in: make test PYTHON=python3.12
 #   PYTHON       makes the environment; 3.11 or newer
