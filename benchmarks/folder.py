@@ -6,11 +6,11 @@
     python benchmarks/folder.py --photos holiday/ --count 20 --peer ../examples
     python benchmarks/folder.py --peer ../examples --peer-count 10 --device cuda --compile
 
-The peer's command takes one photo, so a folder is a loop over it. With ``--peer-count`` it stylizes
-every k-th photo only. The ratio compares seconds per photo: the median of the peer's commands, and
-ours over the whole folder. No time is extrapolated. Photos are noise over gradients, from a seed,
-of several sizes, upright and wide; or copies of your own. ``--compile`` adds a row of ours with
-that option: its first round compiles, and the others use torch's cache of compiled code.
+The peer's command takes one photo, so it is started once for each. With ``--peer-count`` it does
+every k-th photo only, and seconds per photo are compared: ours over the whole folder, and the
+median of its commands. No time is extrapolated. Photos are seeded noise over gradients, of several
+sizes, upright and wide; or copies of your own. ``--compile`` adds a row of ours with that option:
+the first round compiles, and later rounds use torch's cache.
 """
 
 import argparse
@@ -30,17 +30,16 @@ SIZES = ((320, 240), (480, 360), (512, 512), (640, 427), (640, 480))
 def main() -> None:
     """Measure, and print the table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--count", type=int, default=100, help="photos (100)")
+    parser.add_argument("--count", type=int, default=100, help="number of photos (100)")
     parser.add_argument(
-        "--photos",
-        type=Path,
-        metavar="FOLDER",
-        help="a folder to take photos from (default: drawn ones)",
+        "--photos", type=Path, metavar="FOLDER", help="use the photos of this folder"
     )
-    parser.add_argument("--scale", type=float, default=1.0, help="of the drawn photos' sides (1)")
-    parser.add_argument("--rounds", type=int, default=1, help="of our process (1)")
     parser.add_argument(
-        "--peer-count", type=int, metavar="N", help="photos that the peer does (all)"
+        "--scale", type=float, default=1.0, help="factor for the sides of drawn photos (1)"
+    )
+    parser.add_argument("--rounds", type=int, default=1, help="how often our process is timed (1)")
+    parser.add_argument(
+        "--peer-count", type=int, metavar="N", help="number of photos that the peer does (all)"
     )
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--compile", action="store_true", help="add a row of ours, compiled")
@@ -73,7 +72,7 @@ def main() -> None:
 
 
 def prepare_photos(folder: Path, options: argparse.Namespace) -> list[Path]:
-    """Write the photos of a benchmark into a folder of their own."""
+    """Draw the photos, or copy those of --photos, into a new folder; gives their paths."""
     folder.mkdir()
     if options.photos is None:
         return [
@@ -85,7 +84,7 @@ def prepare_photos(folder: Path, options: argparse.Namespace) -> list[Path]:
     found = [
         path
         for path in find_pictures(options.photos)
-        if path.suffix.lower() in (".jpg", ".jpeg", ".png")  # what the peer takes without trouble
+        if path.suffix.lower() in (".jpg", ".jpeg", ".png")  # the peer reads these
     ]
     return [
         Path(shutil.copy(path, folder / f"{number:03}{path.suffix}"))
@@ -94,7 +93,7 @@ def prepare_photos(folder: Path, options: argparse.Namespace) -> list[Path]:
 
 
 def draw_photo(path: Path, number: int, scale: float) -> Path:
-    """Noise over gradients; every number gives another picture."""
+    """Write a picture of noise over gradients; `number` seeds it. Gives `path`."""
     from PIL import Image
 
     generator = random.Random(number)
@@ -111,7 +110,7 @@ def draw_photo(path: Path, number: int, scale: float) -> Path:
 
 
 def num_pixels(photos: Sequence[Path]) -> int:
-    """Total number of pixels of all photos."""
+    """Pixels of all photos together."""
     from PIL import Image
 
     total = 0
@@ -121,16 +120,16 @@ def num_pixels(photos: Sequence[Path]) -> int:
     return total
 
 
-def every_kth(photos: Sequence[Path], count: int) -> list[Path]:
-    """About `count` photos, evenly spread."""
-    step = max(1, len(photos) // count)
-    return list(itertools.islice(photos, 0, None, step))[:count]
+def every_kth(photos: Sequence[Path], num_chosen: int) -> list[Path]:
+    """Up to `num_chosen` photos, evenly spread."""
+    step = max(1, len(photos) // num_chosen)
+    return list(itertools.islice(photos, 0, None, step))[:num_chosen]
 
 
 def measure_ours(
     folder: Path, model: Path, options: argparse.Namespace, *words: str
 ) -> list[float]:
-    """Seconds of one process for the whole folder, in every round."""
+    """Seconds that one process takes for the whole folder, one value per round."""
     command = peer.our_command(
         *("--model", model, "--output", folder / "ours", "--overwrite"),
         *("--device", options.device, *words, folder / "photos"),
@@ -141,7 +140,7 @@ def measure_ours(
 def measure_peer(
     folder: Path, model: Path, photos: Sequence[Path], options: argparse.Namespace
 ) -> list[float]:
-    """Seconds of the peer's command for each photo."""
+    """Seconds that the peer's command takes, one value per photo."""
     files = {"model": model, "output": folder / "theirs.jpg"}
     return [
         peer.time_command(
@@ -151,10 +150,10 @@ def measure_peer(
     ]
 
 
-def show(what: str, count: int, seconds: Sequence[float]) -> None:
-    """Print one row of ours."""
+def show(label: str, num_photos: int, seconds: Sequence[float]) -> None:
+    """Print one row of ours, with the median of the rounds."""
     median = statistics.median(seconds)
-    row = peer.table_row(what, f"{count}", f"{median:.1f}", f"{median / count:.3g}")
+    row = peer.table_row(label, f"{num_photos}", f"{median:.1f}", f"{median / num_photos:.3g}")
     print(row, flush=True)
 
 

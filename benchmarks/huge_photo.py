@@ -133,7 +133,7 @@ def stylize(stylizer: "Stylizer", photo: "Image.Image", way: Way) -> int:
 
 
 def band_rows(stylizer: "Stylizer", photo: "Image.Image") -> int:
-    """Rows of a band when memory does not limit them."""
+    """The height of bands when there is memory enough for the best."""
     from fast_style.stylizing.stylizer import _Space
 
     plenty = _Space(device=1e15, main=1e15, disk=0)
