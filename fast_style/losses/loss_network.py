@@ -1,8 +1,8 @@
-"""The frozen loss network φ: a VGG, cut behind the deepest layer that is needed.
+"""The frozen loss network φ (Johnson et al. 2016, section 3.2): a VGG without unneeded deep layers.
 
-It takes pixels in [0, 1]; the preprocessing that its weights were trained with happens inside, and
-nowhere else. Weights come from torchvision, from a file, or from a seeded random generator, and
-never from another source than the one that was asked for.
+It takes pixels in [0, 1] and applies the preprocessing of its weights itself; nothing else does.
+Weights come from torchvision, a file, or a seeded random generator. If the chosen source fails, no
+other one takes its place.
 """
 
 import hashlib
@@ -32,24 +32,24 @@ from fast_style.settings.layers import (
 Preprocessing = Literal["torchvision", "caffe"]
 Padding = Literal["zeros", "reflect"]
 
-# (mean, standard deviation) of RGB in [0, 1].
+# (mean, standard deviation) that preprocessing subtracts from RGB in [0, 1], and divides it by.
 _NORMALIZATION: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
     # https://docs.pytorch.org/vision/stable/models/generated/torchvision.models.vgg19.html
     "torchvision": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
-    # 0..255 minus the mean of ILSVRC-2014's training pictures, as Simonyan and Zisserman's Caffe
-    # models take it: (x * 255 - m) = (x - m / 255) / (1 / 255).
+    # Simonyan and Zisserman's Caffe models take 0..255 minus the mean of ILSVRC-2014's training
+    # pictures: x * 255 - m = (x - m / 255) / (1 / 255).
     "caffe": ((123.68 / 255, 116.779 / 255, 103.939 / 255), (1 / 255,) * 3),
 }
 
 
 class _KnownFile(NamedTuple):
-    """What cannot be read off a weights file, but is known of these."""
+    """What a published weights file needs and does not say."""
 
     preprocessing: Preprocessing
     is_bgr: bool
 
 
-# By the first 8 hex digits of the sha256, which their publishers put into the file names.
+# Keys: the first 8 hex digits of the sha256, which the publishers put into the file names.
 _KNOWN_FILES = {
     "397923af": _KnownFile("torchvision", is_bgr=False),  # torchvision vgg16
     "dcbb9e9d": _KnownFile("torchvision", is_bgr=False),  # torchvision vgg19
@@ -62,12 +62,18 @@ _NAMED = ("imagenet", "imagenet_features", "compact")
 
 
 class Weights(NamedTuple):
-    """The convolutions of a loss network, and what has to be known to use them.
+    """The convolutions of a loss network, and how to use them.
 
-    `convolutions` maps ``3_4`` to the kernel (out, in, 3, 3), input RGB, and the bias (out,).
-    `mean`, RGB in 0..255, is the weights' own; None stands for the one of their preprocessing.
-    `heads` maps ``relu3_4`` to a matrix (C, C) that the layer's features go through on their way
-    out, but not to the next layer; see `distillation`.
+    Attributes:
+        convolutions: ``3_4`` to the kernel (out, in, 3, 3), input RGB, and the bias (out,).
+        preprocessing: how pixels are normalized.
+        padding: what surrounds pictures and features.
+        source: a name such as ``imagenet``, or the file's name.
+        digest: the sha256 of the file, in hex; of random weights, of their recipe.
+        mean: RGB in 0..255, subtracted instead of the usual mean of `preprocessing`; None for the
+            usual one.
+        heads: ``relu3_4`` to a matrix (C, C). The layer's output is multiplied by it; the next
+            layer takes the features without it. See `distillation`.
     """
 
     convolutions: dict[str, tuple[Tensor, Tensor]]
@@ -80,18 +86,18 @@ class Weights(NamedTuple):
 
     @property
     def label(self) -> str:
-        """What is shown to people: RANDOM and COMPACT must not be mistaken for a VGG."""
+        """The name for people, in capitals for weights that must not be taken for a real VGG's."""
         name = self.source.upper() if self.source in ("random", "compact") else self.source
         return f"{name} weights"
 
 
 class LossNetwork(nn.Module):
-    """Features of pictures at named layers; nothing in it is ever trained.
+    """Features of pictures at named layers. Nothing in it is trained.
 
     Args:
-        architecture: which VGG.
+        architecture: ``vgg16`` or ``vgg19``.
         weights: its convolutions; the network ends with the last of them.
-        pooling: ``max``, or ``average`` as Gatys et al. 2015 prefer for synthesis.
+        pooling: ``max``, or ``average`` as Gatys et al. 2016 (section 2) prefer for synthesis.
     """
 
     mean: Tensor
@@ -127,12 +133,12 @@ class LossNetwork(nn.Module):
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1))
 
     def forward(self, pixels: Tensor, layers: Collection[str]) -> dict[str, Tensor]:
-        """The outputs of `layers`, each (N, C, H / 2^(block - 1), W / 2^(block - 1)).
+        """The outputs of `layers`, each (N, C, H / 2^(block - 1), W / 2^(block - 1)), rounded down.
 
-        Computes no deeper than the deepest of them.
+        Layers behind the deepest of them are not computed.
 
         Args:
-            pixels: (N, 3, H, W) in [0, 1].
+            pixels: (N, 3, H, W), float in [0, 1].
             layers: names such as ``relu3_3``.
         """
         wanted = set(layers)
@@ -142,7 +148,8 @@ class LossNetwork(nn.Module):
             if len(found) == len(wanted):
                 break
             if name.startswith("relu"):
-                # In place where nobody wants the values before: they are not needed backward.
+                # In place unless the values before are wanted: the backward pass needs only those
+                # after.
                 features = F.relu(features, inplace=previous not in wanted)
             else:
                 if previous is not None and previous[4] != name[4]:
@@ -185,14 +192,14 @@ def load_weights(
 
     Args:
         source: ``imagenet``, ``imagenet_features``, ``compact``, ``random``, or the path of a file.
-        architecture: which VGG.
-        deepest: the last layer that is needed; what lies behind it is not read.
-        preprocessing: for a file that is not known by its digest.
-        padding: what surrounds pictures; None for what the file says, else zeros.
+        architecture: ``vgg16`` or ``vgg19``.
+        deepest: the last layer that is needed; deeper ones are not read.
+        preprocessing: how the weights take pixels; None for published files and those that say it.
+        padding: what surrounds pictures; None for the file's own, or zeros if it does not say.
         seed: of ``random``.
 
     Raises:
-        UserError: the weights are not there or do not fit; says what to do.
+        UserError: the weights are missing or do not fit; says what to do.
     """
     if source == "random":
         return _random_weights(architecture, deepest, seed, padding or "zeros")
@@ -219,9 +226,9 @@ def _random_weights(
 ) -> Weights:
     """Untrained convolutions, which transfer style too, if less well (He, Wang, Hopcroft 2016).
 
-    Kernels are normal with He et al. 2015's variance 2 / fan-in, which keeps the size of the
-    activations from layer to layer. They keep their means: without them the network is blind to
-    colors, and the demo's cat drowned in white blobs.
+    Kernels are normal with variance 2 / fan-in (He et al. 2015, equation 10), which keeps the size
+    of the activations from layer to layer. The means of the kernels are not removed: without them
+    the network does not see colors, and the demo's cat drowned in white blobs.
     """
     generator = torch.Generator().manual_seed(seed)
     convolutions = {}
@@ -232,20 +239,20 @@ def _random_weights(
         kernel *= (2 / (9 * channels)) ** 0.5
         convolutions[number] = (kernel, torch.zeros(out_channels))
         channels = out_channels
-    # Not of the numbers: processors with other instructions round some of them differently.
+    # The digest is of the recipe, not of the numbers, which some processors round differently.
     recipe = f"random {architecture} to {deepest}, seed {seed}"
     digest = hashlib.sha256(recipe.encode()).hexdigest()
     return Weights(convolutions, "torchvision", padding, "random", digest)
 
 
 def imagenet_is_cached(architecture: Architecture) -> bool:
-    """Whether ``imagenet`` weights lie in torch's cache, so that nothing need be downloaded.
+    """Whether ``imagenet`` weights lie in torch's cache folder, judged by the file's name.
 
-    Goes by the file's name, and needs no torchvision; the digest is checked on loading.
+    Needs no torchvision; loading checks the digest.
     """
     folder = Path(torch.hub.get_dir()) / "checkpoints"
     return any(
-        # Caffe's are other files of this kind of name. False, too, where one may not look.
+        # Caffe's weights have such names, too. os.access: False for an unreadable folder.
         known.preprocessing == "torchvision"
         and os.access(folder / f"{architecture}-{digest}.pth", os.R_OK)
         for digest, known in _KNOWN_FILES.items()
@@ -253,11 +260,15 @@ def imagenet_is_cached(architecture: Architecture) -> bool:
 
 
 def _torchvision_file(source: str, architecture: Architecture) -> Path:
-    """The file that torchvision names, in torch's cache folder; downloaded if it is not there."""
+    """The weights file of torchvision in torch's cache folder, downloaded unless it exists.
+
+    Raises:
+        UserError: torchvision cannot be imported, the download fails, or the file is damaged.
+    """
     try:
         from torchvision.models import VGG16_Weights, VGG19_Weights
     except (ImportError, RuntimeError, AttributeError, OSError) as error:
-        # Each of them has been seen from a torchvision that was built for another torch.
+        # A torchvision that was built for another torch has raised each of these.
         raise UserError(
             f"torchvision cannot be imported ({error}); it must come with the torch beside it: "
             "install both in one command, pip install torch torchvision"
@@ -285,8 +296,8 @@ def _download(url: str, path: Path, sha256_prefix: str, megabytes: float) -> Non
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         torch.hub.download_url_to_file(url, str(path), hash_prefix=sha256_prefix)
-    except (OSError, HTTPException, RuntimeError) as error:  # RuntimeError: another digest
-        words = str(getattr(error, "reason", None) or error).split()  # some have several lines
+    except (OSError, HTTPException, RuntimeError) as error:  # RuntimeError: the digest differs
+        words = str(getattr(error, "reason", None) or error).split()  # may have several lines
         reason = " ".join(words) or type(error).__name__
         raise UserError(
             f"the loss network's weights are not there and cannot be downloaded ({reason}): "
@@ -307,18 +318,18 @@ def _read_weights(
     file = read_weights_file(path, architecture, _convolutions_up_to(deepest, architecture))
     digest = sha256_of(path)
     known = _KNOWN_FILES.get(digest[:8])
-    said = known.preprocessing if known else file.preprocessing
-    if preprocessing and said and preprocessing != said:
+    own = known.preprocessing if known else file.preprocessing
+    if preprocessing and own and preprocessing != own:
         raise UserError(
             f"{path}: loss_network.preprocessing is {preprocessing}, but these weights need "
-            f"{said}; leave it out"
+            f"{own}; remove this setting"
         )
-    preprocessing = preprocessing or _checked(said, _NORMALIZATION, path, "preprocessing")
+    preprocessing = preprocessing or _checked(own, _NORMALIZATION, path, "preprocessing")
     if preprocessing is None:
         raise UserError(
-            f"{path}: it is not known how these weights take pixels; set "
+            f"{path}: this file does not say how its weights take pixels; set "
             "loss_network.preprocessing to caffe (0..255 minus the mean) or torchvision ([0, 1], "
-            "mean and standard deviation). The wrong one fails nowhere and spoils the pictures"
+            "mean and standard deviation). The wrong one raises no error and spoils the pictures"
         )
     padding = padding or _checked(file.padding, ("zeros", "reflect"), path, "padding")
     convolutions = _pick_convolutions(file, path, architecture, deepest)
@@ -332,32 +343,40 @@ def _read_weights(
 
 
 def _checked(word: str | None, allowed: Collection[str], path: Path, key: str) -> Any:
+    """The word that a file's metadata has for `key`, if it is None or allowed."""
     if word is not None and word not in allowed:
-        raise UserError(f"{path}: its metadata says {key} {word!r}; known are {', '.join(allowed)}")
+        raise UserError(
+            f"{path}: its metadata has {key} {word!r}; it must be one of {', '.join(allowed)}"
+        )
     return word
 
 
 def _pick_convolutions(
     file: WeightsFile, path: Path, architecture: Architecture, deepest: str
 ) -> dict[str, tuple[Tensor, Tensor]]:
-    """The needed convolutions by number, their shapes checked against each other."""
+    """The needed convolutions by number.
+
+    Raises:
+        UserError: one is missing, or its shape, type or numbers cannot be used.
+    """
     convolutions: dict[str, tuple[Tensor, Tensor]] = {}
     channels = 3
     for number in _convolutions_up_to(deepest, architecture):
         place = file.places.get(number)
         name = f"conv{number} ({place})" if place else f"conv{number}"
         if number not in file.convolutions:
-            there = f"up to conv{[*convolutions][-1]}" if convolutions else "none of them"
+            extent = f"up to conv{[*convolutions][-1]}" if convolutions else "none of them"
             raise UserError(
                 f"{path}: has no {name} of {architecture}, which the layer {deepest} needs; it has "
-                f"{there}. Choose shallower layers in loss.content_layers and loss.style_layers, "
+                f"{extent}. Choose shallower layers in loss.content_layers and loss.style_layers, "
                 "or other weights"
             )
         kernel, bias = file.convolutions[number]
         if kernel.shape[1:] != (channels, 3, 3) or bias.shape != kernel.shape[:1]:
             raise UserError(
                 f"{path}: {name} has the shape {tuple(kernel.shape)}, bias {tuple(bias.shape)}; "
-                f"(channels, {channels}, 3, 3) is needed. Is it a {architecture}?"
+                f"(channels, {channels}, 3, 3) and (channels,) are needed. Is it a {architecture}? "
+                "See loss_network.architecture"
             )
         if not (kernel.is_floating_point() and bias.is_floating_point()):
             raise UserError(
@@ -375,7 +394,11 @@ def _pick_heads(
     architecture: Architecture,
     convolutions: Mapping[str, tuple[Tensor, Tensor]],
 ) -> dict[str, Tensor]:
-    """The heads of the layers that are computed, their shapes checked."""
+    """The heads of the layers that are computed.
+
+    Raises:
+        UserError: the shape, type or numbers of one cannot be used.
+    """
     heads = {}
     for name in layer_names(architecture):
         if name not in file.heads or convolution_of(name) not in convolutions:
@@ -396,7 +419,11 @@ def _pick_heads(
 
 
 def _own_copy(part: Tensor, path: Path, name: str) -> Tensor:
-    """A copy, since the file may be mapped; float32, whatever it holds; finite."""
+    """A copy in float32, since the file may be mapped into memory.
+
+    Raises:
+        UserError: a number is not finite.
+    """
     copy = part.to(torch.float32, copy=True, memory_format=torch.contiguous_format)
     if not torch.isfinite(copy).all():
         raise UserError(f"{path}: {name} has numbers that are not finite")

@@ -1,8 +1,8 @@
-"""What a good picture is: content, style and total variation (Johnson et al. 2016, section 3.2).
+"""The perceptual loss: content, style and total variation (Johnson et al. 2016, section 3.2).
 
-φ is the loss network, y the result, x the photo and s the style picture. Everything here is
-computed in float32, whatever autocast says: a Gram entry sums over all pixels, and the style term
-subtracts nearly equal numbers, of which bfloat16 keeps 8 bits.
+In the formulas, φ is the loss network, y the result, x the photo and s the style picture.
+Everything here is computed in float32, also under autocast: a Gram entry sums over all pixels, and
+the style term subtracts nearly equal numbers, of which bfloat16 keeps 8 bits.
 """
 
 import math
@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-# `relative` divides by the size of a photo's own features. A photo of nothing (fog, a wall) has
-# hardly any; its term is divided by this share of the style picture's at least.
+# `relative` divides a photo's content term by the energy of its features, or by this share of the
+# style picture's if that is more: a blank photo (fog, a wall) has nearly no energy.
 _SMALLEST_RELATIVE_ENERGY = 0.01
 
 
@@ -41,20 +41,20 @@ class LossTerms(NamedTuple):
     style_by_layer: dict[str, Tensor]
 
     def detached(self) -> "LossTerms":
-        """The same numbers without what their gradients would be computed from."""
+        """The same numbers, detached from the graph of their gradients."""
         by_layer = {layer: term.detach() for layer, term in self.style_by_layer.items()}
         terms = (self.total, self.content, self.style, self.tv)
         total, content, style, tv = (term.detach() for term in terms)
         return LossTerms(total, content, style, tv, by_layer)
 
     def values(self) -> LossValues:
-        """The terms as numbers, fetched from the device together."""
+        """The terms as numbers, fetched from the device in one transfer."""
         terms = torch.stack([self.total, self.content, self.style, self.tv])
         return LossValues(*terms.detach().cpu().double().tolist())
 
 
 def gram_matrix(features: Tensor) -> Tensor:
-    """G = ψψᵀ / (CHW), which channels are active together (Johnson et al. 2016, equation 3).
+    """G = ψψᵀ / (CHW), ψ being φ as (C, HW): Johnson et al. 2016, equation 3.
 
     Args:
         features: (N, C, H, W).
@@ -72,7 +72,7 @@ def gram_matrix(features: Tensor) -> Tensor:
 
 
 def _pixels_in_parts(features: Tensor) -> Tensor:
-    """(N, C, H, W) to (N, parts, HW / parts, C), without a copy if in channels_last."""
+    """(N, C, H, W) as (N, parts, HW / parts, C), without a copy if it is in channels_last."""
     pixels = features.flatten(2).transpose(1, 2)
     parts = 1
     while parts < _most_parts(features.device) and pixels.shape[1] % (2048 * parts) == 0:
@@ -81,13 +81,13 @@ def _pixels_in_parts(features: Tensor) -> Tensor:
 
 
 def _most_parts(device: torch.device) -> int:
-    # A GPU has more than a hundred multiprocessors, and its libraries give each product of matrices
-    # to one of them.
+    # A GPU has more than a hundred multiprocessors, of which its libraries use one for each matrix
+    # product.
     return 32 if device.type == "cuda" else 1
 
 
 class _ProductsOfRounded(torch.autograd.Function):
-    """ψψᵀ of bfloat16 features: products of 8-bit mantissas, exact in float32, summed there."""
+    """ψψᵀ of bfloat16 features: products of 8-bit mantissas are exact in float32, and summed so."""
 
     @staticmethod
     def forward(ctx: Any, features: Tensor) -> Tensor:
@@ -101,35 +101,42 @@ class _ProductsOfRounded(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, pull: Tensor) -> Tensor:
         (features,) = ctx.saved_tensors
-        # Rounded as the gradient of such features is anyway, after the difference was taken.
+        # Rounding costs nothing here: the difference was taken in float32, and the gradient of
+        # bfloat16 features is bfloat16 in any case.
         both_factors = (pull + pull.transpose(1, 2)).to(features.dtype)
         pixels_pull = features.flatten(2).transpose(1, 2) @ both_factors
         return pixels_pull.transpose(1, 2).reshape(features.shape)
 
 
 def content_distance(features: Tensor, target: Tensor) -> Tensor:
-    """‖φ(y) − φ(x)‖² / (CHW), for each photo: (N,) (Johnson et al. 2016, equation 2)."""
+    """‖φ(y) − φ(x)‖² / (CHW) of each photo, (N,): Johnson et al. 2016, equation 2.
+
+    Args:
+        features: φ(y), (N, C, H, W).
+        target: φ(x), likewise.
+    """
     return (features.float() - target.float()).square().mean(dim=(1, 2, 3))
 
 
 def style_distance(gram: Tensor, target: Tensor) -> Tensor:
-    """‖G(y) − G(s)‖² in the Frobenius norm, for each photo: (N,) (equation 4).
+    """‖G(y) − G(s)‖² (Frobenius norm) of each photo, (N,): Johnson et al. 2016, equation 4.
 
     Args:
-        gram: (N, C, C).
-        target: (C, C).
+        gram: G(y), (N, C, C).
+        target: G(s), (C, C).
     """
     return (gram - target).square().sum(dim=(1, 2))
 
 
 def total_variation(pixels: Tensor, exponent: float = 2.0) -> Tensor:
-    """Mean of (dx² + dy²)^(exponent / 2) over all pixels that have a right and a lower neighbour.
+    """Mean of (dx² + dy²)^(β / 2) over all pixels that have a right and a lower neighbour.
 
-    Johnson et al. sum here; the mean makes weights independent of the size. The exponent β = 2
-    gives squared differences; 2.5 is the 1.25 (= β / 2) of the Keras examples.
+    The regularizer of Mahendran and Vedaldi 2015, which Johnson et al. take. They sum; the mean
+    makes weights independent of the size. β = 2 gives squared differences; 2.5 is the exponent
+    1.25 = β / 2 of the Keras examples.
 
     Args:
-        pixels: (N, 3, H, W) in [0, 1]; 0 comes out when a side is one pixel.
+        pixels: (N, 3, H, W), float in [0, 1]. The result is 0 if a side is one pixel.
         exponent: β, at least 2: below, the gradient is infinite where neighbours are equal.
     """
     pixels = pixels.float()
@@ -142,22 +149,22 @@ def total_variation(pixels: Tensor, exponent: float = 2.0) -> Tensor:
 
 
 class PerceptualLoss(nn.Module):
-    """Johnson et al. 2016, equation 5: content, style and total variation in one number.
+    """The weighted sum of content, style and total variation: Johnson et al. 2016, equation 5.
 
     Args:
-        loss_network: φ; called as ``loss_network(pixels, layers)``, gives a dict of features.
-        style_picture: (1, 3, H, W) in [0, 1], any size.
+        loss_network: φ; ``loss_network(pixels, layers)`` gives a dict of features.
+        style_picture: s, (1, 3, H, W), float in [0, 1], any size.
         content_layers: layer names and their weights; may be empty.
         style_layers: likewise.
-        content_weight: weight of the whole term; 0 leaves it out.
+        content_weight: weight of the whole term; 0 switches it off.
         style_weight: likewise.
         tv_weight: likewise.
-        tv_exponent: see `total_variation`.
+        tv_exponent: β of `total_variation`.
         blend: further style pictures, each with its weight beside the 1 of `style_picture`. The
             style term is the weighted mean of the distances to all of them.
-        normalization: ``paper`` takes equations 2 to 4 as they are. ``relative`` divides each
-            photo's content term by ‖φ(x)‖² / (CHW) and each style layer by ‖G(s)‖², so that
-            weights mean about the same for any loss network and size.
+        normalization: ``paper`` takes equations 2 to 4 unchanged. ``relative`` divides each photo's
+            content term by ‖φ(x)‖² / (CHW) and each style layer by ‖G(s)‖², so that weights mean
+            about the same for any loss network and size.
     """
 
     def __init__(
@@ -197,25 +204,25 @@ class PerceptualLoss(nn.Module):
                 self.register_buffer(f"floor_{layer}", floor)
 
     def style_grams(self, layer: str) -> Tensor:
-        """G(s) at one style layer, of `style_picture` and of each one in `blend`: (S, C, C)."""
+        """G(s) at a style layer of `style_picture` and of each picture in `blend`: (S, C, C)."""
         return self.get_buffer(f"gram_{layer}")
 
     def forward(self, output: Tensor, photos: Tensor) -> LossTerms:
         """The terms of `output` as a stylized version of `photos`.
 
         Args:
-            output: (N, 3, H, W), about [0, 1], with gradient.
-            photos: (N, 3, H, W) in [0, 1].
+            output: y, (N, 3, H, W), about [0, 1], with gradient.
+            photos: x, (N, 3, H, W), float in [0, 1].
         """
         return self.terms(output, self.content_targets(photos))
 
     def content_targets(self, photos: Tensor) -> dict[str, Tensor]:
-        """φ(x) at the content layers: what `terms` compares with; computed no deeper than that."""
+        """φ(x) at the content layers, for `terms`; deeper layers are not computed."""
         with torch.no_grad():
             return self.loss_network(photos, list(self.content_layers))
 
     def terms(self, output: Tensor, targets: dict[str, Tensor]) -> LossTerms:
-        """The same as calling the loss, for photos whose `content_targets` are known already."""
+        """The terms of `output` against the `content_targets` of its photos, computed before."""
         features = self.loss_network(output, self._layers)
         with torch.autocast(output.device.type, enabled=False):
             content = self._content(features, targets, output)
@@ -234,14 +241,15 @@ class PerceptualLoss(nn.Module):
         *,
         sum_over_processes: Callable[[list[float]], list[float]] = lambda squares: squares,
     ) -> dict[str, float]:
-        """Each term's share of the gradient at the output picture: what pulls how hard.
+        """Each term's share of the gradient at the output picture, so of its influence.
 
-        The norm of each weighted term's gradient, divided by the sum of the three norms.
+        The norm of each weighted term's gradient, divided by the sum of the three norms; zeros if
+        all of them are zero.
 
         Args:
-            output: (N, 3, H, W).
-            photos: likewise.
-            sum_over_processes: of squared norms, where other processes have other photos.
+            output: (N, 3, H, W), about [0, 1].
+            photos: (N, 3, H, W), float in [0, 1].
+            sum_over_processes: sums squared norms over processes that have other photos.
         """
         output = output.detach().requires_grad_()
         terms = self(output, photos)
@@ -282,6 +290,6 @@ class PerceptualLoss(nn.Module):
 
 
 def _weighted_sum(terms: dict[str, Tensor], weights: Mapping[str, float], output: Tensor) -> Tensor:
-    # A term without layers is zero, and still has a gradient: zero everywhere.
+    # A term without layers is zero, with a zero gradient rather than none.
     zero = output.float().sum() * 0.0
     return sum((weights[layer] * term for layer, term in terms.items()), start=zero)

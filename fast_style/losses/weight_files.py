@@ -1,9 +1,9 @@
 """Files with the weights of a VGG, read into convolutions by number.
 
-Knows torchvision's state dicts (.pth, .safetensors), MatConvNet's networks (.mat) and Keras's
-weights (.h5). Whether the convolutions fit together, and what they are used for, is for
-`loss_network` to say. Reading runs no code of a file's and follows none of its links. But a .mat
-damaged with malice, or with bad luck, can crash scipy's reader, which is in C, and Python with it.
+Formats: torchvision's state dicts (.pth, .safetensors), MatConvNet's networks (.mat) and Keras's
+weights (.h5). `loss_network` checks whether the convolutions fit together. Reading runs no code of
+a file and follows none of its links. But a damaged .mat, made so on purpose or not, can crash
+scipy's reader, which is in C, and Python with it.
 """
 
 import importlib
@@ -29,18 +29,18 @@ from fast_style.settings.layers import Architecture, torchvision_index
 
 
 class WeightsFile(NamedTuple):
-    """What a file holds, not checked, and what it says about its use.
+    """The contents of a file, unchecked, and what it says about their use.
 
     Attributes:
-        convolutions: ``3_4`` to kernel (out, in, 3, 3) and bias (out,). They may lie in any order
-            in memory, or in the file itself.
-        places: ``3_4`` to what the file calls it where that is not ``conv3_4``; of all that were
-            asked for.
-        preprocessing: as `LossNetwork` takes it, or None for a file that does not say.
-        padding: the same.
-        mean: of RGB in 0..255, to be subtracted in place of the usual one.
-        is_bgr: the first convolution takes blue first.
-        heads: ``relu3_4`` to a matrix (C, C), of files that `write_weights_file` made.
+        convolutions: ``3_4`` to kernel (out, in, 3, 3) and bias (out,). Their memory may have any
+            layout, and may be the mapped file.
+        places: ``3_4`` to the file's own name of that layer, for all that were asked for; empty if
+            the file calls it ``conv3_4``.
+        preprocessing: as `loss_network.Weights` has it, or None if the file does not say.
+        padding: likewise.
+        mean: of RGB in 0..255, subtracted instead of the usual one.
+        is_bgr: whether the first convolution takes blue first.
+        heads: ``relu3_4`` to a matrix (C, C), in files that `write_weights_file` made.
     """
 
     convolutions: dict[str, tuple[Tensor, Tensor]]
@@ -55,10 +55,12 @@ class WeightsFile(NamedTuple):
 def read_weights_file(
     path: Path, architecture: Architecture, numbers: Collection[str]
 ) -> WeightsFile:
-    """Those of the convolutions `numbers` that a file has; its format is told by its suffix.
+    """Those of the convolutions `numbers` (such as ``3_4``) that a file has.
+
+    The file's suffix decides about its format.
 
     Raises:
-        UserError: the file is not there, damaged, or of another format.
+        UserError: the file is missing, damaged, or of another format.
     """
     require_weights_file(path)
     try:
@@ -83,16 +85,16 @@ def write_weights_file(
     """Write a .safetensors file, in half precision, that `read_weights_file` reads.
 
     Args:
-        path: its name.
-        architecture: which VGG's layers these are.
+        path: the file.
+        architecture: the VGG whose layers these are.
         convolutions: as in `WeightsFile`.
         heads: likewise.
-        metadata: ``preprocessing`` and ``padding``, ``mean`` (three numbers, as words) if it is
-            not the usual one, and whatever people should know.
+        metadata: ``preprocessing`` and ``padding``; ``mean`` (three numbers with spaces between) if
+            it is not the usual one; anything else for people.
 
     Raises:
-        OSError: it cannot be written; a file of that name is untouched.
-        ValueError: a number is not finite in half precision. Such a file is never written.
+        OSError: the file cannot be written; an older one is untouched.
+        ValueError: a number is not finite in half precision; nothing is written.
     """
     tensors = {f"heads.{layer}": head for layer, head in heads.items()}
     for number, (kernel, bias) in convolutions.items():
@@ -123,14 +125,14 @@ def _import_extra(module: str, path: Path, what: str) -> Any:
 
 
 def _as_torch_lays_them(kernel: NDArray[Any], bias: NDArray[Any]) -> tuple[Tensor, Tensor]:
-    """A kernel (3, 3, in, out) and its bias, as both MatConvNet and Keras store them.
+    """A kernel (out, in, 3, 3) and bias (out,), from MatConvNet's or Keras's (3, 3, in, out).
 
-    A kernel of another number of dimensions stays as it is: its shape will be refused.
+    A kernel with another number of dimensions is not changed: `loss_network` refuses its shape.
     """
     if kernel.ndim == 4:
         kernel = kernel.transpose(3, 2, 0, 1)  # (out, in, 3, 3), a view
     if bias.size == max(bias.shape, default=0):
-        bias = bias.reshape(-1)  # MATLAB knows no vectors: (1, out) or (out, 1)
+        bias = bias.reshape(-1)  # MATLAB has no vectors, but (1, out) or (out, 1)
     kernel, bias = (
         part.astype(part.dtype.newbyteorder("="), copy=False) for part in (kernel, bias)
     )
@@ -164,13 +166,13 @@ def _read_state_dict(
         places,
         metadata.get("preprocessing"),
         metadata.get("padding"),
-        _said_mean(metadata, path),
+        _mean_in_metadata(metadata, path),
         heads=heads,
     )
 
 
-def _said_mean(metadata: Mapping[str, str], path: Path) -> tuple[float, float, float] | None:
-    """The mean color that a file's metadata names, if it does."""
+def _mean_in_metadata(metadata: Mapping[str, str], path: Path) -> tuple[float, float, float] | None:
+    """The mean color in a file's metadata, or None."""
     if "mean" not in metadata:
         return None
     with suppress(ValueError):  # no numbers, or not three of them
@@ -178,8 +180,8 @@ def _said_mean(metadata: Mapping[str, str], path: Path) -> tuple[float, float, f
         if all(0 <= value <= 255 for value in (red, green, blue)):
             return red, green, blue
     raise UserError(
-        f"{path}: its metadata says mean {metadata['mean']!r}; three numbers from 0 to 255 are "
-        "needed"
+        f"{path}: its metadata has mean {metadata['mean']!r}; it must be three numbers from 0 to "
+        "255"
     )
 
 
@@ -189,12 +191,12 @@ def _read_tensors(path: Path, start: bytes) -> tuple[dict[str, Tensor], dict[str
         if path.suffix == ".safetensors":
             with safe_open(path, framework="pt") as file:
                 return {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}  # noqa: SIM118
-        is_zip = start.startswith(b"PK\x03\x04")  # what older torch wrote cannot be mapped
-        # weights_only: a weights file from the internet must not be able to run code.
+        is_zip = start.startswith(b"PK\x03\x04")  # files of older torch cannot be mapped
+        # weights_only: a weights file from the internet must not run code.
         loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
     except Exception:
-        # Damaged pickles raise nearly everything: of 3000 mutilated files, ten kinds of error.
-        # torch's own message advises to switch weights_only off: never repeat it.
+        # Damaged pickles raise nearly any error: 3000 mutilated files raised ten kinds. torch's own
+        # message, which advises to switch weights_only off, is not repeated.
         _refuse(path, start)
     if not isinstance(loaded, dict):
         raise UserError(f"{path}: holds a {type(loaded).__name__}, not a dictionary of tensors")
@@ -205,38 +207,41 @@ def _read_tensors(path: Path, start: bytes) -> tuple[dict[str, Tensor], dict[str
 
 
 def _read_mat(path: Path, start: bytes, numbers: Collection[str]) -> WeightsFile:
-    """A SimpleNN network of MatConvNet, in any of the layouts that its models were published in.
+    """A SimpleNN network of MatConvNet, in each of the layouts of its published models.
 
-    The present layout has `weights` in each layer and the mean color in `meta.normalization`; up to
-    beta16, `normalization` stood alone and held a mean picture; before, layers had `filters` and
-    `biases` (vl_simplenn_tidy.m). Kernels are (height, width, in, out) and take RGB: MatConvNet's
-    import-caffe.py transposed and flipped them. Many readers swap height and width again, after a
-    slip in the documentation of vl_nnconv; the numbers of the published file, compared with those
-    of Keras, show that they should not.
+    The present layout has `weights` in each layer and the mean color in `meta.normalization`. Up to
+    beta16, `normalization` was a variable of its own and held a mean picture. Before, layers had
+    `filters` and `biases` (vl_simplenn_tidy.m). Kernels are (height, width, in, out) and take RGB:
+    MatConvNet's import-caffe.py transposed and flipped them. Many readers swap height and width
+    again, after a slip in the documentation of vl_nnconv; the published file agrees with Keras's
+    without that.
     """
     version = start[124:128]
     if version == b"\x00\x02IM":
         raise UserError(
-            f"{path}: is of MATLAB's format 7.3, which is not read here; load it in MATLAB and "
-            "save it again with save(..., '-v7')"
+            f"{path}: has MATLAB's format 7.3, which is not supported; load it in MATLAB and save "
+            "it again with save(..., '-v7')"
         )
-    if version != b"\x00\x01IM":  # another one is big-endian, or no MATLAB file at all
+    if version != b"\x00\x01IM":  # big-endian, or no MATLAB file
         _refuse(path, start)
     matlab = _import_extra("scipy.io.matlab", path, "MatConvNet's networks")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("error", matlab.MatReadWarning)  # of variables it cannot read
+            warnings.simplefilter("error", matlab.MatReadWarning)  # a variable cannot be read
             variables = matlab.loadmat(
                 path,
                 appendmat=False,
-                mat_dtype=True,  # whole numbers are stored small, whatever their type
+                mat_dtype=True,  # else whole numbers keep the small type that stores them
                 variable_names=["layers", "normalization", "meta"],
             )
-    except Exception:  # zlib's, numpy's, scipy's: whatever damage leads to
+    except Exception:  # damage raises errors of zlib, numpy or scipy
         _refuse(path, start)
     layers = variables.get("layers")
     if not isinstance(layers, np.ndarray) or layers.dtype != object:
-        raise UserError(f"{path}: holds no network of MatConvNet (a cell array named layers)")
+        raise UserError(
+            f"{path}: has no cell array named layers, so it is no network of MatConvNet; choose "
+            "another file"
+        )
     convolutions = _mat_convolutions(layers, numbers)
     mean = _mat_mean(variables, path)
     return WeightsFile(convolutions, {}, "caffe" if mean is not None else None, mean=mean)
@@ -245,7 +250,7 @@ def _read_mat(path: Path, start: bytes, numbers: Collection[str]) -> WeightsFile
 def _mat_convolutions(
     layers: NDArray[Any], numbers: Collection[str]
 ) -> dict[str, tuple[Tensor, Tensor]]:
-    """Found by their names: nothing depends on what stands between them."""
+    """The convolutions `numbers`, found by their names; other layers may be anywhere."""
     wanted = {("conv", f"conv{number}"): number for number in numbers}
     convolutions = {}
     for layer in layers.flat:
@@ -259,24 +264,28 @@ def _mat_convolutions(
 
 
 def _mat_mean(variables: dict[str, Any], path: Path) -> tuple[float, float, float] | None:
-    """The mean color of the pictures that the network was trained with, if the file has one."""
+    """The mean color of the network's training pictures, RGB in 0..255, or None.
+
+    Raises:
+        UserError: the file has one that is no color.
+    """
     in_meta = _field(variables.get("meta"), "normalization")
     mean = _field(variables.get("normalization", in_meta), "averageImage")
     if mean is None:
         return None
     if _is_numbers(mean) and mean.ndim == 3 and mean.shape[2] == 3 and mean.size > 0:
-        mean = mean.mean(axis=(0, 1), dtype=np.float64)  # of a picture
+        mean = mean.mean(axis=(0, 1), dtype=np.float64)  # of a mean picture
     if not (_is_numbers(mean) and mean.size == 3 and ((mean >= 0) & (mean <= 255)).all()):
         raise UserError(
-            f"{path}: its averageImage is no mean color: (height, width, 3) or 3 numbers from 0 to "
-            "255 are needed"
+            f"{path}: its averageImage is no mean color; it must be (height, width, 3) or 3 "
+            "numbers from 0 to 255"
         )
     red, green, blue = (float(value) for value in mean.flat)
     return red, green, blue
 
 
 def _field(struct: Any, name: str) -> Any:
-    """What MATLAB's struct.name is, text as str; None where there is none."""
+    """The value of MATLAB's struct.name, text as str; None if there is none."""
     is_struct = isinstance(struct, np.ndarray) and struct.dtype.names and struct.size == 1
     if not is_struct or name not in struct.dtype.names:
         return None
@@ -291,12 +300,12 @@ def _is_numbers(value: Any) -> bool:
 
 # --- Keras's weights ----------------------------------------------------------------------------
 
-# VGG's largest convolution, 512 to 512 channels, has 9.4 MB; its first dense layer, 411 MB.
+# Larger arrays are not read: VGG's largest convolution has 9.4 MB, its first dense layer 411 MB.
 _LARGEST_ARRAY_BYTES = 2**25
 
 
 def _read_h5(path: Path, start: bytes, numbers: Collection[str]) -> WeightsFile:
-    """Keras's VGG, whose `preprocess_input` is `caffe`'s, with blue first.
+    """Keras's VGG. Its `preprocess_input` is that of ``caffe``, with blue first.
 
     Kernels are (height, width, in, out).
     """
@@ -319,10 +328,10 @@ def _read_h5(path: Path, start: bytes, numbers: Collection[str]) -> WeightsFile:
 
 
 def _h5_arrays(group: Any, name: str, depth: int = 0) -> dict[str, NDArray[Any]]:
-    """`kernel` and `bias` of a layer: in its group, or in a group of the same name in there.
+    """`kernel` and `bias` of a layer, from its group and the groups in it, three levels deep.
 
     Raises:
-        UserError: something in the group is not stored in this file.
+        UserError: an array in the group is not stored in this file.
     """
     import h5py
 
@@ -330,7 +339,7 @@ def _h5_arrays(group: Any, name: str, depth: int = 0) -> dict[str, NDArray[Any]]
     if link is None:
         return {}
     if not isinstance(link, h5py.HardLink):
-        raise UserError(f"{name} is a link; weights must be in the file itself")
+        raise UserError(f"{name} is a link; choose a file that holds its weights itself")
     found = group[name]
     if isinstance(found, h5py.Group):
         arrays: dict[str, NDArray[Any]] = {}
@@ -341,7 +350,9 @@ def _h5_arrays(group: Any, name: str, depth: int = 0) -> dict[str, NDArray[Any]]
     if match is None or not isinstance(found, h5py.Dataset) or found.dtype.kind not in "fiu":
         return {}
     if found.is_virtual or found.external:
-        raise UserError(f"{name} is stored in another file; weights must be in the file itself")
+        raise UserError(
+            f"{name} is stored in another file; choose a file that holds its weights itself"
+        )
     if found.nbytes > _LARGEST_ARRAY_BYTES:
         return {}
     return {{"W": "kernel", "b": "bias"}.get(match[1], match[1]): found[()]}

@@ -7,7 +7,6 @@ from PIL import Image
 
 from fast_style.core.errors import UserError
 from fast_style.losses.inputs import require_inputs
-from fast_style.pictures.folders import pictures_of
 from fast_style.settings.config import Config, DistillConfig
 
 
@@ -73,13 +72,3 @@ def test_what_is_missing_is_named(folder: Path, key: str, text: str) -> None:
 def test_teachers_missing_weights_are_named_by_their_own_key(folder: Path) -> None:
     with pytest.raises(UserError, match=r"none\.pth: .* are not there; check teacher\.weights \("):
         require_inputs(distilling(folder, str(folder / "none.pth")))
-
-
-def test_pictures_are_those_of_files_and_folders_each_once(folder: Path) -> None:
-    a, b, style = folder / "photos/a.png", folder / "photos/b.png", folder / "style.png"
-    assert pictures_of([style, folder / "photos", a]) == [style, a, b]
-    (folder / "empty").mkdir()
-    for path, text in (("none", "not found"), ("empty", "there are no photos in this folder")):
-        with pytest.raises(UserError) as caught:
-            pictures_of([folder / path])
-        assert str(caught.value) == f"{folder / path}: {text}"

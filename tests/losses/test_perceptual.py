@@ -220,53 +220,7 @@ def test_total_variation_of_a_batch_is_the_mean_over_its_photos() -> None:
     assert total_variation(photos).item() == pytest.approx(one_by_one)
 
 
-# --- The constants of the texts -----------------------------------------------------------------
-#
-# Each has its own factors in front of the same sums. With N channels, M = H * W positions and a
-# style picture as large as the photo, ours divide G by NM, Σ(G - A)² therefore by (NM)², and the
-# content sum by NM:
-#
-#   Gatys et al. 2015, content  1/2 Σ(F - P)²                = NM / 2 * ours
-#   Gatys et al. 2015, style    1/(4 N² M²) Σ(G - A)²        = 1/4 * ours
-#   Keras example, content      Σ(F - P)²                    = NM * ours
-#   Keras example, style        1/(4 * 3² * size²) Σ(G - A)² = (NM)² / (36 size²) * ours,
-#                               with size = the photo's H * W at every layer
-#   Johnson et al., total variation: Σ over 3 (H-1)(W-1)     = 3 (H-1)(W-1) * ours
-
-
-def random_features(seed: int) -> tuple[np.ndarray, Tensor]:
-    """(N, M) for the texts' formulas, and the same as (1, N, H, W)."""
-    flat = np.random.default_rng(seed).normal(size=(5, 6 * 7))
-    return flat, torch.from_numpy(flat.reshape(1, 5, 6, 7)).float()
-
-
-def test_content_terms_of_gatys_and_keras_are_multiples_of_ours() -> None:
-    (f, features), (p, target) = random_features(0), random_features(1)
-    ours = content_distance(features, target).item()
-    n, m = f.shape
-    assert 0.5 * ((f - p) ** 2).sum() == pytest.approx(n * m / 2 * ours, rel=1e-5)
-    assert ((f - p) ** 2).sum() == pytest.approx(n * m * ours, rel=1e-5)
-
-
-def test_style_terms_of_gatys_and_keras_are_multiples_of_ours() -> None:
-    (f, features), (s, style) = random_features(0), random_features(1)
-    ours = style_distance(gram_matrix(features), gram_matrix(style)[0]).item()
-    n, m = f.shape
-    total = ((f @ f.T - s @ s.T) ** 2).sum()
-    assert total / (4 * n**2 * m**2) == pytest.approx(ours / 4, rel=1e-5)
-    size = 4 * m  # a layer behind one pool
-    keras = total / (4 * 3**2 * size**2)
-    assert keras == pytest.approx((n * m) ** 2 / (36 * size**2) * ours, rel=1e-5)
-
-
-@pytest.mark.parametrize("power", [1.0, 1.25])
-def test_total_variation_sums_of_johnson_and_keras_are_multiples_of_ours(power: float) -> None:
-    pixels = make_pictures(1, 3, 6, 7)
-    x = pixels[0].double().numpy()
-    a = (x[:, :-1, :-1] - x[:, 1:, :-1]) ** 2
-    b = (x[:, :-1, :-1] - x[:, :-1, 1:]) ** 2
-    ours = total_variation(pixels, exponent=2 * power).item()
-    assert ((a + b) ** power).sum() == pytest.approx(3 * 5 * 6 * ours, rel=1e-5)
+# --- The objective ------------------------------------------------------------------------------
 
 
 def test_paper_objective_is_equation_5() -> None:
