@@ -1,15 +1,15 @@
 """The constants of other texts on style transfer as `loss:` settings of this project.
 
-All of them add up the same sums of squares, and put different factors in front: a text's weight
-says nothing without them. Each function takes a text's own weights and gives the settings, for
-`normalization: paper`, under which `losses.PerceptualLoss` computes that text's objective. The
-files in configs/optimize/ hold such numbers. Knows no torch.
+All texts add up the same sums of squares, with different factors in front of them, so their weights
+cannot be compared. Each function takes a text's own weights and gives the settings, for
+`normalization: paper`, with which `PerceptualLoss` computes that text's objective. The files in
+configs/optimize/ hold such numbers. Loads no torch.
 
-Here φ of shape (C, H, W) stands for the features of a layer, and G for ψψᵀ / (CHW). Factors that
-depend on the picture's size are exact at that size, and those of texts that do not divide their
-Gram matrices for a style picture that is as large as the result. Features are the same as in the
-texts when the weights are of Caffe origin, which all of them use: they want pixels in 0..255 minus
-a mean, and `loss_network` presents them so.
+φ, of shape (C, H, W), stands for the features of a layer, and G for ψψᵀ / (CHW). A factor that
+depends on the picture's size is exact at that size only. If the text does not divide its Gram
+matrices, the style picture must also be as large as the result. Features equal the texts' with
+weights of Caffe origin, which all texts use: those take pixels in 0..255 minus a mean, as
+`LossNetwork` gives them.
 """
 
 from collections.abc import Mapping, Sequence
@@ -37,8 +37,8 @@ def feature_shape(layer: str, height: int, width: int) -> tuple[int, int, int]:
     """(C, H, W) of a VGG layer's features for a picture of height x width pixels.
 
     Every pool halves the sides and drops what is left over, as in torch and Keras (300, 150, 75,
-    37, 18). TensorFlow's padding 'SAME' rounds up instead (38, 19): at a picture whose sides are no
-    multiple of 16, such a network sees one more row or column at the lower or right edge.
+    37, 18). TensorFlow's padding 'SAME' rounds up instead (38, 19): its networks see one more row
+    or column at the lower or right edge of a picture whose sides are no multiple of 16.
     """
     block = int(canonical_layer(layer)[4])
     halvings = 2 ** (block - 1)
@@ -67,8 +67,8 @@ def convert_gatys(
         width: likewise.
         content_weight: α.
         style_weight: β.
-        content_factor: what stands before the content sum; 1 in texts that leave out the paper's
-            1/2, as TensorFlow's notebook does (tensorflow/models, research/nst_blogpost).
+        content_factor: of the content sum; 1 in texts that leave out the paper's 1/2, such as
+            TensorFlow's notebook (tensorflow/models, research/nst_blogpost).
     """
     return LossSettings(
         normalization="paper",
@@ -140,18 +140,17 @@ def convert_tensorflow(
     style_weight: float,
     tv_weight: float,
 ) -> LossSettings:
-    """The means of anishathalye/neural-style and of what was made after it, for any size.
+    """The means of anishathalye/neural-style and of the projects that follow it, for any size.
 
-    Those are TONYCHANBB/Chinese_painting-style and the training codes
+    These are TONYCHANBB/Chinese_painting-style and the training codes
     lengstrom/fast-style-transfer and hwalsuklee/tensorflow-fast-style-transfer. Content
     2 l2_loss(F - P) / size, where TensorFlow's l2_loss is half a sum of squares: the mean that
-    content is here too. Style: Gram matrices / (CHW), and 2 l2_loss(G - A) / C², a mean where
+    content is here, too. Style: Gram matrices / (CHW), and 2 l2_loss(G - A) / C², a mean where
     Johnson et al. (equation 4) and this project have the sum. So a style layer weighs 1 / C².
 
     Total variation: mean of squared vertical differences plus mean of squared horizontal ones in
-    units of 0..255, so 255². They are averaged over all of either kind; here the last column's
-    vertical differences and the last row's horizontal ones are left out, which is the only
-    difference.
+    units of 0..255, so it weighs 255². The only difference: here, the last column's vertical
+    differences and the last row's horizontal ones are left out.
 
     Args:
         content_layers: relative weights, by this project's names or Keras's.

@@ -14,7 +14,7 @@ DISTILL_CONFIG = ROOT / "configs" / "distill.yaml"
 CONFIGS = sorted({*(ROOT / "configs").glob("*.yaml")} - {DISTILL_CONFIG})
 GATYS_CONFIGS = sorted((ROOT / "configs" / "optimize").glob("*.yaml"))
 
-# Those that have another text's constants; tests/test_conversions.py checks the numbers.
+# Those that have another text's constants; tests/optimizing/test_conversions.py checks the numbers.
 OF_OTHER_TEXTS = [
     ROOT / "configs" / "optimize" / f"{name}.yaml"
     for name in ("chinese_painting", "gatys_block5", "keras_lbfgs", "keras_neural_style")
