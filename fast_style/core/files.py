@@ -1,4 +1,4 @@
-"""Write files atomically, and small facts about files: digest, kind, free space, numbered names.
+"""Write files atomically, and small facts about files: digest, kind and free space.
 
 A process may be killed, and a disk may fill up, at any moment. A file written by `atomic_write`
 appears under its final name only when its last byte is on the disk.
@@ -92,11 +92,6 @@ def free_bytes(folder: Path) -> int:
     """Free bytes on the disk of `folder`, which need not exist yet."""
     existing = next((part for part in (folder, *folder.parents) if part.is_dir()), Path())
     return shutil.disk_usage(existing).free
-
-
-def numbered(output: Path, number: int) -> Path:
-    """`output` with a number of five digits in its name: ``a-00010.png`` for ``a.png`` and 10."""
-    return output.with_name(f"{output.stem}-{number:05d}{output.suffix}")
 
 
 def _give_ordinary_permissions(path: Path) -> None:
