@@ -1,6 +1,6 @@
-"""Which device to compute on, in which precision, and torch's settings for it.
+"""The device and the precision to compute in, and torch's settings for them.
 
-torch is imported when a function is called: who only parses a command line does not wait for it.
+torch is imported inside the functions, because parsing a command line must not wait for it.
 """
 
 import os
@@ -15,21 +15,23 @@ if TYPE_CHECKING:
 def resolve_device(name: str) -> "torch.device":
     """The device that ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps`` means on this machine.
 
+    ``auto`` is a CUDA GPU if there is one, else ``mps`` if there is one, else the CPU.
+
     Raises:
-        UserError: there is no such device; says which there are.
+        UserError: this machine has no such device; the message lists those it has.
     """
     import torch
 
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if _has_mps() else "cpu"
     kind, _, index = name.partition(":")
-    there = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
-    there += ["mps"] if _has_mps() else []
-    is_there = name in there or (name == "cuda" and "cuda:0" in there)
-    if not is_there:
-        known = kind in ("cpu", "cuda", "mps") and (not index or index.isdigit())
-        problem = "is not on this machine" if known else "is no device"
-        raise UserError(f"--device {name}: {problem}; here are: auto, {', '.join(there)}")
+    devices = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
+    devices += ["mps"] if _has_mps() else []
+    is_present = name in devices or (name == "cuda" and "cuda:0" in devices)
+    if not is_present:
+        is_name = kind in ("cpu", "cuda", "mps") and (not index or index.isdigit())
+        problem = "not on this machine" if is_name else "not the name of a device"
+        raise UserError(f"--device {name}: {problem}; choose one of auto, {', '.join(devices)}")
     return torch.device(name)
 
 
@@ -40,10 +42,10 @@ def _has_mps() -> bool:
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Whether an error of torch or Python says that memory was not enough."""
+    """Whether an error of torch or Python means that memory ran out."""
     import torch
 
-    # torch has a type for it on GPUs; on a CPU it is any RuntimeError, told by its words.
+    # torch has an error type for GPUs. On a CPU it raises RuntimeError, which only words identify.
     words = ("allocate memory", "not enough memory", "out of memory")
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(
         part in str(error) for part in words
@@ -53,18 +55,22 @@ def is_out_of_memory(error: Exception) -> bool:
 def resolve_precision(precision: str, device: "torch.device") -> "torch.dtype | None":
     """The dtype that autocast uses, or None for float32 throughout.
 
-    ``auto`` takes bfloat16 only where a GPU computes it natively: emulated, or on most CPUs, it is
-    slower than float32.
+    Args:
+        precision: the setting ``train.precision``: ``auto``, ``fp32``, ``bf16`` or ``fp16``.
+            ``auto`` is bfloat16 on GPUs that compute it natively, else float32: emulated, or on
+            most CPUs, bfloat16 is slower than float32.
+        device: where training computes.
 
     Raises:
-        UserError: half precision is asked for where there is no CUDA.
+        UserError: fp16 without a CUDA GPU.
     """
     import torch
 
     if precision == "fp16":
         if device.type != "cuda":
             raise UserError(
-                f"train.precision: fp16 is for CUDA GPUs, and this is {device}; say bf16 or fp32"
+                f"train.precision: fp16 needs a CUDA GPU, but the device is {device}; "
+                "set it to bf16 or fp32"
             )
         return torch.float16
     if precision == "bf16":
@@ -75,23 +81,23 @@ def resolve_precision(precision: str, device: "torch.device") -> "torch.dtype | 
 
 
 def set_up_torch(device: "torch.device", *, threads: int | None, deterministic: bool) -> None:
-    """Set torch's number of threads, its precision of products and its determinism.
+    """Set torch's number of threads, its precision on GPUs and whether it is deterministic.
 
     Args:
-        device: where training will compute.
-        threads: of the CPU; None leaves torch's own number.
-        deterministic: take only operations that give the same bits each time.
+        device: where training computes.
+        threads: number of CPU threads; None keeps torch's own choice.
+        deterministic: use only operations that give the same bits in every run.
     """
     import torch
 
     if threads is not None:
         torch.set_num_threads(threads)
     if device.type == "cuda":
-        # Convolutions are several times as fast with 10 bits of mantissa. The only products of
-        # matrices are Gram matrices, whose differences need all 23.
+        # TF32 (10 bits of mantissa) makes convolutions several times as fast. Matrix products are
+        # Gram matrices, whose differences need the 23 bits of float32.
         torch.backends.cudnn.conv.fp32_precision = "tf32"  # type: ignore[attr-defined]
         torch.backends.cuda.matmul.fp32_precision = "ieee"
     torch.backends.cudnn.benchmark = device.type == "cuda" and not deterministic
     if deterministic:
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS asks for it
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS needs it
     torch.use_deterministic_algorithms(deterministic)

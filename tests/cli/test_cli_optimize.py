@@ -331,7 +331,7 @@ OUTPUT = ["-o", "out.png"]
         ),
         (
             ["my.yaml", *CONTENT, *OUTPUT, "--device", "cuda:77"],
-            "--device cuda:77: is not on this machine; here are: auto, cpu",
+            "--device cuda:77: not on this machine; choose one of auto, cpu",
         ),
         (
             ["my.yaml", *CONTENT, *OUTPUT, "optimize.iteration=7"],

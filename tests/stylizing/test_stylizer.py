@@ -14,8 +14,6 @@ import torch
 from PIL import Image, ImageCms
 from tiny_model import write_tiny_model
 
-from fast_style.core import devices
-from fast_style.core.devices import resolve_device
 from fast_style.core.errors import UserError
 from fast_style.pictures.pixels import fit_longer_side, image_to_tensor
 from fast_style.pictures.reading import Picture, read_picture, to_picture
@@ -397,12 +395,6 @@ def test_running_out_of_memory_is_an_error_with_a_remedy(
     assert caught.value.exit_code == 1
 
 
-def test_torchs_own_error_on_a_cpu_is_known(stylizer: Stylizer) -> None:
-    with pytest.raises(RuntimeError) as caught:
-        torch.empty(10**15)  # 4 PB: more than any address space has
-    assert devices.is_out_of_memory(caught.value)
-
-
 def test_other_errors_of_torch_keep_their_traceback(
     stylizer: Stylizer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -427,40 +419,6 @@ def test_control_group_without_a_limit_says_nothing(tmp_path: Path, limit: str |
     if limit is not None:
         (tmp_path / "memory.max").write_text(limit)
     assert list(stylizer_module._left_in(tmp_path, "memory.max", "memory.current")) == []
-
-
-def test_auto_takes_what_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
-    monkeypatch.setattr(devices, "_has_mps", lambda: False)
-    assert resolve_device("auto") == torch.device("cpu")
-    monkeypatch.setattr(devices, "_has_mps", lambda: True)
-    assert resolve_device("auto") == torch.device("mps")
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    assert resolve_device("auto") == torch.device("cuda")
-    assert resolve_device("cuda:1") == torch.device("cuda:1")
-
-
-@pytest.mark.parametrize(
-    ("name", "problem"),
-    [
-        ("cuda", "is not on this machine"),
-        ("cuda:3", "is not on this machine"),
-        ("mps", "is not on this machine"),
-        ("gpu", "is no device"),
-        ("", "is no device"),
-        ("cuda:x", "is no device"),
-    ],
-)
-def test_missing_device_is_named_with_those_there_are(
-    monkeypatch: pytest.MonkeyPatch, name: str, problem: str
-) -> None:
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
-    monkeypatch.setattr(devices, "_has_mps", lambda: False)
-    with pytest.raises(UserError) as caught:
-        resolve_device(name)
-    assert message_of(caught) == [f"--device {name}: {problem}; here are: auto, cpu"]
 
 
 # --- What goes where ----------------------------------------------------------------------------

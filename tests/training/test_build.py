@@ -26,7 +26,6 @@ from small_run import (
 )
 
 from fast_style.cli.main import train_main
-from fast_style.core.devices import set_up_torch
 from fast_style.core.errors import UserError
 from fast_style.losses.build import build_perceptual_loss, load_loss_weights, read_style
 from fast_style.models.checkpoint import load_checkpoint
@@ -373,20 +372,6 @@ def test_run_is_built_without_touching_the_global_random_numbers(
     make_trainer(settings_of(yaml_file), run).run_log.close()
     run.lock.release()
     assert torch.equal(torch.rand(3), expected)
-
-
-def test_convolutions_alone_round_on_a_gpu() -> None:
-    convolutions, products = torch.backends.cudnn.conv, torch.backends.cuda.matmul
-    before = convolutions.fp32_precision, products.fp32_precision, torch.backends.cudnn.benchmark
-    try:
-        convolutions.fp32_precision = "ieee"
-        set_up_torch(torch.device("cpu"), threads=None, deterministic=False)
-        assert convolutions.fp32_precision == "ieee"
-        set_up_torch(torch.device("cuda"), threads=None, deterministic=False)
-        assert (convolutions.fp32_precision, products.fp32_precision) == ("tf32", "ieee")
-    finally:
-        convolutions.fp32_precision, products.fp32_precision = before[:2]
-        torch.backends.cudnn.benchmark = before[2]
 
 
 # --- Processes that are stopped and killed ------------------------------------------------------

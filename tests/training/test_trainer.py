@@ -24,7 +24,6 @@ from small_run import (
 from tensorboard.backend.event_processing import plugin_event_accumulator
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from fast_style.core.devices import resolve_precision
 from fast_style.core.errors import Stopped, UserError
 from fast_style.losses.perceptual import PerceptualLoss
 from fast_style.models.checkpoint import (
@@ -788,22 +787,6 @@ def test_run_goes_on_though_the_model_it_began_with_is_gone(
 
 
 # --- Precision ----------------------------------------------------------------------------------
-
-
-def test_precision_of_a_cpu_is_full_unless_asked() -> None:
-    cpu = torch.device("cpu")
-    assert resolve_precision("auto", cpu) is None
-    assert resolve_precision("fp32", cpu) is None
-    assert resolve_precision("bf16", cpu) is torch.bfloat16
-
-
-def test_half_precision_is_refused_without_cuda() -> None:
-    with pytest.raises(UserError) as caught:
-        resolve_precision("fp16", torch.device("cpu"))
-    assert str(caught.value) == (
-        "train.precision: fp16 is for CUDA GPUs, and this is cpu; say bf16 or fp32"
-    )
-    assert resolve_precision("fp16", torch.device("cuda")) is torch.float16
 
 
 @pytest.fixture
