@@ -114,31 +114,42 @@ def peak(
 
 def stylize(stylizer: "Stylizer", photo: "Image.Image", way: Way) -> int:
     """Make the 8-bit picture, as `Stylizer` does with more or less memory; gives the estimate."""
-    from fast_style.networks.streaming import band_bytes, storage_bytes
-    from fast_style.pictures.pixels import image_to_tensor, tensor_to_image
-    from fast_style.stylizing.stylizer import _Bands, _result_bytes, _scratch_folder
+    from fast_style.networks.streaming import storage_bytes
+    from fast_style.stylizing.memory import (
+        Bands,
+        PhotoSize,
+        bands_bytes,
+        scratch_folder,
+        whole_bytes,
+    )
 
-    size = photo.height, photo.width
+    execution = stylizer._execution
     if way == "whole":
-        pixels = image_to_tensor(photo).float().div_(255)
-        tensor_to_image(stylizer._forward(pixels[None])[0])
-        return stylizer._whole_bytes(*size)
+        stylizer._stylize_whole(photo)
+        return whole_bytes(photo.height, photo.width, execution)
     rows = band_rows(stylizer, photo)
-    storage = stylizer.device if way == "memory" else _scratch_folder()
-    stylizer._stylize_in_bands(photo, _Bands(rows, storage), None)
-    width = stylizer._net_width
-    estimate = _result_bytes(*size, has_alpha=False)
-    estimate += band_bytes(*size, net_width=width, band_rows=rows)
-    return estimate + (storage_bytes(*size, net_width=width) if way == "memory" else 0)
+    storage = stylizer.device if way == "memory" else scratch_folder()
+    stylizer._stylize_in_bands(photo, Bands(rows, storage), None)
+    estimate = bands_bytes(PhotoSize(photo.height, photo.width), execution, band_rows=rows)
+    if way == "memory":
+        estimate += storage_bytes(photo.height, photo.width, net_width=execution.net_width)
+    return estimate
 
 
 def band_rows(stylizer: "Stylizer", photo: "Image.Image") -> int:
     """The height of bands when there is memory enough for the best."""
-    from fast_style.stylizing.stylizer import _Space
+    from fast_style.stylizing.memory import Bands, Budget, PhotoSize, plan_photo, scratch_folder
 
-    plenty = _Space(device=1e15, main=1e15, disk=0)
-    bands = stylizer._bands_within(plenty, photo.height, photo.width, has_alpha=False)
-    assert bands is not None
+    # Nothing for the photo as a whole, plenty for bands.
+    budget = Budget(
+        device_bytes=0,
+        main_bytes=1e15,
+        disk_bytes=0,
+        scratch_folder=scratch_folder(),
+        includes_photo=False,
+    )
+    bands = plan_photo(PhotoSize(photo.height, photo.width), stylizer._execution, budget)
+    assert isinstance(bands, Bands)
     return bands.rows
 
 

@@ -20,7 +20,7 @@ PACKAGE = ROOT / "fast_style"
 
 # A package imports only packages above it; a module only modules above it in its own package.
 PACKAGES = {
-    "core": ["errors", "files", "devices", "distributed"],
+    "core": ["errors", "files", "devices", "free_memory", "distributed"],
     "settings": ["strict_yaml", "layers", "settings", "config"],
     "pictures": ["reading", "pixels", "sheets", "writing", "folders"],
     "networks": [
@@ -30,7 +30,7 @@ PACKAGES = {
     "models": ["model_files", "checkpoint"],
     "losses": ["inputs", "weight_files", "loss_network", "perceptual", "build"],
     "measures": ["artifacts"],
-    "stylizing": ["jobs", "stylizer"],
+    "stylizing": ["jobs", "memory", "stylizer", "folder"],
     "training": [
         "photo_cache", "unreadable", "data", "run_log", "recording", "schedule", "trainer",
         "run_folder", "build",

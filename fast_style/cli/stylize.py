@@ -190,7 +190,7 @@ def _stylize_share(options: argparse.Namespace, stylizer: "Stylizer", jobs: "Seq
     from tqdm import tqdm
 
     from fast_style.pictures.reading import DEFAULT_MAX_PIXELS
-    from fast_style.stylizing.stylizer import stylize_files
+    from fast_style.stylizing.folder import stylize_files
 
     outcomes = stylize_files(
         stylizer,

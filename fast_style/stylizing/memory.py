@@ -1,0 +1,311 @@
+"""Whether a photo goes through the network as a whole, in bands, or not at all.
+
+`plan_photo` and `plan_batch` are pure: they estimate the memory from sizes and compare it with a
+budget. `measure_budget` says what the budget is now. What does not fit is refused beforehand,
+because the system's out-of-memory killer ends a process without a message.
+
+How bands are computed is in `networks.streaming`, which also estimates their memory.
+"""
+
+import math
+import os
+import tempfile
+from bisect import bisect_left
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+
+from fast_style.core.errors import printable
+from fast_style.core.files import free_bytes
+from fast_style.core.free_memory import available_bytes
+from fast_style.networks.streaming import (
+    SHORTEST_BAND,
+    band_bytes,
+    highest_band,
+    storage_bytes,
+)
+from fast_style.networks.transform_net import SMALLEST_SIDE
+
+# Peak memory of one photo in float32, per pixel: a constant, and a part for each channel of
+# the first convolution. No less than any row that benchmarks/memory.py measured on a CPU, with
+# freed memory kept and without (docs/performance.md).
+_BYTES_PER_PIXEL = 280
+_BYTES_PER_PIXEL_AND_WIDTH = 13
+# An H100 with torch 2.11 took 669 bytes for each of 4096 x 4096 pixels, 737 of 512 x 512.
+_CUDA_FACTOR = 1.2
+# Compiled by torch 2.14, a CPU took 733 bytes for each of 1024 x 1024 pixels at width 32, and 934
+# of 2048 x 1024, where the estimate above is 696.
+_COMPILED_FACTOR = 1.4
+# Pillow keeps four bytes for each RGB pixel, and one for alpha.
+_PHOTO_BYTES = 4
+_RESULT_BYTES = 4
+# With alpha, the result is converted to RGBA and encoded in memory, after the photo was freed.
+_RESULT_BYTES_WITH_ALPHA = 8
+# Higher bands gain no speed on a CPU (benchmarks/huge_photo.py); a GPU needs more work at a time.
+_BAND_ROWS = 32
+_BAND_BYTES_ON_GPU = 1_000_000_000
+# Of the five or six pictures that wait for the network or the disk, with the copies that decoders
+# and encoders make, per pixel of one picture.
+_WAITING_BYTES = 64
+# Share of the budget that a photo and those that wait may take together.
+_SMALL_SHARE = 0.5
+# Some of what the system calls available can be had only by swapping.
+_USABLE_SHARE = 0.9
+
+
+class PhotoSize(NamedTuple):
+    """The size of a photo in pixels, and whether it has an alpha channel."""
+
+    height: int
+    width: int
+    has_alpha: bool = False
+
+
+class Execution(NamedTuple):
+    """What the memory depends on apart from the photo.
+
+    Attributes:
+        net_width: channels of the first convolution.
+        device: where the network runs.
+        is_compiled: whether torch.compile made the code for whole photos.
+    """
+
+    net_width: int
+    device: torch.device
+    is_compiled: bool
+
+
+class Budget(NamedTuple):
+    """How many bytes may be used.
+
+    Attributes:
+        device_bytes: on the network's device.
+        main_bytes: in main memory; the same memory if the device is the CPU.
+        disk_bytes: in `scratch_folder`, for the features between the sweeps of bands.
+        scratch_folder: where temporary files go.
+        includes_photo: whether the decoded photo takes its part of the budget. It does with
+            --memory; free memory is measured when the photo is allocated already.
+    """
+
+    device_bytes: float
+    main_bytes: float
+    disk_bytes: float
+    scratch_folder: Path
+    includes_photo: bool
+
+
+@dataclass(frozen=True)
+class Whole:
+    """The photo fits as a whole."""
+
+
+class Bands(NamedTuple):
+    """The photo fits in bands.
+
+    Attributes:
+        rows: the height of a band, as `stylize_in_bands` takes it.
+        storage: the device or the folder that keeps the features between sweeps.
+    """
+
+    rows: int
+    storage: torch.device | Path
+
+
+class TooLarge(NamedTuple):
+    """The photo does not fit.
+
+    Attributes:
+        max_side: the longest side to which it can be shrunk so that it fits; 0 if none is.
+        message: for the user: what is needed, what may be used, and what fits.
+    """
+
+    max_side: int
+    message: str
+
+
+def plan_photo(photo: PhotoSize, execution: Execution, budget: Budget) -> Whole | Bands | TooLarge:
+    """How a photo goes through the network: as a whole if it fits, else in bands."""
+    plan = _plan_if_it_fits(photo, execution, budget)
+    if plan is not None:
+        return plan
+
+    def fits(height: int, width: int) -> bool:
+        smaller = photo._replace(height=height, width=width)
+        return _plan_if_it_fits(smaller, execution, budget) is not None
+
+    height, width, _ = photo
+    needed = _photo_bytes(photo, budget)
+    needed += bands_bytes(photo, execution, band_rows=SHORTEST_BAND)
+    features = storage_bytes(height, width, net_width=execution.net_width)
+    max_side = _longest_side(height, width, fits)
+    memory = shown_bytes(min(budget.device_bytes, budget.main_bytes))
+    disk = shown_bytes(budget.disk_bytes)
+    return TooLarge(
+        max_side,
+        f"{width} x {height} pixels do not fit in memory: about {shown_bytes(needed)} are needed "
+        f"there and {memory} may be used; {shown_bytes(features)} more are needed there or in "
+        f"{printable(budget.scratch_folder)}, where {disk} may be used; "
+        + (f"--max-side {max_side} fits" if max_side else "not even one pixel fits"),
+    )
+
+
+def plan_batch(
+    num_photos: int, height: int, width: int, execution: Execution, budget: Budget
+) -> Whole | TooLarge:
+    """Whether a tensor of photos, which cannot be split into bands, fits on the device."""
+
+    def needed(height: int, width: int) -> int:
+        return num_photos * whole_bytes(height, width, execution)
+
+    most = budget.device_bytes
+    if needed(height, width) <= most:
+        return Whole()
+    max_side = _longest_side(height, width, lambda *size: needed(*size) <= most)
+    photos = f"{num_photos} photos of " if num_photos > 1 else ""
+    return TooLarge(
+        max_side,
+        f"{photos}{width} x {height} pixels do not fit in memory: about "
+        f"{shown_bytes(needed(height, width))} are needed and {shown_bytes(most)} may be used; "
+        + (f"a longer side of {max_side} pixels fits" if max_side else "not even one pixel fits"),
+    )
+
+
+def leaves_room_for_others(
+    height: int, width: int, *, max_side: int | None, execution: Execution, budget: Budget
+) -> bool:
+    """Whether photos of this size may wait in memory while the network works on one of them.
+
+    Args:
+        height: of the photo in its file.
+        width: of the photo in its file.
+        max_side: the longer side to which it is shrunk before the network; None for never.
+        execution: of the network.
+        budget: the bytes that may be used.
+    """
+    scale = 1 if max_side is None else min(1, max_side / max(height, width))
+    needed = whole_bytes(math.ceil(scale * height), math.ceil(scale * width), execution)
+    needed += _WAITING_BYTES * height * width
+    return needed <= _SMALL_SHARE * min(budget.device_bytes, budget.main_bytes)
+
+
+def whole_bytes(height: int, width: int, execution: Execution) -> int:
+    """Estimated peak memory of one photo as a whole, on the network's device."""
+    num_pixels = max(SMALLEST_SIDE, height) * max(SMALLEST_SIDE, width)  # padded to these
+    per_pixel: float = _BYTES_PER_PIXEL + _BYTES_PER_PIXEL_AND_WIDTH * execution.net_width
+    if execution.is_compiled:
+        per_pixel *= _COMPILED_FACTOR
+    on_cuda = _CUDA_FACTOR if execution.device.type == "cuda" else 1
+    return int(num_pixels * per_pixel * on_cuda)
+
+
+def bands_bytes(photo: PhotoSize, execution: Execution, *, band_rows: int) -> int:
+    """Estimated peak memory of a photo in bands: a band and the result, without stored features."""
+    height, width, _ = photo
+    band = band_bytes(height, width, net_width=execution.net_width, band_rows=band_rows)
+    return _result_bytes(photo) + band
+
+
+def _plan_if_it_fits(
+    photo: PhotoSize, execution: Execution, budget: Budget
+) -> Whole | Bands | None:
+    needed = _photo_bytes(photo, budget) + whole_bytes(photo.height, photo.width, execution)
+    return Whole() if needed <= budget.device_bytes else _plan_bands(photo, execution, budget)
+
+
+def _plan_bands(photo: PhotoSize, execution: Execution, budget: Budget) -> Bands | None:
+    """The highest bands that gain speed, with the features in the fastest place that is enough."""
+    size, net_width = (photo.height, photo.width), execution.net_width
+    is_gpu = execution.device.type != "cpu"
+    main = budget.main_bytes - _photo_bytes(photo, budget) - _result_bytes(photo)
+    if main < 0:
+        return None
+    device = budget.device_bytes if is_gpu else main
+    features = storage_bytes(*size, net_width=net_width)
+    # Fastest first, with the bytes that are left for a band on the device.
+    places: list[tuple[torch.device | Path, float]] = [(execution.device, device - features)]
+    if is_gpu and features <= main:
+        places.append((torch.device("cpu"), device))
+    if features <= budget.disk_bytes:
+        places.append((budget.scratch_folder, device))
+    enough = band_bytes(*size, net_width=net_width, band_rows=_BAND_ROWS)
+    if is_gpu:
+        enough = max(enough, _BAND_BYTES_ON_GPU)
+    for place, left in places:
+        rows = highest_band(*size, net_width=net_width, most_bytes=min(left, enough))
+        if rows > 0:
+            return Bands(rows, place)
+    return None
+
+
+def _photo_bytes(photo: PhotoSize, budget: Budget) -> int:
+    if not budget.includes_photo:
+        return 0
+    return (_PHOTO_BYTES + photo.has_alpha) * photo.height * photo.width
+
+
+def _result_bytes(photo: PhotoSize) -> int:
+    per_pixel = _RESULT_BYTES_WITH_ALPHA if photo.has_alpha else _RESULT_BYTES
+    return photo.height * photo.width * per_pixel
+
+
+def _longest_side(height: int, width: int, fits: Callable[[int, int], bool]) -> int:
+    """The longest side to which a photo can be shrunk so that it fits; 0 if there is none.
+
+    A search, because the network pads short sides: a strip's shorter side stops shrinking first.
+    """
+    longer = max(height, width)
+
+    def is_too_large(side: int) -> bool:
+        # Rounded up, so no less than what `fit_longer_side` makes of it.
+        return not fits(-(-height * side // longer), -(-width * side // longer))
+
+    return bisect_left(range(1, longer + 1), True, key=is_too_large)
+
+
+def shown_bytes(num_bytes: float) -> str:
+    """A number of bytes for messages, such as 53 MB or 3.5 GB."""
+    return f"{num_bytes / 1e9:.1f} GB" if num_bytes >= 1e9 else f"{num_bytes / 1e6:.0f} MB"
+
+
+# --- The budget ---------------------------------------------------------------------------------
+
+
+def measure_budget(device: torch.device, *, limit_bytes: int | None) -> Budget:
+    """The bytes that may be used now.
+
+    Args:
+        device: where the network runs.
+        limit_bytes: what --memory allows, on a GPU and in main memory each; None for all that is
+            free.
+    """
+    limit = math.inf if limit_bytes is None else limit_bytes
+
+    def usable_bytes(place: torch.device) -> float:
+        available = available_bytes(place)
+        return limit if available is None else min(limit, _USABLE_SHARE * available)
+
+    device_bytes = usable_bytes(device)
+    folder = scratch_folder()
+    return Budget(
+        device_bytes=device_bytes,
+        main_bytes=device_bytes if device.type == "cpu" else usable_bytes(torch.device("cpu")),
+        disk_bytes=_USABLE_SHARE * free_bytes(folder),
+        scratch_folder=folder,
+        includes_photo=limit_bytes is not None,
+    )
+
+
+def scratch_folder() -> Path:
+    """The folder for huge temporary files: what TMPDIR says, else /var/tmp if it is writable.
+
+    /tmp lies in the memory of many systems. /var/tmp is meant for large files by the Filesystem
+    Hierarchy Standard 3.0, section 5.15.
+    """
+    is_chosen = any(os.environ.get(name) for name in ("TMPDIR", "TEMP", "TMP"))
+    on_disk = Path("/var/tmp")
+    if not is_chosen and os.access(on_disk, os.W_OK | os.X_OK):
+        return on_disk
+    return Path(tempfile.gettempdir())
