@@ -1,7 +1,6 @@
-"""What there is to stylize, and where the results go: settled before any work, and without torch.
+"""The photos to stylize and the files of their results, settled before any work and without torch.
 
-Whatever can be wrong with the names of photos and results is told within a tenth of a second, all
-of it at once.
+Everything that can be wrong with these names is reported within a tenth of a second, all at once.
 """
 
 import os
@@ -14,13 +13,13 @@ from typing import NamedTuple
 from fast_style.core.errors import UserError, printable
 from fast_style.pictures.folders import EXTENSIONS, find_pictures
 
-_WRITABLE = EXTENSIONS - {".gif"}  # whose palette of 256 colors would spoil the result
-# Other names of JPEG. What else cannot be written as what it is, becomes a PNG.
+_WRITABLE = EXTENSIONS - {".gif"}  # a palette of 256 colors would spoil the result
+# Other names of JPEG. Every other format that cannot be written becomes PNG.
 _WRITTEN_AS = {".jpe": ".jpg", ".jfif": ".jpg"}
 
 
 class Job(NamedTuple):
-    """One photo and where its stylized version goes."""
+    """One photo, and the file for its stylized version."""
 
     photo: Path
     output: Path
@@ -28,14 +27,14 @@ class Job(NamedTuple):
 
 @dataclass(frozen=True)
 class OutputOptions:
-    """Where results go and what they look like.
+    """How the results are named, and what happens to files that exist.
 
     Attributes:
-        output: a file for one photo, else a folder; None for beside each photo.
-        suffix: put behind a photo's name, before the extension.
-        format: an extension without the dot, such as ``png``; None for the photo's own.
-        overwrite: replace what is there.
-        skip_existing: leave out photos whose output is there.
+        output: a file for a single photo, else a folder; None writes beside each photo.
+        suffix: added to a photo's name, before the extension.
+        format: an extension without the dot, such as ``png``; None keeps the photo's own.
+        overwrite: replace existing results.
+        skip_existing: skip photos whose result exists.
     """
 
     output: Path | None = None
@@ -46,12 +45,16 @@ class OutputOptions:
 
 
 def plan_jobs(inputs: Sequence[Path], options: OutputOptions) -> tuple[list[Job], list[Job]]:
-    """What there is to do, and what is skipped because it is there; nothing is written yet.
+    """The jobs to do, and those that are skipped because their result exists; writes nothing.
+
+    Args:
+        inputs: photos, and folders of photos.
+        options: where the results go.
 
     Raises:
         UserError: an input is missing, a folder has no photos, two photos would be written to one
             file, a file would be overwritten, a photo would be replaced, or a folder cannot be
-            written to. All such mistakes at once, one per line.
+            written to. One line for each of these mistakes.
     """
     jobs = _without_duplicates(_jobs(inputs, options))
     existing = [job for job in jobs if os.path.exists(job.output)]
@@ -68,6 +71,11 @@ def plan_jobs(inputs: Sequence[Path], options: OutputOptions) -> tuple[list[Job]
 
 
 def _jobs(inputs: Sequence[Path], options: OutputOptions) -> Iterator[Job]:
+    """A job for every photo, in the order of the inputs; a photo may come twice.
+
+    Raises:
+        UserError: a photo or folder is missing or has no photos, or --output does not fit them.
+    """
     # os.path: Path.exists and Path.is_dir raise an OSError for some names before Python 3.12
     missing = [path for path in inputs if not os.path.exists(path)]
     if missing:
@@ -83,7 +91,11 @@ def _jobs(inputs: Sequence[Path], options: OutputOptions) -> Iterator[Job]:
 
 
 def _is_file_name(output: Path, inputs: Sequence[Path]) -> bool:
-    """Whether `output` is the file of the one photo that there is; otherwise it is a folder."""
+    """Whether `output` names the file for a single photo, not a folder.
+
+    Raises:
+        UserError: it can be neither.
+    """
     is_one_photo = len(inputs) == 1 and not inputs[0].is_dir()
     if os.path.isdir(output) or not (output.suffix or os.path.exists(output)):
         return False
@@ -95,10 +107,12 @@ def _is_file_name(output: Path, inputs: Sequence[Path]) -> bool:
             )
         return True
     if os.path.exists(output):
-        raise UserError(f"--output {printable(output)}: is a file, not a folder")
+        raise UserError(
+            f"--output {printable(output)}: is a file, but there are several photos; give a folder"
+        )
     if output.suffix.lower() in EXTENSIONS:
         raise UserError(
-            f"--output {printable(output)}: is a file name, but there are several photos; "
+            f"--output {printable(output)}: names a file, but there are several photos; "
             "give a folder"
         )
     return False  # a folder with a dot in its name
@@ -111,7 +125,7 @@ def _jobs_in_folder(folder: Path, options: OutputOptions) -> Iterator[Job]:
         if not _is_result_in_sub_folder(photo, folder, options.output)
     ]
     if options.suffix:
-        # Results that lie beside their photos; with no suffix, a photo and a result look the same.
+        # Results beside their photos are no photos; without a suffix they cannot be told apart.
         results = {job.output for job in jobs}
         jobs = [job for job in jobs if job.photo not in results]
     if not jobs:
@@ -120,7 +134,8 @@ def _jobs_in_folder(folder: Path, options: OutputOptions) -> Iterator[Job]:
 
 
 def _is_result_in_sub_folder(photo: Path, folder: Path, output: Path | None) -> bool:
-    # Results of the last time must not become photos of this time.
+    """Whether a photo lies in the output folder, where that is inside the folder of photos."""
+    # Earlier results must not be stylized again.
     if output is None:
         return False
     results = output.resolve()
@@ -129,6 +144,7 @@ def _is_result_in_sub_folder(photo: Path, folder: Path, output: Path | None) -> 
 
 
 def _output_of(photo: Path, relative: Path, options: OutputOptions) -> Path:
+    """The file for the result; `relative` is the photo's path below the input folder."""
     own = relative.suffix
     if options.format is not None:
         extension = f".{options.format}"
@@ -146,20 +162,26 @@ def _without_duplicates(jobs: Iterable[Job]) -> list[Job]:
 
 
 def _place(path: Path) -> str:
-    """The same for all spellings of a path, on file systems that ignore case too."""
+    """One string for all spellings of a path; ignores case where the file system does."""
     place = os.path.normcase(os.path.abspath(path))
     return place.casefold() if sys.platform == "darwin" else place
 
 
 def _collisions(jobs: Sequence[Job], options: OutputOptions) -> Iterator[str]:
-    remedy = "leave out --format" if options.format else "do them one by one"
     first: dict[str, Job] = {}
     for job in jobs:
         earlier = first.setdefault(_place(job.output), job)
         if earlier is not job:
+            # --format alone makes one name of a.jpg and a.png.
+            is_due_to_format = options.format and earlier.photo.suffix != job.photo.suffix
+            remedy = (
+                "leave out --format"
+                if is_due_to_format
+                else "stylize them in two runs, each with its own --output or --suffix"
+            )
             yield (
-                f"{printable(job.output)}: would be written twice, for "
-                f"{printable(earlier.photo)} and {printable(job.photo)}; {remedy}"
+                f"{printable(job.output)}: both {printable(earlier.photo)} and "
+                f"{printable(job.photo)} would be written here; {remedy}"
             )
 
 
@@ -168,21 +190,30 @@ def _replacements(
 ) -> Iterator[str]:
     photos = {os.path.realpath(job.photo) for job in jobs}
     for job in existing:
-        output = printable(job.output)
+        photo, output = printable(job.photo), printable(job.output)
         if job.output.is_dir():
-            yield f"{output}: is a folder, where a file is to be written"
+            yield f"{output}: is a folder, but the result is a file; set another --suffix"
         elif job.output.samefile(job.photo):
-            yield f"{printable(job.photo)}: would replace itself; set --suffix or --output"
+            yield f"{photo}: its result would replace it; set --suffix or --output"
         elif options.overwrite and os.path.realpath(job.output) in photos:
-            yield f"{output}: is one of the photos, and would be replaced; set another --suffix"
+            yield f"{output}: a result would replace this photo; set another --suffix or --output"
         elif not (options.overwrite or options.skip_existing):
-            yield f"{output}: exists already; allow --overwrite, or leave it with --skip-existing"
+            yield (
+                f"{output}: exists already; replace it with --overwrite "
+                "or keep it with --skip-existing"
+            )
 
 
 def _unusable_folders(jobs: Sequence[Job]) -> Iterator[str]:
     for folder in dict.fromkeys(job.output.parent for job in jobs):
-        there = next(path for path in (folder, *folder.parents) if os.path.exists(path))
-        if not there.is_dir():
-            yield f"{printable(there)}: is a file, where a folder for results is needed"
-        elif not os.access(there, os.W_OK | os.X_OK):
-            yield f"{printable(there)}: this folder cannot be written to; choose another --output"
+        nearest = next(path for path in (folder, *folder.parents) if os.path.exists(path))
+        if not nearest.is_dir():
+            yield (
+                f"{printable(nearest)}: is a file, but the results need a folder of this name; "
+                "choose another --output"
+            )
+        elif not os.access(nearest, os.W_OK | os.X_OK):
+            yield (
+                f"{printable(nearest)}: no permission to write to this folder; "
+                "choose another --output"
+            )
