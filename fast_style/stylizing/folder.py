@@ -109,7 +109,9 @@ class _Steps:
     def read(self, job: Job) -> Picture | Exception:
         """The photo, shrunk to `max_side`."""
         try:
-            picture = read_picture(job.photo, max_pixels=self.max_pixels)
+            picture = read_picture(
+                job.photo, max_pixels=self.max_pixels, limit_option="--max-pixels"
+            )
             return picture if self.max_side is None else _shrunk(picture, self.max_side)
         except (UserError, OSError, MemoryError) as error:
             return error
