@@ -1,19 +1,24 @@
-"""The order of the modules, and what may be imported where.
+"""The order and the size of the modules, and what may be imported where.
 
 A package imports only packages above it in `PACKAGES`, and a module only modules above it. So there
 are no circles, and a reader can start at the top.
 """
 
 import ast
+import functools
 import importlib.util
+import json
+import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 from PIL import Image
 from tiny_model import write_tiny_model
+
+import fast_style
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "fast_style"
@@ -48,8 +53,8 @@ PACKAGES = {
 }  # fmt: skip
 MODULES = [f"{package}.{module}" for package, modules in PACKAGES.items() for module in modules]
 
-# What people do with the package. They do not import one another, or one could not be read, or
-# changed, without the other; what two of them need is moved up.
+# The packages that do what users ask for. They do not import one another, so that each can be read
+# and changed by itself; what two of them need moves up.
 PRODUCTS = ["stylizing", "training", "optimizing", "evaluating", "distilling"]
 ALLOWED_BETWEEN_PRODUCTS = {
     ("evaluating", "optimizing"): "the descents that a model is measured by",
@@ -57,10 +62,10 @@ ALLOWED_BETWEEN_PRODUCTS = {
     ("distilling", "training"): "a student is trained in a run folder, on the same crops of photos",
 }
 
-# It defines and loads VGG. Stylizing must start without torchvision.
+# The module that defines and loads VGG. Stylizing must start without torchvision.
 MAY_IMPORT_TORCHVISION = {"losses.loss_network"}
 
-# Answering --help or a mistake in a YAML must not take the seconds that torch takes.
+# --help and mistakes in a YAML are answered without the seconds that importing torch takes.
 PACKAGES_WITHOUT_TORCH = ["core", "settings", "pictures", "cli"]
 WITHOUT_TORCH = [
     *(module for module in MODULES if module.partition(".")[0] in PACKAGES_WITHOUT_TORCH),
@@ -69,6 +74,26 @@ WITHOUT_TORCH = [
     "stylizing.jobs",
     "optimizing.course",
 ]
+
+# What a notebook finds in the package itself.
+ENTRY_POINTS = ["Stylizer", "build_trainer", "load_config", "open_run"]
+
+MAX_LINES = 500
+# A longer module explains itself in a line of its docstring that begins with this.
+REASON = f"Longer than {MAX_LINES} lines: "
+STILL_TOO_LONG = {
+    "distilling.distillation",
+    "evaluating.evaluation",
+    "evaluating.report",
+    "networks.fast_transform",
+    "networks.streaming",
+    "optimizing.gatys",
+    "settings.config",
+    "settings.settings",
+    "stylizing.stylizer",
+    "training.data",
+    "training.trainer",
+}
 
 
 def module_files() -> dict[str, Path]:
@@ -106,13 +131,15 @@ def imported_names(source: str, package: str) -> Iterator[str]:
                 yield importlib.util.resolve_name(name.value, package)
 
 
-def imports_of(path: Path) -> set[str]:
+@functools.cache
+def imports_of(path: Path) -> frozenset[str]:
+    """Absolute dotted names of all that a file of this package imports."""
     package = ".".join(path.relative_to(ROOT).parent.parts)
-    return set(imported_names(path.read_text(encoding="utf-8"), package))
+    return frozenset(imported_names(path.read_text(encoding="utf-8"), package))
 
 
-def own_modules(names: set[str]) -> set[str]:
-    """Those of our modules that are among imported names."""
+def own_modules(names: frozenset[str]) -> set[str]:
+    """The modules of this package among imported names."""
     return {name.removeprefix("fast_style.") for name in names} & set(MODULES)
 
 
@@ -126,14 +153,42 @@ def exits_in(source: str) -> list[int]:
     ]
 
 
-def modules_loaded_by(code: str) -> set[str]:
-    """Names of the modules that a fresh interpreter has loaded after running `code`."""
-    report = "\nimport sys; print('\\n' + 'loaded: ' + ' '.join(sys.modules))"
+def gives_reason(source: str) -> bool:
+    """Whether the docstring of a module explains why it is long."""
+    lines = (ast.get_docstring(ast.parse(source)) or "").splitlines()
+    return any(line.startswith(REASON) and line.removeprefix(REASON).strip() for line in lines)
+
+
+def modules_loaded_after(steps: Sequence[str], cwd: Path = ROOT) -> list[set[str]]:
+    """Names of the modules that one fresh interpreter has loaded after each piece of code.
+
+    The pieces run one after the other. So a name found late may have been loaded by an earlier
+    piece, but a name never found was loaded by none.
+    """
+    program = """
+import json, sys
+loaded = []
+for step in json.loads(sys.argv[1]):
+    exec(step, {"__name__": "step"})
+    loaded.append(sorted(sys.modules))
+print("\\n" + json.dumps(loaded))
+"""
     done = subprocess.run(
-        [sys.executable, "-c", code + report], cwd=ROOT, capture_output=True, text=True, check=False
+        [sys.executable, "-c", program, json.dumps(steps)],
+        cwd=cwd,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
-    return set(done.stdout.splitlines()[-1].removeprefix("loaded: ").split())
+    return [set(names) for names in json.loads(done.stdout.splitlines()[-1])]
+
+
+def steps_that_load(name: str, steps: dict[str, str], cwd: Path = ROOT) -> list[str]:
+    """The labels of the pieces of code after which a module is loaded; see above for the order."""
+    loaded = modules_loaded_after(list(steps.values()), cwd)
+    return [label for label, names in zip(steps, loaded, strict=True) if name in names]
 
 
 def test_the_order_names_every_module_once() -> None:
@@ -195,14 +250,16 @@ def test_torchvision_is_imported_by_the_loss_network_alone() -> None:
     assert importers <= MAY_IMPORT_TORCHVISION
 
 
-@pytest.mark.parametrize("module", WITHOUT_TORCH)
-def test_module_loads_without_torch(module: str) -> None:
-    assert "torch" not in modules_loaded_by(f"import fast_style.{module}")
+def test_modules_load_without_torch() -> None:
+    steps = {module: f"import fast_style.{module}" for module in WITHOUT_TORCH}
+    assert steps_that_load("torch", steps) == []
 
 
-@pytest.mark.parametrize("script", ["train.py", "stylize.py", "fast_style/__main__.py"])
-def test_help_loads_no_torch(script: str) -> None:
-    code = f"""
+SCRIPTS = ["train.py", "stylize.py", "fast_style/__main__.py"]
+
+
+def test_help_loads_no_torch() -> None:
+    code = """
 import runpy, sys
 sys.argv = [{script!r}, "--help"]
 try:
@@ -210,81 +267,123 @@ try:
 except SystemExit as end:
     assert not end.code, end.code
 """
-    assert "torch" not in modules_loaded_by(code)
+    steps = {script: code.format(script=script) for script in SCRIPTS}
+    assert steps_that_load("torch", steps) == []
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        ["stylize", "-m", "none.safetensors", "a.png"],
-        ["stylize", "-m", "model.safetensors", "none.png"],
-        ["stylize", "-m", "model.safetensors", ""],
-        ["stylize", "-m", "model.safetensors", "a.png", "--suffix", "a/b"],
-        ["stylize", "-m", "model.safetensors", "a.png", "-o", "a.png"],
-        ["stylize", "-m", "model.safetensors", "a.png", "-o", "a.xyz"],
-        ["stylize", "-m", "a.png", "a.png"],
-        ["stylize", "-m", "model.safetensors", "empty"],
-        ["stylize", "-m", "model.safetensors", "a.png", "--device", "gpu"],
-        ["stylize", "-m", "model.safetensors", "a.png", "--threads", "0"],
-        ["info", "none.safetensors"],
-        ["init", "none.png"],
-        ["optimize", "gatys.yaml", "-o", "b.png", "-c", "none.png"],
-        ["optimize", "gatys.yaml", "-o", "a.png", "-c", "a.png"],
-        ["optimize", "gatys.yaml", "-o", "b.png", "-c", "a.png", "style.image=none.png"],
-        ["optimize", "gatys.yaml", "-o", "b.png", "-c", "a.png", "--reconstruct", "relu9"],
-        ["optimize", "gatys.yaml", "-o", "b.png", "-c", "a.png", "loss_network.weights=none.pth"],
-        ["evaluate", "none.safetensors", "--photos", "a.png", "-o", "report"],
-        ["evaluate", "model.safetensors", "--photos", "none", "-o", "report"],
-        ["evaluate", "model.safetensors", "--photos", "a.png", "-o", "r", "--style", "none.png"],
-        ["evaluate", "model.safetensors", "--photos", "a.png", "-o", "r", "--weights", "none.pth"],
-        ["evaluate", "model.safetensors", "--photos", "a.png", "-o", "r", "--loss", "none.yaml"],
-        ["demo", "--photo", "none.png"],
-        ["train", "none.yaml"],
-        ["train", "gatys.yaml"],
-        ["train", "train.yaml", "data.photos=none"],
-        ["train", "train.yaml", "data.photos=a.png"],
-        ["train", "train.yaml", "style.image=none.png"],
-        ["train", "train.yaml", "loss_network.weights=none.pth"],
-        ["distill", "none.yaml"],
-        ["distill", "distill.yaml", "data.paintings=none"],
-        ["distill", "distill.yaml", "teacher.weights=none.pth"],
-    ],
-    ids=" ".join,
-)
-def test_mistake_of_usage_loads_no_torch(arguments: list[str], tmp_path: Path) -> None:
+MISTAKES = [
+    ["stylize", "-m", "none.safetensors", "a.png"],
+    ["stylize", "-m", "model.safetensors", "none.png"],
+    ["stylize", "-m", "model.safetensors", ""],
+    ["stylize", "-m", "model.safetensors", "a.png", "--suffix", "a/b"],
+    ["stylize", "-m", "model.safetensors", "a.png", "-o", "a.png"],
+    ["stylize", "-m", "model.safetensors", "a.png", "-o", "a.xyz"],
+    ["stylize", "-m", "a.png", "a.png"],
+    ["stylize", "-m", "model.safetensors", "empty"],
+    ["stylize", "-m", "model.safetensors", "a.png", "--device", "gpu"],
+    ["stylize", "-m", "model.safetensors", "a.png", "--threads", "0"],
+    ["info", "none.safetensors"],
+    ["init", "none.png"],
+    ["optimize", "gatys.yaml", "-o", "b.png", "-c", "none.png"],
+    ["optimize", "gatys.yaml", "-o", "a.png", "-c", "a.png"],
+    ["optimize", "gatys.yaml", "-o", "b.png", "-c", "a.png", "style.image=none.png"],
+    ["optimize", "gatys.yaml", "-o", "b.png", "-c", "a.png", "--reconstruct", "relu9"],
+    ["optimize", "gatys.yaml", "-o", "b.png", "-c", "a.png", "loss_network.weights=none.pth"],
+    ["evaluate", "none.safetensors", "--photos", "a.png", "-o", "report"],
+    ["evaluate", "model.safetensors", "--photos", "none", "-o", "report"],
+    ["evaluate", "model.safetensors", "--photos", "a.png", "-o", "r", "--style", "none.png"],
+    ["evaluate", "model.safetensors", "--photos", "a.png", "-o", "r", "--weights", "none.pth"],
+    ["evaluate", "model.safetensors", "--photos", "a.png", "-o", "r", "--loss", "none.yaml"],
+    ["demo", "--photo", "none.png"],
+    ["train", "none.yaml"],
+    ["train", "gatys.yaml"],
+    ["train", "train.yaml", "data.photos=none"],
+    ["train", "train.yaml", "data.photos=a.png"],
+    ["train", "train.yaml", "style.image=none.png"],
+    ["train", "train.yaml", "loss_network.weights=none.pth"],
+    ["distill", "none.yaml"],
+    ["distill", "distill.yaml", "data.paintings=none"],
+    ["distill", "distill.yaml", "teacher.weights=none.pth"],
+]
+
+
+def test_mistakes_of_usage_load_no_torch(tmp_path: Path) -> None:
     write_tiny_model(tmp_path / "model.safetensors")
     (tmp_path / "empty").mkdir()
     (tmp_path / "gatys.yaml").write_text("style: {image: a.png}")
     (tmp_path / "train.yaml").write_text("name: a\nstyle: {image: a.png}\ndata: {photos: empty}")
     (tmp_path / "distill.yaml").write_text("data: {photos: empty, paintings: empty}")
     Image.new("RGB", (20, 20)).save(tmp_path / "a.png")
-    code = f"""
-import os
-os.chdir({str(tmp_path)!r})
+    code = """
 from fast_style.cli.main import main
 try:
     code = main({arguments!r})
 except SystemExit as end:
     code = end.code
-assert code == 2, code
+assert code == 2, ({arguments!r}, code)
 """
-    assert "torch" not in modules_loaded_by(code)
+    steps = {" ".join(words): code.format(arguments=words) for words in MISTAKES}
+    assert steps_that_load("torch", steps, tmp_path) == []
 
 
 def test_info_loads_no_torch(tmp_path: Path) -> None:
     model = write_tiny_model(tmp_path / "model.safetensors")
-    for name in (str(model), "compact"):
-        code = f"from fast_style.cli.main import main; assert main(['info', {name!r}]) == 0"
-        assert "torch" not in modules_loaded_by(code)
+    steps = {
+        name: f"from fast_style.cli.main import main; assert main(['info', {name!r}]) == 0"
+        for name in (str(model), "compact")
+    }
+    assert steps_that_load("torch", steps) == []
 
 
-def test_stylizer_loads_neither_torchvision_nor_tensorboard() -> None:
-    loaded = modules_loaded_by("import fast_style.stylizing.stylizer")
-    assert {"torchvision", "tensorboard", "torch.utils.tensorboard"} & loaded == set()
+def test_package_itself_loads_nothing_heavy() -> None:
+    (loaded,) = modules_loaded_after(["import fast_style; dir(fast_style)"])
+    assert loaded & {"torch", "numpy", "PIL", "pydantic", "torchvision", "tensorboard"} == set()
+
+
+def test_package_names_what_a_notebook_needs_and_nothing_else() -> None:
+    assert set(ENTRY_POINTS) <= set(dir(fast_style))
+    assert set(ENTRY_POINTS) <= set(fast_style.__all__)
+    with pytest.raises(AttributeError, match="no attribute 'Trainer'"):
+        fast_style.Trainer  # noqa: B018
+
+
+def test_stylizer_of_the_package_loads_neither_torchvision_nor_tensorboard() -> None:
+    stylizer, _ = modules_loaded_after(
+        [
+            "from fast_style import Stylizer\nassert isinstance(Stylizer, type)",
+            "from fast_style import build_trainer, load_config, open_run\n"
+            "assert callable(build_trainer) and callable(load_config) and callable(open_run)",
+        ]
+    )
+    assert {"torchvision", "tensorboard", "torch.utils.tensorboard"} & stylizer == set()
+
+
+def test_longer_modules_give_a_reason() -> None:
+    too_long = {
+        module
+        for module, path in module_files().items()
+        if len(path.read_text(encoding="utf-8").splitlines()) > MAX_LINES
+        and not gives_reason(path.read_text(encoding="utf-8"))
+    }
+    assert too_long == STILL_TOO_LONG & set(MODULES)
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        (f'"""A table.\n\n{REASON}it is one.\n"""\n', True),
+        (f'"""A table.\n\n{REASON}\n"""\n', False),
+        (f'"""A table."""\n# {REASON}it is one.\n', False),
+    ],
+)
+def test_reason_for_length_is_a_line_of_the_docstring(source: str, expected: bool) -> None:
+    assert gives_reason(source) == expected
 
 
 def test_optimizing_a_picture_loads_nothing_of_training() -> None:
-    loaded = modules_loaded_by("import fast_style.optimizing.picture, fast_style.optimizing.course")
+    (loaded,) = modules_loaded_after(
+        ["import fast_style.optimizing.picture, fast_style.optimizing.course"]
+    )
     assert "filelock" not in loaded
     assert not any(name.startswith("fast_style.training") for name in loaded)
 
