@@ -1,4 +1,4 @@
-"""Time of whole commands: --help, a mistake of usage, one photo; and of the peer's command.
+"""Time of whole commands: import, --help, a mistake of usage, one photo; and of the peer's command.
 
     python benchmarks/start_up.py                                 # about a minute
     python benchmarks/start_up.py --peer ../examples              # a checkout of pytorch/examples
@@ -17,6 +17,7 @@ from pathlib import Path
 
 import peer
 
+PACKAGE = "import fast_style"
 HELP = "stylize.py --help"
 MISTAKE = "a photo that is not there"
 TORCH = "import torch"
@@ -53,6 +54,7 @@ def measure(folder: Path, options: argparse.Namespace) -> dict[str, list[float]]
     Image.effect_noise((options.side, options.side), 64).convert("RGB").save(photo)
     one_photo = ("--model", model, "--output", output, "--overwrite", "--device", "cpu")
     sides = {
+        PACKAGE: partial(peer.time_command, [sys.executable, "-c", "import fast_style"]),
         HELP: partial(peer.time_command, peer.our_command("--help")),
         MISTAKE: partial(
             peer.time_command, peer.our_command("--model", model, "none.jpg"), exit_code=2

@@ -36,7 +36,7 @@ class Stopped(Exception):  # noqa: N818 - not an error: the user asked for it
 
 
 def shown(value: object) -> str:
-    """A setting's value as a YAML file would have it, in at most 100 characters."""
+    """A setting's value for a message, in at most 100 characters; None is ``nothing``."""
     if value is None:
         return "nothing"
     if isinstance(value, bool):

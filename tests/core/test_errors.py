@@ -4,7 +4,22 @@ from pathlib import Path
 
 import pytest
 
-from fast_style.core.errors import printable
+from fast_style.core.errors import printable, shown
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (None, "nothing"),
+        (True, "true"),
+        (0.5, "0.5"),
+        ("a\nb", r"'a\nb'"),
+        ((1, 2), "[1, 2]"),
+        ("x" * 200, "'" + "x" * 96 + "..."),
+    ],
+)
+def test_value_is_shown_within_a_line(value, expected):
+    assert shown(value) == expected
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Claims about `files`: a file is whole or not there."""
+"""Atomic writing, and small facts about files."""
 
 import os
 import signal
@@ -14,8 +14,10 @@ import safetensors.numpy
 from fast_style.core.files import (
     atomic_write,
     free_bytes,
+    numbered,
     remove_stray_temporaries,
     sha256_of,
+    what_it_looks_like,
     with_sorted_metadata,
     write_text_atomically,
 )
@@ -135,7 +137,26 @@ def test_sha256_of_known_contents(tmp_path, content, digest):
 
 def test_free_bytes_are_those_of_the_disk(tmp_path):
     status = os.statvfs(tmp_path)
-    assert 0 <= free_bytes(tmp_path) <= status.f_frsize * status.f_blocks
+    for folder in (tmp_path, tmp_path / "not" / "yet"):
+        assert 0 <= free_bytes(folder) <= status.f_frsize * status.f_blocks
+
+
+def test_number_stands_before_the_suffix():
+    assert numbered(Path("a/b.c.png"), 10) == Path("a/b.c-00010.png")
+    assert numbered(Path("a"), 123_456) == Path("a-123456")
+
+
+@pytest.mark.parametrize(
+    ("start", "guess"),
+    [
+        (b"", "it is empty"),
+        (b" <!DOCTYPE html>", "it is a web page"),
+        (b"<HTML>", "it is a web page"),
+        (b"PK\x03\x04", "damaged, or of another format"),
+    ],
+)
+def test_unusable_file_is_guessed_by_its_first_bytes(start, guess):
+    assert what_it_looks_like(start) == guess
 
 
 FULL_DISK = """
