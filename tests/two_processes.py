@@ -100,7 +100,7 @@ def main(yaml_file: Path, root: Path, what: str) -> None:
     if what == "compiled":
         # The fast execution takes other kernels where it is compiled, which round otherwise.
         trainer_module.FastTransform = lambda net: net  # type: ignore[assignment,misc]
-    with joined(launch, cpu) as group:
+    with joined(launch, cpu, advice="Start again") as group:
         outcome["straight"] = train(group)
         if what == "compiled":
             # Traced, and run as it stands: C++ would take minutes.

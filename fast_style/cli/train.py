@@ -70,7 +70,8 @@ def run(options: argparse.Namespace) -> int:
     from fast_style.core.devices import resolve_device
 
     device = own_device(resolve_device(options.device), launch)
-    with joined(launch, device) as group:
+    advice = "The same command resumes from the last checkpoint"
+    with joined(launch, device, advice=advice) as group:
         return train(configs, device=device, fresh=options.resume == "never", group=group)
 
 

@@ -232,12 +232,13 @@ ALONE = Group()
 
 
 @contextmanager
-def joined(launch: Launch, device: "torch.device") -> Iterator[Group]:
+def joined(launch: Launch, device: "torch.device", *, advice: str) -> Iterator[Group]:
     """The group of all processes, connected while the block lasts.
 
     Args:
         launch: the rank of this process.
         device: the device of this process, from `own_device`.
+        advice: how the user can continue after a process was lost; a sentence without its period.
 
     Raises:
         UserError: the processes cannot connect, or one has ended before the others.
@@ -269,7 +270,7 @@ def joined(launch: Launch, device: "torch.device") -> Iterator[Group]:
             raise
         raise UserError(
             "another process of this run has ended; its own error or torchrun's summary gives the "
-            "reason. The same command resumes from the last checkpoint",
+            f"reason. {advice}",
             exit_code=1,
         ) from None
     finally:
