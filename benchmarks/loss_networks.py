@@ -95,11 +95,11 @@ class Bench:
         seconds: dict[str, list[float]] = {name: [] for name in trainers}
         for round_number in range(ROUNDS + 1):
             for name, trainer in trainers.items():
-                samples = [trainer.crops[k].pixels for k in range(self.batch_size)]
+                samples = [trainer.photos.crops[k].pixels for k in range(self.batch_size)]
                 photos = torch.stack([pixels for pixels in samples if pixels is not None])
                 start_at = time.perf_counter()
                 for _ in range(STEPS_PER_ROUND):
-                    trainer.train_step(photos.float() / 255)
+                    trainer.train_step(photos)
                 if round_number > 0:  # the first one warms up
                     seconds[name].append((time.perf_counter() - start_at) / STEPS_PER_ROUND)
         for trainer in trainers.values():

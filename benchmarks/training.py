@@ -103,7 +103,6 @@ def build_step(
     import torch
 
     from fast_style.cli.allocator import keep_freed_memory
-    from fast_style.core.devices import set_up_torch
     from fast_style.settings.config import load_config
     from fast_style.training.build import build_trainer
     from fast_style.training.run_folder import open_run
@@ -111,15 +110,13 @@ def build_step(
     assert keep_freed_memory()
     path = write_config(folder, batch_size, size, steps=1000, threads=threads, most_photos=4)
     config = load_config(path, settings)
-    set_up_torch(config.train, torch.device(device))
     run = open_run(config, root=folder / "runs", fresh=True, say=print)
     trainer = build_trainer(
         config, run, device=torch.device(device), say=lambda line: None, command=""
     )
     trainer.prepare()
-    assert config.train.compile == (trainer.forward_net is not trainer.fast_net)
-    photos = torch.rand(batch_size, 3, size, size, device=device)
-    photos = photos.to(memory_format=torch.channels_last)
+    assert config.train.compile == trainer.compute_gradients.is_compiled
+    photos = torch.randint(256, (batch_size, 3, size, size)).byte().to(device)
 
     def step() -> None:
         trainer.train_step(photos)

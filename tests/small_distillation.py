@@ -1,7 +1,7 @@
 """A distillation so small that a step takes milliseconds: pictures and a teacher made here."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,13 +10,14 @@ import pytest
 import torch
 import yaml
 from safetensors.torch import save_file
-from small_run import draw_photo, ignore, open_small_run, write_photos
+from small_run import draw_photo, ignore, learn_once, quick_runs, write_photos
 
-from fast_style.core.errors import Stopped
-from fast_style.distilling import distillation, painters
-from fast_style.distilling.distillation import Distiller, build_distiller
+from fast_style.distilling import build, painters
+from fast_style.distilling.build import build_distiller
+from fast_style.distilling.distiller import Distiller
 from fast_style.distilling.painters import Painter
-from fast_style.losses.loss_network import Weights
+from fast_style.distilling.students import best_head, compare
+from fast_style.losses.loss_network import LossNetwork, Weights
 from fast_style.networks.transform_net import TransformNet
 from fast_style.settings.config import DistillConfig, load_distill_config
 from fast_style.settings.layers import torchvision_index
@@ -53,15 +54,14 @@ SETTINGS: dict[str, Any] = {
 
 @contextmanager
 def small_painters() -> Iterator[None]:
-    """Narrow painters that live two steps, and few pictures to begin with."""
-    with pytest.MonkeyPatch.context() as patch:
+    """Narrow painters that live two steps, and few pictures to choose channels by."""
+    with quick_runs(), pytest.MonkeyPatch.context() as patch:
         patch.setattr(Painter, "WIDTH", 2)
         patch.setattr(painters, "TransformNet", partial(TransformNet, residual_blocks=1))
-        patch.setattr(Painter, "_STYLE_SIDE", 32)
-        patch.setattr(Painter, "_LIFETIME", (2, 3))
-        patch.setattr(distillation, "_FIRST_PHOTOS", 6)
-        patch.setattr(distillation, "_FIRST_PAINTINGS", 3)
-        patch.setattr("os.fsync", lambda descriptor: None)  # a good part of such a small run's time
+        patch.setattr(Painter, "STYLE_SIDE", 32)
+        patch.setattr(Painter, "LIFETIME", (2, 3))
+        patch.setattr(build, "NUM_FIRST_PHOTOS", 6)
+        patch.setattr(build, "NUM_FIRST_PAINTINGS", 3)
         yield
 
 
@@ -123,12 +123,29 @@ def make_distiller(
 
 
 def distill_once(config: DistillConfig, root: Path, *, stop_at: int | None = None) -> Distiller:
-    """Open or resume the run ``root/<name>`` and learn, up to a step if one is given."""
-    run = open_small_run(config, root)
-    try:
-        distiller = make_distiller(config, run)
-        with suppress(Stopped):
-            distiller.train(lambda: 15 if distiller.step == stop_at else None)
-        return distiller
-    finally:
-        run.lock.release()
+    """`learn_once` for a distillation."""
+    return learn_once(config, root, make_distiller, stop_at=stop_at)
+
+
+def random_numbers(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def random_pictures(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.rand(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def photos_of(distiller: Distiller, step: int = 0) -> torch.Tensor:
+    """The photos of a step, as `train_step` takes them."""
+    count = distiller.settings.photos
+    crops = distiller.photos.crops
+    samples = [crops[k].pixels for k in range(step * count, (step + 1) * count)]
+    return torch.stack([pixels for pixels in samples if pixels is not None])
+
+
+def error_at(
+    student: LossNetwork, teacher: LossNetwork, pictures: torch.Tensor, layer: str
+) -> float:
+    """The student's error at a layer, through the best head."""
+    comparison = compare(student(pictures, [layer])[layer], teacher(pictures, [layer])[layer], 0.0)
+    return float(comparison.feature_error(best_head(comparison.own, comparison.cross)))

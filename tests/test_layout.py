@@ -37,14 +37,15 @@ PACKAGES = {
     "measures": ["artifacts"],
     "stylizing": ["jobs", "memory", "stylizer", "folder"],
     "training": [
-        "photo_cache", "unreadable", "data", "run_log", "recording", "schedule", "trainer",
-        "run_folder", "build",
+        "photo_cache", "unreadable", "data", "run_log", "recording", "schedule", "loop",
+        "photo_stream", "step", "guard", "saving", "reporting", "trainer", "run_folder", "build",
+        "checking",
     ],
     "optimizing": ["minimizing", "course", "picture"],
     "evaluating": [
         "plan", "baselines", "objective", "timing", "evaluation", "summary", "plots", "report",
     ],
-    "distilling": ["students", "painters", "distillation"],
+    "distilling": ["students", "painters", "distiller", "build"],
     "demo": ["demo"],
     "cli": [
         "allocator", "arguments", "process", "runs", "distill", "evaluate", "info", "init",

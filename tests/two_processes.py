@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +63,7 @@ def main(yaml_file: Path, root: Path, what: str) -> None:
     from fast_style.training.trainer import Trainer
 
     torch.set_num_threads(1)
-    runs._SMALLEST_SAMPLE = 32
+    runs.SMALLEST_SAMPLE = 32
     launch = read_launch()
     cpu = torch.device("cpu")
     outcome: dict[str, Any] = {}
@@ -104,9 +105,7 @@ def main(yaml_file: Path, root: Path, what: str) -> None:
         outcome["straight"] = train(group)
         if what == "compiled":
             # Traced, and run as it stands: C++ would take minutes.
-            trainer_module.compile_whole = lambda module: torch.compile(  # type: ignore[return-value]
-                module, fullgraph=True, dynamic=False, backend="eager"
-            )
+            torch.compile = partial(torch.compile, backend="eager")  # type: ignore[assignment]
             outcome["compiled"] = train(group, "name=compiled", "train.compile=true")
             write_down()
             return

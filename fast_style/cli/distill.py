@@ -36,9 +36,7 @@ def run(options: argparse.Namespace) -> int:
         raise UserError("distill works in one process; start it without torchrun")
     require_inputs_of_new(config, fresh=options.resume == "never")
     from fast_style.core.devices import resolve_device
-    from fast_style.distilling.distillation import (
-        build_distiller,
-    )  # imports torch, which takes seconds
+    from fast_style.distilling.build import build_distiller  # imports torch, which takes seconds
 
     return start_or_resume(
         config,

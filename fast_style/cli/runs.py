@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import torch
 
     from fast_style.core.distributed import Group
-    from fast_style.distilling.distillation import Distiller
+    from fast_style.distilling.distiller import Distiller
     from fast_style.settings.config import Config, DistillConfig
     from fast_style.training.run_folder import Run
     from fast_style.training.trainer import Trainer

@@ -88,7 +88,7 @@ def _read(options: argparse.Namespace, launch: Launch) -> "list[Config]":
 
 def check(configs: "Sequence[Config]") -> int:
     """Check the inputs of each run; returns the exit code."""
-    from fast_style.training.build import check_inputs
+    from fast_style.training.checking import check_inputs
 
     def check_one(config: "Config") -> int:
         check_inputs(config, say)

@@ -1,8 +1,7 @@
-"""The pictures that a small loss network learns on, beside photos.
+"""The pictures, besides photos, that a student learns on.
 
-They are those that a loss network meets: paintings, plain surfaces, and above all what transform
-networks make of photos. Such networks find whatever a loss network is wrong about; so some of them,
-the painters, are trained against the student as it is, all the time.
+They are paintings, plain surfaces, and what painters make of photos. A painter is a transform
+network that is trained against the current student, and so exploits the student's errors.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,20 +16,16 @@ from torch.nn import functional as F
 
 from fast_style.losses.loss_network import LossNetwork
 from fast_style.losses.perceptual import PerceptualLoss
-from fast_style.models.checkpoint import (
-    Checkpoint,
-    adam_tensors,
-    require_same_tensors,
-    restore_adam,
-)
+from fast_style.models.checkpoint import Checkpoint, restore_adam
 from fast_style.networks.fast_transform import FastTransform
 from fast_style.networks.transform_net import TransformNet, memory_format_for
 from fast_style.pictures.pixels import image_to_tensor
 from fast_style.pictures.reading import PictureError, read_photo
 from fast_style.settings.config import LossConfig
 from fast_style.training.data import random_crop
+from fast_style.training.saving import restore_weights, training_tensors
 
-# What a random stream is for; keeps it apart from others of the same seed.
+# Distinguishes a painter's random numbers from others of the same seed.
 _PAINTER = 102
 
 _PAINTING_SCALE = (0.25, 1.0)  # of a crop, as a share of a painting's shorter side
@@ -38,10 +33,10 @@ _NOISES = (1 / 255, 5 / 255, 25 / 255, 75 / 255)  # standard deviations
 
 
 def painting_crop(painting: Image.Image, size: int, rng: np.random.Generator) -> Tensor:
-    """A random square of a painting, (3, size, size) in [0, 1], in its own or in other colors.
+    """A random square of a painting, (3, size, size) in [0, 1], often in other colors.
 
-    One in two has its channels exchanged, one in four is its negative: there are few paintings, and
-    their colors are to say nothing.
+    Channels are permuted with probability 1/2, and the negative taken with probability 1/4: the
+    colors of a few paintings must not matter.
     """
     crop = random_crop(painting, size, scale=_PAINTING_SCALE, flip=True, rng=rng)
     pixels = image_to_tensor(crop).float() / 255
@@ -69,26 +64,26 @@ def plain_surface(size: int, rng: np.random.Generator) -> Tensor:
 
 
 class Painter:
-    """A transform network in training: it finds what the student does not see.
+    """A transform network that is trained against the student for a number of steps, its lifetime.
 
-    Painter n of a run (its first weights, its style picture, how much style, how long it lives) is
-    a function of (seed, n); what it has learned is state. Two in three take over what the painter
-    before them has learned of another style, so that some come as far as long training does.
+    The first weights, the style picture, the style weight and the lifetime of painter n are
+    functions of (seed, n). Two in three painters start with their predecessor's weights instead,
+    so that some are trained as long as in a real run.
 
     Args:
         number: n.
         seed: of the run.
-        styles: what it may take as its style picture.
+        styles: what the style picture is drawn from.
         device: where it learns.
-        predecessor: the painter whose place it takes.
+        predecessor: the painter that it replaces.
     """
 
     WIDTH = 16
     LEARNING_RATE = 2e-3
-    _LIFETIME = (200, 800)  # steps
+    LIFETIME = (200, 800)  # steps
     _SHARE_OF_HEIRS = 2 / 3
     _STYLE_WEIGHTS = (2.0, 5.0, 10.0)
-    _STYLE_SIDE = 128
+    STYLE_SIDE = 128
 
     def __init__(
         self,
@@ -101,8 +96,8 @@ class Painter:
         rng = np.random.default_rng((seed, _PAINTER, number))
         self.number = number
         self.age = 0
-        self.lifetime = int(rng.integers(*self._LIFETIME))
-        self.style = painting_crop(styles.draw(rng), self._STYLE_SIDE, rng)[None].to(device)
+        self.lifetime = int(rng.integers(*self.LIFETIME))
+        self.style = painting_crop(styles.draw(rng), self.STYLE_SIDE, rng)[None].to(device)
         self.weight = float(rng.choice(self._STYLE_WEIGHTS))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(int(rng.integers(2**32)))
@@ -114,9 +109,17 @@ class Painter:
         self.optimizer = torch.optim.Adam(self.net.parameters(), lr=self.LEARNING_RATE)
 
     def paint(self, photos: Tensor, judge: LossNetwork) -> Tensor:
-        """Learn on these photos for one step; gives what it made of them before, in [0, 1]."""
-        # Anew each time: the judge has changed since.
-        loss = PerceptualLoss(judge, self.style, **self._loss_for(judge).model_dump())
+        """Stylize photos, and then learn from them for one step.
+
+        Args:
+            photos: (N, 3, H, W) in [0, 1].
+            judge: the loss network to train against.
+
+        Returns:
+            The stylized photos, of the same shape, in [0, 1].
+        """
+        # A new loss in every step: the judge has changed since the last one.
+        loss = PerceptualLoss(judge, self.style, **self.loss_for(judge).model_dump())
         output: Tensor = self.fast_net(photos)
         self.optimizer.zero_grad(set_to_none=True)
         loss(output, photos).total.backward()
@@ -124,8 +127,8 @@ class Painter:
         self.age += 1
         return output.detach().clamp(0, 1)
 
-    def _loss_for(self, judge: LossNetwork) -> LossConfig:
-        """The usual loss at the layers that the judge has; at its last one if it has none."""
+    def loss_for(self, judge: LossNetwork) -> LossConfig:
+        """The default loss at those of its layers that the judge has, or else at its last one."""
         usual = LossConfig()
 
         def known(layers: Mapping[str, float]) -> dict[str, float]:
@@ -139,36 +142,35 @@ class Painter:
         )
 
     def state(self) -> dict[str, Tensor]:
-        """What it has learned."""
-        moments = adam_tensors(dict(self.net.named_parameters()), self.optimizer)
-        return {
-            **{f"model.{name}": tensor for name, tensor in self.net.state_dict().items()},
-            **{f"optimizer.{name}": tensor for name, tensor in moments.items()},
-        }
+        """What it has learned: ``model.*`` and ``optimizer.*``."""
+        return training_tensors(self.net, self.optimizer)
 
     def restore(self, state: Mapping[str, Tensor], age: int, path: Path) -> None:
-        """Go on where `state` was taken, at that age; `path` is named in errors."""
+        """Resume from a `state` that was taken at this age.
+
+        Raises:
+            CheckpointError: `state` lacks a tensor, or has it in another shape; names `path`.
+        """
         self.age = age
         found = Checkpoint(dict(state), {})
-        require_same_tensors(found.part("model"), self.net.state_dict(), path)
-        self.net.load_state_dict(found.part("model"))
+        restore_weights(self.net, found.part("model"), path)
         if age > 0:
             parameters = dict(self.net.named_parameters())
             restore_adam(parameters, self.optimizer, found.part("optimizer"), path)
 
 
 class Styles:
-    """Pictures that painters imitate: paintings, and now and then a photo."""
+    """The style pictures of painters: paintings, and a photo with probability 1/4."""
 
-    _SHARE_OF_PHOTOS = 0.25
+    SHARE_OF_PHOTOS = 0.25
 
     def __init__(self, paintings: Sequence[Image.Image], photos: Sequence[Path]) -> None:
         self.paintings = paintings
         self.photos = photos
 
     def draw(self, rng: np.random.Generator) -> Image.Image:
-        """One of them by chance."""
-        if rng.random() < self._SHARE_OF_PHOTOS:
+        """A random one; a painting if the photo is unreadable."""
+        if rng.random() < self.SHARE_OF_PHOTOS:
             with suppress(PictureError):
                 return read_photo(self.photos[int(rng.integers(len(self.photos)))])
         return self.paintings[int(rng.integers(len(self.paintings)))]

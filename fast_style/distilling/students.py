@@ -1,8 +1,8 @@
-"""A small loss network beside a large one: which channels it begins with, and how far it is.
+"""A small loss network, the student: its first channels, and how near it is to its teacher.
 
-The student has the teacher's layers with a fraction of its channels. At every layer a linear map, a
-head, gives the teacher's features from the student's, as well as a linear map can. Through heads,
-the student's content and style distances are the teacher's, up to what it does not know.
+The student has the teacher's layers with a fraction of its channels. At every layer a head, the
+best linear map from the features of the student to those of the teacher, makes up for the missing
+channels. Through heads, its content and style distances approximate the teacher's.
 
 Related: channel selection by least squares (He, Zhang, Sun 2017, "Channel Pruning for Accelerating
 Very Deep Neural Networks"), linear maps between the features of two networks (Wang et al. 2020,
@@ -21,11 +21,10 @@ from fast_style.settings.layers import Architecture, convolution_of, layer_names
 
 # --- Channels and heads --------------------------------------------------------------------------
 
-# Added to the diagonal of a least-squares problem, as a share of its mean: features of a channel
-# that is always silent cannot make it singular.
+# Added to the diagonal of a least-squares problem, as a share of its mean, so that a channel that
+# is always zero does not make it singular.
 _RIDGE = 1e-4
-# A channel with less than this share of the strongest one's energy counts as if it had so much:
-# what divides by a channel's energy stays finite.
+# Lower bound of a channel's energy, as a share of the largest, where energies are divided by.
 _SMALLEST_SHARE = 1e-6
 
 
@@ -41,10 +40,9 @@ def choose_channels(
 ) -> dict[str, tuple[Tensor, Tensor]]:
     """A student made of the teacher's own channels, before any training.
 
-    Layer by layer: a head gives the teacher's features from the student's, as well as a linear map
-    can; folded into the teacher's next kernels, it gives them inputs that they know; of the
-    channels that come out, those are taken, one after the other, from which most of the teacher's
-    features can be predicted. Each is scaled to a mean square of one.
+    Layer by layer: the head of the layer before is folded into the teacher's kernels, so that these
+    accept the student's features. Of their output channels, those are chosen one by one from which
+    the teacher's features can be predicted best. Each is scaled to a mean square of one.
 
     Args:
         teacher: the large network.
@@ -69,9 +67,9 @@ def choose_channels(
         padded = F.pad(inputs, (1, 1, 1, 1), mode=teacher.padding_mode)
         candidates = F.relu(F.conv2d(padded, kernel, bias))
         flat, target = (part.transpose(0, 1).flatten(1) for part in (candidates, targets[layer]))
-        chosen = _most_telling_rows(flat @ flat.T, flat @ target.T, widths[int(block) - 1])
+        chosen = most_telling_rows(flat @ flat.T, flat @ target.T, widths[int(block) - 1])
         energy = flat[chosen].square().mean(dim=1)  # (C,)
-        # A channel that is silent here need not be so everywhere; it keeps a finite scale.
+        # A channel that is zero on these pictures may not be on others, and keeps a finite scale.
         scale = energy.clamp(min=_SMALLEST_SHARE * energy.max()).rsqrt()
         convolutions[number] = (kernel[chosen] * scale.view(-1, 1, 1, 1), bias[chosen] * scale)
         inputs = candidates[:, chosen] * scale.view(1, -1, 1, 1)
@@ -80,8 +78,8 @@ def choose_channels(
     return convolutions
 
 
-def _most_telling_rows(own: Tensor, cross: Tensor, count: int) -> list[int]:
-    """Rows of a matrix from which another one can be predicted best, chosen one after the other.
+def most_telling_rows(own: Tensor, cross: Tensor, count: int) -> list[int]:
+    """Rows of a matrix from which another matrix can be predicted best, chosen one by one.
 
     Args:
         own: the rows' products with each other, (R, R).
@@ -96,7 +94,7 @@ def _most_telling_rows(own: Tensor, cross: Tensor, count: int) -> list[int]:
         gains[chosen] = -1
         best = int(gains.argmax())
         chosen.append(best)
-        # What the chosen row says is taken out of all others (one step of Gram and Schmidt's).
+        # Remove the chosen row's direction from all others (a step of Gram-Schmidt).
         share = own[:, best] / own[best, best].clamp(min=smallest)
         cross -= share.outer(cross[best])
         own -= share.outer(own[best])
@@ -118,27 +116,27 @@ def best_head(own: Tensor, cross: Tensor) -> Tensor:
 
 
 def folded_head(head: Tensor) -> Tensor:
-    """A head (C, C') as a square matrix (C', C') that gives the same distances.
+    """A square matrix (C', C') that gives the same distances as the head (C, C').
 
     With head = QR and Q's columns orthonormal, ‖head v‖ = ‖Rv‖ for any features v, and
-    ‖head G headᵀ‖ = ‖R G Rᵀ‖ for any Gram matrix. The factor makes up for content distances and
-    Gram matrices being divided by the number of channels.
+    ‖head G headᵀ‖ = ‖R G Rᵀ‖ for any Gram matrix. The factor corrects for content distances and
+    Gram matrices being divided by the number of channels, here C' instead of C.
     """
     channels, own_channels = head.shape
     folded: Tensor = torch.linalg.qr(head).R * (own_channels / channels) ** 0.5
     return folded
 
 
-# --- How far a student is from its teacher ------------------------------------------------------
+# --- How near a student is to its teacher -------------------------------------------------------
 
 
 class Comparison(NamedTuple):
-    """One layer of a student beside its teacher's, on some pictures.
+    """Products of a student's and its teacher's features at one layer, on N pictures.
 
-    `own` (C', C') and `cross` (C', C) are products of channels, summed over positions and pictures,
-    each picture with its weight; `whole` () is the sum of the teacher's squares, weighted likewise.
-    `gram` (N, C', C') and `target_gram` (N, C, C) are the products of single pictures, divided by
-    CP, P positions each.
+    `own` (C', C'): the student's channels with each other, summed over positions and pictures, each
+    picture with its weight. `cross` (C', C): the student's with the teacher's, likewise. `whole`
+    (): the sum of the teacher's squares, likewise. `gram` (N, C', C') and `target_gram` (N, C, C):
+    for single pictures, divided by C and by the number of positions.
     """
 
     own: Tensor
@@ -148,25 +146,25 @@ class Comparison(NamedTuple):
     target_gram: Tensor
 
     def feature_error(self, head: Tensor) -> Tensor:
-        """Σ‖head f − t‖² / Σ‖t‖², weighted; computed from the products alone, as f is large."""
+        """Σ‖head f − t‖² / Σ‖t‖², weighted; from the products, which are smaller than f."""
         predicted = ((head @ self.own) * head).sum()
         return (predicted - 2 * (head * self.cross.T).sum() + self.whole) / self.whole
 
     def gram_error(self, head: Tensor) -> Tensor:
-        """‖G(head f) − G(t)‖² / ‖G(t)‖², mean over the pictures; flat ones count less."""
+        """‖G(head f) − G(t)‖² / ‖G(t)‖², mean over the pictures; flat pictures count less."""
         squares = self.target_gram.square().sum(dim=(1, 2))
         difference = (head @ self.gram @ head.T - self.target_gram).square().sum(dim=(1, 2))
         return (difference / (squares + _GRAM_FLOOR * squares.mean())).mean()
 
 
-# Pictures with less than these shares of the usual energy count less than others: of a flat one,
-# every error is large in proportion.
+# Added to a picture's energy, as shares of the typical one, so that flat pictures, whose relative
+# errors are always large, count less than others.
 _ENERGY_FLOOR = 0.3
 _GRAM_FLOOR = 0.1
 
 
 def compare(features: Tensor, target: Tensor, typical_energy: float) -> Comparison:
-    """Put a student's features beside its teacher's.
+    """The products from which a student's errors are computed.
 
     Args:
         features: (N, C', H, W).
@@ -190,10 +188,13 @@ def compare(features: Tensor, target: Tensor, typical_energy: float) -> Comparis
 
 
 def agreement_sums(found: Tensor, target: Tensor) -> Tensor:
-    """Squared error, the target's square; products and squares around the means; Gram error.
+    """Six sums over N pictures, from which error, correlation and Gram error are computed.
+
+    Squared error; the target's squares; with each channel's mean subtracted, the product of both,
+    the squares of `found` and those of `target`; the relative errors of Gram matrices.
 
     Args:
-        found: (N, C, P), what a head makes of a student's features.
+        found: (N, C, P), the student's features through a head.
         target: (N, C, P), the teacher's.
     """
     around = [part - part.mean(dim=2, keepdim=True) for part in (found, target)]

@@ -1,8 +1,8 @@
-"""A step's kernels on a GPU, recorded once and from then on started all together.
+"""CUDA graphs: the kernels of a step on a GPU, recorded once and then replayed as a whole.
 
-A training step is about a thousand kernels. Starting them one by one takes a processor as long as a
-large GPU takes for twenty photos of 256 pixels; with fewer in a batch, the GPU waits most of the
-time. A recording (a CUDA graph) is started as a whole.
+A training step is about a thousand kernels. To start them one by one takes a CPU as long as a large
+GPU takes to compute twenty photos of 256 pixels; with smaller batches, the GPU is idle most of the
+time.
 """
 
 from collections.abc import Callable, Iterable
@@ -13,22 +13,21 @@ from torch import Tensor, nn
 from fast_style.core.errors import UserError, shortened
 from fast_style.losses.perceptual import LossTerms
 
-# Of the same computation before it is recorded: libraries choose their kernels, and take memory.
-_REHEARSALS = 3
+# Calls before a recording, in which libraries choose their kernels and allocate memory.
+_NUM_WARM_UPS = 3
 
 Gradients = Callable[[Tensor], tuple[Tensor, LossTerms]]
-"""Photos to the stylized ones and the loss terms; leaves gradients at the weights."""
+"""From photos to stylized photos and loss terms; leaves gradients at the weights."""
 
 
 class Recorded:
-    """The same as `compute`, recorded for batches of one size.
+    """`compute`, recorded for whole batches of one shape.
 
-    What it gives lies where the next call's results will lie. A batch of another size than the
-    first one's is recorded anew, in the place of the old one; a smaller number of photos, as when
-    some were unreadable, is computed without a recording.
+    Every call overwrites the results of the call before. A whole batch of another shape replaces
+    the recording. A batch with fewer photos is computed without one.
 
     Args:
-        compute: what to record; decides nothing by the values that it sees.
+        compute: what to record; its kernels must not depend on the values of the photos.
         parameters: where it leaves gradients.
         batch_size: photos of a whole batch.
     """
@@ -43,36 +42,39 @@ class Recorded:
         self.replay: Gradients = compute
 
     def __call__(self, photos: Tensor) -> tuple[Tensor, LossTerms]:
-        """(N, 3, S, S) in [0, 1], on the device.
+        """The results of `compute`.
+
+        Args:
+            photos: (N, 3, S, S) in [0, 1], on the device.
 
         Raises:
-            UserError: it cannot be recorded.
+            UserError: `compute` cannot be recorded.
         """
         if len(photos) != self.batch_size:
             return self.compute(photos)
         if photos.shape != self.shape:
-            self.replay = self.compute  # gives the old one's memory back
+            self.replay = self.compute  # frees the memory of the old recording
             self.replay = record(self.compute, photos, self.parameters)
             self.shape = photos.shape
         return self.replay(photos)
 
 
 def record(compute: Gradients, photos: Tensor, parameters: list[nn.Parameter]) -> Gradients:
-    """What starts the kernels of `compute` once more, for photos of the same shape.
+    """A function that replays the kernels of `compute`, for photos of the same shape.
 
     Raises:
-        UserError: it cannot be recorded.
+        UserError: `compute` cannot be recorded.
     """
-    given = photos.clone()  # it keeps channels_last
+    given = photos.clone()  # keeps the memory format
     side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
     side.wait_stream(torch.cuda.current_stream())
     graph = torch.cuda.CUDAGraph()
     try:
         with torch.cuda.stream(side):
-            for _ in range(_REHEARSALS):
+            for _ in range(_NUM_WARM_UPS):
                 compute(given)
         torch.cuda.current_stream().wait_stream(side)
-        # What other threads do meanwhile, as those that load photos, is not recorded.
+        # Of this thread alone: other threads load photos meanwhile.
         with torch.cuda.graph(graph, capture_error_mode="thread_local"):
             results = compute(given)
     except torch.cuda.OutOfMemoryError:

@@ -1,4 +1,4 @@
-"""A run folder: its lock, the checkpoint to resume from, and where and how it was made."""
+"""A run folder: its lock, the checkpoint to resume from, and the record of how it was made."""
 
 import json
 import os
@@ -19,33 +19,32 @@ from fast_style import __version__
 from fast_style.core.distributed import ALONE, Group
 from fast_style.core.errors import UserError
 from fast_style.core.files import remove_stray_temporaries, write_text_atomically
-from fast_style.models.checkpoint import (
-    Checkpoint,
-    newest_valid_checkpoint,
-)
-from fast_style.settings.config import (
-    MAY_CHANGE_ON_RESUME,
-    Config,
-    DistillConfig,
-)
-from fast_style.settings.settings import changed_settings, parse
+from fast_style.models.checkpoint import Checkpoint, newest_valid_checkpoint
+from fast_style.settings.config import MAY_CHANGE_ON_RESUME, Config, DistillConfig
+from fast_style.settings.settings import changed_settings, parse, to_yaml
 
 
 class Run(NamedTuple):
-    """A run folder that this process has to itself, and where to go on in it."""
+    """A locked run folder, and the checkpoint to resume from."""
 
     folder: Path
     lock: FileLock | None
-    """None where rank zero has it."""
+    """None in a process that is not rank zero, which holds the lock for all."""
     resume_from: Checkpoint | None
+    """None in a new run."""
+
+    @property
+    def start_step(self) -> int:
+        """The number of steps that are finished."""
+        return self.resume_from.metadata["step"] if self.resume_from else 0
 
     def release(self) -> None:
-        """Let others have the folder."""
+        """Release the lock."""
         if self.lock is not None:
             self.lock.release()
 
     def abandon(self) -> None:
-        """Give the folder back; it vanishes again if nothing was written into it."""
+        """Release the lock, and remove the folder if nothing was written into it."""
         if self.lock is None:
             return
         self.release()
@@ -54,7 +53,7 @@ class Run(NamedTuple):
         for name in ("lock", "lock.json"):
             (self.folder / name).unlink(missing_ok=True)
         for part in (self.folder / "checkpoints", self.folder / "samples", self.folder):
-            with suppress(OSError):  # not empty: somebody's, so it stays
+            with suppress(OSError):  # not empty: it holds somebody's files, and stays
                 part.rmdir()
 
 
@@ -66,17 +65,18 @@ def open_run(
     say: Callable[[str], None],
     group: Group = ALONE,
 ) -> Run:
-    """The run folder ``root/<name>``, locked, with the newest checkpoint that fits the settings.
+    """The run folder ``root/<name>``, locked, with its newest valid checkpoint.
 
     Args:
-        config: the settings of this time.
+        config: the settings to train with.
         root: the folder of all runs, ``runs``.
-        fresh: take a new folder, ``<name>-2`` and so on, if there is one already.
+        fresh: take a new folder, ``<name>-2`` and so on, if ``root/<name>`` exists.
         say: takes lines for people.
-        group: rank zero opens and locks the folder, and the others get what it found.
+        group: rank zero opens and locks the folder, and shares what it found.
 
     Raises:
-        UserError: another process trains there, or the settings would change the run.
+        UserError: another process trains there, the folder cannot be written, or the settings
+            differ from the checkpoint's in a way that would change the run.
     """
     own = None
     with group.together():
@@ -102,7 +102,8 @@ def _open_run(
         lock.acquire(timeout=0)
     except Timeout:
         raise UserError(
-            f"{folder}: {_holder(folder)} trains here already; wait for it, or set another name=..."
+            f"{folder}: {_lock_holder(folder)} trains here already; wait for it, or set another "
+            "name=..."
         ) from None
     except OSError as error:
         raise UserError(
@@ -110,7 +111,7 @@ def _open_run(
         ) from None
     for part in (folder, folder / "checkpoints", folder / "samples"):
         remove_stray_temporaries(part)
-    _sign(folder)
+    _write_lock_holder(folder)
     found = newest_valid_checkpoint(folder / "checkpoints", say)
     if found is None:
         return Run(folder, lock, None)
@@ -123,15 +124,15 @@ def _open_run(
     return Run(folder, lock, checkpoint)
 
 
-def _sign(folder: Path) -> None:
-    """Say who holds the lock, for `_holder` in another process."""
+def _write_lock_holder(folder: Path) -> None:
+    """Write this process and host beside the lock, for `_lock_holder` in another process."""
     with suppress(OSError):
         write_text_atomically(
             folder / "lock.json", json.dumps({"pid": os.getpid(), "host": socket.gethostname()})
         )
 
 
-def _holder(folder: Path) -> str:
+def _lock_holder(folder: Path) -> str:
     with suppress(OSError, ValueError, KeyError, TypeError):
         holder = json.loads((folder / "lock.json").read_text())
         return f"process {holder['pid']} on {holder['host']}"
@@ -141,14 +142,18 @@ def _holder(folder: Path) -> str:
 def _require_same_run(
     path: Path, checkpoint: Checkpoint, config: Config | DistillConfig, say: Callable[[str], None]
 ) -> None:
-    """Show how the settings differ from the checkpoint's, and refuse what would change the run."""
+    """List the settings that differ from the checkpoint's; refuse those that change the result."""
     old = parse(type(config), checkpoint.metadata.get("settings", {}), str(path))
     refused = []
     for key, before, after in changed_settings(old, config):
         say(f"changed since the checkpoint: {key}: {before} -> {after}")
-        prolonged = key == "train.steps" and config.train.schedule == "constant"
         is_harmless = key == "name" or key.startswith(MAY_CHANGE_ON_RESUME)  # folders get renamed
-        if not is_harmless and not (prolonged and after >= checkpoint.metadata["step"]):
+        is_prolonged = (
+            key == "train.steps"
+            and config.train.schedule == "constant"
+            and after >= checkpoint.metadata["step"]
+        )
+        if not (is_harmless or is_prolonged):
             refused.append(key)
     if not refused:
         return
@@ -165,27 +170,41 @@ def _require_same_run(
 def require_same_inputs(
     run: Run, description: Mapping[str, Any], settings: Mapping[str, str]
 ) -> None:
-    """Refuse to go on with other inputs than those the run was begun with.
+    """Require that a resumed run has the inputs that it was started with.
 
     Args:
-        run: with a checkpoint.
-        description: what the files of this time will say of themselves.
-        settings: parts of it that have a digest, to the settings that they come from.
+        run: a new run passes.
+        description: of this run's inputs, as `Trainer` writes it into files.
+        settings: for each part of the description that has a digest, the setting it comes from.
 
     Raises:
         UserError: names the first setting whose digest differs.
     """
-    assert run.resume_from is not None
+    if run.resume_from is None:
+        return
     for name, setting in settings.items():
         if run.resume_from.metadata[name]["digest"] != description[name]["digest"]:
             raise UserError(
-                f"{run.folder}: {setting} is not what this run was begun with (its digest "
-                "differs). Put it back, or train in a new folder with --resume never"
+                f"{run.folder}: the content of {setting} is not what this run was started with "
+                "(its digest differs). Put it back, or train in a new folder with --resume never"
             )
 
 
+def write_run_files(folder: Path, config: Config | DistillConfig, environment: str) -> None:
+    """Write environment.json and config.yaml.
+
+    Raises:
+        UserError: they cannot be written.
+    """
+    try:
+        write_text_atomically(folder / "environment.json", environment)
+        write_text_atomically(folder / "config.yaml", to_yaml(config))
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be written ({error.strerror})") from None
+
+
 def versions() -> dict[str, str]:
-    """Of everything that may change what training gives."""
+    """Versions of all software that the result of training depends on."""
     return {
         "fast_style": __version__,
         "python": platform.python_version(),
@@ -196,7 +215,7 @@ def versions() -> dict[str, str]:
 
 
 def environment(device: torch.device, command: str, *, num_processes: int = 1) -> str:
-    """Where and by which command a run was made, as JSON."""
+    """The device, the software and the command that a run is made with, as JSON."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
     facts = {
         "versions": versions(),
@@ -212,7 +231,7 @@ def environment(device: torch.device, command: str, *, num_processes: int = 1) -
 
 
 def _git_commit() -> str | None:
-    """The commit of the checkout that this code lies in, if it lies in one."""
+    """The commit of the git checkout that this code is part of, or None."""
     with suppress(OSError, subprocess.SubprocessError):
         found = subprocess.run(
             ["git", "rev-parse", "HEAD"],

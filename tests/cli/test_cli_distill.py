@@ -9,7 +9,7 @@ from small_distillation import small_painters, write_small_distillation
 from torch import Tensor
 
 from fast_style.cli import main as cli
-from fast_style.distilling.distillation import Distiller
+from fast_style.distilling.distiller import Distiller
 from fast_style.losses.loss_network import load_weights
 from fast_style.settings.config import load_distill_config
 

@@ -21,7 +21,7 @@ QUICK = ["train.steps=2", "train.warmup_steps=0", "log.samples=1", "--device", "
 def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
     """Writes a small run's YAML file of a name into the working directory."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(runs_module, "_SMALLEST_SAMPLE", 32)
+    monkeypatch.setattr(runs_module, "SMALLEST_SAMPLE", 32)
     write_small_run(tmp_path)
 
     def write_yaml(name: str, **sections: dict[str, Any]) -> str:

@@ -116,10 +116,10 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     text = yaml_file.read_text().replace("steps: 6", "steps: 5")
     yaml_file.write_text(text.replace("checkpoint_every: 2", "checkpoint_every: 99"))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(runs, "_SMALLEST_SAMPLE", 32)
+        patch.setattr(runs, "SMALLEST_SAMPLE", 32)
         probe = train_once(settings_of(yaml_file), folder / "probe", stop_at=1)
         # Of two photos in a batch the second process has the second one.
-        probe.crops.photo_of(3).write_bytes(b"")
+        probe.photos.crops.photo_of(3).write_bytes(b"")
         train_once(settings_of(yaml_file), folder / "alone")
     said, outcomes = train_two(yaml_file, folder / "two", "stopped")
     return Trained(yaml_file, folder / "alone" / "tiny", folder / "two", said, outcomes)

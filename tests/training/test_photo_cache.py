@@ -525,7 +525,7 @@ def test_damage_is_told_and_nothing_is_removed(
 @pytest.fixture
 def yaml_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(runs, "_SMALLEST_SAMPLE", 32)
+    monkeypatch.setattr(runs, "SMALLEST_SAMPLE", 32)
     path = write_small_run(tmp_path)
     for photo in sorted((tmp_path / "photos").iterdir()):
         smooth_photo(int(photo.stem[-2:]), (120, 96)).save(photo)
@@ -541,8 +541,8 @@ def losses_of(trainer: Trainer) -> np.ndarray:
 def test_losses_with_a_cache_are_close_to_those_without(yaml_file: Path, tmp_path: Path) -> None:
     decoded = train_once(settings_of(yaml_file), tmp_path / "runs")
     stored = train_once(settings_of(yaml_file, "data.cache=disk", "name=cached"), tmp_path / "runs")
-    assert stored.crops.cache is not None
-    assert stored.crops.cache.folder.parent == tmp_path / "photo_cache"
+    assert stored.photos.crops.cache is not None
+    assert stored.photos.crops.cache.folder.parent == tmp_path / "photo_cache"
     assert losses_of(stored).shape == (6,)
     assert not np.array_equal(losses_of(stored), losses_of(decoded))
     # Crops of 16 pixels, on which half a pixel is much; other crops (flip: false) differ by 8 %.
@@ -589,11 +589,11 @@ def test_stored_side_is_the_least_with_which_no_crop_is_enlarged_or_the_one_aske
     run = open_run(config, root=tmp_path / "runs", fresh=False, say=ignore)
     trainer = build_trainer(config, run, device=torch.device("cpu"), say=ignore)
     run.lock.release()
-    assert trainer.crops.cache is not None
-    assert trainer.crops.cache.read(trainer.crops.photo_of(0)).shape[0] == side
+    assert trainer.photos.crops.cache is not None
+    assert trainer.photos.crops.cache.read(trainer.photos.crops.photo_of(0)).shape[0] == side
 
 
 def test_training_needs_no_process_beside_it_with_a_cache(yaml_file: Path, tmp_path: Path) -> None:
     config = settings_of(yaml_file, "data.workers=auto", "data.cache=disk")
-    assert train_once(config, tmp_path / "runs").workers == 0
+    assert train_once(config, tmp_path / "runs").photos.workers == 0
     assert multiprocessing.active_children() == []

@@ -1,0 +1,168 @@
+"""From settings to a `Distiller`."""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fast_style.core.devices import set_up_torch
+from fast_style.core.errors import UserError
+from fast_style.distilling.distiller import PICTURES_STREAM, Distiller
+from fast_style.distilling.painters import Styles, painting_crop
+from fast_style.distilling.students import choose_channels, relu_layers
+from fast_style.losses.loss_network import LossNetwork, Weights, load_weights
+from fast_style.pictures.folders import Photos, find_photos
+from fast_style.pictures.reading import read_photo
+from fast_style.settings.config import DistillConfig, DistillDataConfig
+from fast_style.training.build import (
+    describe_run,
+    find_readable_photos,
+    open_photo_stream,
+    read_held_out,
+)
+from fast_style.training.data import Crops
+from fast_style.training.run_folder import Run, environment, require_same_inputs, write_run_files
+
+# Pictures by which channels are chosen and the teacher's energies measured.
+NUM_FIRST_PHOTOS, NUM_FIRST_PAINTINGS = 24, 12
+
+
+def build_distiller(
+    config: DistillConfig,
+    run: Run,
+    *,
+    device: torch.device,
+    say: Callable[[str], None],
+    command: str = "",
+) -> Distiller:
+    """The distiller of a run. Cheap checks come first, so that mistakes are reported early.
+
+    Args:
+        config: the settings.
+        run: from `open_run`.
+        device: where to train.
+        say: takes lines for people.
+        command: the command line, for the record.
+
+    Raises:
+        UserError: pictures or weights do not fit the settings.
+    """
+    set_up_torch(device, threads=config.train.threads, deterministic=config.train.deterministic)
+    config = config.model_copy(update={"name": run.folder.name})  # which may be <name>-2
+    data = config.data
+    photos = find_readable_photos(data)
+    paintings = find_photos(
+        data.paintings,
+        validation_folder=data.validation_paintings,
+        validation_count=data.validation_count,
+        kind="paintings",
+    )
+    validation = {
+        "photos": read_held_out(photos, data.crop_size, say),
+        "paintings": read_held_out(paintings, data.crop_size, say),
+    }
+    weights = _load_teacher(config)
+    teacher = LossNetwork(config.teacher.architecture, weights, pooling=config.teacher.pooling).to(
+        device
+    )
+    say(
+        f"{len(photos.training)} photos and {len(paintings.training)} paintings to learn on, "
+        f"{len(photos.validation)} and {len(paintings.validation)} held out; teacher: "
+        f"{config.teacher.architecture}, {weights.label}"
+    )
+    description = {
+        **describe_run(config, photos),
+        "paintings": {"count": len(paintings.training), "digest": paintings.digest},
+        "teacher": {
+            "architecture": config.teacher.architecture,
+            "source": weights.source,
+            "digest": weights.digest,
+        },
+    }
+    require_same_inputs(
+        run,
+        description,
+        {"photos": "data.photos", "paintings": "data.paintings", "teacher": "teacher.weights"},
+    )
+    styles = _read_styles(paintings, photos)
+    stream = open_photo_stream(
+        config, photos, run, batch_size=config.train.photos, device=device, say=say
+    )
+    layers = relu_layers(config.teacher.architecture, config.student.deepest)
+    first = _first_pictures(stream.crops, styles, data, config.seed).to(device)
+    distiller = Distiller(
+        teacher=teacher,
+        student=weights._replace(
+            convolutions=choose_channels(teacher, first, layers, config.student.widths),
+            source="student",
+        ),
+        energies=_energies(teacher, first[:NUM_FIRST_PHOTOS], layers),
+        photos=stream,
+        styles=styles,
+        validation=validation,
+        settings=config.train,
+        log=config.log,
+        run_folder=run.folder,
+        description=description,
+        seed=config.seed,
+        resume_from=run.resume_from,
+    )
+    write_run_files(run.folder, config, environment(device, command))
+    return distiller
+
+
+def _load_teacher(config: DistillConfig) -> Weights:
+    """The teacher's weights, as deep as the student.
+
+    Raises:
+        UserError: the file cannot be used, is itself a student, or has fewer channels than the
+            student is to have.
+    """
+    network = config.teacher
+    weights = load_weights(
+        network.weights,
+        network.architecture,
+        config.student.deepest,
+        preprocessing=network.preprocessing,
+        padding=network.padding,
+        seed=config.seed,
+    )
+    if weights.heads:
+        raise UserError(
+            f"teacher.weights: {network.weights} was learned from another network; name that "
+            "network's weights instead"
+        )
+    for number, (_, bias) in weights.convolutions.items():
+        width = config.student.widths[int(number[0]) - 1]
+        if width > len(bias):
+            raise UserError(
+                f"student.widths: {width} channels cannot be chosen from conv{number} of the "
+                f"teacher, which has {len(bias)}; lower the width of block {number[0]}"
+            )
+    return weights
+
+
+def _read_styles(paintings: Photos, photos: Photos) -> Styles:
+    return Styles([read_photo(path) for path in paintings.training], photos.training)
+
+
+def _first_pictures(crops: Crops, styles: Styles, data: DistillDataConfig, seed: int) -> Tensor:
+    """The pictures that channels are chosen by: photos, then paintings; (N, 3, S, S) in [0, 1]."""
+    rng = np.random.default_rng((seed, PICTURES_STREAM, 2**40))  # a step that no run reaches
+    found = [
+        sample.pixels for k in range(NUM_FIRST_PHOTOS) if (sample := crops[k]).pixels is not None
+    ]
+    photos = [pixels.float() / 255 for pixels in found]
+    paintings = [
+        painting_crop(styles.paintings[k % len(styles.paintings)], data.crop_size, rng)
+        for k in range(NUM_FIRST_PAINTINGS)
+    ]
+    return torch.stack([*photos, *paintings])
+
+
+@torch.no_grad()
+def _energies(teacher: LossNetwork, photos: Tensor, layers: list[str]) -> dict[str, float]:
+    """Mean square of the teacher's features on photos, at every layer."""
+    features = teacher(photos, layers)
+    return {layer: float(features[layer].square().mean()) for layer in layers}

@@ -1,0 +1,57 @@
+"""``train --check``: look at everything that a run needs, and train nothing."""
+
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from tqdm import tqdm
+
+from fast_style.core.errors import UserError
+from fast_style.losses.build import load_loss_weights, read_style
+from fast_style.settings.config import Config
+from fast_style.training.build import build_net, find_photos_of
+from fast_style.training.unreadable import too_many_unreadable, why_unreadable
+
+
+def check_inputs(config: Config, say: Callable[[str], None]) -> None:
+    """Check every photo, the style picture, the weights and the model of train.init_from.
+
+    Raises:
+        UserError: something is missing, or too many photos are unreadable.
+    """
+    build_net(config, config.train.init_from)  # for its errors
+    photos = find_photos_of(config.data)
+    reasons = _why_unreadable([*photos.training, *photos.validation])
+    unreadable = [reason for reason in reasons if reason is not None]
+    for reason in unreadable:
+        say(f"unreadable: {reason}")
+    say(
+        f"photos: {len(photos.training)} to train on, {len(photos.validation)} held out, "
+        f"{len(unreadable)} of them unreadable"
+    )
+    style = read_style(config)
+    say(f"style: {config.style.image}, {style.width} x {style.height} as it is used")
+    weights = load_loss_weights(config)
+    architecture = config.loss_network.architecture
+    say(f"loss network: {architecture}, {weights.label}, {weights.preprocessing} preprocessing")
+    training, held_out = reasons[: len(photos.training)], reasons[len(photos.training) :]
+    share = config.data.max_unreadable_share
+    if (
+        None not in training
+        or None not in held_out
+        or too_many_unreadable(len(unreadable), len(reasons), share)
+    ):
+        raise UserError(
+            f"{config.data.photos}: too many photos are unreadable; mend the folder, or raise "
+            "data.max_unreadable_share"
+        )
+    say("everything is there")
+
+
+def _why_unreadable(photos: Sequence[Path]) -> list[str | None]:
+    """For each photo the reason why it cannot be read, or None."""
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        reasons = pool.map(why_unreadable, photos)
+        # disable=None: a bar on a terminal only
+        return list(tqdm(reasons, total=len(photos), unit="photo", disable=None))

@@ -1,0 +1,126 @@
+"""The loop over all steps, which training and distilling share, and its clock."""
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import Protocol, TypeVar
+
+import torch
+from torch import Tensor
+
+from fast_style.core.errors import Stopped
+from fast_style.training.run_log import RunLog
+
+ResultT = TypeVar("ResultT")
+
+
+class Interval:
+    """Time, and waiting for photos, since the last report. The time of reports is left out."""
+
+    def __init__(self, step: int) -> None:
+        self.restart(step)
+
+    def restart(self, step: int) -> None:
+        """Set the clock to zero after this step."""
+        self.start_step = step
+        self.start_at = time.perf_counter()
+        self.waited_s = 0.0
+
+    def waiting_for(self, batches: Iterator[Tensor]) -> Iterator[Tensor]:
+        """The same batches; the time that each one takes to arrive counts as waiting."""
+        while True:
+            start_at = time.perf_counter()
+            batch = next(batches, None)
+            self.waited_s += time.perf_counter() - start_at
+            if batch is None:
+                return
+            yield batch
+
+    def measure(self, step: int, batch_size: int, device: torch.device) -> dict[str, float]:
+        """Photos per second, share of time spent waiting, peak memory; by TensorBoard's tags."""
+        elapsed_s = time.perf_counter() - self.start_at
+        return {
+            "time/images_per_s": (step - self.start_step) * batch_size / elapsed_s,
+            "time/data_wait_share": self.waited_s / elapsed_s,
+            "memory/peak_mb": _peak_memory_bytes(device) / 2**20,
+        }
+
+
+class Learner(Protocol[ResultT]):
+    """What the loop needs of a trainer or a distiller."""
+
+    step: int
+    """Finished steps."""
+    run_log: RunLog
+
+    def train_step(self, photos: Tensor) -> ResultT:
+        """Take one step on a batch, uint8 (N, 3, S, S), and count it."""
+
+    def report(self, interval: Interval, result: ResultT) -> None:
+        """Write what is due at this step, and restart the interval if anything was."""
+
+    def save(self, *, must_succeed: bool) -> None:
+        """Write a checkpoint. Between the first and the last step it need not succeed."""
+
+
+def take_steps(
+    learner: Learner[ResultT],
+    batches: Iterator[Tensor],
+    *,
+    num_steps: int,
+    checkpoint_every: int,
+    stop_signal: Callable[[], int | None],
+) -> None:
+    """Take a step on every batch, with reports and checkpoints, and save at the end.
+
+    Args:
+        learner: takes the steps.
+        batches: one for each step that is left, uint8 (N, 3, S, S).
+        num_steps: the number of the last step.
+        checkpoint_every: steps between two checkpoints.
+        stop_signal: asked after every step; a signal's number ends training there.
+
+    Raises:
+        Stopped: `stop_signal` gave a number; the state is saved.
+        UserError: whatever `learner` raises.
+    """
+    interval = Interval(learner.step)
+    for photos in interval.waiting_for(batches):
+        result = learner.train_step(photos)
+        learner.run_log.progress(learner.step)
+        learner.report(interval, result)
+        if (signal_number := stop_signal()) is not None:
+            learner.save(must_succeed=True)
+            raise Stopped(signal_number, learner.step)
+        if learner.step % checkpoint_every == 0 and learner.step < num_steps:
+            learner.save(must_succeed=False)
+    learner.save(must_succeed=True)
+
+
+def show_status(
+    run_log: RunLog,
+    step: int,
+    *,
+    num_steps: int,
+    batch_size: int,
+    loss: float,
+    images_per_s: float,
+) -> None:
+    """Show loss, speed, and the time that the remaining steps take at this speed."""
+    run_log.status(
+        step,
+        loss=loss,
+        images_per_s=images_per_s,
+        seconds_left=(num_steps - step) * batch_size / images_per_s,
+    )
+
+
+def _peak_memory_bytes(device: torch.device) -> int:
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    if sys.platform == "win32":
+        return 0  # Windows has no getrusage
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024  # macOS: bytes; elsewhere: kilobytes

@@ -1,0 +1,226 @@
+"""What a training run reports: losses, shares of the gradient, speed, sample pictures, warnings.
+
+`Trainer.report` decides the order; each method here makes one part of a report.
+"""
+
+from contextlib import suppress
+from pathlib import Path
+from statistics import fmean
+from typing import NamedTuple
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from fast_style.core.distributed import Group
+from fast_style.core.errors import UserError
+from fast_style.losses.perceptual import LossTerms, PerceptualLoss
+from fast_style.networks.fast_transform import FastTransform
+from fast_style.pictures.writing import write_picture
+from fast_style.settings.config import LogConfig, TrainConfig
+from fast_style.training.loop import Interval, show_status
+from fast_style.training.photo_stream import PhotoStream, to_pixels
+from fast_style.training.run_log import RunLog, photo_and_result_sheet
+from fast_style.training.schedule import is_due, learning_rate_at
+
+# A term with a smaller share of the gradient has no effect; its weight is probably a mistake.
+_NEGLIGIBLE_SHARE = 0.01
+# With a larger share of values that become 0 or 255, pictures have lost their lights and shadows.
+_MUCH_CLIPPED = 0.25
+
+
+class StepResult(NamedTuple):
+    """What a training step leaves for the report; tensors on the device.
+
+    `photos` and `stylized` are (N, 3, S, S), this process's share of the batch. `gradient_norm` is
+    the norm of the gradient at all weights, without the scale of the loss.
+    """
+
+    photos: Tensor
+    stylized: Tensor
+    terms: LossTerms
+    gradient_norm: Tensor
+
+
+class Due(NamedTuple):
+    """The parts of a report that are due at a step."""
+
+    log: bool
+    shares: bool
+    validation: bool
+    samples: bool
+
+
+def columns_of(perceptual_loss: PerceptualLoss) -> list[str]:
+    """The columns of a run's metrics.csv, beside step and images."""
+    layers = [f"loss/style/{layer}" for layer in perceptual_loss.style_layers]
+    losses = ["loss/total", "loss/content", "loss/style", "loss/tv", *layers]
+    validation = ["validation/total", "validation/content", "validation/style"]
+    shares = ["share/content", "share/style", "share/tv"]
+    output = ["output/min", "output/max", "output/clipped"]
+    return [*losses, *validation, *shares, "lr", "grad_norm", *output, "data/skipped"]
+
+
+def sum_over_processes(group: Group, numbers: list[float]) -> list[float]:
+    """Each number summed over all processes."""
+    return [sum(found) for found in zip(*group.gather(numbers), strict=True)]
+
+
+class Reporter:
+    """Makes the parts of a report, and writes them to the run's log.
+
+    Args:
+        run_log: where values, pictures and warnings go.
+        run_folder: where sample pictures go.
+        fast_net: the network that is trained.
+        perceptual_loss: what it is trained for.
+        photos: the training photos, for the number of unreadable ones.
+        sample_photos: uint8 (M, 3, S, S), for people to look at.
+        settings: steps, batch size, rate, schedule.
+        log: how often each part is due.
+        group: the processes that train together; all call the same methods at the same steps.
+    """
+
+    def __init__(
+        self,
+        *,
+        run_log: RunLog,
+        run_folder: Path,
+        fast_net: FastTransform,
+        perceptual_loss: PerceptualLoss,
+        photos: PhotoStream,
+        sample_photos: Tensor,
+        settings: TrainConfig,
+        log: LogConfig,
+        group: Group,
+    ) -> None:
+        self.run_log = run_log
+        self.run_folder = run_folder
+        self.fast_net = fast_net
+        self.perceptual_loss = perceptual_loss
+        self.photos = photos
+        self.sample_photos = sample_photos
+        self.settings = settings
+        self.log = log
+        self.group = group
+        self.device = next(fast_net.parameters()).device
+        self._newest_sheet: tuple[int, Image.Image] | None = None  # and the step of its network
+        self._given_warnings: set[str] = set()
+
+    def due_at(self, step: int) -> Due:
+        """The parts that are due at this step."""
+        num_steps = self.settings.steps
+        return Due(
+            log=is_due(step, self.log.every, num_steps),
+            shares=is_due(step, self.log.shares_every, num_steps),
+            validation=is_due(step, self.log.validate_every, num_steps),
+            samples=is_due(step, self.log.samples_every, num_steps),
+        )
+
+    def losses(self, step: int, result: StepResult) -> dict[str, float]:
+        """Losses, norm and range of the step, and its rate; the average over all processes."""
+        stylized, terms = result.stylized, result.terms
+        # Written as 0 or 255: beyond the range, or within half a value of its end.
+        clipped = ((stylized <= 0.5 / 255) | (stylized >= 254.5 / 255)).float().mean()
+        named = {
+            "loss/total": terms.total,
+            "loss/content": terms.content,
+            "loss/style": terms.style,
+            "loss/tv": terms.tv,
+            **{f"loss/style/{layer}": term for layer, term in terms.style_by_layer.items()},
+            "grad_norm": result.gradient_norm,
+            "output/min": stylized.min(),
+            "output/max": stylized.max(),
+            "output/clipped": clipped,
+        }
+        # Together, so that the device is waited for once.
+        numbers = torch.stack([value.detach().float() for value in named.values()]).tolist()
+        by_process = zip(*self.group.gather(numbers), strict=True)
+        how = {"output/min": min, "output/max": max}
+        values = {
+            name: how.get(name, fmean)(found) for name, found in zip(named, by_process, strict=True)
+        }
+        self._warn_if_clipped(step, values["output/clipped"])
+        values["lr"] = learning_rate_at(step - 1, self.settings)
+        values["data/skipped"] = self.photos.num_unreadable
+        return values
+
+    def _warn_if_clipped(self, step: int, share: float) -> None:
+        if share > _MUCH_CLIPPED:
+            self._warn_once(
+                "clipped output",
+                f"step {step}: {share:.0%} of the output is pure black or white; try a lower "
+                "loss.style_weight, or a lower train.learning_rate",
+            )
+
+    def speed(self, step: int, interval: Interval, loss: float) -> dict[str, float]:
+        """Speed by rank zero's clock, average waiting, largest memory; shown with the loss."""
+        batch_size = self.settings.batch_size
+        found = self.group.gather(interval.measure(step, batch_size, self.device))
+        speed = {
+            **found[0],
+            "time/data_wait_share": fmean(one["time/data_wait_share"] for one in found),
+            "memory/peak_mb": max(one["memory/peak_mb"] for one in found),
+        }
+        show_status(
+            self.run_log,
+            step,
+            num_steps=self.settings.steps,
+            batch_size=batch_size,
+            loss=loss,
+            images_per_s=speed["time/images_per_s"],
+        )
+        return speed
+
+    def shares(self, result: StepResult) -> dict[str, float]:
+        """Each term's share of the gradient at the output; warns of terms without effect."""
+        loss = self.perceptual_loss
+        shares = loss.gradient_shares(
+            result.stylized,
+            result.photos,
+            sum_over_processes=lambda numbers: sum_over_processes(self.group, numbers),
+        )
+        for term, weight, layers in (
+            ("content", loss.content_weight, loss.content_layers),
+            ("style", loss.style_weight, loss.style_layers),
+        ):
+            if weight > 0 and layers and shares[term] < _NEGLIGIBLE_SHARE:
+                self._warn_once(
+                    f"negligible {term}",
+                    f"the {term} term has {shares[term]:.1%} of the gradient, so it hardly "
+                    f"counts; raise loss.{term}_weight (now {weight:g})",
+                )
+        return {f"share/{term}": share for term, share in shares.items()}
+
+    def write(self, step: int, values: dict[str, float], speed: dict[str, float]) -> None:
+        """Write values to metrics.csv and TensorBoard, the speed to TensorBoard alone."""
+        if values:
+            images = step * self.settings.batch_size
+            self.run_log.scalars(step, images, values, untabled=speed)
+
+    def write_samples(self, step: int) -> None:
+        """Write the sample sheet of this step to TensorBoard and the run folder."""
+        if not self.group.is_first:
+            return
+        sheet = self.sample_sheet(step)
+        self.run_log.picture("samples/photo_and_result", step, sheet)
+        with suppress(UserError):  # a picture that cannot be written is not worth the run
+            write_picture(self.run_folder / "samples" / f"step-{step:08d}.png", sheet)
+
+    def sample_sheet(self, step: int) -> Image.Image:
+        """The sample photos above their stylized versions; drawn once for each step."""
+        if self._newest_sheet is None or self._newest_sheet[0] != step:
+            self._newest_sheet = step, self._draw_samples()
+        return self._newest_sheet[1]
+
+    @torch.no_grad()
+    def _draw_samples(self) -> Image.Image:
+        # One at a time: training leaves little memory.
+        photos = [to_pixels(photo[None], self.device)[0] for photo in self.sample_photos]
+        results = [self.fast_net(photo[None])[0] for photo in photos]
+        return photo_and_result_sheet(torch.stack(photos), torch.stack(results))
+
+    def _warn_once(self, kind: str, line: str) -> None:
+        if kind not in self._given_warnings:
+            self._given_warnings.add(kind)
+            self.run_log.warn(line)

@@ -1,0 +1,126 @@
+"""What training and distilling share in writing and restoring their state."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from fast_style.core.errors import UserError
+from fast_style.core.files import free_bytes, write_text_atomically
+from fast_style.models.checkpoint import (
+    Checkpoint,
+    adam_tensors,
+    last_good_checkpoint,
+    remove_old_checkpoints,
+    require_same_tensors,
+    restore_adam,
+)
+from fast_style.models.model_files import CheckpointError, describe
+from fast_style.pictures.writing import write_picture
+
+
+@contextmanager
+def writing_step(
+    folder: Path, step: int, *, keep: int, on_full_disk: Callable[[str], None] | None = None
+) -> Iterator[None]:
+    """Inside, the files of a step are written; after success, the oldest checkpoints are removed.
+
+    Args:
+        folder: the run's checkpoints.
+        step: finished steps.
+        keep: how many checkpoints stay.
+        on_full_disk: takes a warning when a file cannot be written, and the run goes on to the next
+            checkpoint; None: that is an error.
+
+    Raises:
+        UserError: a number is not finite, or a file cannot be written; names the last good
+            checkpoint.
+    """
+    try:
+        yield
+    except ValueError as error:
+        raise UserError(
+            f"step {step}: {error}. Try a lower train.learning_rate. "
+            f"{last_good_checkpoint(folder)}",
+            exit_code=1,
+        ) from None
+    except OSError as error:
+        line = (
+            f"step {step}: no checkpoint could be written ({error}; "
+            f"{free_bytes(folder) >> 20} MB are free). {last_good_checkpoint(folder)}"
+        )
+        if on_full_disk is None:
+            raise UserError(line, exit_code=1) from None
+        on_full_disk(f"{line}; trying again at the next one")
+    else:
+        remove_old_checkpoints(folder, keep, newest=step)
+
+
+def with_prefix(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors as ``prefix.<name>``; `Checkpoint.part` is the inverse."""
+    return {f"{prefix}.{name}": tensor for name, tensor in tensors.items()}
+
+
+def training_tensors(net: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """A network as ``model.<name>``, and Adam's state as ``optimizer.<moment>.<name>``."""
+    moments = adam_tensors(dict(net.named_parameters()), optimizer)
+    return {**with_prefix("model", net.state_dict()), **with_prefix("optimizer", moments)}
+
+
+def restore_weights(net: nn.Module, weights: Mapping[str, Tensor], path: Path) -> None:
+    """Give a network these weights.
+
+    Raises:
+        CheckpointError: a tensor is missing, or of another shape; names `path`.
+    """
+    require_same_tensors(weights, net.state_dict(), path)
+    net.load_state_dict(weights)
+
+
+def restore_training(
+    net: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    scaler: torch.amp.GradScaler,
+    checkpoint: Checkpoint,
+    path: Path,
+) -> None:
+    """Give a network its weights, Adam its state and the loss its scale.
+
+    Raises:
+        CheckpointError: the checkpoint lacks some of them, or has them in other shapes; names
+            `path`.
+    """
+    restore_weights(net, checkpoint.part("model"), path)
+    saved = checkpoint.part("optimizer")
+    # Adam has no state where all steps were left out until the scale of the loss fitted.
+    if saved or not scaler.is_enabled():
+        restore_adam(dict(net.named_parameters()), optimizer, saved, path)
+    if scaler.is_enabled():
+        # A checkpoint from before there was a scale has none, so it starts afresh.
+        _restore_scale(scaler, checkpoint.metadata.get("loss_scale", {}), path)
+
+
+def _restore_scale(scaler: torch.amp.GradScaler, saved: Mapping[str, Any], path: Path) -> None:
+    fresh = scaler.state_dict()
+    try:
+        state = {name: type(value)(saved.get(name, value)) for name, value in fresh.items()}
+    except (AttributeError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{path}: its loss_scale is damaged ({error})") from None
+    scaler.load_state_dict(state)
+
+
+def write_model_card(folder: Path, metadata: Mapping[str, Any], sheet: Image.Image) -> None:
+    """Write ``README.md`` of a run folder: what the model is, and what it makes of photos."""
+    with suppress(UserError):  # a picture that cannot be written is not worth the checkpoint
+        write_picture(folder / "samples" / "latest.png", sheet)
+    lines = "\n".join(f"- {line}" for line in describe(metadata))
+    write_text_atomically(
+        folder / "README.md",
+        f"# {metadata['name']}\n\nA style-transfer model made with fast-style.\n\n{lines}\n\n"
+        "![held-out photos above, stylized below](samples/latest.png)\n\n"
+        "```\nfast-style stylize --model model.safetensors --output out.jpg photo.jpg\n```\n",
+    )

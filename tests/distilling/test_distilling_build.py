@@ -1,0 +1,223 @@
+"""From settings to a distiller."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+from small_distillation import (
+    LAYERS,
+    distill_once,
+    make_distiller,
+    photos_of,
+    settings_of,
+    write_small_distillation,
+    write_teacher,
+)
+from small_run import draw_photo, open_small_run
+
+from fast_style.core.errors import Stopped, UserError
+from fast_style.distilling import build
+from fast_style.distilling.distiller import Distiller
+from fast_style.distilling.students import (
+    relu_layers,
+)
+from fast_style.losses.loss_network import load_weights
+from fast_style.pictures.folders import find_photos
+from fast_style.settings.config import load_distill_config
+
+
+@pytest.mark.parametrize("key", ["teacher.weights", "data.photos", "data.paintings"])
+def test_other_inputs_are_refused_by_digest(tmp_path: Path, key: str) -> None:
+    yaml_file = write_small_distillation(tmp_path)
+    config = settings_of(yaml_file)
+    distill_once(config, tmp_path, stop_at=1)
+    if key == "teacher.weights":
+        write_teacher(tmp_path / "teacher.safetensors", seed=2)
+    else:
+        draw_photo(300).save(tmp_path / key.removeprefix("data.") / "one more.png")
+    run = open_small_run(config, tmp_path)
+    with pytest.raises(UserError) as caught:
+        make_distiller(config, run)
+    run.lock.release()
+    assert str(caught.value) == (
+        f"{tmp_path}/small: the content of {key} is not what this run was started with (its digest "
+        "differs). Put it back, or train in a new folder with --resume never"
+    )
+
+
+def test_changed_settings_are_refused_with_what_a_distillation_can_do(
+    yaml_file: Path, tmp_path: Path
+) -> None:
+    distill_once(settings_of(yaml_file), tmp_path, stop_at=1)
+    said: list[str] = []
+    changed = settings_of(yaml_file, "student.widths=[5, 8]", "train.painters=1", "log.every=2")
+    with pytest.raises(UserError) as caught:
+        open_small_run(changed, tmp_path, say=said.append)
+    assert str(caught.value) == (
+        f"{tmp_path}/small: these settings would change the run that is there: student.widths, "
+        "train.painters. Set them back, or train in a new folder with --resume never (or another "
+        "name=...)"
+    )
+    assert "changed since the checkpoint: student.widths: [6, 8] -> [5, 8]" in said
+
+
+def test_fresh_run_goes_on_under_the_name_of_its_folder(yaml_file: Path, tmp_path: Path) -> None:
+    config = settings_of(yaml_file)
+    distill_once(config, tmp_path, stop_at=1)
+    run = open_small_run(config, tmp_path, fresh=True)
+    with pytest.raises(Stopped):
+        make_distiller(config, run).train(lambda: 15)
+    run.lock.release()
+    assert run.folder == tmp_path / "small-2"
+    said: list[str] = []
+    kept = load_distill_config(tmp_path / "small-2" / "config.yaml")
+    again = open_small_run(kept, tmp_path, say=said.append)
+    again.lock.release()
+    assert again.folder == tmp_path / "small-2"
+    assert again.resume_from is not None
+    assert said == []
+
+
+def test_run_folder_has_what_the_design_says(straight: Path, yaml_file: Path) -> None:
+    names = {path.name.split(".tfevents")[0] for path in straight.iterdir()}
+    assert names == {
+        "checkpoints",
+        "config.yaml",
+        "environment.json",
+        "events.out",
+        "lock",
+        "lock.json",
+        "loss_network.safetensors",
+        "metrics.csv",
+        "samples",
+    }
+    assert load_distill_config(straight / "config.yaml") == settings_of(yaml_file)
+    assert json.loads((straight / "environment.json").read_text())["command"] == "distill"
+
+
+def test_run_is_built_without_touching_the_global_random_numbers(
+    open_distiller: Callable[..., Distiller],
+) -> None:
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    open_distiller()
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_run_folder_that_cannot_be_written_is_told(yaml_file: Path, tmp_path: Path) -> None:
+    config = settings_of(yaml_file)
+    run = open_small_run(config, tmp_path)
+    (run.folder / "config.yaml").mkdir()
+    with pytest.raises(UserError) as caught:
+        make_distiller(config, run)
+    run.lock.release()
+    assert str(caught.value) == f"{tmp_path}/small: cannot be written (Is a directory)"
+
+
+def message_of(yaml_file: Path, root: Path, *words: str) -> str:
+    """What a user reads when this distillation cannot begin."""
+    config = settings_of(yaml_file, *words)
+    run = open_small_run(config, root)
+    with pytest.raises(UserError) as caught:
+        make_distiller(config, run)
+    run.abandon()
+    assert not run.folder.exists()
+    assert caught.value.exit_code == 2
+    return str(caught.value)
+
+
+def test_missing_pictures_are_told_with_their_setting(yaml_file: Path, tmp_path: Path) -> None:
+    for key in ("photos", "paintings", "validation_photos", "validation_paintings"):
+        missing = tmp_path / "nowhere"
+        assert message_of(yaml_file, tmp_path, f"data.{key}={missing}") == (
+            f"{missing}: this folder of photos is not there; check data.{key}"
+        )
+
+
+def test_painting_that_cannot_be_read_is_told(tmp_path: Path) -> None:
+    yaml_file = write_small_distillation(tmp_path)
+    photos = find_photos(tmp_path / "paintings", validation_count=3)
+    photos.training[1].write_bytes(b"")
+    assert message_of(yaml_file, tmp_path) == f"{photos.training[1]}: empty file"
+
+
+def test_student_cannot_be_wider_than_its_teacher(yaml_file: Path, tmp_path: Path) -> None:
+    assert message_of(yaml_file, tmp_path, "student.widths=[6, 13]") == (
+        "student.widths: 13 channels cannot be chosen from conv2_1 of the teacher, which has 12; "
+        "lower the width of block 2"
+    )
+
+
+def test_teacher_must_not_be_a_student(yaml_file: Path, tmp_path: Path, straight: Path) -> None:
+    network = straight / "loss_network.safetensors"
+    assert message_of(yaml_file, tmp_path, f"teacher.weights={network}") == (
+        f"teacher.weights: {network} was learned from another network; name that network's "
+        "weights instead"
+    )
+
+
+def test_pictures_and_teacher_are_told(
+    open_distiller: Callable[..., Distiller],
+) -> None:
+    said: list[str] = []
+    open_distiller(say=said.append)
+    assert said == [
+        "9 photos and 3 paintings to learn on, 3 and 3 held out; teacher: vgg19, "
+        "teacher.safetensors weights"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("architecture", "deepest", "widths"),
+    [("vgg16", "relu3_3", [2, 2, 3]), ("vgg19", "relu1_1", [3])],
+)
+def test_any_depth_can_be_learned(
+    yaml_file: Path, tmp_path: Path, architecture: Any, deepest: str, widths: list[int]
+) -> None:
+    words = [
+        "teacher.weights=random",
+        f"teacher.architecture={architecture}",
+        f"student.deepest={deepest}",
+        f"student.widths={widths}",
+        "train.steps=1",
+    ]
+    distill_once(settings_of(yaml_file, *words), tmp_path)
+    network = tmp_path / "small" / "loss_network.safetensors"
+    weights = load_weights(str(network), architecture, deepest)
+    assert list(weights.heads) == relu_layers(architecture, deepest)
+    assert len(weights.convolutions[deepest[4:]][1]) == widths[-1]
+
+
+def test_held_out_pictures_are_never_learned_from(
+    open_distiller: Callable[..., Distiller], yaml_file: Path
+) -> None:
+    distiller = open_distiller()
+    photos = distiller.photos.crops.photos
+    assert len(photos.training) == 9
+    assert not set(photos.training) & set(photos.validation)
+    assert distiller.styles.photos == photos.training
+    paintings = find_photos(yaml_file.parent / "paintings", validation_count=3)
+    assert len(paintings.training) == 3
+    for ours, path in zip(distiller.styles.paintings, paintings.training, strict=True):
+        with Image.open(path) as painting:
+            assert ours.tobytes() == painting.tobytes()
+    assert {name: tuple(found.shape) for name, found in distiller.validation.items()} == {
+        "photos": (3, 3, 32, 32),
+        "paintings": (3, 3, 32, 32),
+    }
+
+
+def test_usual_energy_is_that_of_the_teachers_features_on_photos(
+    open_distiller: Callable[..., Distiller],
+) -> None:
+    distiller = open_distiller("train.photos=6")
+    assert build.NUM_FIRST_PHOTOS == 6
+    features = distiller.teacher(photos_of(distiller).float() / 255, LAYERS)
+    for layer in LAYERS:
+        expected = float(features[layer].square().mean())
+        assert distiller.energies[layer] == pytest.approx(expected, rel=1e-5)

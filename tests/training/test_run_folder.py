@@ -1,0 +1,255 @@
+"""Run folders: locked, resumed, refused, numbered."""
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from small_run import (
+    PATIENCE_S,
+    command_environment,
+    draw_photo,
+    make_trainer,
+    open_small_run,
+    settings_of,
+    train_once,
+    write_small_run,
+)
+
+from fast_style.core.errors import UserError
+from fast_style.models.checkpoint import load_checkpoint
+from fast_style.settings.config import load_config
+
+
+@pytest.fixture
+def yaml_file(tmp_path: Path) -> Path:
+    return write_small_run(tmp_path)
+
+
+def message_of_opening(yaml_file: Path, root: Path, *words: str) -> str:
+    with pytest.raises(UserError) as caught:
+        open_small_run(settings_of(yaml_file, *words), root)
+    assert caught.value.exit_code == 2
+    return str(caught.value)
+
+
+# --- The lock -------------------------------------------------------------------------------------
+
+
+def test_second_process_is_refused_and_told_which_one_trains(
+    yaml_file: Path, tmp_path: Path
+) -> None:
+    run = open_small_run(settings_of(yaml_file), tmp_path)
+    script = (
+        "import sys; from pathlib import Path; from fast_style.cli.main import train_main; "
+        "raise SystemExit(train_main(sys.argv[1:]))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, yaml_file],
+        capture_output=True,
+        text=True,
+        cwd=run_root(tmp_path),
+        env=command_environment(),
+        timeout=PATIENCE_S,
+    )
+    run.lock.release()
+    assert done.stderr == (
+        f"error: runs/tiny: process {os.getpid()} on {socket.gethostname()} trains here already; "
+        "wait for it, or set another name=...\n"
+    )
+    assert done.returncode == 2
+
+
+def run_root(tmp_path: Path) -> Path:
+    """A working directory whose folder ``runs`` is tmp_path."""
+    folder = tmp_path / "work"
+    folder.mkdir()
+    (folder / "runs").symlink_to(tmp_path)
+    return folder
+
+
+def test_lock_is_free_again_after_the_run(yaml_file: Path, tmp_path: Path) -> None:
+    for _ in range(2):
+        open_small_run(settings_of(yaml_file), tmp_path).lock.release()
+
+
+def test_file_in_place_of_the_runs_folder_is_told(yaml_file: Path, tmp_path: Path) -> None:
+    root = tmp_path / "runs"
+    root.touch()
+    assert message_of_opening(yaml_file, root) == (
+        f"{root}/tiny: cannot be written (Not a directory); runs lie in the working directory"
+    )
+
+
+def test_stray_temporary_files_of_a_killed_process_are_removed(
+    yaml_file: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "tiny" / "checkpoints"
+    folder.mkdir(parents=True)
+    (folder / ".fast-style-abc").touch()
+    (folder / "notes.txt").touch()
+    open_small_run(settings_of(yaml_file), tmp_path).lock.release()
+    assert [path.name for path in folder.iterdir()] == ["notes.txt"]
+
+
+# --- Resuming -------------------------------------------------------------------------------------
+
+
+def test_same_settings_go_on_and_say_nothing(yaml_file: Path, tmp_path: Path) -> None:
+    train_once(settings_of(yaml_file), tmp_path, stop_at=3)
+    said: list[str] = []
+    run = open_small_run(settings_of(yaml_file), tmp_path, say=said.append)
+    run.lock.release()
+    assert run.resume_from is not None
+    assert run.resume_from.metadata["step"] == 3
+    assert said == []
+
+
+def test_harmless_changes_are_shown_and_allowed(yaml_file: Path, tmp_path: Path) -> None:
+    train_once(settings_of(yaml_file), tmp_path, stop_at=3)
+    said: list[str] = []
+    words = ["log.every=2", "data.workers=1", "data.max_unreadable_share=0.5"]
+    run = open_small_run(settings_of(yaml_file, *words), tmp_path, say=said.append)
+    run.lock.release()
+    assert run.resume_from is not None
+    assert said == [
+        "changed since the checkpoint: data.workers: 0 -> 1",
+        "changed since the checkpoint: data.max_unreadable_share: 0.05 -> 0.5",
+        "changed since the checkpoint: log.every: 1 -> 2",
+    ]
+
+
+def test_changes_of_what_is_learned_are_refused(yaml_file: Path, tmp_path: Path) -> None:
+    train_once(settings_of(yaml_file), tmp_path, stop_at=3)
+    words = ["loss.style_weight=7", "train.batch_size=3", "log.every=2"]
+    assert message_of_opening(yaml_file, tmp_path, *words) == (
+        f"{tmp_path}/tiny: these settings would change the run that is there: loss.style_weight, "
+        "train.batch_size. Set them back, train in a new folder with --resume never (or another "
+        "name=...), or start from this model's weights with train.init_from"
+    )
+
+
+@pytest.mark.parametrize(
+    "word",
+    [
+        "seed=9",
+        "style.size=64",
+        "data.crop_size=20",
+        "data.flip=false",
+        "model.width=3",
+        "loss_network.pooling=average",
+        "loss.style_layers={relu1_2: 2}",
+        "train.learning_rate=3e-3",
+        "train.precision=bf16",
+    ],
+)
+def test_each_learning_setting_is_refused(yaml_file: Path, tmp_path: Path, word: str) -> None:
+    train_once(settings_of(yaml_file), tmp_path, stop_at=1)
+    assert "would change the run that is there: " in message_of_opening(yaml_file, tmp_path, word)
+
+
+def test_cosine_run_cannot_be_prolonged_and_constant_one_not_be_shortened(
+    yaml_file: Path, tmp_path: Path
+) -> None:
+    train_once(settings_of(yaml_file), tmp_path, stop_at=3)
+    assert "there: train.steps. " in message_of_opening(yaml_file, tmp_path, "train.steps=8")
+    constant = ["train.schedule=constant", "name=constant"]
+    train_once(settings_of(yaml_file, *constant), tmp_path, stop_at=3)
+    told = message_of_opening(yaml_file, tmp_path, *constant, "train.steps=2")
+    assert "there: train.steps. " in told
+    run = open_small_run(settings_of(yaml_file, *constant, "train.steps=3"), tmp_path)
+    run.lock.release()
+
+
+@pytest.mark.parametrize(
+    ("key", "message"),
+    [
+        ("style.image", "style.image is not what this run was started with"),
+        ("data.photos", "data.photos is not what this run was started with"),
+    ],
+)
+def test_other_contents_are_refused_by_digest(
+    yaml_file: Path, tmp_path: Path, key: str, message: str
+) -> None:
+    train_once(settings_of(yaml_file), tmp_path, stop_at=1)
+    if key == "style.image":
+        draw_photo(101).save(tmp_path / "style.png")
+    else:
+        draw_photo(102).save(tmp_path / "photos" / "one more.png")
+    run = open_small_run(settings_of(yaml_file), tmp_path)
+    with pytest.raises(UserError) as caught:
+        make_trainer(settings_of(yaml_file), run)
+    run.lock.release()
+    assert str(caught.value) == (
+        f"{tmp_path}/tiny: the content of {message} (its digest differs). Put it back, or train in "
+        "a new folder with --resume never"
+    )
+
+
+def test_photos_and_style_may_move(yaml_file: Path, tmp_path: Path) -> None:
+    config = settings_of(yaml_file)
+    train_once(config, tmp_path / "straight")
+    train_once(config, tmp_path / "moved", stop_at=3)
+    (tmp_path / "photos").rename(tmp_path / "elsewhere")
+    (tmp_path / "style.png").rename(tmp_path / "renamed.png")
+    words = [f"data.photos={tmp_path}/elsewhere", f"style.image={tmp_path}/renamed.png"]
+    train_once(settings_of(yaml_file, *words), tmp_path / "moved")
+    tables = [tmp_path / name / "tiny" / "metrics.csv" for name in ("straight", "moved")]
+    assert tables[0].read_bytes() == tables[1].read_bytes()
+
+
+def test_damaged_newest_checkpoint_costs_an_interval_only(yaml_file: Path, tmp_path: Path) -> None:
+    config = settings_of(yaml_file)
+    train_once(config, tmp_path / "straight")
+    train_once(config, tmp_path / "damaged", stop_at=5)
+    folders = [tmp_path / name / "tiny" for name in ("straight", "damaged")]
+    damaged = folders[1] / "checkpoints" / "step-00000005.safetensors"
+    damaged.write_bytes(damaged.read_bytes()[:-9])
+    said: list[str] = []
+    run = open_small_run(config, tmp_path / "damaged", say=said.append)
+    assert run.resume_from is not None
+    assert run.resume_from.metadata["step"] == 4
+    assert said == [
+        f"skipping {damaged}: is damaged: its contents do not match the digest it was written "
+        "with; use another copy"
+    ]
+    make_trainer(config, run).train()
+    run.lock.release()
+    first, second = (
+        (folder / "checkpoints" / "step-00000006.safetensors").read_bytes() for folder in folders
+    )
+    assert first == second
+
+
+# --- Folders --------------------------------------------------------------------------------------
+
+
+def test_fresh_runs_are_numbered_and_can_be_gone_on_with(yaml_file: Path, tmp_path: Path) -> None:
+    config = settings_of(yaml_file)
+    train_once(config, tmp_path, stop_at=1)
+    for number in (2, 3):
+        run = open_small_run(config, tmp_path, fresh=True)
+        assert run.folder == tmp_path / f"tiny-{number}"
+        make_trainer(config, run).train()
+        run.lock.release()
+    metadata = load_checkpoint(tmp_path / "tiny-2" / "model.safetensors").metadata
+    assert metadata["name"] == metadata["settings"]["name"] == "tiny-2"
+    kept = load_config(tmp_path / "tiny-2" / "config.yaml")
+    said: list[str] = []
+    run = open_small_run(kept, tmp_path, say=said.append)
+    run.lock.release()
+    assert run.folder == tmp_path / "tiny-2"
+    assert run.resume_from is not None
+    assert said == []
+
+
+def test_renamed_run_goes_on_under_its_new_name(yaml_file: Path, tmp_path: Path) -> None:
+    train_once(settings_of(yaml_file), tmp_path, stop_at=2)
+    (tmp_path / "tiny").rename(tmp_path / "better")
+    said: list[str] = []
+    run = open_small_run(settings_of(yaml_file, "name=better"), tmp_path, say=said.append)
+    run.lock.release()
+    assert run.resume_from is not None
+    assert said == ["changed since the checkpoint: name: tiny -> better"]
