@@ -64,7 +64,7 @@ class PreparedDemo(NamedTuple):
     announcement: str
 
 
-def find_photos() -> tuple[list[Path], Path]:
+def find_demo_photos() -> tuple[list[Path], Path]:
     """The photos to train on, and the one that is held out to show the result.
 
     Raises:
@@ -95,7 +95,7 @@ def prepare_demo(
         UserError: scikit-image is not installed, a picture cannot be read, or the folder cannot be
             written.
     """
-    training, cat = find_photos()
+    training, cat = find_demo_photos()
     held_out = cat if photo is None else photo
     read_photo(held_out)  # an unreadable photo is an error now, not after the training
     painting = read_photo(STYLE_PICTURE if style is None else style)

@@ -58,7 +58,7 @@ def plain_picture(path: Path, size: tuple[int, int], color: str) -> Path:
 
 def test_scikit_image_ships_the_photos() -> None:
     pytest.importorskip("skimage", reason="needs the extra `demo`")
-    training, held_out = demo.find_photos()
+    training, held_out = demo.find_demo_photos()
     assert held_out.name == "chelsea.png"
     for path in (*training, held_out):
         with Image.open(path) as photo:
@@ -66,7 +66,7 @@ def test_scikit_image_ships_the_photos() -> None:
 
 
 def test_held_out_photo_is_not_trained_on(wheel: Path) -> None:
-    training, held_out = demo.find_photos()
+    training, held_out = demo.find_demo_photos()
     assert [path.name for path in training] == list(demo.TRAINING_PHOTOS)
     assert held_out == wheel / "data" / demo.HELD_OUT_PHOTO
     assert held_out not in training
