@@ -95,26 +95,31 @@ def evaluate(
         "objective_digest": objective.digest,
         "iterations": plan.iterations,
         "variants": list(plan.variants),
-        "models": [
-            {
-                "name": model.name,
-                "file": model.path.name,
-                "digest": model.digest,
-                "agrees": agreement(model, objective),
-                "label": model.metadata["loss_network"]["label"],
-            }
-            for model in models
-        ],
+        "models": [_describe_model(model, objective) for model in models],
         "sizes": sizes,
-        "machine": {
-            "device": device.type if device.type != "cuda" else torch.cuda.get_device_name(device),
-            "threads": torch.get_num_threads(),
-            "fast_style": __version__,
-            "python": platform.python_version(),
-            "torch": str(torch.__version__),
-        },
+        "machine": _describe_machine(device),
     }
     return results, grid
+
+
+def _describe_model(model: Model, objective: Objective) -> dict[str, Any]:
+    return {
+        "name": model.name,
+        "file": model.path.name,
+        "digest": model.digest,
+        "agrees": agreement(model, objective),
+        "label": model.metadata["loss_network"]["label"],
+    }
+
+
+def _describe_machine(device: torch.device) -> dict[str, Any]:
+    return {
+        "device": device.type if device.type != "cuda" else torch.cuda.get_device_name(device),
+        "threads": torch.get_num_threads(),
+        "fast_style": __version__,
+        "python": platform.python_version(),
+        "torch": str(torch.__version__),
+    }
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,6 @@ from fast_style.pictures.reading import PictureError, read_photo
 Thing = TypeVar("Thing")
 
 Variant = Literal["box", "clip"]
-VARIANTS: tuple[Variant, ...] = ("box", "clip")
 VARIANT_TITLES = {
     "box": "L-BFGS within [0, 1] from the photo",
     "clip": "clipped L-BFGS from white noise",

@@ -117,24 +117,17 @@ def _finish(figure: "Figure", axes: "Axes", title: str) -> bytes:
 def _draw_term(axes: "Axes", of_size: Mapping[str, Any], term: str, iterations: int) -> None:
     """Plot a term over iterations: a curve for each L-BFGS, a line for the photo and each model."""
     photos = of_size["photos"]
-    across = np.arange(iterations + 1)
     drawn: list[float] = []
     photo = _mean_of([row["photo"][term] for row in photos])
     if photo is not None:
         axes.axhline(photo, color=_PHOTO_COLOR, linestyle=":", label="the photo as it is")
         drawn.append(photo)
-    means: dict[str, NDArray[np.float64]] = {}
+    means: list[NDArray[np.float64]] = []
     crossings: list[tuple[float, float, str]] = []
     for variant in photos[0]["baselines"]:
-        color, dashes = _VARIANT_LINES[variant]
-        curves = _curves(photos, variant, term, iterations)
-        means[variant] = curves.mean(axis=0)
-        lower, upper = np.quantile(curves, [0.25, 0.75], axis=0)
-        if len(photos) > 1:
-            axes.fill_between(across, lower, upper, color=color, alpha=0.16, linewidth=0)
-        label = VARIANT_TITLES[variant]
-        axes.plot(across, means[variant], color=color, linestyle=dashes, linewidth=1.8, label=label)
-        drawn += [*lower.tolist(), *upper.tolist(), *means[variant].tolist()]
+        lines = _draw_lbfgs(axes, variant, _curves(photos, variant, term, iterations))
+        means.append(lines[0])
+        drawn += lines.ravel().tolist()
     for index, name in enumerate(photos[0]["models"]):
         value = _mean_of([row["models"][name][term] for row in photos])
         if value is None:
@@ -144,7 +137,7 @@ def _draw_term(axes: "Axes", of_size: Mapping[str, Any], term: str, iterations: 
         label = f"one forward pass of {_drawable(name)}"
         axes.axhline(value, color=color, linestyle=dashes, linewidth=1.8, label=label)
         drawn.append(value)
-        for mean in means.values() if term == "total" else ():
+        for mean in means if term == "total" else ():
             crossing = _crossing(mean, value)
             if crossing is not None:
                 crossings.append((crossing, value, color))
@@ -153,6 +146,28 @@ def _draw_term(axes: "Axes", of_size: Mapping[str, Any], term: str, iterations: 
         _mark_crossing(
             axes, crossing, value, color, has_drop_line=len(crossings) <= _MOST_DROP_LINES
         )
+
+
+def _draw_lbfgs(axes: "Axes", variant: str, curves: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Draw one variant's mean over the photos with its band.
+
+    Args:
+        axes: where to draw.
+        variant: of L-BFGS.
+        curves: (photos, iterations + 1).
+
+    Returns:
+        (3, iterations + 1): the mean, the lower and the upper quartile.
+    """
+    color, dashes = _VARIANT_LINES[variant]
+    across = np.arange(curves.shape[1])
+    mean = curves.mean(axis=0)
+    lower, upper = np.quantile(curves, [0.25, 0.75], axis=0)
+    if len(curves) > 1:
+        axes.fill_between(across, lower, upper, color=color, alpha=0.16, linewidth=0)
+    label = VARIANT_TITLES[variant]
+    axes.plot(across, mean, color=color, linestyle=dashes, linewidth=1.8, label=label)
+    return np.stack([mean, lower, upper])
 
 
 def _mean_of(values: Sequence[float]) -> float | None:

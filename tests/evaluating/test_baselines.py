@@ -3,6 +3,7 @@
 import math
 import os
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from fast_style.core.errors import Stopped, UserError
 from fast_style.evaluating import baselines
 from fast_style.evaluating.baselines import BaselineCache, Descent, descend
 from fast_style.evaluating.objective import Objective
-from fast_style.evaluating.plan import VARIANTS, Photo, Variant, read_photos
+from fast_style.evaluating.plan import Photo, Variant, read_photos
 from fast_style.optimizing.minimizing import Iterate
 
 
@@ -71,7 +72,7 @@ def test_after_converging_a_descent_stays_where_it_was() -> None:
     assert [a_descent().index_of(iteration) for iteration in (0, 4, 500)] == [0, 4, 4]
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("variant", get_args(Variant))
 def test_a_descent_holds_the_best_so_far_and_counts_evaluations(
     run: Path, photo: Photo, variant: Variant
 ) -> None:
@@ -168,7 +169,7 @@ def test_a_file_stands_for_one_objective_one_photo_and_one_size(
         cache_in(tmp_path, objective).path(photo, variant)
         for objective in objectives
         for photo in photos
-        for variant in VARIANTS
+        for variant in get_args(Variant)
     }
     assert len(paths) == 2 * 4 * 2
 

@@ -114,7 +114,15 @@ def test_a_photo_alone_or_among_others_gives_the_same_numbers(
         assert results["sizes"]["32"]["photos"] == [together[number]]
 
 
-@pytest.mark.parametrize("stop_at", [0, 3, 9, 17])
+@pytest.mark.parametrize(
+    "stop_at",
+    [
+        3,  # within the first descent
+        17,  # within the second photo, after two finished descents
+        pytest.param(0, marks=pytest.mark.slow),
+        pytest.param(9, marks=pytest.mark.slow),
+    ],
+)
 def test_an_interrupted_evaluation_resumed_equals_a_straight_one(
     run: Path, held_out: Path, straight: dict[str, Any], tmp_path: Path, stop_at: int
 ) -> None:
