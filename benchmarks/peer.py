@@ -182,7 +182,7 @@ def write_model(path: Path, **model: object) -> "TransformNet":
     from fast_style.models.checkpoint import save_checkpoint
     from fast_style.networks.transform_net import TransformNet
     from fast_style.settings.config import parse_config
-    from fast_style.settings.settings import to_dict
+    from fast_style.settings.writing import to_dict
 
     settings = parse_config(
         {

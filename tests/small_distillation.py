@@ -137,7 +137,7 @@ def random_pictures(*shape: int, seed: int = 0) -> torch.Tensor:
 
 def photos_of(distiller: Distiller, step: int = 0) -> torch.Tensor:
     """The photos of a step, as `train_step` takes them."""
-    count = distiller.settings.photos
+    count = distiller.settings.num_photos
     crops = distiller.photos.crops
     samples = [crops[k].pixels for k in range(step * count, (step + 1) * count)]
     return torch.stack([pixels for pixels in samples if pixels is not None])

@@ -12,7 +12,7 @@ from torch import Tensor
 from fast_style.losses.build import build_perceptual_loss, load_loss_weights
 from fast_style.losses.perceptual import LossTerms, PerceptualLoss
 from fast_style.pictures.pixels import image_to_tensor
-from fast_style.settings.config import GatysConfig, load_gatys_config
+from fast_style.settings.gatys_config import GatysConfig, load_gatys_config
 
 CPU = torch.device("cpu")
 

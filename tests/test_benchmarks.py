@@ -164,7 +164,7 @@ def test_loader_benchmark_prints_a_row_for_every_side(tmp_path: Path) -> None:
 def test_training_benchmark_prints_a_row_for_every_kind_of_work() -> None:
     words = ["--rounds", "1", "--threads", "1", "--work", "1x16", "2x16", "--steps", "2"]
     done = run_benchmark("training.py", *words, "--commands", "--with", "train.seed=2")
-    assert "unknown key 'train.seed'" in done.stderr
+    assert "train.seed: unknown key" in done.stderr
     done = run_benchmark("training.py", *words, "--commands", "--with", "model.width=4")
     assert done.returncode == 0, done.stderr
     rows = re.findall(r"^\| (\d of 16 x 16) \| [\d.]+ s \(.*\) \|$", done.stdout, re.MULTILINE)

@@ -8,7 +8,7 @@ import torch
 from fast_style.models.checkpoint import save_checkpoint
 from fast_style.networks.transform_net import TransformNet
 from fast_style.settings.config import parse_config
-from fast_style.settings.settings import to_dict
+from fast_style.settings.writing import to_dict
 
 
 def write_tiny_model(

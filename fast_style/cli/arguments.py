@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NoReturn
 from fast_style.core.errors import UserError, shortened
 
 if TYPE_CHECKING:
-    from fast_style.settings.settings import AnyRoot
+    from fast_style.settings.reading import AnyRoot
 
 
 class Parser(argparse.ArgumentParser):
@@ -158,7 +158,9 @@ def _settings_of(
     root: "type[AnyRoot]",
     example: str,
 ) -> "list[AnyRoot]":
-    from fast_style.settings.settings import help_text, load, to_yaml
+    from fast_style.settings.help import help_text
+    from fast_style.settings.reading import load
+    from fast_style.settings.writing import to_yaml
 
     if options.help_config:
         print(help_text(root))

@@ -15,7 +15,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Do it; gives the exit code."""
     from fast_style.pictures.reading import read_picture
-    from fast_style.settings.config import starting_file
+    from fast_style.settings.starting_file import starting_file
 
     read_picture(options.style)  # says what is wrong with it, if anything is
     print(starting_file(options.style), end="")

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from fast_style.optimizing.course import Course
     from fast_style.optimizing.picture import Optimized
-    from fast_style.settings.config import GatysConfig
+    from fast_style.settings.gatys_config import GatysConfig
 
 
 SUMMARY = "draw one photo by optimizing its pixels (Gatys et al.)"
@@ -82,7 +82,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Draw one picture; gives the exit code."""
-    from fast_style.settings.config import GatysConfig
+    from fast_style.settings.gatys_config import GatysConfig
 
     config = read_settings(
         options,
@@ -104,7 +104,7 @@ def _reconstruction(options: argparse.Namespace) -> list[str]:
     """The settings that --reconstruct and --reconstruct-style stand for."""
     for layer, of in ((options.reconstruct, "content"), (options.reconstruct_style, "style")):
         if layer is not None:
-            from fast_style.settings.config import reconstruction
+            from fast_style.settings.gatys_config import reconstruction
 
             return reconstruction(layer, of)
     return []
@@ -188,9 +188,9 @@ def _require_files(options: argparse.Namespace, config: "GatysConfig") -> None:
     """
     from fast_style.losses.inputs import require_weights
     from fast_style.pictures.reading import require_picture
-    from fast_style.settings.config import INIT_WORDS
+    from fast_style.settings.gatys_config import INIT_WORDS
 
-    sources = [config.style.image, *config.style.blend]
+    sources = [config.style.image, *(further.image for further in config.style.blend)]
     if options.content is not None:
         sources.insert(0, options.content)
     _require_outputs(options, config, sources)

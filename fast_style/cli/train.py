@@ -78,7 +78,7 @@ def run(options: argparse.Namespace) -> int:
 def _read(options: argparse.Namespace, launch: Launch) -> "list[Config]":
     from fast_style.settings.config import Config
 
-    configs = read_several_settings(options, Config, example="configs/quickstart.yaml")
+    configs = read_several_settings(options, Config, example="configs/laptop.yaml")
     for config in configs:
         require_equal_shares(config.train.batch_size, launch)
     if len(configs) == 1 and not options.check:  # among several, one must not stop the others

@@ -24,7 +24,8 @@ from fast_style.pictures.pixels import fit_longer_side, image_to_tensor
 from fast_style.pictures.reading import read_photo
 from fast_style.pictures.sheets import side_by_side
 from fast_style.pictures.writing import write_picture
-from fast_style.settings.config import Config, load_config, name_from
+from fast_style.settings.config import Config, load_config
+from fast_style.settings.starting_file import name_from
 from fast_style.stylizing.stylizer import Stylizer
 
 # Read from the wheel of scikit-image 0.26, never copied into this repository. Their origin, from

@@ -87,7 +87,7 @@ def build_distiller(
     )
     styles = _read_styles(paintings, photos)
     stream = open_photo_stream(
-        config, photos, run, batch_size=config.train.photos, device=device, say=say
+        config, photos, run, batch_size=config.train.num_photos, device=device, say=say
     )
     layers = relu_layers(config.teacher.architecture, config.student.deepest)
     first = _first_pictures(stream.crops, styles, data, config.seed).to(device)

@@ -138,7 +138,7 @@ class Distiller:
         self.products: dict[str, tuple[Tensor, Tensor]] = {}
         self.held_out: dict[str, dict[str, float]] = {}
         self.step = 0
-        self.painters = [self._new_painter(number) for number in range(settings.painters)]
+        self.painters = [self._new_painter(number) for number in range(settings.num_painters)]
         if resume_from is not None:
             self.restore(resume_from)
         self.run_log = RunLog(
@@ -208,9 +208,9 @@ class Distiller:
         paintings = self.styles.paintings
         drawn = [
             painting_crop(paintings[int(rng.integers(len(paintings)))], size, rng)
-            for _ in range(self.settings.paintings)
+            for _ in range(self.settings.num_paintings)
         ]
-        drawn += [plain_surface(size, rng) for _ in range(self.settings.surfaces)]
+        drawn += [plain_surface(size, rng) for _ in range(self.settings.num_surfaces)]
         pictures = [photos]
         if self.painters:
             pictures.append(self._painter_of_this_step().paint(photos, self.judge))
@@ -248,7 +248,7 @@ class Distiller:
         Raises:
             UserError: the loss is not finite.
         """
-        num_steps, batch_size = self.settings.steps, self.settings.photos
+        num_steps, batch_size = self.settings.steps, self.settings.num_photos
         is_log_due = is_due(self.step, self.log.every, num_steps)
         is_validation_due = is_due(self.step, self.log.validate_every, num_steps)
         if not (is_log_due or is_validation_due):
@@ -296,7 +296,7 @@ class Distiller:
     def _agreement(self, pictures: Tensor) -> dict[str, float]:
         heads = {layer: best_head(*self.products[layer]) for layer in self.layers}
         sums = {layer: torch.zeros(6, device=self.device) for layer in self.layers}
-        for chunk in torch.split(pictures, self.settings.photos):
+        for chunk in torch.split(pictures, self.settings.num_photos):
             pixels = to_pixels(chunk, self.device)
             targets = self.targets(pixels)
             features = self.student(pixels, self.layers)

@@ -21,7 +21,7 @@ from fast_style.networks.fast_transform import FastTransform
 from fast_style.networks.transform_net import TransformNet, memory_format_for
 from fast_style.pictures.pixels import image_to_tensor
 from fast_style.pictures.reading import PictureError, read_photo
-from fast_style.settings.config import LossConfig
+from fast_style.settings.sections import LossConfig
 from fast_style.training.data import random_crop
 from fast_style.training.saving import restore_weights, training_tensors
 

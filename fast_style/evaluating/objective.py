@@ -26,7 +26,7 @@ from fast_style.networks.transform_net import memory_format_for
 from fast_style.pictures.pixels import resize_shorter_side
 from fast_style.pictures.reading import read_picture
 from fast_style.settings.config import Config, load_config, parse_config
-from fast_style.settings.settings import to_dict
+from fast_style.settings.writing import to_dict
 
 COMPACT_APPROXIMATES = (
     "which approximate the full VGG-19; to measure with that one, give --weights FILE, or "

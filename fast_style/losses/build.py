@@ -13,7 +13,8 @@ from fast_style.losses.perceptual import PerceptualLoss
 from fast_style.networks.transform_net import memory_format_for
 from fast_style.pictures.pixels import image_to_tensor, resize_shorter_side
 from fast_style.pictures.reading import read_photo
-from fast_style.settings.config import Config, GatysConfig
+from fast_style.settings.config import Config
+from fast_style.settings.gatys_config import GatysConfig
 from fast_style.settings.layers import deepest_layer
 
 # Longest allowed ratio of a style picture's sides: a longer strip would become huge when its

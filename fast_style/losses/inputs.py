@@ -10,7 +10,8 @@ from pathlib import Path
 from fast_style.core.errors import UserError
 from fast_style.pictures.folders import require_folder
 from fast_style.pictures.reading import require_picture
-from fast_style.settings.config import NAMED_WEIGHTS, Config, DistillConfig
+from fast_style.settings.config import Config, DistillConfig
+from fast_style.settings.sections import NAMED_WEIGHTS
 
 COMPACT_FILE = Path(__file__).with_name("compact.safetensors")
 """The loss network that comes with the package, learned from VGG-19 by configs/distill.yaml;

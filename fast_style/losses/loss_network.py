@@ -28,9 +28,7 @@ from fast_style.settings.layers import (
     convolution_of,
     layer_names,
 )
-
-Preprocessing = Literal["torchvision", "caffe"]
-Padding = Literal["zeros", "reflect"]
+from fast_style.settings.sections import Padding, Preprocessing
 
 # (mean, standard deviation) that preprocessing subtracts from RGB in [0, 1], and divides it by.
 _NORMALIZATION: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {

@@ -16,12 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-SMALLEST_SIDE = 16
-"""Smallest height and width, in pixels, that the convolutions take; smaller photos are padded.
-
-Reflection needs more pixels than it repeats: the first 9x9 kernel 4 at the full size, and the 3x3
-kernels 1 at a quarter of it.
-"""
+from fast_style.settings.fields import SMALLEST_SIDE as SMALLEST_SIDE
 
 EPSILON = 1e-5  # added to the variance in instance norm, as in torch and in the authors' code
 

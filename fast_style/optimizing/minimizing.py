@@ -14,7 +14,7 @@ from torch import Tensor
 
 from fast_style.core.errors import UserError
 from fast_style.losses.perceptual import LossTerms, LossValues
-from fast_style.settings.config import Bounds, Method
+from fast_style.settings.gatys_config import Bounds, Method
 
 STOPPED = "stopped"
 """The reason of a `Minimum` whose watcher ended the minimization."""

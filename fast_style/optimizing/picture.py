@@ -25,7 +25,7 @@ from fast_style.optimizing.minimizing import (
 )
 from fast_style.pictures.pixels import image_to_tensor, resize_shorter_side, tensor_to_image
 from fast_style.pictures.reading import read_photo
-from fast_style.settings.config import INIT_WORDS, GatysConfig, OptimizeConfig
+from fast_style.settings.gatys_config import INIT_WORDS, GatysConfig, OptimizeConfig
 
 # No scale is smaller, in pixels of a side, however many there are.
 _SMALLEST_SIDE = 16
@@ -83,7 +83,8 @@ def optimize_picture(
     """
     style = read_photo(config.style.image)
     blend = [
-        BlendedStyle(path, read_photo(path), weight) for path, weight in config.style.blend.items()
+        BlendedStyle(further.image, read_photo(further.image), further.weight)
+        for further in config.style.blend
     ]
     weights = load_loss_weights(config)
     say(f"loss network: {config.loss_network.architecture}, {weights.label}")

@@ -1,8 +1,8 @@
-"""Names of VGG layers, their aliases and their order. Knows no torch, so that `config` needs none.
+"""Names of VGG layers, their aliases and their order. Imports no torch, since settings must not.
 
 A layer is called ``relu2_2`` (after the ReLU) or ``conv2_2`` (before it), as in Gatys et al. and
-Johnson et al. Keras's ``block2_conv2`` is accepted for ``relu2_2``, since Keras's output of a
-convolution is taken after its ReLU.
+Johnson et al. Keras's ``block2_conv2`` is accepted for ``relu2_2``: Keras's convolutions include
+their ReLU.
 """
 
 import re
@@ -19,7 +19,7 @@ CONVOLUTIONS_PER_BLOCK: dict[str, tuple[int, ...]] = {
 }
 CHANNELS_PER_BLOCK = (64, 128, 256, 512, 512)
 
-# What a layer may be called, for editors that check a YAML against the JSON Schema.
+# Every accepted name, for editors that check a YAML file against the JSON Schema.
 LAYER_PATTERN = r"^((relu|conv)[1-5]_[1-4]|block[1-5]_conv[1-4])$"
 
 _NAME = re.compile(r"(relu|conv)[1-5]_[1-4]")
@@ -27,7 +27,7 @@ _KERAS_NAME = re.compile(r"block([1-5])_conv([1-4])")
 
 
 def layer_names(architecture: Architecture) -> list[str]:
-    """Every layer of a network, in the order of computation."""
+    """All layers of a network, in the order of computation."""
     return [
         f"{kind}{block}_{number}"
         for block, convolutions in enumerate(CONVOLUTIONS_PER_BLOCK[architecture], start=1)
@@ -37,10 +37,10 @@ def layer_names(architecture: Architecture) -> list[str]:
 
 
 def canonical_layer(name: str) -> str:
-    """The name used in this project: ``block4_conv3`` becomes ``relu4_3``, ours stay.
+    """The name that this project uses: ``relu4_3`` for ``block4_conv3``; our own names stay.
 
     Raises:
-        ValueError: `name` is no VGG layer at all.
+        ValueError: neither VGG-16 nor VGG-19 has such a layer.
     """
     if match := _KERAS_NAME.fullmatch(name):
         return f"relu{match[1]}_{match[2]}"
@@ -52,10 +52,10 @@ def canonical_layer(name: str) -> str:
 
 
 def require_layers(names: Iterable[str], architecture: Architecture) -> None:
-    """Check that a network has all these (canonical) layers.
+    """Check that a network has all these layers, given by their canonical names.
 
     Raises:
-        ValueError: names the first layer that it has not.
+        ValueError: the network lacks a layer; the message names the first one.
     """
     known = layer_names(architecture)
     for name in names:
@@ -68,7 +68,7 @@ def require_layers(names: Iterable[str], architecture: Architecture) -> None:
 
 
 def deepest_layer(names: Iterable[str], architecture: Architecture) -> str:
-    """The one of `names` that is computed last."""
+    """The layer among `names` that is computed last."""
     return max(names, key=layer_names(architecture).index)
 
 
@@ -78,10 +78,10 @@ def convolution_of(name: str) -> str:
 
 
 def torchvision_index(name: str, architecture: Architecture) -> int:
-    """The place of a layer in torchvision's ``vgg(...).features`` (pools counted).
+    """The index of a layer in torchvision's ``vgg(...).features``, which also holds the pools.
 
-    A convolution that is 7th of its network, in block 3, stands behind 6 convolutions with their
-    ReLUs and 2 pools: 6 * 2 + 2 = 14.
+    Example: the 7th convolution of a network, in block 3, follows 6 convolutions with their ReLUs
+    and 2 pools, so its index is 6 * 2 + 2 = 14.
     """
     block = int(name[4])
     return layer_names(architecture).index(name) + block - 1

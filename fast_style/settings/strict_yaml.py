@@ -1,6 +1,7 @@
-"""YAML as one expects it: the numbers of YAML 1.2, no key twice, no tags, nothing that blows up.
+"""Reads a strict subset of YAML 1.2: no tags, no repeated keys, bounded depth and size.
 
-Reads plain data with the line of every key. What the keys mean is the business of `settings`.
+The result is plain data with the line number of every key. This module does not know which keys
+exist.
 """
 
 import io
@@ -20,30 +21,33 @@ MAX_DEPTH = 32
 _MAX_NODES = 10_000
 
 
+Key = tuple[str | int, ...]
+"""Where a value stands, outermost part first: words of mappings, and list indices from 0."""
+
+
 @dataclass(frozen=True)
 class Document:
-    """Plain data, and the line of every key, counted from 1."""
+    """Plain data, and the line number (from 1) of every key and every list entry."""
 
     data: Any
-    lines: dict[tuple[str, ...], int]
+    lines: dict[Key, int]
 
 
 class _StrictLoader(yaml.SafeLoader):
     """PyYAML's safe loader with the scalars of YAML 1.2's core schema.
 
-    PyYAML follows YAML 1.1, where 1e5 is text, yes is true, 010 is 8 and 12:30 is 750. What 1.1
-    alone knows, such as dates and merging with <<, is ordinary text here.
+    PyYAML follows YAML 1.1, where 1e5 is text, yes is true, 010 is 8 and 12:30 is 750. Dates and
+    merging with <<, which only YAML 1.1 has, are ordinary text here.
     """
 
     yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012
 
 
 class _Dumper(yaml.SafeDumper):
-    """Puts quotes around text that YAML 1.1 or 1.2 would take for something else."""
+    """PyYAML's safe dumper; it quotes text that YAML 1.1 or 1.2 would read as another type."""
 
 
-# Kind of scalar, what it looks like, and the characters that it can begin with: YAML 1.2.2,
-# section 10.3.2.
+# Type, pattern and possible first characters of every scalar: YAML 1.2.2, section 10.3.2.
 for _kind, _pattern, _first in (
     ("null", r"(?:~|null|Null|NULL|)", ["~", "n", "N", ""]),
     ("bool", r"(?:true|True|TRUE|false|False|FALSE)", list("tTfF")),
@@ -63,8 +67,8 @@ for _kind, _pattern, _first in (
 
 
 def _represent_text(dumper: _Dumper, text: str) -> yaml.ScalarNode:
-    # PyYAML writes some line breaks of Unicode (U+0085, U+2028) so that it reads them as spaces,
-    # unless they stand escaped in double quotes.
+    # PyYAML reads some Unicode line breaks (U+0085, U+2028) back as spaces unless they are escaped
+    # in double quotes.
     style = None if text.isprintable() else '"'
     return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
 
@@ -73,7 +77,7 @@ _Dumper.add_representer(str, _represent_text)
 
 
 def dump_yaml(data: object, *, in_one_line: bool = False) -> str:
-    """Plain data as YAML that this module, and YAML 1.1 readers too, read back to the same."""
+    """Plain data as YAML text, which both this module and YAML 1.1 readers read back unchanged."""
     return yaml.dump(
         data,
         Dumper=_Dumper,
@@ -89,16 +93,16 @@ def read_text(path: Path, place: str, *, if_missing: str) -> str:
 
     Args:
         path: the file.
-        place: the path as errors name it.
-        if_missing: what to do if it is not there, as the error says it.
+        place: the path as error messages show it.
+        if_missing: the remedy that the error for a missing file gives.
 
     Raises:
-        UserError: it cannot be read, or is no text.
+        UserError: the file cannot be read, is larger than 1 MiB, or is not UTF-8 text.
     """
     try:
         if path.is_dir():
             raise UserError(f"{place}: is a folder; give a YAML file")
-        if path.exists() and not path.is_file():  # a named pipe would wait for ever
+        if path.exists() and not path.is_file():  # reading a named pipe could wait forever
             raise UserError(f"{place}: is not a regular file; give a YAML file")
         with path.open("rb") as file:
             raw = file.read(_MAX_BYTES + 1)
@@ -108,7 +112,7 @@ def read_text(path: Path, place: str, *, if_missing: str) -> str:
         reason = getattr(error, "strerror", None) or str(error)
         raise UserError(f"{place}: cannot be read ({reason})") from None
     if len(raw) > _MAX_BYTES:
-        raise UserError(f"{place}: larger than {_MAX_BYTES} bytes; is this really a YAML file?")
+        raise UserError(f"{place}: larger than {_MAX_BYTES} bytes; give a YAML file of settings")
     try:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -117,12 +121,15 @@ def read_text(path: Path, place: str, *, if_missing: str) -> str:
 
 
 def read_yaml(text: str, place: str, *, any_value: bool = False) -> Document:
-    """Plain data of one YAML document, with the line of every key.
+    """Plain data of one YAML document, with the line number of every key.
 
     Args:
         text: the YAML.
-        place: what errors name, before the line.
-        any_value: take any value (of a ``key=value`` word) instead of a mapping.
+        place: the file, or the word of the command line, as error messages show it.
+        any_value: accept any value, as for a ``key=value`` word; otherwise only a mapping.
+
+    Raises:
+        UserError: the first mistake, ``place:line: rule``.
     """
 
     def fail(line: int, message: str) -> NoReturn:
@@ -144,15 +151,15 @@ def read_yaml(text: str, place: str, *, any_value: bool = False) -> Document:
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
         fail(line, f"not valid YAML: the character {chr(error.character)!r} is not allowed")
-    lines: dict[tuple[str, ...], int] = {}
+    lines: dict[Key, int] = {}
     data = _Converter(fail, lines).convert(root, ()) if root is not None else None
     if not any_value and not isinstance(data, dict):
-        fail(1, f"must be a list of 'key: value' lines, got {shown(data)}")
+        fail(1, f"must be lines of 'key: value', got {shown(data)}")
     return Document(data, lines)
 
 
 def _check_extent(text: str, fail: Callable[[int, str], NoReturn]) -> None:
-    """Refuse what would take long or blow up, before anything is built."""
+    """Refuse documents that are too deep or too large, before any value is built."""
     depth = nodes = documents = 0
     for event in yaml.parse(text, Loader=_StrictLoader):
         line = event.start_mark.line + 1 if event.start_mark else 1
@@ -171,20 +178,19 @@ def _check_extent(text: str, fail: Callable[[int, str], NoReturn]) -> None:
         if nodes > _MAX_NODES:
             fail(line, f"more than {_MAX_NODES} values")
         if documents > 1:
-            fail(line, "a second document begins here; one file holds one configuration")
+            fail(line, "a second document begins here; write it into a file of its own")
 
 
 class _Converter:
-    """Turns YAML nodes into plain data; aliases count every time they are used."""
+    """Turns YAML nodes into plain data; every use of an alias counts towards the limits."""
 
-    def __init__(
-        self, fail: Callable[[int, str], NoReturn], lines: dict[tuple[str, ...], int]
-    ) -> None:
+    def __init__(self, fail: Callable[[int, str], NoReturn], lines: dict[Key, int]) -> None:
         self.fail = fail
         self.lines = lines
         self.nodes = 0
 
-    def convert(self, node: yaml.Node, key: tuple[str, ...]) -> Any:
+    def convert(self, node: yaml.Node, key: Key) -> Any:
+        """The data of a node, whose place is `key`."""
         line = node.start_mark.line + 1
         self.nodes += 1
         if self.nodes > _MAX_NODES:
@@ -194,21 +200,26 @@ class _Converter:
         if isinstance(node, yaml.ScalarNode):
             return self._scalar(node, line)
         if isinstance(node, yaml.SequenceNode):
-            return [self.convert(item, (*key, str(i))) for i, item in enumerate(node.value)]
+            return self._list(node, key)
         return self._mapping(node, key)
 
-    def _mapping(self, node: yaml.Node, key: tuple[str, ...]) -> dict[str, Any]:
+    def _list(self, node: yaml.Node, key: Key) -> list[Any]:
+        data = []
+        for index, item in enumerate(node.value):
+            self.lines[(*key, index)] = item.start_mark.line + 1
+            data.append(self.convert(item, (*key, index)))
+        return data
+
+    def _mapping(self, node: yaml.Node, key: Key) -> dict[str, Any]:
         data: dict[str, Any] = {}
         for key_node, value_node in node.value:
             line = key_node.start_mark.line + 1
             if not isinstance(key_node, yaml.ScalarNode):
-                self.fail(line, "a key must be a plain word")
+                self.fail(line, "a key must be a word, not a list or a section")
             name = key_node.value
             if name in data:
                 first = self.lines[(*key, name)]
-                self.fail(
-                    line, f"key '{dotted_key((*key, name))}' is given twice (first at line {first})"
-                )
+                self.fail(line, f"{dotted_key((*key, name))}: given twice (first at line {first})")
             self.lines[(*key, name)] = line
             data[name] = self.convert(value_node, (*key, name))
         return data
@@ -221,12 +232,12 @@ class _Converter:
             case "bool":
                 return text.lower() == "true"
             case "int":
-                if len(text) > 40:  # beyond any setting, and slow to convert when absurdly long
+                if len(text) > 40:  # no setting is as large, and very long ones convert slowly
                     self.fail(line, f"number too long: {text[:20]}...")
                 return int(text, {"0o": 8, "0x": 16}.get(text[:2], 10))
             case "float":
                 number = float(text.lower().replace(".inf", "inf").replace(".nan", "nan"))
-                # 1e400 is not infinite as written, and becomes so only by overflow
+                # 1e400 is written as a finite number, and overflows to infinity
                 if math.isinf(number) and "inf" not in text.lower():
                     self.fail(line, f"number too large: {shortened(text)}")
                 return number
@@ -234,6 +245,7 @@ class _Converter:
                 return text
 
 
-def dotted_key(key: tuple[str, ...]) -> str:
-    """``a.b`` for messages."""
-    return shortened(printable(".".join(key))) or "settings"
+def dotted_key(key: Key) -> str:
+    """A key for messages: ``train.steps``, ``style.blend[0].weight``."""
+    parts = (f"[{part}]" if isinstance(part, int) else f".{part}" for part in key)
+    return shortened(printable("".join(parts).removeprefix("."))) or "settings"

@@ -26,8 +26,9 @@ from fast_style.models.checkpoint import load_transform_net
 from fast_style.networks.transform_net import TransformNet, memory_format_for
 from fast_style.pictures.folders import Photos, find_photos
 from fast_style.pictures.writing import write_picture
-from fast_style.settings.config import Config, DistillConfig, PhotosConfig
-from fast_style.settings.settings import to_dict, to_yaml
+from fast_style.settings.config import Config, DistillConfig
+from fast_style.settings.sections import PhotosConfig
+from fast_style.settings.writing import to_dict, to_yaml
 from fast_style.training.data import (
     Crops,
     least_side,

@@ -21,7 +21,8 @@ from fast_style.core.errors import UserError
 from fast_style.core.files import remove_stray_temporaries, write_text_atomically
 from fast_style.models.checkpoint import Checkpoint, newest_valid_checkpoint
 from fast_style.settings.config import MAY_CHANGE_ON_RESUME, Config, DistillConfig
-from fast_style.settings.settings import changed_settings, parse, to_yaml
+from fast_style.settings.reading import parse
+from fast_style.settings.writing import changed_settings, to_yaml
 
 
 class Run(NamedTuple):

@@ -69,7 +69,7 @@ def test_mistake_of_usage_is_one_line_and_exit_code_2(
 def test_missing_file_of_settings_is_named_with_an_example(capsys: Output) -> None:
     assert run("train") == 2
     assert errors(capsys) == [
-        "error: CONFIG.yaml is missing; give a YAML file, such as configs/quickstart.yaml"
+        "error: CONFIG.yaml is missing; give a YAML file, such as configs/laptop.yaml"
     ]
 
 

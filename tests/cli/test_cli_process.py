@@ -16,7 +16,7 @@ def test_interrupt_ends_with_130(monkeypatch: pytest.MonkeyPatch, capsys: Output
     def interrupt(*unused: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("fast_style.settings.settings.help_text", interrupt)
+    monkeypatch.setattr("fast_style.settings.help.help_text", interrupt)
     assert run("train", "--help-config") == 130
     assert errors(capsys) == ["error: interrupted"]
 
@@ -27,7 +27,7 @@ def test_lack_of_memory_names_an_option_of_the_command(
     def fail(*unused: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr("fast_style.settings.settings.help_text", fail)
+    monkeypatch.setattr("fast_style.settings.help.help_text", fail)
     assert run("train", "--help-config") == 1
     assert errors(capsys) == [
         "error: out of memory; set a smaller train.batch_size or data.crop_size"

@@ -21,7 +21,7 @@ from fast_style.losses.perceptual import (
     PerceptualLoss,
 )
 from fast_style.models.model_files import CheckpointError
-from fast_style.settings.config import LossConfig
+from fast_style.settings.sections import LossConfig
 
 CPU = torch.device("cpu")
 

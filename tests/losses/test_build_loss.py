@@ -16,7 +16,8 @@ from fast_style.losses.build import (
     read_style,
 )
 from fast_style.losses.loss_network import Weights
-from fast_style.settings.config import Config, GatysConfig
+from fast_style.settings.config import Config
+from fast_style.settings.gatys_config import GatysConfig
 
 WHITE = Image.new("RGB", (20, 20), "white")
 

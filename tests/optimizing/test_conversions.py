@@ -27,7 +27,8 @@ from fast_style.losses.perceptual import (
     content_distance,
     total_variation,
 )
-from fast_style.settings.config import load_config, load_gatys_config
+from fast_style.settings.config import load_config
+from fast_style.settings.gatys_config import load_gatys_config
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 

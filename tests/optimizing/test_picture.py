@@ -25,7 +25,7 @@ from fast_style.core.errors import UserError
 from fast_style.optimizing.minimizing import STOPPED, Minimum, minimize
 from fast_style.optimizing.picture import Look, Optimized, optimize_picture
 from fast_style.pictures.pixels import image_to_tensor, resize_shorter_side
-from fast_style.settings.config import GatysConfig, load_gatys_config, reconstruction
+from fast_style.settings.gatys_config import GatysConfig, load_gatys_config, reconstruction
 
 ROOT = Path(__file__).resolve().parents[2]
 PHOTO = draw_photo(1, (40, 32))

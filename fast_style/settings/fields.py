@@ -1,0 +1,208 @@
+"""The types that settings have: paths, sizes, shares, layers of VGG, names.
+
+A type checks a value, makes it canonical, and says in words what it takes. No file is opened here:
+the code that reads a picture checks whether it exists.
+"""
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Annotated, Any
+
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Discriminator,
+    Field,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    PlainSerializer,
+    Tag,
+)
+from pydantic_core import CoreSchema, core_schema
+
+from fast_style.settings.layers import LAYER_PATTERN, canonical_layer
+
+# --- Marks: what a type says of itself ----------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class InWords:
+    """Says in words what a text or a list must be, or what the keys of a mapping are."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class OldForm:
+    """Accepts what earlier versions wrote for a setting: `convert` gives it in today's form."""
+
+    convert: Callable[[Any], Any]
+
+    def __get_pydantic_core_schema__(
+        self, source: Any, handler: GetCoreSchemaHandler
+    ) -> CoreSchema:
+        return core_schema.no_info_before_validator_function(self.convert, handler(source))
+
+
+@dataclass(frozen=True)
+class IsPath:
+    """Marks a text that is a path, relative to the folder of the file that contains it."""
+
+    def means_path(self, text: str) -> bool:
+        """Whether `text` is a path, and not a word with a meaning of its own."""
+        return True
+
+
+@dataclass(frozen=True)
+class PathOr(IsPath):
+    """Marks and checks a text that is one of some words, and otherwise a path."""
+
+    words: tuple[str, ...]
+
+    def means_path(self, text: str) -> bool:
+        """Whether `text` is none of the words."""
+        return text not in self.words
+
+    def __get_pydantic_core_schema__(
+        self, source: Any, handler: GetCoreSchemaHandler
+    ) -> CoreSchema:
+        return core_schema.no_info_after_validator_function(self._checked, handler(source))
+
+    def __get_pydantic_json_schema__(
+        self, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        return handler(schema) | {"anyOf": [{"enum": list(self.words)}, {"format": "path"}]}
+
+    def _checked(self, text: str) -> str:
+        return str(usable_path(text)) if self.means_path(text) else text
+
+
+# --- Paths --------------------------------------------------------------------------------------
+
+
+def usable_path(text: str) -> Path:
+    """A text as a path, ``~`` replaced by the home folder.
+
+    Raises:
+        ValueError: no file can have this path.
+    """
+    if "://" in text:
+        raise ValueError(
+            f"{text!r} is a URL; download it first (data/README.md has the commands) and give the "
+            "path of the file"
+        )
+    if not text or "\0" in text:
+        raise ValueError(f"must be a path, got {text!r}")
+    try:
+        os.fsencode(text)
+        return Path(text).expanduser()
+    except UnicodeEncodeError:
+        raise ValueError(f"no file can be named {text!r}") from None
+    except RuntimeError:
+        raise ValueError(f"the home folder in {text!r} is unknown; write the whole path") from None
+
+
+def _to_path(value: object) -> object:
+    # In strict mode, pydantic does not turn text into a Path.
+    return usable_path(value) if isinstance(value, str) else value
+
+
+FilePath = Annotated[
+    Path, BeforeValidator(_to_path), PlainSerializer(str, return_type=str), IsPath()
+]
+"""A file or folder, which need not exist."""
+
+
+# --- Numbers ------------------------------------------------------------------------------------
+
+
+def to_tuple(value: object) -> object:
+    """A list as a tuple; any other value unchanged."""
+    # In strict mode, pydantic does not turn a list into a tuple.
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _require_ascending(pair: tuple[float, float]) -> tuple[float, float]:
+    if pair[0] > pair[1]:
+        raise ValueError(f"must be [least, most], got {list(pair)}")
+    return pair
+
+
+def _side_or_pair(value: object) -> str:
+    return "pair" if isinstance(value, tuple) else "side"
+
+
+Share = Annotated[float, Field(gt=0, le=1)]
+ShareRange = Annotated[
+    tuple[Share, Share], BeforeValidator(to_tuple), AfterValidator(_require_ascending)
+]
+"""[least, most]."""
+
+Counts = Annotated[
+    tuple[Annotated[int, Field(ge=1, le=4096)], ...],
+    Field(min_length=1, max_length=16),
+    InWords("a list of whole numbers"),
+    BeforeValidator(to_tuple),
+]
+
+SMALLEST_SIDE = 16
+"""Smallest height and width, in pixels, that the transform network takes; it pads smaller photos.
+
+Reflection needs more pixels than it repeats: the first 9x9 kernel 4 at the full size, and the 3x3
+kernels 1 at a quarter of it.
+"""
+
+_Side = Annotated[int, Field(ge=SMALLEST_SIDE, le=8192)]
+# With a discriminator, pydantic reports the mistakes of one form and not those of both.
+Size = Annotated[
+    Annotated[_Side, Tag("side")]
+    | Annotated[
+        tuple[Annotated[_Side, Field(title="width")], Annotated[_Side, Field(title="height")]],
+        Tag("pair"),
+    ],
+    Discriminator(_side_or_pair),
+    BeforeValidator(to_tuple),
+]
+"""Of a picture, in pixels: one side, or [width, height]."""
+
+
+# --- Layers and names ---------------------------------------------------------------------------
+
+
+def _require_layer(name: str) -> str:
+    canonical_layer(name)
+    return name
+
+
+def _canonical_layers(weights: Mapping[str, float]) -> Mapping[str, float]:
+    layers: dict[str, float] = {}
+    for name, weight in weights.items():
+        canonical = canonical_layer(name)
+        if canonical in layers:
+            raise ValueError(f"{canonical} is given twice, once under another name")
+        layers[canonical] = weight
+    # A frozen pydantic model does not freeze the dicts in it.
+    return MappingProxyType(layers)
+
+
+Layer = Annotated[
+    str,
+    AfterValidator(canonical_layer),
+    Field(json_schema_extra={"pattern": LAYER_PATTERN}),
+    InWords("layer"),
+]
+LayerWeights = Annotated[
+    Mapping[Annotated[str, AfterValidator(_require_layer)], Annotated[float, Field(ge=0)]],
+    Field(json_schema_extra={"propertyNames": {"pattern": LAYER_PATTERN}}),
+    InWords("layer"),
+    AfterValidator(_canonical_layers),
+    PlainSerializer(dict, return_type=dict),
+]
+RunName = Annotated[
+    str,
+    Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"),
+    InWords("letters, digits, '.', '_' and '-' (at most 100), a letter or digit first"),
+]

@@ -1,0 +1,193 @@
+"""From a YAML file and ``key=value`` words to frozen, validated settings.
+
+This module does not know which settings exist: each kind of file is a `Root` (`config` has those of
+this project). All mistakes of a file are reported together, each with its place, its key, the rule
+and what was found.
+"""
+
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Generic, NamedTuple, TypeVar
+
+from pydantic import ValidationError
+from pydantic.fields import FieldInfo
+
+from fast_style.core.errors import UserError, printable, shortened
+from fast_style.settings.fields import IsPath, OldForm, usable_path
+from fast_style.settings.mistakes import is_path, mistakes_in
+from fast_style.settings.strict_yaml import MAX_DEPTH, Key, dotted_key, read_text, read_yaml
+from fast_style.settings.structure import (
+    Mistake,
+    Root,
+    Section,
+    field_at,
+    fields_of,
+    marks_of,
+    section_in,
+)
+
+AnyRoot = TypeVar("AnyRoot", bound=Root)
+
+
+def load(root: type[AnyRoot], path: Path, overrides: Sequence[str] = ()) -> AnyRoot:
+    """Settings from a YAML file, with ``key=value`` words laid over it.
+
+    Paths in the file are relative to the file's folder, those in `overrides` to the working
+    directory; ``~`` is the home folder. An empty section means its defaults.
+
+    Raises:
+        UserError: one line per mistake, ``file:line: key: rule, what was found``.
+    """
+    place = printable(str(path))
+    document = read_yaml(read_text(path, place, if_missing=root.to_start_from), place)
+    data = _with_absolute_paths(root, document.data, path.absolute().parent)
+    draft = _Draft(root, data, place, document.lines)
+    for word in overrides:
+        draft.override(word)
+    return draft.validate()
+
+
+def parse(root: type[AnyRoot], data: Mapping[str, Any], place: str) -> AnyRoot:
+    """Settings from plain data, such as a checkpoint's header.
+
+    Args:
+        root: the kind of settings.
+        data: what `writing.to_dict` gave.
+        place: where the data came from, for error messages.
+
+    Raises:
+        UserError: one line per mistake, ``place: key: rule, what was found``.
+    """
+    if not isinstance(data, Mapping):  # a header may hold anything
+        raise UserError(f"{place}: settings: must be a section of key: value lines")
+    return _Draft(root, dict(data), place, {}).validate()
+
+
+class _Place(NamedTuple):
+    """Where a key was written; places sort by line, those on the command line last."""
+
+    order: int
+    text: str
+
+
+@dataclass
+class _Draft(Generic[AnyRoot]):
+    """Plain data on its way to a `root`, with the place of every key."""
+
+    root: type[AnyRoot]
+    data: dict[str, Any]
+    source: str
+    lines: dict[Key, int]
+    words: dict[Key, str] = field(default_factory=dict)
+
+    def override(self, word: str) -> None:
+        """Lay one ``key=value`` over the data.
+
+        The value is read as YAML. For a setting that takes text or a path, it is used as it stands
+        unless it begins with a quote, since file names may contain YAML's special characters.
+        """
+        place = f"{shortened(repr(word))} on the command line"
+        dotted, equals, text = word.partition("=")
+        names = dotted.split(".")
+        if not equals or not re.fullmatch(r"[A-Za-z_][\w.]*", dotted) or len(names) > MAX_DEPTH:
+            raise UserError(
+                f"{place}: settings are given as key=value, for example {self.root.example}"
+            )
+        key = tuple(names)
+        info = field_at(self.root, key)
+        takes_text = info is not None and (info.annotation is str or is_path(info))
+        value: Any = text
+        if not takes_text or text in ("", "~", "null") or text[0] in "\"'":
+            value = read_yaml(text, place, any_value=True).data
+        if info is not None:
+            value = _with_absolute_path(info, value, Path.cwd())
+        self._section(names[:-1], place)[names[-1]] = value
+        for known in (self.lines, self.words):  # of the value that is replaced
+            for old in [old for old in known if old[: len(key)] == key]:
+                del known[old]
+        self.words[key] = place
+
+    def _section(self, names: Sequence[str], place: str) -> dict[str, Any]:
+        """The section with a key, made if it is missing or empty."""
+        section = self.data
+        for length, name in enumerate(names, start=1):
+            if section.get(name) is None:
+                section[name] = {}
+            section = section[name]
+            if isinstance(section, list):
+                whole = dotted_key(tuple(names[:length]))
+                raise UserError(f"{place}: {whole} is a list; set all of it, as {whole}=[...]")
+            if not isinstance(section, dict):
+                raise UserError(
+                    f"{place}: {dotted_key(tuple(names[:length]))} is a value, not a section"
+                )
+        return section
+
+    def validate(self) -> AnyRoot:
+        """The settings.
+
+        Raises:
+            UserError: all mistakes of fields or, if there are none, all those between settings.
+        """
+        for name, info in fields_of(self.root).items():
+            if name in self.data and self.data[name] is None and section_in(info) is not None:
+                self.data[name] = {}
+        try:
+            settings = self.root.model_validate(self.data)
+        except ValidationError as failure:
+            raise self._error(list(mistakes_in(self.root, failure))) from None
+        if mistakes := list(settings.mistakes()):
+            raise self._error(mistakes)
+        return settings
+
+    def _error(self, mistakes: Sequence[Mistake]) -> UserError:
+        lines = {(self._place(key), f"{dotted_key(key)}: {message}") for key, message in mistakes}
+        return UserError("\n".join(f"{place.text}: {rule}" for place, rule in sorted(lines)))
+
+    def _place(self, key: Key) -> _Place:
+        """Where a key, or else the innermost section around it, was written."""
+        on_command_line = sys.maxsize
+        for length in range(len(key), 0, -1):
+            part = key[:length]
+            if part in self.words:
+                return _Place(on_command_line, self.words[part])
+            if part in self.lines:
+                return _Place(self.lines[part], f"{self.source}:{self.lines[part]}")
+            if part == key:  # perhaps a section that only words of the command line made
+                inside = [word for inner, word in self.words.items() if inner[:length] == key]
+                if inside:
+                    return _Place(on_command_line, inside[0])
+        return _Place(0, self.source)
+
+
+def _with_absolute_paths(section: type[Section], data: Any, folder: Path) -> Any:
+    """Data for a section, or for a list of sections, with paths in it relative to a folder."""
+    if isinstance(data, list):
+        return [_with_absolute_paths(section, entry, folder) for entry in data]
+    if not isinstance(data, dict):  # a mistake, which validation reports
+        return data
+    fields = fields_of(section)
+    return {
+        name: _with_absolute_path(fields[name], value, folder) if name in fields else value
+        for name, value in data.items()
+    }
+
+
+def _with_absolute_path(info: FieldInfo, value: Any, folder: Path) -> Any:
+    """A field's value in today's form, with paths in it relative to a folder."""
+    marks = marks_of(info)
+    for mark in marks:
+        if isinstance(mark, OldForm):
+            value = mark.convert(value)
+    if (section := section_in(info)) is not None:
+        return _with_absolute_paths(section, value, folder)
+    if isinstance(value, str) and any(
+        isinstance(mark, IsPath) and mark.means_path(value) for mark in marks
+    ):
+        with suppress(ValueError):  # an unusable path: validation reports it, as it was written
+            return str(folder / usable_path(value))
+    return value

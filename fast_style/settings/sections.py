@@ -1,0 +1,167 @@
+"""The sections that several kinds of file have in common, and the rules between them."""
+
+from collections.abc import Iterator
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from fast_style.settings.fields import FilePath, LayerWeights, PathOr, ShareRange
+from fast_style.settings.layers import Architecture, require_layers
+from fast_style.settings.structure import Mistake, Section
+
+Cache = Literal["none", "disk"]
+Normalization = Literal["relative", "paper"]
+Padding = Literal["zeros", "reflect"]
+Pooling = Literal["max", "average"]
+Precision = Literal["auto", "fp32", "bf16", "fp16"]
+Preprocessing = Literal["torchvision", "caffe"]
+Schedule = Literal["cosine", "constant"]
+
+NAMED_WEIGHTS = ("imagenet", "imagenet_features", "compact", "random")
+"""What a loss network's `weights` may be instead of the path of a file."""
+
+
+class PhotosConfig(Section):
+    """Photos, and how crops are cut from them."""
+
+    photos: FilePath
+    """A folder of photos, flat or nested; searched recursively."""
+
+    validation_photos: FilePath | None = None
+    """A folder of photos to validate on. Unset: some of `photos` are held out, chosen by a hash of
+    their names."""
+
+    validation_count: int = Field(16, ge=1, le=10_000)
+    """Number of photos to validate on."""
+
+    crop_size: int = Field(256, ge=16, le=4096)
+    """Width and height of a training crop, in pixels."""
+
+    crop_scale: ShareRange = (0.5, 1.0)
+    """Side of a crop as a share of the photo's shorter side, drawn uniformly from [least, most].
+    The crop is then resized to crop_size, so that objects appear at different scales."""
+
+    flip: bool = True
+    """Mirror each crop with probability 0.5."""
+
+    workers: Annotated[int, Field(ge=0, le=256)] | Literal["auto"] = "auto"
+    """Number of processes that decode photos. auto: 1 on a CPU, up to 8 on a GPU; with a cache, 0
+    on a CPU and up to 4 on a GPU. 0: the training process decodes them itself."""
+
+    cache: Cache = "none"
+    """disk: decode all photos once, before training, into a file that later runs share. A crop then
+    takes a fraction of the time; it has the same content, aligned to whole pixels of the stored
+    photo. none: decode a photo each time it is needed."""
+
+    cache_side: int | None = Field(None, ge=16, le=32_768)
+    """Shorter side of a cached photo in pixels; larger photos are shrunk to it, smaller ones are
+    kept. A 4:3 photo takes 4 * cache_side^2 bytes: 0.26 MB for 256 pixels, 1.05 MB for 512. Unset:
+    the largest crop size / the least crop_scale, so that no crop is enlarged. Half of that needs a
+    quarter of the disk, but enlarges the smallest crops to twice their size, which blurs them."""
+
+    cache_folder: FilePath | None = None
+    """The folder of the caches, which holds one for each set of photos and cache_side. Unset:
+    photo_cache in the working directory."""
+
+    max_unreadable_share: float = Field(0.05, ge=0, le=1)
+    """Unreadable photos are skipped and listed. The run stops when they are more than ten and more
+    than this share of all photos."""
+
+
+class LossNetworkConfig(Section):
+    """The fixed VGG network whose features the losses compare."""
+
+    architecture: Architecture = "vgg19"
+    """The VGG network whose layers the losses name."""
+
+    weights: Annotated[str, PathOr(NAMED_WEIGHTS)] = "imagenet"
+    """imagenet: torchvision's, downloaded once. imagenet_features: torchvision's VGG-16 converted
+    from Caffe, which the paper uses. compact: the small network in this package, distilled from
+    VGG-19 up to relu3_4; several times as fast, and no download. random: random numbers from the
+    seed, for trying things out. Otherwise the path of a file: torchvision's names (.pth,
+    .safetensors), MatConvNet's imagenet-vgg-verydeep-19.mat, or Keras's weights (.h5); the last two
+    need the extra `weights`."""
+
+    pooling: Pooling = "max"
+    """max: as VGG was trained. average: smoother results (Gatys et al. 2015)."""
+
+    padding: Padding | None = None
+    """How each convolution pads its input. zeros: as VGG was trained. reflect: no frame of zeros,
+    which the network would see as an edge. Unset: what the weights file says, else zeros."""
+
+    preprocessing: Preprocessing | None = None
+    """The pixel values that the weights expect. torchvision: [0, 1], normalized by mean and
+    standard deviation. caffe: 0..255 minus the mean. Required for a .pth or .safetensors file that
+    is not recognized by its digest and does not state it; leave it unset for .h5 files and for .mat
+    files with a mean, which have their own."""
+
+
+class LossConfig(Section):
+    """The loss that training or optimization lowers."""
+
+    normalization: Normalization = "relative"
+    """relative: each term is divided by the size of its target, so that a weight has about the same
+    effect for any loss network, picture and size. paper: Johnson et al. 2016, equations 2 to 4."""
+
+    content_layers: LayerWeights = Field({"relu3_3": 1.0})
+    """Layers at which the result must resemble the photo, with their weights."""
+
+    style_layers: LayerWeights = Field(
+        {"relu1_2": 1.0, "relu2_2": 1.0, "relu3_3": 1.0, "relu3_4": 1.0}
+    )
+    """Layers at which the Gram matrix of the result must resemble the style picture's, with their
+    weights."""
+
+    content_weight: float = Field(1.0, ge=0)
+    """Weight of the content loss."""
+
+    style_weight: float = Field(5.0, ge=0)
+    """Weight of the style loss. Change this first: raise it if the style is too weak, lower it if
+    the photo is lost."""
+
+    tv_weight: float = Field(1.0, ge=0)
+    """Weight of the total variation loss. Larger: smoother."""
+
+    tv_exponent: float = Field(2.0, ge=2, le=10)
+    """The exponent beta of the total variation, mean of (dx^2 + dy^2)^(beta/2)."""
+
+
+def loss_mistakes(
+    network: LossNetworkConfig, loss: LossConfig, *, purpose: str
+) -> Iterator[Mistake]:
+    """Contradictions between a loss and its network; `purpose` is ``learn`` or ``draw``."""
+    for name in ("content_layers", "style_layers"):
+        for layer in getattr(loss, name):
+            try:
+                require_layers([layer], network.architecture)
+            except ValueError as error:
+                yield Mistake(("loss", name), f"{error} (loss_network.architecture)")
+    yield from network_mistakes("loss_network", network)
+    if loss.content_weight == loss.style_weight == loss.tv_weight == 0:
+        yield Mistake(
+            ("loss", "content_weight"),
+            f"content_weight, style_weight and tv_weight are all 0, which leaves nothing to "
+            f"{purpose}; raise one of them",
+        )
+
+
+def network_mistakes(section: str, network: LossNetworkConfig) -> Iterator[Mistake]:
+    """Contradictions within a section that describes a VGG network."""
+    weights = network.weights
+    if weights == "imagenet_features" and network.architecture != "vgg16":
+        yield Mistake((section, "weights"), f"imagenet_features needs {section}.architecture vgg16")
+    if weights == "compact" and network.architecture != "vgg19":
+        yield Mistake((section, "weights"), f"compact needs {section}.architecture vgg19")
+    if weights in NAMED_WEIGHTS and network.preprocessing:
+        yield Mistake(
+            (section, "preprocessing"),
+            f"cannot be set for the weights {weights}, which have their own; leave it out",
+        )
+
+
+def warmup_mistakes(steps: int, warmup_steps: int) -> Iterator[Mistake]:
+    """A warm-up that does not end before the last step."""
+    if warmup_steps >= steps:
+        yield Mistake(
+            ("train", "warmup_steps"), f"must be below train.steps ({steps}), got {warmup_steps}"
+        )

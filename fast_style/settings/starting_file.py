@@ -1,0 +1,88 @@
+"""The YAML file that ``fast-style init`` prints; `configs/laptop.yaml` is one, too."""
+
+import re
+import unicodedata
+from pathlib import Path
+
+from fast_style.settings.config import Config
+from fast_style.settings.help import commented_yaml
+
+# The settings that people change first, in the order of the file.
+_FIRST_SETTINGS = (
+    "name",
+    "style.image",
+    "style.size",
+    "data.photos",
+    "data.crop_size",
+    "data.grown_crop_size",
+    "model.width",
+    "loss_network.weights",
+    "loss.content_layers",
+    "loss.content_weight",
+    "loss.style_weight",
+    "loss.tv_weight",
+    "train.steps",
+    "train.batch_size",
+    "log.samples_every",
+    "log.checkpoint_every",
+)
+
+# Minutes on a laptop; docs/embedded_loss_network.md, "The whole of laptop.yaml", has the figures.
+_FIRST_VALUES = {
+    "data.crop_size": 128,
+    "data.grown_crop_size": 192,
+    "model.width": 16,
+    "loss_network.weights": "compact",
+    # In short trainings, relu3_3 alone lost trees and faces.
+    "loss.content_layers": {"relu2_2": 0.5, "relu3_3": 1.0},
+    "loss.style_weight": 3.0,
+    "train.steps": 2000,
+    "log.samples_every": 100,
+    "log.checkpoint_every": 250,
+}
+
+_HEADER = """\
+# Settings of one training run: one style picture, one model.
+#
+#   fast-style train my.yaml                       train; run it again to resume
+#   fast-style train my.yaml loss.style_weight=8   train with another value this once
+#   fast-style train my.yaml --print-config        check this file and show all settings
+#   fast-style train --help-config                 every other setting, its default and meaning
+#   tensorboard --logdir runs                      watch the training
+#
+# my.yaml stands for this file. Paths in it are relative to its folder.
+# These numbers are for a laptop: minutes of training, and no download. For a GPU and the best
+# quality, use the defaults: data.crop_size 256, model.width 32, loss_network.weights imagenet
+# (548 MB, downloaded once) and train.steps 40000. To continue from this run's model instead, take
+# configs/coco_vgg19.yaml with model.width=16 and train.init_from=runs/NAME/model.safetensors.
+"""
+
+
+def starting_file(style: Path) -> str:
+    """A commented YAML file that trains the style of one picture on a laptop.
+
+    Args:
+        style: the style picture. Its absolute path is written, since the file may be saved in any
+            folder; the run is named after it.
+    """
+    image = str(style.expanduser().absolute())
+    return _starting_file(name_from(style.stem), image=image, photos="data/photos")
+
+
+def laptop_file() -> str:
+    """The text of ``configs/laptop.yaml``: a starting file for the pictures of ``data/``."""
+    return _starting_file(
+        "laptop", image="../data/styles/starry_night.jpg", photos="../data/train2017"
+    )
+
+
+def _starting_file(name: str, *, image: str, photos: str) -> str:
+    values = _FIRST_VALUES | {"name": name, "style.image": image, "data.photos": photos}
+    return f"{_HEADER}\n{commented_yaml(Config, _FIRST_SETTINGS, values)}"
+
+
+def name_from(stem: str) -> str:
+    """A valid `Config.name` from any text: accents are dropped, other characters become '-'."""
+    letters = unicodedata.normalize("NFKD", stem).encode("ascii", "ignore").decode()
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", letters)[:100].strip("-._")
+    return name or "my-style"

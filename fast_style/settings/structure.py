@@ -1,0 +1,110 @@
+"""What a file of settings is made of: a root, its sections and their fields, each found by its key.
+
+A key is what the YAML file says. It is a field's alias where it has one: the attribute
+`num_photos` is ``photos`` in the file.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar, NamedTuple, get_args, get_origin
+
+from pydantic import BaseModel, ConfigDict
+from pydantic.fields import FieldInfo
+
+from fast_style.settings.strict_yaml import Key
+
+
+class Mistake(NamedTuple):
+    """What is wrong with one setting."""
+
+    key: Key
+    message: str
+    """The rule, and what was found instead: ``must be at least 1, got 0``."""
+
+
+class Section(BaseModel):
+    """A frozen group of settings that rejects unknown keys."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        strict=True,
+        allow_inf_nan=False,
+        validate_default=True,
+        use_attribute_docstrings=True,
+    )
+
+
+class Root(Section):
+    """All settings of one file: its sections, and the rules between them."""
+
+    example: ClassVar[str]
+    """A ``key=value`` word, for error messages."""
+
+    to_start_from: ClassVar[str]
+    """Where to get a first file, for the error about a missing one."""
+
+    def mistakes(self) -> Iterator[Mistake]:
+        """Combinations of valid settings that cannot work together."""
+        yield from ()
+
+
+def fields_of(section: type[Section]) -> dict[str, FieldInfo]:
+    """The fields of a section, by their words in the file."""
+    return {info.alias or name: info for name, info in section.model_fields.items()}
+
+
+def iterate_fields(section: type[Section], prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
+    """(dotted key, field) of every setting, those of inner sections included."""
+    for name, info in fields_of(section).items():
+        if is_section(info.annotation):
+            yield from iterate_fields(section_in(info), f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", info
+
+
+def is_section(annotation: object) -> bool:
+    """Whether a type is a section."""
+    return isinstance(annotation, type) and issubclass(annotation, Section)
+
+
+def section_in(info: FieldInfo) -> Any:
+    """The section that a field holds, or a list of which it holds; None for any other field."""
+    for annotation in (info.annotation, *get_args(info.annotation)):
+        if is_section(annotation):
+            return annotation
+    return None
+
+
+def section_at(root: type[Root], key: Key) -> type[Section] | None:
+    """The section (or the section that a list holds) with this key; None if there is none."""
+    section: type[Section] | None = root
+    for part in key:
+        if isinstance(part, int):  # an entry of a list of sections
+            continue
+        info = fields_of(section).get(part) if section is not None else None
+        section = section_in(info) if info is not None else None
+    return section
+
+
+def field_at(root: type[Root], key: Key) -> FieldInfo | None:
+    """The field with this key; None if there is none."""
+    section = section_at(root, key[:-1]) if key else None
+    return fields_of(section).get(str(key[-1])) if section is not None else None
+
+
+def marks_of(info: FieldInfo) -> list[object]:
+    """What a field's type is annotated with."""
+    # The marks of `FilePath | None` belong to the member of the union, those of a plain `FilePath`
+    # to the field.
+    inner = [mark for member in get_args(info.annotation) for mark in _metadata(member)]
+    return [*info.metadata, *inner]
+
+
+def _metadata(annotation: object) -> tuple[object, ...]:
+    return getattr(annotation, "__metadata__", ())
+
+
+def takes_mapping(info: FieldInfo) -> bool:
+    """Whether a field is a mapping of words that its user chooses, such as names of layers."""
+    origin = get_origin(info.annotation)
+    return isinstance(origin, type) and issubclass(origin, Mapping)

@@ -1,0 +1,37 @@
+"""Settings as plain data and as YAML, and the differences between two sets of settings."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from fast_style.settings.strict_yaml import dump_yaml
+from fast_style.settings.structure import Root
+
+
+def to_dict(settings: Root) -> dict[str, Any]:
+    """Plain data: text, numbers, dicts and lists. `reading.parse` makes an equal object of it."""
+    return settings.model_dump(mode="json", by_alias=True)
+
+
+def to_yaml(settings: Root) -> str:
+    """The complete settings as a YAML file, which loads to an equal object."""
+    return dump_yaml(to_dict(settings))
+
+
+def changed_settings(old: Root, new: Root) -> list[tuple[str, Any, Any]]:
+    """(dotted key, old value, new value) of every setting that differs; None: absent."""
+    before, after = flatten(to_dict(old)), flatten(to_dict(new))
+    keys = list(dict.fromkeys([*after, *before]))
+    return [
+        (key, before.get(key), after.get(key)) for key in keys if before.get(key) != after.get(key)
+    ]
+
+
+def flatten(data: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested data by dotted keys: ``{"a.b": 1}`` for ``{"a": {"b": 1}}``."""
+    flat: dict[str, Any] = {}
+    for key, value in data.items():
+        if isinstance(value, Mapping):
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat

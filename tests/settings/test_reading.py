@@ -1,0 +1,230 @@
+"""Claims about `reading`: files, words of the command line, and paths."""
+
+from pathlib import Path
+
+import pytest
+from settings_files import (
+    DISTILL_LEAST,
+    GATYS_LEAST,
+    LEAST,
+    LETTER,
+    Letter,
+    Pen,
+    complaint,
+    read,
+    write,
+)
+
+from fast_style.core.errors import UserError
+from fast_style.settings.config import Config, DistillConfig, load_config, parse_config
+from fast_style.settings.gatys_config import GatysConfig
+from fast_style.settings.reading import load, parse
+
+
+def test_a_root_is_read_from_a_file_with_words_over_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path = write(tmp_path, f"{LETTER}paper: lined\npen: {{color: red}}\n")
+    assert load(Letter, path) == Letter(text="hello", paper="lined", pen=Pen(color="red"))
+    letter = load(Letter, path, ["text=1: #2", "paper=a.jpg", "pen.width=2"])
+    assert letter.text == "1: #2"
+    assert letter.paper == str(tmp_path / "a.jpg")
+    assert letter.pen == Pen(color="red", width=2.0)
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        ("pen: {color: Red}", "FILE:2: pen.color: must be small letters, got 'Red'"),
+        ("pen: {colour: red}", "FILE:2: pen.colour: unknown key; did you mean 'pen.color'?"),
+        ("pen:\n  width: 0", "FILE:3: pen.width: must be above 0, got 0"),
+        ("paper: lined\npen: {width: 3}",
+         "FILE:3: pen.width: must be at most 1 on lined paper, got 3.0"),
+        ("copies: 0", "FILE:2: copies: must be at least 1, got 0"),
+        ("num_copies: 2", "FILE:2: num_copies: unknown key; did you mean 'copies'?"),
+    ],
+)  # fmt: skip
+def test_a_mistake_in_the_file_of_any_root_is_told(tmp_path, lines, message):
+    assert complaint(Letter, tmp_path, f"{LETTER}{lines}\n") == message
+
+
+def test_a_field_is_known_by_its_alias_in_files_and_words(tmp_path):
+    assert read(Letter, tmp_path, f"{LETTER}copies: 2\n").num_copies == 2
+    assert read(Letter, tmp_path, LETTER, "copies=3").num_copies == 3
+    assert parse(Letter, {"text": "hello", "copies": 4}, "x").num_copies == 4
+
+
+def test_an_empty_section_means_its_defaults(tmp_path):
+    least = read(Config, tmp_path, LEAST)
+    assert read(Config, tmp_path, f"{LEAST}train:\n#  steps: 3\nlog: ~\n") == least
+
+
+def test_missing_keys_are_told_with_their_meaning(tmp_path):
+    assert complaint(Config, tmp_path, "seed: 3\nstyle: {size: 64}\n") == (
+        "FILE: data.photos: missing; give a folder of photos, flat or nested\n"
+        "FILE: name: missing; give the run's name\n"
+        "FILE:2: style.image: missing; give the style picture"
+    )
+
+
+def test_all_mistakes_of_fields_are_told_at_once_in_the_order_of_the_file(tmp_path):
+    text = """\
+train:
+  steps: -1
+  warmup_steps: many
+name: a
+styel: {}
+loss: {content_weight: 0, style_weight: 0, tv_weight: 0}
+style:
+  image: http://x/y
+  size: 1
+data: {photos: 3}
+"""
+    assert complaint(Config, tmp_path, text, "log.every=0", "seed=x") == (
+        "FILE:2: train.steps: must be at least 1, got -1\n"
+        "FILE:3: train.warmup_steps: must be an integer, got 'many'\n"
+        "FILE:5: styel: unknown key; did you mean 'style'?\n"
+        "FILE:8: style.image: 'http://x/y' is a URL; download it first (data/README.md has the "
+        "commands) and give the path of the file\n"
+        "FILE:9: style.size: must be at least 16, got 1\n"
+        "FILE:10: data.photos: must be a path (put quotes around it), got 3\n"
+        "'log.every=0' on the command line: log.every: must be at least 1, got 0\n"
+        "'seed=x' on the command line: seed: must be an integer, got 'x'"
+    )
+
+
+def test_mistakes_between_settings_are_told_together_when_the_fields_are_right(tmp_path):
+    text = f"{LEAST}train: {{steps: 5}}\nloss: {{content_weight: 0, style_weight: 0, tv_weight: 0}}"
+    first, second = complaint(Config, tmp_path, text).splitlines()
+    assert first.startswith("FILE:4: train.warmup_steps: ")
+    assert second.startswith("FILE:5: loss.content_weight: ")
+
+
+def test_a_missing_file_is_told_with_the_way_to_make_one(tmp_path):
+    with pytest.raises(UserError) as caught:
+        load_config(tmp_path / "none.yaml")
+    assert str(caught.value) == (
+        f"{tmp_path}/none.yaml: not found; `fast-style init STYLE.jpg > my.yaml` writes a file to "
+        "start from"
+    )
+
+
+def test_words_of_the_command_line_lie_over_the_file_the_last_one_on_top(tmp_path):
+    config = read(
+        Config,
+        tmp_path,
+        f"{LEAST}train: {{steps: 300}}\nlog:\n",
+        "train.steps=1000",
+        "train.learning_rate=1e-4",
+        "data.crop_scale=[0.2, 0.3]",
+        "log.every=7",
+        "train.steps=2000",
+        "loss.style_layers={relu1_1: 2}",
+        "loss.content_layers.relu2_2=3",
+    )
+    assert config.train.steps == 2000
+    assert config.train.learning_rate == 1e-4
+    assert config.data.crop_scale == (0.2, 0.3)
+    assert config.log.every == 7
+    assert config.loss.style_layers == {"relu1_1": 2.0}
+    assert config.loss.content_layers == {"relu2_2": 3.0}
+
+
+@pytest.mark.parametrize(
+    ("word", "rule"),
+    [
+        ("train.steps", "settings are given as key=value, for example train.steps=2000"),
+        ("=3", "settings are given as key=value, for example train.steps=2000"),
+        ("--steps=3", "settings are given as key=value, for example train.steps=2000"),
+        (".".join("a" * 5000) + "=3",
+         "settings are given as key=value, for example train.steps=2000"),
+        ("name.x=3", "name is a value, not a section"),
+        ("seed=!foo 3", "tags are not allowed, got '!foo'"),
+        ("seed=[", "not valid YAML: expected the node content, but found '<stream end>'"),
+        ("train.stesp=3", "train.stesp: unknown key; did you mean 'train.steps'?"),
+        ("steps=3", "steps: unknown key; did you mean 'train.steps'?"),
+        ("train.steps=-3", "train.steps: must be at least 1, got -3"),
+        ("train.steps=", "train.steps: must be an integer, got nothing"),
+        ("train.steps.x=3", "train.steps: must be an integer, got {'x': 3}"),
+        ("train=3", "train: must be a section of key: value lines, got 3"),
+        ("style={size: 64}", "style.image: missing; give the style picture"),
+        ("train.warmup_steps=50000",
+         "train.warmup_steps: must be below train.steps (40000), got 50000"),
+    ],
+)  # fmt: skip
+def test_a_mistake_on_the_command_line_names_the_word(tmp_path, word, rule):
+    shown = repr(word) if len(repr(word)) <= 100 else repr(word)[:97] + "..."
+    text = f"{LEAST}model:\n  width: 8\n"
+    assert complaint(Config, tmp_path, text, word) == f"{shown} on the command line: {rule}"
+
+
+def test_paths_are_taken_from_the_file_s_folder_or_the_working_directory(tmp_path, monkeypatch):
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    monkeypatch.setenv("HOME", "/home/someone")
+    text = """\
+name: a
+style: {image: ../styles/s.jpg}
+data: {photos: /data/p, validation_photos: ~/v}
+loss_network: {weights: w.pth}
+"""
+    write(tmp_path / "configs", text)
+    path = Path("../configs/x.yaml")
+    config = load_config(path)
+    configs = tmp_path / "here" / ".." / "configs"
+    assert config.style.image == configs / "../styles/s.jpg"
+    assert config.data.photos == Path("/data/p")
+    assert config.data.validation_photos == Path("/home/someone/v")
+    assert config.loss_network.weights == str(configs / "w.pth")
+
+    here = tmp_path / "here"
+    words = [
+        "style={image: s.jpg, size: 99}",
+        "data.photos=a #1: [x].d",
+        "data.validation_photos=~/w",
+        "train.init_from='m: 1'",
+        "loss_network.weights=w.pth",
+    ]
+    config = load_config(path, words)
+    assert config.style.image == here / "s.jpg"
+    assert config.data.photos == here / "a #1: [x].d"
+    assert config.data.validation_photos == Path("/home/someone/w")
+    assert config.train.init_from == here / "m: 1"
+    assert config.loss_network.weights == str(here / "w.pth")
+    words = ["data.validation_photos=null", "loss_network.weights=random"]
+    config = load_config(path, words)
+    assert config.data.validation_photos is None
+    assert config.loss_network.weights == "random"
+
+
+def test_a_name_on_the_command_line_needs_no_quotes(tmp_path):
+    assert read(Config, tmp_path, LEAST, "name=010").name == "010"
+
+
+def test_plain_data_with_mistakes_names_the_place_that_was_given():
+    with pytest.raises(UserError) as caught:
+        parse_config({"name": "a", "style": {"image": "s", "size": 1}, "data": 3, "x": 1}, "m.st")
+    assert str(caught.value) == (
+        "m.st: data: must be a section of key: value lines, got 3\n"
+        "m.st: style.size: must be at least 16, got 1\n"
+        "m.st: x: unknown key; valid keys here: name, seed, style, data, model, loss_network, "
+        "loss, train, log"
+    )
+    for data in (None, [1], "text", 3):
+        with pytest.raises(UserError, match=r"^m\.st: settings: must be a section of key"):
+            parse_config(data, "m.st")
+
+
+def test_parsing_leaves_the_given_data_alone():
+    data = {"name": "a", "style": {"image": "s"}, "data": {"photos": "p"}, "log": None}
+    parse_config(data, "x")
+    assert data == {"name": "a", "style": {"image": "s"}, "data": {"photos": "p"}, "log": None}
+
+
+@pytest.mark.parametrize(
+    ("root", "text"),
+    [(Config, LEAST), (GatysConfig, GATYS_LEAST), (DistillConfig, DISTILL_LEAST)],
+)
+def test_the_example_of_each_kind_of_file_is_a_setting_of_it(tmp_path, root, text):
+    assert complaint(root, tmp_path, text, "photo.jpg").endswith(f"for example {root.example}")
+    assert read(root, tmp_path, text, root.example) != read(root, tmp_path, text)

@@ -1,0 +1,160 @@
+"""Claims about `strict_yaml`: what YAML means here, and which files are refused."""
+
+import os
+import time
+
+import pytest
+from settings_files import LEAST, LETTER, Letter, complaint, read, write
+
+from fast_style.core.errors import UserError
+from fast_style.settings.config import Config
+from fast_style.settings.reading import load
+from fast_style.settings.writing import to_dict
+
+
+@pytest.mark.parametrize(
+    ("line", "key", "value"),
+    [
+        ("train: {learning_rate: 1e-3}", "train.learning_rate", 0.001),
+        ("loss: {style_weight: 1e5}", "loss.style_weight", 100_000.0),
+        ("loss: {style_weight: 1.0e10}", "loss.style_weight", 1e10),
+        ("loss: {style_weight: .5}", "loss.style_weight", 0.5),
+        ("loss: {style_weight: +3}", "loss.style_weight", 3.0),
+        ("seed: 010", "seed", 10),  # 8 in YAML 1.1
+        ("seed: 0x1F", "seed", 31),
+        ("seed: 0o17", "seed", 15),
+        ("train: {threads: null}", "train.threads", None),
+        ("train: {threads: ~}", "train.threads", None),
+        ("train: {threads: }", "train.threads", None),
+        ("data: {photos: p, flip: False}", "data.flip", False),
+        ("data: {photos: p, workers: 0}", "data.workers", 0),
+        ("data: {photos: p, workers: 'auto'}", "data.workers", "auto"),
+        ("data: {photos: p, crop_scale: [1, 1]}", "data.crop_scale", [1.0, 1.0]),
+        ("name: yes", "name", "yes"),
+        ("name: on", "name", "on"),
+        ("name: 2020-01-01", "name", "2020-01-01"),
+        ("name: 1_000", "name", "1_000"),  # 1000 in YAML 1.1
+        ("name: '010'", "name", "010"),
+        ("loss: {style_layers: {}}", "loss.style_layers", {}),
+    ],
+)
+def test_scalars_mean_what_yaml_1_2_says(tmp_path, line, key, value):
+    section = line.split(":")[0]
+    kept = "".join(row + "\n" for row in LEAST.splitlines() if not row.startswith(f"{section}:"))
+    found = to_dict(read(Config, tmp_path, f"{kept}{line}\n"))
+    for part in key.split("."):
+        found = found[part]
+    assert found == value
+    assert type(found) is type(value)
+
+
+def test_aliases_stand_for_what_they_name(tmp_path):
+    text = f"{LEAST}loss: {{content_layers: &l {{relu2_2: 2}}, style_layers: *l}}\n"
+    loss = read(Config, tmp_path, text).loss
+    assert loss.content_layers == loss.style_layers == {"relu2_2": 2.0}
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        # duplicate keys
+        ("seed: 3\nlog: {}\nseed: 4",
+         "FILE:6: seed: given twice (first at line 4)"),
+        ("log:\n  every: 3\n  every: 3",
+         "FILE:6: log.every: given twice (first at line 5)"),
+        # tags
+        ("seed: !!python/object/apply:os.system [ls]",
+         "FILE:4: tags are not allowed, got 'tag:yaml.org,2002:python/object/apply:os.system'"),
+        ("seed: !foo 3", "FILE:4: tags are not allowed, got '!foo'"),
+        ("? !!str seed\n: 3", "FILE:4: tags are not allowed, got 'tag:yaml.org,2002:str'"),
+        # not a file of settings
+        ("seed: [", "FILE:5: not valid YAML: expected the node content, but found "
+         "'<stream end>'"),
+        ("log:\n\tevery: 3", "FILE:5: not valid YAML: found character '\\t' that cannot start any "
+         "token; indent with spaces"),
+        ("---\nseed: 3",
+         "FILE:4: a second document begins here; write it into a file of its own"),
+        ("seed: *nothing", "FILE:4: not valid YAML: found undefined alias 'nothing'"),
+        ("seed: &a [*a]", "FILE:4: nested deeper than 32 levels once aliases are expanded"),
+        ("? [a]\n: 3", "FILE:4: a key must be a word, not a list or a section"),
+        ("# \0", "FILE:4: not valid YAML: the character '\\x00' is not allowed"),
+        # numbers that cannot be meant
+        ("model: {width: " + "9" * 41 + "}", f"FILE:4: number too long: {'9' * 20}..."),
+        ("loss: {tv_weight: 1e400}", "FILE:4: number too large: 1e400"),
+    ],
+)  # fmt: skip
+def test_what_is_no_strict_yaml_is_told_with_its_line(tmp_path, lines, message):
+    assert complaint(Config, tmp_path, f"{LEAST}{lines}\n") == message
+
+
+def test_bom_crlf_comments_and_a_document_mark_change_nothing(tmp_path):
+    text = f"---\n# comment\n{LETTER}...\n".replace("\n", "\r\n")
+    path = write(tmp_path, b"\xef\xbb\xbf" + text.encode())
+    assert load(Letter, path) == Letter(text="hello")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "FILE:1: must be lines of 'key: value', got nothing"),
+        (b"# only this\n", "FILE:1: must be lines of 'key: value', got nothing"),
+        (b"- a\n", "FILE:1: must be lines of 'key: value', got ['a']"),
+        (b"some words", "FILE:1: must be lines of 'key: value', got 'some words'"),
+        ("text: a\n".encode("utf-16"), "FILE:1: not UTF-8 text; save the file as UTF-8"),
+        (b"text: a\npaper: \xff\n", "FILE:2: not UTF-8 text; save the file as UTF-8"),
+        (b"\x89PNG\r\n\x1a\n\0\0", "FILE:1: not UTF-8 text; save the file as UTF-8"),
+        (b"#" * 1_048_577, "FILE: larger than 1048576 bytes; give a YAML file of settings"),
+    ],
+)
+def test_what_is_no_file_of_settings_is_refused(tmp_path, content, message):
+    assert complaint(Letter, tmp_path, content) == message
+
+
+def test_a_folder_a_pipe_and_an_impossible_name_are_refused_at_once(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    long = "x" * 300
+    for name, reason in [
+        ("", "is a folder; give a YAML file"),
+        ("pipe", "is not a regular file; give a YAML file"),
+        (long, "cannot be read (File name too long)"),
+    ]:
+        with pytest.raises(UserError) as caught:
+            load(Letter, tmp_path / name)
+        assert str(caught.value) == f"{tmp_path / name}: {reason}"
+
+
+def test_a_file_name_with_a_line_break_makes_no_second_line(tmp_path):
+    path = tmp_path / "a\nb.yaml"
+    path.write_text("")
+    with pytest.raises(UserError) as caught:
+        load(Letter, path)
+    assert str(caught.value) == (
+        f"{tmp_path}/a\\nb.yaml:1: must be lines of 'key: value', got nothing"
+    )
+
+
+LAUGHS = "a: &a [l, l, l, l, l, l, l, l, l]\n" + "".join(
+    f"{new}: &{new} [{', '.join([f'*{old}'] * 9)}]\n"
+    for old, new in zip("abcdefgh", "bcdefghi", strict=True)
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (LAUGHS, "FILE:1: more than 10000 values once aliases are expanded"),
+        ("text: " + "[" * 5000, "FILE:1: nested deeper than 32 levels"),
+        ("text: " + "{a: " * 5000, "FILE:1: nested deeper than 32 levels"),
+        (
+            "".join(" " * i + f"k{i}:\n" for i in range(700)),
+            "FILE:33: nested deeper than 32 levels",
+        ),
+        ("- " * 5000, "FILE:1: nested deeper than 32 levels"),
+        ("text: [" + "1, " * 200_000 + "]", "FILE:1: more than 10000 values"),
+        ("".join(f"k{i}: 1\n" for i in range(50_000)), "FILE:5000: more than 10000 values"),
+    ],
+)
+def test_bombs_are_refused_quickly(tmp_path, text, message):
+    before = time.process_time()
+    assert complaint(Letter, tmp_path, text) == message
+    assert time.process_time() - before < 5  # a quarter of a second at most, on an idle core
