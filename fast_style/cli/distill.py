@@ -33,7 +33,7 @@ def run(options: argparse.Namespace) -> int:
     if config is None:
         return 0
     if not read_launch().is_alone:
-        raise UserError("distill works in one process; start it without torchrun")
+        raise UserError("distill runs in one process; start it without torchrun")
     require_inputs_of_new(config, fresh=options.resume == "never")
     from fast_style.core.devices import resolve_device
     from fast_style.distilling.build import build_distiller  # imports torch, which takes seconds

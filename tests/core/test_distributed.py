@@ -287,7 +287,7 @@ def test_command_for_one_process_refuses_torchrun(
     arguments = [str(TESTS.parent / "configs" / "distill.yaml")] if command == "distill" else []
     assert main([command, *arguments]) == 2
     assert capsys.readouterr().err == (
-        f"error: process 5: {command} works in one process; start it without torchrun\n"
+        f"error: process 5: {command} runs in one process; start it without torchrun\n"
     )
 
 

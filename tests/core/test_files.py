@@ -14,7 +14,6 @@ import safetensors.numpy
 from fast_style.core.files import (
     atomic_write,
     free_bytes,
-    numbered,
     remove_stray_temporaries,
     sha256_of,
     what_it_looks_like,
@@ -139,11 +138,6 @@ def test_free_bytes_are_those_of_the_disk(tmp_path):
     status = os.statvfs(tmp_path)
     for folder in (tmp_path, tmp_path / "not" / "yet"):
         assert 0 <= free_bytes(folder) <= status.f_frsize * status.f_blocks
-
-
-def test_number_stands_before_the_suffix():
-    assert numbered(Path("a/b.c.png"), 10) == Path("a/b.c-00010.png")
-    assert numbered(Path("a"), 123_456) == Path("a-123456")
 
 
 @pytest.mark.parametrize(
