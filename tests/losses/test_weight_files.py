@@ -468,12 +468,13 @@ def test_flipped_bytes_do_no_harm(form: str, tmp_path: Path) -> None:
         "    print(seed, flush=True)\n"
         "    t.load_with_flipped_bytes(path, pathlib.Path(sys.argv[3]).read_bytes(), seed)\n"
     )
+    folders = (ROOT, ROOT / "tests", Path(__file__).parent)
     original = path.rename(tmp_path / "original")
     crashes: list[int] = []
     while True:  # a crash ends the process: on with the next file in a new one
         done = subprocess.run(
             [sys.executable, "-c", code, path, str(crashes[-1] + 1 if crashes else 0), original],
-            env={**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{Path(__file__).parent}"},
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(map(str, folders))},
             capture_output=True,
             text=True,
             check=False,
