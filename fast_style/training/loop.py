@@ -8,6 +8,7 @@ from typing import Protocol, TypeVar
 import torch
 from torch import Tensor
 
+from fast_style.core.distributed import ALONE, Group
 from fast_style.core.errors import Stopped
 from fast_style.training.run_log import RunLog
 
@@ -70,6 +71,8 @@ def take_steps(
     num_steps: int,
     checkpoint_every: int,
     stop_signal: Callable[[], int | None],
+    group: Group = ALONE,
+    agree_every: int = 1,
 ) -> None:
     """Take a step on every batch, with reports and checkpoints, and save at the end.
 
@@ -79,6 +82,8 @@ def take_steps(
         num_steps: the number of the last step.
         checkpoint_every: steps between two checkpoints.
         stop_signal: asked after every step; a signal's number ends training there.
+        group: the processes that train together, which have to stop at the same step.
+        agree_every: steps between two agreements of several processes on whether to stop.
 
     Raises:
         Stopped: `stop_signal` gave a number; the state is saved.
@@ -89,12 +94,19 @@ def take_steps(
         result = learner.train_step(photos)
         learner.run_log.progress(learner.step)
         learner.report(interval, result)
-        if (signal_number := stop_signal()) is not None:
+        can_stop = group.is_alone or learner.step % agree_every == 0
+        if can_stop and (signal_number := _agreed(stop_signal, group)) is not None:
             learner.save(must_succeed=True)
             raise Stopped(signal_number, learner.step)
         if learner.step % checkpoint_every == 0 and learner.step < num_steps:
             learner.save(must_succeed=False)
     learner.save(must_succeed=True)
+
+
+def _agreed(stop_signal: Callable[[], int | None], group: Group) -> int | None:
+    """The signal that any process received; all processes get the same answer."""
+    numbers = [number for number in group.gather(stop_signal()) if number is not None]
+    return numbers[0] if numbers else None
 
 
 def show_status(

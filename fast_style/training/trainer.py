@@ -140,7 +140,9 @@ class Trainer:
                 self.photos.batches(self.step, self.settings.steps, self.run_log.warn),
                 num_steps=self.settings.steps,
                 checkpoint_every=self.log.checkpoint_every,
-                stop_signal=lambda: self._agreed(stop_signal),
+                stop_signal=stop_signal,
+                group=self.group,
+                agree_every=self.log.every,
             )
             self.photos.sum_up(self.run_log.warn)
 
@@ -161,10 +163,7 @@ class Trainer:
 
     @cached_property
     def compute_gradients(self) -> TrainingStep:
-        """From photos to gradients at the weights.
-
-        Made when training begins and not before: all processes have to make it together.
-        """
+        """From photos to gradients at the weights; made by all processes together, in `prepare`."""
         sides = [self.photos.side_at(step) for step in (self.step, self.settings.steps - 1)]
         is_cuda = self.device.type == "cuda"
         return TrainingStep(
@@ -243,13 +242,6 @@ class Trainer:
         """Raise UserError if a number is not finite or too many photos are unreadable."""
         self.photos.collect_unreadable(self.run_log.warn)
         self.guard.check()
-
-    def _agreed(self, stop_signal: Callable[[], int | None]) -> int | None:
-        """The signal that any process received; all processes get it at the same step."""
-        if not self.group.is_alone and self.step % self.log.every != 0:
-            return None
-        numbers = [number for number in self.group.gather(stop_signal()) if number is not None]
-        return numbers[0] if numbers else None
 
     def save(self, *, must_succeed: bool = False) -> None:
         """Write the model file, the model card and a checkpoint; then remove the oldest.

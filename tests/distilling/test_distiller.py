@@ -43,7 +43,7 @@ from fast_style.models.model_files import CheckpointError
 from fast_style.pictures.folders import find_photos
 
 
-@pytest.mark.parametrize("painters", [0, 1])
+@pytest.mark.parametrize("painters", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_learning_lowers_the_errors_on_held_out_pictures(
     open_distiller: Callable[..., Distiller], painters: int
 ) -> None:
@@ -258,24 +258,29 @@ def test_held_out_errors_are_those_of_all_pictures_together(
 @pytest.mark.parametrize(
     "word",
     [
-        "seed=4",
-        "teacher.pooling=average",
         "teacher.padding=zeros",
         "student.widths=[5, 8]",
-        "student.deepest=relu2_1",
-        "data.crop_size=36",
         "data.crop_scale=[0.4, 0.5]",
-        "data.flip=false",
-        "data.validation_count=2",
-        "train.steps=7",
-        "train.photos=3",
-        "train.paintings=0",
         "train.surfaces=2",
         "train.painters=0",
-        "train.learning_rate=3e-3",
-        "train.precision=bf16",
         "train.schedule=constant",
-        "train.warmup_steps=2",
+        *(
+            pytest.param(word, marks=pytest.mark.slow)
+            for word in (
+                "seed=4",
+                "teacher.pooling=average",
+                "student.deepest=relu2_1",
+                "data.crop_size=36",
+                "data.flip=false",
+                "data.validation_count=2",
+                "train.steps=7",
+                "train.photos=3",
+                "train.paintings=0",
+                "train.learning_rate=3e-3",
+                "train.precision=bf16",
+                "train.warmup_steps=2",
+            )
+        ),
     ],
 )
 def test_setting_changes_the_student(
@@ -298,7 +303,9 @@ def test_two_runs_are_equal_byte_for_byte(yaml_file: Path, tmp_path: Path, strai
     assert final_state(tmp_path / "small") == final_state(straight)
 
 
-@pytest.mark.parametrize("stop", [1, 3, 4, 5])
+@pytest.mark.parametrize(
+    "stop", [3, *(pytest.param(stop, marks=pytest.mark.slow) for stop in (1, 4, 5))]
+)
 def test_resumed_run_equals_the_straight_one_byte_for_byte(
     yaml_file: Path, tmp_path: Path, straight: Path, stop: int
 ) -> None:

@@ -138,7 +138,9 @@ def test_tensorboard_shows_one_run_with_all_tags(straight: Path) -> None:
     assert b"train.py" in text.tensor_proto.string_val[0]
 
 
-@pytest.mark.parametrize("stop", [0, 2, 3])
+@pytest.mark.parametrize(
+    "stop", [2, *(pytest.param(stop, marks=pytest.mark.slow) for stop in (0, 3))]
+)
 def test_run_killed_and_resumed_shows_no_doubled_points(
     yaml_file: Path, tmp_path: Path, stop: int
 ) -> None:

@@ -62,7 +62,8 @@ def step_of(trainer: Trainer, **options: Any) -> TrainingStep:
 def test_compiled_gradient_is_the_eager_one_to_the_bit(
     open_trainer: Callable[..., Trainer], traced: list[torch.fx.GraphModule]
 ) -> None:
-    trainer = open_trainer()
+    shallow = ["loss.content_layers={relu1_1: 1}", "loss.style_layers={relu1_1: 1}"]
+    trainer = open_trainer("model.residual_blocks=0", *shallow)
     noise = torch.randint(256, (2, 3, 16, 16), generator=torch.Generator().manual_seed(5))
     photos = to_pixels(noise.byte(), trainer.device)
     results = []
@@ -186,6 +187,7 @@ def test_gradients_are_compared_where_there_is_one() -> None:
             request.require_same(wrong, ones, "gradient", most=0.5)
 
 
+@pytest.mark.slow
 def test_network_that_would_be_compiled_in_pieces_is_an_error(
     open_trainer: Callable[..., Trainer], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -53,29 +53,34 @@ def test_first_logged_loss_is_that_of_the_first_batch(
 @pytest.mark.parametrize(
     "word",
     [
-        "seed=4",
-        "style.size=24",
-        "data.crop_size=20",
         "data.crop_scale=[0.4, 0.5]",
-        "data.flip=false",
         "model.upsampling=transposed",
-        "model.residual_blocks=0",
-        "model.width=3",
         "model.tanh_scale=100",
         "loss.normalization=paper",
-        "loss.content_weight=3",
-        "loss.style_weight=1",
         "loss.tv_weight=50",
-        "loss.tv_exponent=2.5",
-        "loss.style_layers={relu1_1: 1}",
-        "loss.content_layers={relu1_2: 1}",
         "loss_network.pooling=average",
-        "train.steps=7",
         "train.batch_size=3",
-        "train.learning_rate=3e-3",
         "train.schedule=constant",
-        "train.warmup_steps=2",
-        "train.precision=bf16",
+        *(
+            pytest.param(word, marks=pytest.mark.slow)
+            for word in (
+                "seed=4",
+                "style.size=24",
+                "data.crop_size=20",
+                "data.flip=false",
+                "model.residual_blocks=0",
+                "model.width=3",
+                "loss.content_weight=3",
+                "loss.style_weight=1",
+                "loss.tv_exponent=2.5",
+                "loss.style_layers={relu1_1: 1}",
+                "loss.content_layers={relu1_2: 1}",
+                "train.steps=7",
+                "train.learning_rate=3e-3",
+                "train.warmup_steps=2",
+                "train.precision=bf16",
+            )
+        ),
     ],
 )
 def test_setting_changes_the_model(
@@ -93,7 +98,13 @@ def test_setting_changes_the_model(
 
 
 @pytest.mark.parametrize(
-    "word", ["log.every=2", "log.samples_every=1", "data.workers=1", "log.checkpoint_every=99"]
+    "word",
+    [
+        "log.every=2",
+        "log.samples_every=1",
+        "log.checkpoint_every=99",
+        pytest.param("data.workers=1", marks=pytest.mark.slow),  # test_data has its batches
+    ],
 )
 def test_watching_changes_nothing(
     yaml_file: Path, tmp_path: Path, straight: Path, word: str
@@ -109,7 +120,9 @@ def test_watching_changes_nothing(
 # --- Stopping and resuming ------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("stop", range(1, 7))
+@pytest.mark.parametrize(
+    "stop", [3, *(pytest.param(stop, marks=pytest.mark.slow) for stop in (1, 2, 4, 5, 6))]
+)
 def test_resumed_run_equals_the_straight_one_byte_for_byte(
     yaml_file: Path, tmp_path: Path, straight: Path, stop: int
 ) -> None:
