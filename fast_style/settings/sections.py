@@ -117,7 +117,8 @@ class LossConfig(Section):
 
     style_weight: float = Field(5.0, ge=0)
     """Weight of the style loss. Change this first: raise it if the style is too weak, lower it if
-    the photo is lost."""
+    the photo is lost. A model trained with 0.25 leaves the photo nearly as it is, 15 is very
+    strong (with the default normalization)."""
 
     tv_weight: float = Field(1.0, ge=0)
     """Weight of the total variation loss. Larger: smoother."""
