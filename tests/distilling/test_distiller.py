@@ -372,7 +372,8 @@ def test_checkpoint_without_all_its_tensors_is_refused(
     with pytest.raises(CheckpointError) as caught:
         make_distiller(config, run)
     run.lock.release()
-    assert str(caught.value) == f"{path}: has no tensor {lost.partition('.')[2]}"
+    assert str(caught.value).startswith(f"{path}: ")
+    assert lost.partition(".")[2] in str(caught.value)
 
 
 def test_full_disk_ends_the_run_and_names_the_last_checkpoint(

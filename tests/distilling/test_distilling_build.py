@@ -43,10 +43,9 @@ def test_other_inputs_are_refused_by_digest(tmp_path: Path, key: str) -> None:
     with pytest.raises(UserError) as caught:
         make_distiller(config, run)
     run.lock.release()
-    assert str(caught.value) == (
-        f"{tmp_path}/small: the content of {key} is not what this run was started with (its digest "
-        "differs). Put it back, or train in a new folder with --resume never"
-    )
+    assert str(caught.value).startswith(f"{tmp_path}/small: ")
+    assert key in str(caught.value)
+    assert "--resume never" in str(caught.value)
 
 
 def test_changed_settings_are_refused_with_what_a_distillation_can_do(
@@ -57,11 +56,8 @@ def test_changed_settings_are_refused_with_what_a_distillation_can_do(
     changed = settings_of(yaml_file, "student.widths=[5, 8]", "train.painters=1", "log.every=2")
     with pytest.raises(UserError) as caught:
         open_small_run(changed, tmp_path, say=said.append)
-    assert str(caught.value) == (
-        f"{tmp_path}/small: these settings would change the run that is there: student.widths, "
-        "train.painters. Set them back, or train in a new folder with --resume never (or another "
-        "name=...)"
-    )
+    assert "student.widths, train.painters. " in str(caught.value)
+    assert "train.init_from" not in str(caught.value)  # which training has, and distilling has not
     assert "changed since the checkpoint: student.widths: [6, 8] -> [5, 8]" in said
 
 
@@ -134,16 +130,16 @@ def message_of(yaml_file: Path, root: Path, *words: str) -> str:
 def test_missing_pictures_are_told_with_their_setting(yaml_file: Path, tmp_path: Path) -> None:
     for key in ("photos", "paintings", "validation_photos", "validation_paintings"):
         missing = tmp_path / "nowhere"
-        assert message_of(yaml_file, tmp_path, f"data.{key}={missing}") == (
-            f"{missing}: this folder of photos is not there; check data.{key}"
-        )
+        message = message_of(yaml_file, tmp_path, f"data.{key}={missing}")
+        assert message.startswith(f"{missing}: ")
+        assert f"data.{key}" in message
 
 
 def test_painting_that_cannot_be_read_is_told(tmp_path: Path) -> None:
     yaml_file = write_small_distillation(tmp_path)
     photos = find_photos(tmp_path / "paintings", validation_count=3)
     photos.training[1].write_bytes(b"")
-    assert message_of(yaml_file, tmp_path) == f"{photos.training[1]}: empty file"
+    assert message_of(yaml_file, tmp_path).startswith(f"{photos.training[1]}: ")
 
 
 def test_student_cannot_be_wider_than_its_teacher(yaml_file: Path, tmp_path: Path) -> None:

@@ -294,4 +294,5 @@ def test_painter_without_all_its_tensors_is_refused(lost: str) -> None:
     del saved[lost]
     with pytest.raises(CheckpointError) as caught:
         make_painter().restore(saved, 1, Path("x"))
-    assert str(caught.value) == f"x: has no tensor {lost.partition('.')[2]}"
+    assert str(caught.value).startswith("x: ")
+    assert lost.partition(".")[2] in str(caught.value)

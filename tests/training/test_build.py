@@ -68,10 +68,9 @@ def test_init_from_another_architecture_is_refused(
     with pytest.raises(CheckpointError) as caught:
         make_trainer(config, run)
     run.lock.release()
-    assert str(caught.value) == (
-        f"{model}: down.0.convolution.conv.weight is torch.float32 (2, 3, 9, 9); the network "
-        "needs torch.float32 (3, 3, 9, 9)"
-    )
+    assert str(caught.value).startswith(f"{model}: down.0.convolution.conv.weight ")
+    assert "(2, 3, 9, 9)" in str(caught.value)
+    assert "(3, 3, 9, 9)" in str(caught.value)
 
 
 def test_run_goes_on_though_the_model_it_began_with_is_gone(

@@ -187,7 +187,8 @@ def test_checkpoint_without_all_its_tensors_is_refused(
     with pytest.raises(CheckpointError) as caught:
         make_trainer(config, run)
     run.lock.release()
-    assert str(caught.value) == f"{path}: has no tensor {lost.partition('.')[2]}"
+    assert str(caught.value).startswith(f"{path}: ")
+    assert lost.partition(".")[2] in str(caught.value)
 
 
 def test_constant_schedule_can_be_prolonged(yaml_file: Path, tmp_path: Path) -> None:
