@@ -1,4 +1,4 @@
-"""Paint photos with a trained network.
+"""Stylize photos with a trained network.
 
 Examples:
     python stylize.py --help

@@ -166,7 +166,7 @@ def _stylize(options: argparse.Namespace, jobs: "Sequence[Job]", launch: Launch)
     if options.threads is not None:
         torch.set_num_threads(options.threads)
     device = own_device(resolve_device(options.device), launch)
-    advice = "The same command with --skip-existing continues with the remaining photos"
+    advice = "The same command with --skip-existing stylizes the remaining photos"
     # The processes exchange only objects, through the CPU.
     with joined(launch, torch.device("cpu"), advice=advice) as group:
         # No process writes a result before every process has looked for existing ones. All use the

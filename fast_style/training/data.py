@@ -329,7 +329,7 @@ def _next_batch(batches: Iterator[Batch]) -> Batch:
         reason = str(error).splitlines()[0]
         raise UserError(
             f"no photos arrive any more: {reason} Try data.workers=0, or give the container a "
-            "larger --shm-size. The same command goes on from the last checkpoint",
+            "larger --shm-size. The same command resumes from the last checkpoint",
             exit_code=1,
         ) from None
 

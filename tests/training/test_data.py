@@ -305,11 +305,11 @@ def test_stream_that_ends_early_says_what_to_do(
     assert next(photos).numel() == 1
     with pytest.raises(UserError) as caught:
         next(photos)
-    assert str(caught.value) == (
-        "no photos arrive any more: DataLoader worker (pid 7) is killed by signal: Killed. Try "
-        "data.workers=0, or give the container a larger --shm-size. The same command goes on from "
-        "the last checkpoint"
-    )
+    message = str(caught.value)
+    assert "DataLoader worker (pid 7) is killed by signal: Killed." in message
+    assert "More of it" not in message
+    for remedy in ("data.workers=0", "--shm-size", "resumes from the last checkpoint"):
+        assert remedy in message
     assert caught.value.exit_code == 1
 
 
