@@ -6,7 +6,8 @@ As a library::
     stylizer(Image.open("photo.jpg")).save("painting.png")
 
 A photo that does not fit in memory as a whole goes through the network in bands, with the same
-result up to rounding. `memory` decides which, and what is refused. Files are in `folder`.
+result up to rounding. `memory` decides between the two, and refuses what is too large. `folder`
+reads and writes files.
 """
 
 from collections.abc import Callable, Iterator
@@ -119,15 +120,16 @@ class Stylizer:
 
         Args:
             picture: of any size.
-            progress: is called with the finished share, from 0 to 1, after each band of a photo
-                that is too large to be done as a whole.
+            progress: called after each band with the finished share, from 0 to 1; never for a photo
+                that fits as a whole.
 
         Raises:
             UserError: it does not fit in memory, or the disk is full.
         """
         if min(picture.size) == 0:
             raise ValueError("a picture without pixels cannot be stylized")
-        plan = self._plan_photo(PhotoSize(*picture.size, has_alpha=picture.alpha is not None))
+        photo = PhotoSize(*picture.size, has_alpha=picture.alpha is not None)
+        plan = self._require_fit(lambda budget: plan_photo(photo, self._execution, budget))
         height, width = picture.size
         remedy = f"a lower --memory or --max-side {_smaller_side(height, width)}"
         with _reporting_out_of_memory(height, width, remedy):
@@ -149,14 +151,19 @@ class Stylizer:
             height, width, max_side=max_side, execution=self._execution, budget=self._budget()
         )
 
-    def _plan_photo(self, photo: PhotoSize) -> Whole | Bands:
-        plan = plan_photo(photo, self._execution, self._budget())
-        if not isinstance(plan, Whole):
+    def _require_fit(self, plan: Callable[[Budget], Whole | Bands | TooLarge]) -> Whole | Bands:
+        """The plan for the memory that is free now, or free once freed memory is given back.
+
+        Raises:
+            UserError: the photos are too large for either.
+        """
+        found = plan(self._budget())
+        if not isinstance(found, Whole):
             give_back_freed_memory()  # until then it counts as used
-            plan = plan_photo(photo, self._execution, self._budget())
-        if isinstance(plan, TooLarge):
-            raise UserError(plan.message, exit_code=1)
-        return plan
+            found = plan(self._budget())
+        if isinstance(found, TooLarge):
+            raise UserError(found.message, exit_code=1)
+        return found
 
     def _budget(self) -> Budget:
         return measure_budget(self.device, limit_bytes=self._memory_bytes)
@@ -192,19 +199,13 @@ class Stylizer:
             )
         batch = photos if photos.ndim == 4 else photos[None]
         num_photos, _, height, width = batch.shape
-        self._require_memory_for(num_photos, height, width)
+        self._require_fit(
+            lambda budget: plan_batch(num_photos, height, width, self._execution, budget)
+        )
         remedy = f"a longer side of {_smaller_side(height, width)} pixels"
         with _reporting_out_of_memory(height, width, remedy):
             result = self._forward(batch).to(photos.device)
         return result if photos.ndim == 4 else result[0]
-
-    def _require_memory_for(self, num_photos: int, height: int, width: int) -> None:
-        plan = plan_batch(num_photos, height, width, self._execution, self._budget())
-        if not isinstance(plan, Whole):
-            give_back_freed_memory()
-            plan = plan_batch(num_photos, height, width, self._execution, self._budget())
-        if isinstance(plan, TooLarge):
-            raise UserError(plan.message, exit_code=1)
 
     @torch.no_grad()  # not inference_mode: callers may train on the result, or change it in place
     def _forward(self, batch: Tensor) -> Tensor:
@@ -236,7 +237,7 @@ def _smaller_side(height: int, width: int) -> int:
 
 @contextmanager
 def _reporting_out_of_memory(height: int, width: int, remedy: str) -> Iterator[None]:
-    """Report memory that ran out all the same: no estimate was possible, or others took it."""
+    """Turn a failed allocation into a UserError; estimates can be wrong, and others take memory."""
     try:
         yield
     except (RuntimeError, MemoryError) as error:
@@ -249,7 +250,7 @@ def _reporting_out_of_memory(height: int, width: int, remedy: str) -> Iterator[N
 
 @contextmanager
 def _reporting_full_disk(storage: torch.device | Path, features_bytes: int) -> Iterator[None]:
-    """Report a disk that cannot take the features, where `storage` is a folder."""
+    """Turn a failed write of the features into a UserError, if `storage` is a folder."""
     try:
         yield
     except OSError as error:
