@@ -1,6 +1,6 @@
-"""The photos to stylize and the files of their results, settled before any work and without torch.
+"""The photos to stylize and the files of their results, planned before any work and without torch.
 
-Everything that can be wrong with these names is reported within a tenth of a second, all at once.
+All mistakes in these names are reported together, within a tenth of a second.
 """
 
 import os
@@ -125,7 +125,7 @@ def _jobs_in_folder(folder: Path, options: OutputOptions) -> Iterator[Job]:
         if not _is_result_in_sub_folder(photo, folder, options.output)
     ]
     if options.suffix:
-        # Results beside their photos are no photos; without a suffix they cannot be told apart.
+        # Earlier results beside their photos are left out; without a suffix they look like photos.
         results = {job.output for job in jobs}
         jobs = [job for job in jobs if job.photo not in results]
     if not jobs:
@@ -172,7 +172,7 @@ def _collisions(jobs: Sequence[Job], options: OutputOptions) -> Iterator[str]:
     for job in jobs:
         earlier = first.setdefault(_place(job.output), job)
         if earlier is not job:
-            # --format alone makes one name of a.jpg and a.png.
+            # --format makes the same name of a.jpg and a.png.
             is_due_to_format = options.format and earlier.photo.suffix != job.photo.suffix
             remedy = (
                 "leave out --format"

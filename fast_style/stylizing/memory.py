@@ -1,7 +1,7 @@
 """Whether a photo goes through the network as a whole, in bands, or not at all.
 
 `plan_photo` and `plan_batch` are pure: they estimate the memory from sizes and compare it with a
-budget. `measure_budget` says what the budget is now. What does not fit is refused beforehand,
+budget. `measure_budget` measures the budget. A photo that does not fit is refused beforehand,
 because the system's out-of-memory killer ends a process without a message.
 
 How bands are computed is in `networks.streaming`, which also estimates their memory.
@@ -47,10 +47,10 @@ _RESULT_BYTES_WITH_ALPHA = 8
 # Higher bands gain no speed on a CPU (benchmarks/huge_photo.py); a GPU needs more work at a time.
 _BAND_ROWS = 32
 _BAND_BYTES_ON_GPU = 1_000_000_000
-# Of the five or six pictures that wait for the network or the disk, with the copies that decoders
-# and encoders make, per pixel of one picture.
+# Memory of the five or six pictures that wait for the network or the disk, with the copies that
+# decoders and encoders make: bytes per pixel of one picture.
 _WAITING_BYTES = 64
-# Share of the budget that a photo and those that wait may take together.
+# Largest share of the budget that a small photo and the waiting pictures take together.
 _SMALL_SHARE = 0.5
 # Some of what the system calls available can be had only by swapping.
 _USABLE_SHARE = 0.9
@@ -65,7 +65,7 @@ class PhotoSize(NamedTuple):
 
 
 class Execution(NamedTuple):
-    """What the memory depends on apart from the photo.
+    """What an estimate of memory depends on besides the photo.
 
     Attributes:
         net_width: channels of the first convolution.
@@ -79,15 +79,15 @@ class Execution(NamedTuple):
 
 
 class Budget(NamedTuple):
-    """How many bytes may be used.
+    """The numbers of bytes that may be used.
 
     Attributes:
         device_bytes: on the network's device.
         main_bytes: in main memory; the same memory if the device is the CPU.
         disk_bytes: in `scratch_folder`, for the features between the sweeps of bands.
         scratch_folder: where temporary files go.
-        includes_photo: whether the decoded photo takes its part of the budget. It does with
-            --memory; free memory is measured when the photo is allocated already.
+        includes_photo: whether the decoded photo counts against the budget. It does with --memory;
+            free memory is measured after the photo was allocated.
     """
 
     device_bytes: float
@@ -118,8 +118,8 @@ class TooLarge(NamedTuple):
     """The photo does not fit.
 
     Attributes:
-        max_side: the longest side to which it can be shrunk so that it fits; 0 if none is.
-        message: for the user: what is needed, what may be used, and what fits.
+        max_side: the largest longer side at which the photo fits, in pixels; 0 if there is none.
+        message: for the user: the bytes needed, the bytes available, and the size that fits.
     """
 
     max_side: int
@@ -127,7 +127,7 @@ class TooLarge(NamedTuple):
 
 
 def plan_photo(photo: PhotoSize, execution: Execution, budget: Budget) -> Whole | Bands | TooLarge:
-    """How a photo goes through the network: as a whole if it fits, else in bands."""
+    """The plan for a photo: as a whole if it fits, else in bands, else too large."""
     plan = _plan_if_it_fits(photo, execution, budget)
     if plan is not None:
         return plan
@@ -155,7 +155,7 @@ def plan_photo(photo: PhotoSize, execution: Execution, budget: Budget) -> Whole 
 def plan_batch(
     num_photos: int, height: int, width: int, execution: Execution, budget: Budget
 ) -> Whole | TooLarge:
-    """Whether a tensor of photos, which cannot be split into bands, fits on the device."""
+    """The plan for a tensor of photos on the device: whole or too large, as it has no bands."""
 
     def needed(height: int, width: int) -> int:
         return num_photos * whole_bytes(height, width, execution)
@@ -216,7 +216,7 @@ def _plan_if_it_fits(
 
 
 def _plan_bands(photo: PhotoSize, execution: Execution, budget: Budget) -> Bands | None:
-    """The highest bands that gain speed, with the features in the fastest place that is enough."""
+    """The highest bands that still gain speed; features are kept in the fastest place with room."""
     size, net_width = (photo.height, photo.width), execution.net_width
     is_gpu = execution.device.type != "cpu"
     main = budget.main_bytes - _photo_bytes(photo, budget) - _result_bytes(photo)
@@ -252,14 +252,14 @@ def _result_bytes(photo: PhotoSize) -> int:
 
 
 def _longest_side(height: int, width: int, fits: Callable[[int, int], bool]) -> int:
-    """The longest side to which a photo can be shrunk so that it fits; 0 if there is none.
+    """The largest longer side at which a shrunk photo fits, in pixels; 0 if there is none.
 
     A search, because the network pads short sides: a strip's shorter side stops shrinking first.
     """
     longer = max(height, width)
 
     def is_too_large(side: int) -> bool:
-        # Rounded up, so no less than what `fit_longer_side` makes of it.
+        # Rounded up, so never smaller than the size that `fit_longer_side` gives.
         return not fits(-(-height * side // longer), -(-width * side // longer))
 
     return bisect_left(range(1, longer + 1), True, key=is_too_large)
@@ -299,7 +299,7 @@ def measure_budget(device: torch.device, *, limit_bytes: int | None) -> Budget:
 
 
 def scratch_folder() -> Path:
-    """The folder for huge temporary files: what TMPDIR says, else /var/tmp if it is writable.
+    """The folder for huge temporary files: TMPDIR if it is set, else /var/tmp if it is writable.
 
     /tmp lies in the memory of many systems. /var/tmp is meant for large files by the Filesystem
     Hierarchy Standard 3.0, section 5.15.
