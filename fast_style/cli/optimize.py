@@ -39,11 +39,13 @@ LESS_MEMORY = "set a smaller optimize.size"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What may stand behind the command."""
+    """Add the arguments of the command."""
     add_settings(parser)
-    parser.add_argument("--content", "-c", type=nonempty_path, metavar="PHOTO", help="what to draw")
     parser.add_argument(
-        "--output", "-o", type=nonempty_path, metavar="PICTURE", help="where to write it"
+        "--content", "-c", type=nonempty_path, metavar="PHOTO", help="the photo to draw"
+    )
+    parser.add_argument(
+        "--output", "-o", type=nonempty_path, metavar="PICTURE", help="file for the result"
     )
     parser.add_argument("--overwrite", action="store_true", help="replace existing pictures")
     parser.add_argument(
@@ -56,7 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--course",
         type=nonempty_path,
         metavar="PICTURE",
-        help="also write the pictures on the way: as an animation (.gif) or as a sheet of frames "
+        help="also write the course of the optimization: an animation (.gif), or a sheet of frames "
         "(other formats)",
     )
     parser.add_argument(
@@ -75,13 +77,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--reconstruct-style",
         metavar="LAYER",
         help="from noise, find a picture with the style picture's Gram matrices at the first "
-        "layers of all blocks up to this layer's, without content",
+        "layer of every block up to the block of this layer, without content",
     )
     add_device(parser)
 
 
 def run(options: argparse.Namespace) -> int:
-    """Draw one picture; gives the exit code."""
+    """Check the command line, then draw one picture; returns the exit code."""
     from fast_style.settings.gatys_config import GatysConfig
 
     config = read_settings(
@@ -93,30 +95,30 @@ def run(options: argparse.Namespace) -> int:
     if config is None:
         return 0
     if options.output is None:
-        raise UserError("say where to write the picture: --output PICTURE")
+        raise UserError("no file for the result; name one with --output PICTURE")
     if options.content is None and options.reconstruct_style is None:
-        raise UserError("say what to draw: --content PHOTO")
+        raise UserError("no photo to draw; name one with --content PHOTO")
     _require_files(options, config)
-    return optimize(config, options)
+    return _optimize(config, options)
 
 
 def _reconstruction(options: argparse.Namespace) -> list[str]:
     """The settings that --reconstruct and --reconstruct-style stand for."""
-    for layer, of in ((options.reconstruct, "content"), (options.reconstruct_style, "style")):
+    for layer, term in ((options.reconstruct, "content"), (options.reconstruct_style, "style")):
         if layer is not None:
             from fast_style.settings.gatys_config import reconstruction
 
-            return reconstruction(layer, of)
+            return reconstruction(layer, term)
     return []
 
 
-def optimize(config: "GatysConfig", options: argparse.Namespace) -> int:
-    """Draw one picture, with signals handled; gives the exit code."""
+def _optimize(config: "GatysConfig", options: argparse.Namespace) -> int:
+    """Draw one picture until the last iteration or a signal; returns the exit code."""
     from tqdm import tqdm
 
     from fast_style.core.devices import resolve_device
     from fast_style.optimizing.course import Course
-    from fast_style.optimizing.picture import Look, optimize_picture
+    from fast_style.optimizing.picture import Progress, optimize_picture
     from fast_style.pictures.reading import read_photo
 
     each = config.optimize.iterations
@@ -126,17 +128,17 @@ def optimize(config: "GatysConfig", options: argparse.Namespace) -> int:
     with tqdm(total=total, unit="iteration", disable=None) as bar, stop_signals() as stop_signal:
         tell = lines_beside(bar)
 
-        def watch(look: Look) -> bool:
-            number = look.scale * each + look.iterate.iteration
+        def watch(progress: Progress) -> bool:
+            number = progress.scale * each + progress.iterate.iteration
             try:
-                course.see(number, look.iterate.picture)
+                course.record(number, progress.iterate.picture)
             except UserError as error:  # a full disk: the result may still be written elsewhere
                 tell(f"warning: {error}")
-            loss = f"loss {look.iterate.values.total:.4g}"
+            loss = f"loss {progress.iterate.values.total:.4g}"
             bar.set_postfix_str(loss, refresh=False)
             bar.update(number - bar.n)
             is_tenth = number * 10 // total > (number - 1) * 10 // total
-            if bar.disable and is_tenth and look.iterate.iteration > 0:
+            if bar.disable and is_tenth and progress.iterate.iteration > 0:
                 say(f"iteration {number}/{total}  {loss}")
             return stop_signal() is None
 
@@ -158,7 +160,7 @@ def _write(
     result: "Optimized",
     course: "Course",
 ) -> None:
-    """Write the result and the pictures beside it, and print what was done."""
+    """Write the result, the sheet and the course; print the result's size and loss."""
     from fast_style.pictures.sheets import side_by_side
     from fast_style.pictures.writing import write_picture
 
@@ -177,14 +179,14 @@ def _write(
     )
 
 
-# --- Files, checked before torch takes its seconds and the optimization its hours ---------------
+# --- Files, checked before torch takes seconds to import ----------------------------------------
 
 
 def _require_files(options: argparse.Namespace, config: "GatysConfig") -> None:
     """Check all files to read, and the names of all files to write.
 
     Raises:
-        UserError: names the first one that is missing, or cannot or must not be written.
+        UserError: a file is missing, unreadable or cannot be written; names the first one.
     """
     from fast_style.losses.inputs import require_weights
     from fast_style.pictures.reading import require_picture
@@ -207,7 +209,7 @@ def _require_outputs(
     """Check that every file can be written, and make the folders.
 
     Raises:
-        UserError: one cannot, would be written twice, or would replace a file.
+        UserError: a file cannot be written, would be written twice, or would replace another.
     """
     from fast_style.optimizing.course import pictures_in_between
     from fast_style.pictures.writing import writable_format
@@ -222,7 +224,7 @@ def _require_outputs(
     taken: set[str] = set()
     for path in itertools.chain(outputs, in_between):
         if os.path.isdir(path):
-            raise UserError(f"{printable(path)}: is a folder, where a file is to be written")
+            raise UserError(f"{printable(path)}: is a folder; name a file")
         if path is not options.course or path.suffix.lower() != ".gif":
             writable_format(path)
         if os.path.realpath(path) in taken:
@@ -234,15 +236,17 @@ def _require_outputs(
 
 
 def _require_replaceable(path: Path, sources: Iterable[Path], *, overwrite: bool) -> None:
-    """Check that a file does not exist, or may be replaced: it is no input, and --overwrite."""
+    """Check that a file does not exist; with --overwrite it may, unless it is an input."""
     try:
-        is_there = path.exists()
+        exists = path.exists()
     except OSError as error:
         raise UserError(f"{printable(path)}: cannot be written ({error.strerror})") from None
-    if is_there and any(path.samefile(source) for source in sources):
-        raise UserError(f"{printable(path)}: is one of the pictures to begin with")
-    if is_there and not overwrite:
-        raise UserError(f"{printable(path)}: exists already; allow --overwrite")
+    if exists and any(path.samefile(source) for source in sources):
+        raise UserError(
+            f"{printable(path)}: is an input, and would be replaced; choose another name"
+        )
+    if exists and not overwrite:
+        raise UserError(f"{printable(path)}: exists already; replace it with --overwrite")
 
 
 def _make_writable_folder(folder: Path) -> None:
@@ -250,7 +254,9 @@ def _make_writable_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(
-            f"{printable(folder)}: no folder can be made there ({error.strerror})"
+            f"{printable(folder)}: cannot create this folder ({error.strerror}); choose another"
         ) from None
     if not os.access(folder, os.W_OK | os.X_OK):
-        raise UserError(f"{printable(folder)}: this folder cannot be written to")
+        raise UserError(
+            f"{printable(folder)}: no permission to write to this folder; choose another"
+        )

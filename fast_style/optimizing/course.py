@@ -1,4 +1,4 @@
-"""How a picture came about: pictures in between, and frames for an animation or a sheet.
+"""The course of an optimization in pictures: numbered files, and an animation or a sheet.
 
 Loads no torch until a picture is converted, so that file names can be checked before.
 """
@@ -23,17 +23,17 @@ _SHEET_COLUMNS = 6
 
 
 def pictures_in_between(output: Path, *, iterations: int, every: int | None) -> Iterator[Path]:
-    """The files that a `Course` writes on the way to `output`; none if `every` is None."""
+    """The numbered files that a `Course` writes before `output`; none if `every` is None."""
     if every is not None:
         yield from (_numbered(output, number) for number in range(every, iterations + 1, every))
 
 
 class Course:
-    """Records an optimization in pictures: a file every so often, and frames.
+    """Records an optimization in pictures: a file every `write_every` iterations, and frames.
 
     Args:
         iterations: of the whole optimization, all scales together.
-        output: the file of the result; those in between are named after it, as out-00050.png.
+        output: the file of the result; the numbered files are named after it, as out-00050.png.
         write_every: iterations between two files; None writes none.
     """
 
@@ -43,7 +43,7 @@ class Course:
         self.write_every = write_every
         self.frames: list[Image.Image] = []
 
-    def see(self, number: int, picture: "Tensor") -> None:
+    def record(self, number: int, picture: "Tensor") -> None:
         """Record the picture (1, 3, H, W), float in [0, 1], after `number` iterations.
 
         Raises:

@@ -1,6 +1,6 @@
-"""Minimization of any objective over the pixels of a picture, by L-BFGS or Adam (no settings).
+"""Minimization of any objective over the pixels of a picture, by L-BFGS or Adam.
 
-Optimizing one picture and the baselines of an evaluation both use it.
+Used to optimize one picture, and for the baselines of an evaluation.
 """
 
 import math
@@ -19,7 +19,7 @@ from fast_style.settings.gatys_config import Bounds, Method
 STOPPED = "stopped"
 """The reason of a `Minimum` whose watcher ended the minimization."""
 
-# SciPy insists on a limit of evaluations where we want none.
+# SciPy requires a limit of evaluations; this one is never reached.
 _NO_LIMIT = 2**31 - 1
 
 # torch's L-BFGS drops updates whose curvature is below 1e-10, an absolute number. A loss near one
@@ -38,7 +38,7 @@ class Iterate(NamedTuple):
     """Accepted updates so far; 0 is the start."""
 
     evaluations: int
-    """Evaluations of the loss and its gradient so far; a line search may need several an update."""
+    """Evaluations of the loss and its gradient so far; an update may need several."""
 
     values: LossValues
     picture: Tensor
@@ -48,7 +48,7 @@ class Minimum(NamedTuple):
     """The result of a minimization."""
 
     best: Iterate
-    """The one with the lowest loss."""
+    """The iterate with the lowest loss."""
 
     last: Iterate
     reason: str
@@ -59,7 +59,7 @@ class Minimum(NamedTuple):
 
 
 class StartNotFiniteError(UserError):
-    """The loss of the start is infinite or not a number, so there is nothing to lower."""
+    """The loss of the starting picture is infinite or not a number."""
 
 
 def minimize(
@@ -75,7 +75,7 @@ def minimize(
     learning_rate: float = 0.02,
     on_iterate: Callable[[Iterate], bool] = lambda iterate: True,
 ) -> Minimum:
-    """The picture of the lowest loss that changing pixels finds (Gatys et al. 2016, section 2).
+    """The picture with the lowest loss that was found (Gatys et al. 2016, section 2).
 
     `lbfgs` within a box (or without bounds) is SciPy's L-BFGS-B (Byrd et al. 1995), computed in
     float64 around a float32 loss. Every update is the end of a line search, so the loss never
@@ -90,7 +90,7 @@ def minimize(
         bounds: ``box`` keeps pixels in [0, 1] inside the method, ``clip`` after each update;
             ``none`` does not limit them. Adam has no box: for it, ``box`` is ``clip``.
         history: pairs of updates and gradient changes that L-BFGS keeps.
-        tolerance: L-BFGS ends when an update lowers the loss by less than this share of it.
+        tolerance: L-BFGS ends when an update lowers the loss by less than this share.
         restart_every: evaluations after which SciPy's L-BFGS starts with an empty history.
         learning_rate: Adam's, in units of the pixel range [0, 1].
         on_iterate: called with the start and after every update; False ends the minimization.
@@ -115,8 +115,8 @@ def minimize(
         search.reason, is_failure = str(end), True
     if search.best is None or search.last is None:
         raise StartNotFiniteError(
-            "the loss of the picture to begin with is not finite; the weights of the loss network "
-            "or of its terms are too large",
+            "the loss of the starting picture is not finite; the weights of the loss network or of "
+            "its terms are too large",
             exit_code=1,
         )
     return Minimum(search.best, search.last, search.reason, is_failure)
@@ -194,7 +194,7 @@ def _descend_with_scipy(
     restart_every: int | None,
 ) -> None:
     try:
-        from scipy import optimize  # of the extra `evaluation`: training and stylizing need none
+        from scipy import optimize  # of the extra `evaluation`
     except ImportError:
         raise UserError(
             "this L-BFGS is SciPy's, which is not installed: pip install 'fast-style[evaluation]'"

@@ -1,4 +1,4 @@
-"""A picture by the method of Gatys et al. 2016, made from settings, a photo and style pictures.
+"""A picture by the method of Gatys et al. 2016, from settings, a photo and style pictures.
 
 No network is trained: the pixels themselves are changed until the loss is low. That is slow, and it
 shows how low the objective of a trained network could be.
@@ -27,18 +27,19 @@ from fast_style.pictures.pixels import image_to_tensor, resize_shorter_side, ten
 from fast_style.pictures.reading import read_photo
 from fast_style.settings.gatys_config import INIT_WORDS, GatysConfig, OptimizeConfig
 
-# No scale is smaller, in pixels of a side, however many there are.
+# Least side of a picture, in pixels, at any scale.
 _SMALLEST_SIDE = 16
 
-# Limit of what `optimize.size` leads to: a panorama of 2000 x 3 would become 341,333 pixels wide.
+# Largest side of a picture, in pixels: at optimize.size=512, a panorama of 2000 x 3 would become
+# 341,333 pixels wide.
 _LARGEST_SIDE = 8192
 
 # Standard deviation of `normal_noise` around mid-grey: hardly any pixel is clipped.
 _NOISE_STD = 0.1
 
 
-class Look(NamedTuple):
-    """What a watcher sees after each update."""
+class Progress(NamedTuple):
+    """The state of an optimization after an update, as `watch` receives it."""
 
     scale: int
     """0 is the coarsest."""
@@ -65,18 +66,18 @@ def optimize_picture(
     photo: Image.Image | None,
     *,
     device: torch.device,
-    watch: Callable[[Look], bool] = lambda look: True,
+    watch: Callable[[Progress], bool] = lambda progress: True,
     say: Callable[[str], None] = lambda line: None,
 ) -> Optimized:
-    """The photo in the style of the style pictures, each scale begun with the result before it.
+    """The photo in the style of the style pictures, optimized at each scale after the coarser one.
 
     Args:
         config: the settings.
         photo: the content, RGB; None if the loss has no content term. The result then has the
-            sides' ratio of the style picture.
+            aspect ratio of the style picture.
         device: where to compute.
-        watch: called after every update; False ends the optimization.
-        say: called with lines for people.
+        watch: called with the start and after every update; False ends the optimization.
+        say: prints a line for the user.
 
     Raises:
         UserError: a style picture, the start or the weights cannot be used.
@@ -121,7 +122,7 @@ def _minimize_at(
     content: Tensor,
     loss: PerceptualLoss,
     settings: OptimizeConfig,
-    watch: Callable[[Look], bool],
+    watch: Callable[[Progress], bool],
 ) -> Minimum:
     targets = loss.content_targets(content)
     return minimize(
@@ -134,7 +135,7 @@ def _minimize_at(
         tolerance=settings.tolerance,
         restart_every=settings.restart_every,
         learning_rate=settings.learning_rate,
-        on_iterate=lambda iterate: watch(Look(scale, iterate)),
+        on_iterate=lambda iterate: watch(Progress(scale, iterate)),
     )
 
 
@@ -149,7 +150,11 @@ def _size_of(picture: Image.Image, config: GatysConfig) -> tuple[int, int]:
 
 
 def _require_no_strip(picture: Image.Image, size: int, key: str) -> None:
-    """Check that a shorter side of `size` makes the longer one no larger than the limit."""
+    """Check that with a shorter side of `size`, the longer one is within the limit.
+
+    Raises:
+        UserError: the longer side would have more than `_LARGEST_SIDE` pixels.
+    """
     longer = round(max(picture.size) * size / min(picture.size))
     if longer > _LARGEST_SIDE:
         raise UserError(
@@ -164,7 +169,7 @@ def _halved(side: int, times: int) -> int:
 
 
 def _style_at(style: Image.Image, config: GatysConfig, halvings: int) -> Image.Image:
-    """A style picture at the size in which the loss network sees it at a scale."""
+    """A style picture at its size for the loss network, halved this many times."""
     size = config.style.size or config.optimize.size
     if isinstance(size, int):
         _require_no_strip(style, size, "style.size")
@@ -176,7 +181,7 @@ def _style_at(style: Image.Image, config: GatysConfig, halvings: int) -> Image.I
 def _start(
     config: GatysConfig, width: int, height: int, photo: Image.Image | None, style: Image.Image
 ) -> Tensor:
-    """The picture to begin with at the coarsest scale, (1, 3, H, W), float, about [0, 1]."""
+    """The starting picture of the coarsest scale, (1, 3, H, W), float, about [0, 1]."""
     halvings = config.optimize.scales - 1
     size = _halved(width, halvings), _halved(height, halvings)
     init = config.optimize.init

@@ -235,8 +235,8 @@ OUTPUT = ["-o", "out.png"]
     ("arguments", "message"),
     [
         ([], "CONFIG.yaml is missing; give a YAML file, such as configs/optimize/gatys.yaml"),
-        (["my.yaml", *CONTENT], "say where to write the picture: --output PICTURE"),
-        (["my.yaml", *OUTPUT], "say what to draw: --content PHOTO"),
+        (["my.yaml", *CONTENT], "no file for the result; name one with --output PICTURE"),
+        (["my.yaml", *OUTPUT], "no photo to draw; name one with --content PHOTO"),
         (
             ["none.yaml", *CONTENT, *OUTPUT],
             "none.yaml: not found; configs/optimize/ has files to start from, such as gatys.yaml",
@@ -249,9 +249,9 @@ OUTPUT = ["-o", "out.png"]
         (["my.yaml", "-c", "folder", *OUTPUT], "folder: a folder, not a picture"),
         (
             ["my.yaml", *CONTENT, "-o", "folder"],
-            "folder: is a folder, where a file is to be written",
+            "folder: is a folder; name a file",
         ),
-        (["my.yaml", *CONTENT, "-o", "."], ".: is a folder, where a file is to be written"),
+        (["my.yaml", *CONTENT, "-o", "."], ".: is a folder; name a file"),
         (
             ["my.yaml", *CONTENT, "-o", "a.pdf"],
             f"a.pdf: cannot write the format '.pdf'; {WRITABLE}",
@@ -271,7 +271,7 @@ OUTPUT = ["-o", "out.png"]
         ),
         (
             ["my.yaml", *CONTENT, "-o", "photo.png/a.png"],
-            "photo.png: no folder can be made there (File exists)",
+            "photo.png: cannot create this folder (File exists); choose another",
         ),
         (
             ["my.yaml", *CONTENT, "-o", f"{'x' * 300}.png"],
@@ -404,7 +404,7 @@ def test_existing_pictures_are_only_replaced_on_request(
 ) -> None:
     Path(name).write_bytes(b"precious")
     assert draw(*arguments) == 2
-    assert errors(capsys) == [f"error: {name}: exists already; allow --overwrite"]
+    assert errors(capsys) == [f"error: {name}: exists already; replace it with --overwrite"]
     assert files() == {name}
     assert Path(name).read_bytes() == b"precious"
     assert draw(*arguments, "--overwrite") == 0
@@ -419,7 +419,9 @@ def test_inputs_are_never_overwritten(here: Path, capsys: Output, option: str, s
     before = {name: Path(name).read_bytes() for name in ("photo.png", "style.png", "other.png")}
     blend = "style.blend={other.png: 1.0}"
     assert draw(option, "link.png", "--overwrite", blend) == 2
-    assert errors(capsys) == ["error: link.png: is one of the pictures to begin with"]
+    assert errors(capsys) == [
+        "error: link.png: is an input, and would be replaced; choose another name"
+    ]
     assert {name: Path(name).read_bytes() for name in before} == before
 
 
@@ -427,7 +429,9 @@ def test_picture_in_between_is_no_input(here: Path, capsys: Output) -> None:
     Path("photo.png").rename("out-00002.png")
     arguments = ["my.yaml", "-c", "out-00002.png", "-o", "out.png", "--every", "2", "--overwrite"]
     assert run(*arguments) == 2
-    assert errors(capsys) == ["error: out-00002.png: is one of the pictures to begin with"]
+    assert errors(capsys) == [
+        "error: out-00002.png: is an input, and would be replaced; choose another name"
+    ]
 
 
 def test_missing_photo_is_told_although_the_output_is_there(here: Path, capsys: Output) -> None:
@@ -440,7 +444,9 @@ def test_missing_photo_is_told_although_the_output_is_there(here: Path, capsys: 
 def test_folder_that_cannot_be_written_to_is_told_first(here: Path, capsys: Output) -> None:
     Path("locked").mkdir(mode=0o500)
     assert run("my.yaml", *CONTENT, "-o", "locked/a.png") == 2
-    assert errors(capsys) == ["error: locked: this folder cannot be written to"]
+    assert errors(capsys) == [
+        "error: locked: no permission to write to this folder; choose another"
+    ]
 
 
 def test_missing_scipy_is_told_with_its_remedy(
@@ -485,7 +491,7 @@ def test_loss_beyond_all_numbers_writes_the_best_and_fails(here: Path, capsys: O
 def test_loss_that_is_beyond_all_numbers_from_the_start_is_told(here: Path, capsys: Output) -> None:
     assert draw("loss.style_weight=1e300") == 1
     assert capsys.readouterr().err == (
-        "error: the loss of the picture to begin with is not finite; the weights of the loss "
+        "error: the loss of the starting picture is not finite; the weights of the loss "
         "network or of its terms are too large\n"
     )
     assert files() == set()

@@ -14,7 +14,7 @@ def course_of(iterations: int, tmp_path: Path, *, every: int | None = None) -> C
     """A course that has seen pictures from black to white."""
     course = Course(iterations, tmp_path / "out.png", every)
     for number in range(iterations + 1):
-        course.see(number, torch.full((1, 3, 20, 30), number / iterations))
+        course.record(number, torch.full((1, 3, 20, 30), number / iterations))
     return course
 
 
@@ -74,7 +74,7 @@ def test_sheet_of_the_course_has_six_columns(tmp_path: Path) -> None:
 def test_frames_of_coarser_scales_are_enlarged_and_large_ones_reduced(tmp_path: Path) -> None:
     course = Course(2, tmp_path / "out.png", None)
     for number, (height, width) in enumerate([(150, 250), (300, 500), (600, 1000)]):
-        course.see(number, torch.zeros(1, 3, height, width))
+        course.record(number, torch.zeros(1, 3, height, width))
     course.write(tmp_path / "film.gif")
     with Image.open(tmp_path / "film.gif") as film:
         assert film.size == (480, 288)
@@ -84,5 +84,5 @@ def test_frames_that_were_missed_are_made_up_for(tmp_path: Path) -> None:
     # A tolerance may end a scale early: the numbers of the next one begin where they always do.
     course = Course(100, tmp_path / "out.png", None)
     for number in [0, 1, *range(50, 101)]:
-        course.see(number, torch.zeros(1, 3, 16, 16))
+        course.record(number, torch.zeros(1, 3, 16, 16))
     assert len(course.frames) == 24

@@ -391,7 +391,7 @@ def test_start_whose_loss_is_not_finite_is_refused(method: str, bounds: str, val
             bounds=bounds,
         )
     assert str(error.value) == (
-        "the loss of the picture to begin with is not finite; the weights of the loss network or "
+        "the loss of the starting picture is not finite; the weights of the loss network or "
         "of its terms are too large"
     )
     assert error.value.exit_code == 1

@@ -23,7 +23,7 @@ from torch.nn import functional as F
 
 from fast_style.core.errors import UserError
 from fast_style.optimizing.minimizing import STOPPED, Minimum, minimize
-from fast_style.optimizing.picture import Look, Optimized, optimize_picture
+from fast_style.optimizing.picture import Optimized, Progress, optimize_picture
 from fast_style.pictures.pixels import image_to_tensor, resize_shorter_side
 from fast_style.settings.gatys_config import GatysConfig, load_gatys_config, reconstruction
 
@@ -38,12 +38,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def draw(
     folder: Path, *words: str, photo: Image.Image | None = PHOTO
-) -> tuple[Optimized, list[Look]]:
+) -> tuple[Optimized, list[Progress]]:
     """The result, and all that was shown."""
-    seen: list[Look] = []
+    seen: list[Progress] = []
 
-    def watch(look: Look) -> bool:
-        seen.append(look)
+    def watch(progress: Progress) -> bool:
+        seen.append(progress)
         return True
 
     config = settings_of(folder, *words)
@@ -63,7 +63,7 @@ def test_size_is_of_the_shorter_side_or_of_both(
     result, seen = draw(folder, f"optimize.size={size}", "optimize.iterations=1")
     assert result.picture.size == expected
     width, height = expected
-    assert {look.iterate.picture.shape for look in seen} == {(1, 3, height, width)}
+    assert {progress.iterate.picture.shape for progress in seen} == {(1, 3, height, width)}
 
 
 @pytest.mark.parametrize("size", [(1, 1), (2, 3), (16, 16)])
@@ -120,12 +120,13 @@ def test_scales_are_halves_and_each_begins_with_the_best_of_the_one_before(folde
     result, seen = draw(folder, *settings, *wild)
     assert result.picture.size == (70, 66)
     assert result.scale == 2
-    assert [look.scale for look in seen] == [0, 0, 0, 1, 1, 1, 2, 2, 2]
-    sizes = [look.iterate.picture.shape[2:] for look in seen[::3]]
+    assert [progress.scale for progress in seen] == [0, 0, 0, 1, 1, 1, 2, 2, 2]
+    sizes = [progress.iterate.picture.shape[2:] for progress in seen[::3]]
     assert sizes == [(16, 18), (33, 35), (66, 70)]
     for before, after in pairwise(range(3)):
         best = min(
-            (look.iterate for look in seen if look.scale == before), key=lambda it: it.values.total
+            (progress.iterate for progress in seen if progress.scale == before),
+            key=lambda it: it.values.total,
         )
         height, width = sizes[after]
         larger = F.interpolate(best.picture, (height, width), mode="bicubic", align_corners=False)
@@ -136,7 +137,7 @@ def test_scales_are_halves_and_each_begins_with_the_best_of_the_one_before(folde
 def test_watcher_ends_all_scales_and_what_there_is_comes_back(folder: Path) -> None:
     config = settings_of(folder, "optimize.size=32", "optimize.scales=2")
     result = optimize_picture(
-        config, PHOTO, device=CPU, watch=lambda look: look.iterate.iteration < 1
+        config, PHOTO, device=CPU, watch=lambda progress: progress.iterate.iteration < 1
     )
     assert (result.scale, result.minimum.reason) == (0, STOPPED)
     assert result.picture.size == (20, 16)
@@ -195,7 +196,7 @@ def test_style_has_its_own_size_or_that_of_the_result(
 def test_style_is_halved_with_the_scales(folder: Path) -> None:
     words = ("optimize.size=32", "optimize.scales=2", "style.size=48")
     config = settings_of(folder, *words)
-    first = optimize_picture(config, PHOTO, device=CPU, watch=lambda look: False)
+    first = optimize_picture(config, PHOTO, device=CPU, watch=lambda progress: False)
     assert first.style.size == (24, 24)
     assert draw(folder, *words)[0].style.size == (48, 48)
 
@@ -204,7 +205,7 @@ def test_style_is_halved_with_the_scales(folder: Path) -> None:
 
 
 def start_of(folder: Path, *words: str) -> Tensor:
-    """The picture to begin with."""
+    """The starting picture."""
     return draw(folder, "optimize.iterations=1", *words)[1][0].iterate.picture
 
 
@@ -274,7 +275,7 @@ def test_learning_rate_of_adam_changes_the_picture(folder: Path) -> None:
 def test_result_is_the_best_rounded(folder: Path) -> None:
     result, seen = draw(folder, "optimize.method=adam", "optimize.learning_rate=0.5")
     assert result.minimum.best is not result.minimum.last
-    best = min((look.iterate for look in seen), key=lambda iterate: iterate.values.total)
+    best = min((progress.iterate for progress in seen), key=lambda iterate: iterate.values.total)
     levels = (best.picture[0] * 255).round().to(torch.uint8)
     assert torch.equal(image_to_tensor(result.picture), levels)
 
@@ -380,8 +381,8 @@ def test_real_objective_falls_and_lbfgs_is_below_adam(assets: Path) -> None:
     for method in ("lbfgs", "adam"):
         seen: list[float] = []
 
-        def watch(look: Look, seen: list[float] = seen) -> bool:
-            seen.append(look.iterate.values.total)
+        def watch(progress: Progress, seen: list[float] = seen) -> bool:
+            seen.append(progress.iterate.values.total)
             return True
 
         config = real_config(assets, f"optimize.method={method}", "optimize.iterations=100")
@@ -413,8 +414,8 @@ def test_real_reconstruction_of_a_deeper_layer_resembles_the_photo_less(assets: 
 def test_real_style_is_found_again_from_noise(assets: Path) -> None:
     seen: list[float] = []
 
-    def watch(look: Look) -> bool:
-        seen.append(look.iterate.values.style)
+    def watch(progress: Progress) -> bool:
+        seen.append(progress.iterate.values.style)
         return True
 
     words = (*reconstruction("relu3_1", "style"), "optimize.iterations=60")
