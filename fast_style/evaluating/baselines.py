@@ -1,7 +1,7 @@
 """The baseline that models are compared with: L-BFGS on one photo, cached in a folder.
 
-It takes minutes to hours, and depends on the objective and the photo alone. So each result is
-cached, and serves every model that is evaluated on the same objective.
+A baseline takes minutes to hours, and depends on the objective and the photo alone. So each result
+is cached, and serves every model that is evaluated on the same objective.
 """
 
 import hashlib
@@ -76,7 +76,7 @@ def descend(
     iterations: int,
     on_iterate: Callable[[Iterate], None] = lambda iterate: None,
 ) -> Descent:
-    """Minimize the objective of one photo, and record every iteration.
+    """Every iteration of L-BFGS on the objective of one photo.
 
     ``box`` is the strongest baseline known here: L-BFGS-B within [0, 1], from the photo. ``clip``
     is that of Johnson et al. 2016, section 4.1: from white noise, clipped after each update.
@@ -145,7 +145,7 @@ class BaselineCache:
     """Descents of photos, one file each, in a folder.
 
     A file's name holds a digest of everything its contents depend on: the objective, the photo, the
-    size and the variant. So a file is never taken for another one, nor overwritten by another one.
+    size and the variant. So a file is never mistaken for another, nor overwritten by another.
 
     Args:
         folder: created by `make_folder`.
@@ -159,7 +159,7 @@ class BaselineCache:
         self.objective_digest = objective_digest
 
     def make_folder(self) -> None:
-        """Create the folder before hours are spent on what it will hold.
+        """Create the folder, before hours are spent on its contents.
 
         Raises:
             UserError: the folder cannot be created or written to.
@@ -173,7 +173,7 @@ class BaselineCache:
             ) from None
         if not os.access(self.folder, os.W_OK | os.X_OK):
             raise UserError(
-                f"{printable(self.folder)}: no permission to write into this folder; choose "
+                f"{printable(self.folder)}: no permission to write to this folder; choose "
                 "another --output"
             )
 
@@ -203,7 +203,7 @@ class BaselineCache:
                 descent = Descent(
                     file["values"], file["evaluations"], file["kept"], file["pictures"]
                 )
-        except Exception:  # damage makes zipfile, zlib, numpy and tokenize raise what they like
+        except Exception:  # zipfile, zlib, numpy and tokenize raise many types at damage
             return None
         has_converged = len(descent.values) <= asked
         if asked < iterations and not has_converged:
@@ -260,8 +260,8 @@ def to_uint8(picture: Tensor) -> NDArray[np.uint8]:
     return levels
 
 
-def to_pixels(levels: NDArray[np.uint8], device: torch.device) -> Tensor:
-    """A picture (S, S, 3) in 0..255 as (1, 3, S, S), float in [0, 1]."""
+def from_uint8(levels: NDArray[np.uint8], device: torch.device) -> Tensor:
+    """A picture (S, S, 3) of levels 0..255 as (1, 3, S, S), float in [0, 1]."""
     return torch.from_numpy(levels).permute(2, 0, 1)[None].to(device).float() / 255
 
 

@@ -1,4 +1,4 @@
-"""Measures models on held-out photos, beside the optimization method on the same objective.
+"""Models measured on held-out photos, beside the optimization method on the same objective.
 
 Johnson et al. 2016, figure 5 and table 1: on every photo, the objective of the network's picture,
 made in one forward pass, is compared with that of L-BFGS after 10, 20, ... iterations. Here only
@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from fast_style import __version__
 from fast_style.core.errors import printable
-from fast_style.evaluating.baselines import BaselineCache, Descent, to_pixels, to_uint8
+from fast_style.evaluating.baselines import BaselineCache, Descent, from_uint8, to_uint8
 from fast_style.evaluating.objective import Model, Objective, agreement, full_float32
 from fast_style.evaluating.plan import Photo, Plan, Variant, read_photos, spread
 from fast_style.evaluating.timing import measure_seconds
@@ -60,7 +60,7 @@ def evaluate(
     progress: Callable[[int, str], None],
     say: Callable[[str], None] = lambda line: None,
 ) -> tuple[dict[str, Any], list[GridRow]]:
-    """Measure everything that the report tells: its numbers as plain data, and its grid.
+    """The numbers of the report as plain data, and the rows of its grid.
 
     The descents of L-BFGS are cached in ``baselines`` in the output folder, so that the same call
     resumes after the last finished one.
@@ -71,9 +71,9 @@ def evaluate(
         plan: the photos, and the iterations of L-BFGS.
         output: the report's folder.
         device: where to compute.
-        progress: called with the work done since the last call, in pixel-iterations (see
-            `pixel_iterations`), and what is being done; may raise `Stopped`.
-        say: receives messages for people.
+        progress: called with the work since the last call, in pixels times iterations (see
+            `pixel_iterations`), and a description of the present step; may raise `Stopped`.
+        say: prints a line for the user.
 
     Raises:
         Stopped: raised by `progress`.
@@ -87,7 +87,7 @@ def evaluate(
     with full_float32():
         for size, files in plan.photos.items():
             photos = read_photos(files, size, device, say)
-            sizes[str(size)], rows = evaluation.of_size(size, photos)
+            sizes[str(size)], rows = evaluation.measure_size(size, photos)
             grid += rows
     results = {
         "format": 1,
@@ -133,7 +133,9 @@ class _Evaluation:
     progress: Callable[[int, str], None]
     say: Callable[[str], None]
 
-    def of_size(self, size: int, photos: Sequence[Photo]) -> tuple[dict[str, Any], list[GridRow]]:
+    def measure_size(
+        self, size: int, photos: Sequence[Photo]
+    ) -> tuple[dict[str, Any], list[GridRow]]:
         """The results of all photos at one size, and their rows of the grid."""
         in_grid = spread(range(len(photos)), _MOST_GRID_ROWS)
         rows: list[dict[str, Any]] = []
@@ -224,7 +226,7 @@ def _grid_row(
     descents: Mapping[Variant, Descent],
     iterations: int,
 ) -> GridRow:
-    """The photo, each model's picture beside its equal of L-BFGS, and the last one of L-BFGS.
+    """The photo, each model's picture beside L-BFGS's of equal objective, and L-BFGS's last.
 
     L-BFGS is shown in the first variant only.
     """
@@ -256,10 +258,10 @@ def _measure_artifacts(
 ) -> Artifacts:
     """The artifacts of the photo, of the models' pictures, and of L-BFGS's last pictures.
 
-    What L-BFGS's pictures show too comes from the objective, and not from a network.
+    Artifacts that L-BFGS's pictures share come from the objective, not from a network.
     """
     last = {
-        variant: to_pixels(descent.pictures[-1], photo.pixels.device)
+        variant: from_uint8(descent.pictures[-1], photo.pixels.device)
         for variant, descent in descents.items()
     }
     return {
@@ -274,7 +276,7 @@ def _measure_artifacts(
 def _artifacts_of(
     picture: Tensor, photo: Photo | None = None, loss: PerceptualLoss | None = None
 ) -> dict[str, float]:
-    """The artifacts of a picture as it would be saved; of a stylized photo also its border's."""
+    """The artifacts of a picture as it would be saved; with a photo and a loss, also `border`."""
     saved = (picture.clamp(0, 1) * 255).round() / 255
     artifacts = {"checkerboard": checkerboard_strength(saved), "clipped": clipped_fraction(saved)}
     if photo is not None and loss is not None:

@@ -1,7 +1,7 @@
 """The models that are evaluated, and the one objective that all of them are measured with.
 
 By default that is the objective that the first model was trained for. A model that was trained for
-another one is refused, unless an option shows that this is meant.
+another one is refused, unless an option names the objective explicitly.
 """
 
 import hashlib
@@ -100,12 +100,12 @@ def load_objective(
         loss: a training YAML, for its `loss`, `loss_network` and `style.size`; None takes the first
             model's settings.
         device: where to compute.
-        say: receives the name of the loss network, and warnings about models that were trained for
-            another objective.
+        say: prints a line for the user: the loss network, and warnings about models that were
+            trained for another objective.
 
     Raises:
         UserError: a file is missing, or a model was trained for another objective and no option
-            says that this is meant.
+            names the one to measure with.
     """
     config = _settings_of_objective(models[0], weights, loss)
     picture, file = _style_picture(config, style, models[0])
@@ -123,13 +123,13 @@ def load_objective(
     architecture = config.loss_network.architecture
     measured = f"the objective is measured with {architecture}, {printable(loaded.label)}"
     say(f"{measured}, {COMPACT_APPROXIMATES}" if loaded.source == "compact" else measured)
-    is_meant = {
+    is_named = {
         "style picture": style is not None or loss is not None,
         "loss network": weights is not None or loss is not None,
         "loss": loss is not None,
     }
     for model in models:
-        _require_agreement(model, objective, is_meant, say)
+        _require_agreement(model, objective, is_named, say)
     return objective
 
 
@@ -216,7 +216,7 @@ def _describe(config: Config, weights: Weights, picture: Image.Image, file: str)
 
 
 def _digest_of_objective(description: Mapping[str, Any]) -> str:
-    """Digest of what the numbers depend on, which names of files are not."""
+    """Digest of what the numbers depend on: style picture, loss network without label, loss."""
     network = dict(description["loss_network"])
     del network["label"]
     return digest_of(
@@ -231,10 +231,14 @@ def _digest_of_objective(description: Mapping[str, Any]) -> str:
 def _require_agreement(
     model: Model,
     objective: Objective,
-    is_meant: Mapping[str, bool],
+    is_named: Mapping[str, bool],
     say: Callable[[str], None],
 ) -> None:
-    """Refuse a model that was trained for another objective, or only warn where that is meant."""
+    """Refuse a model of another objective; warn instead where an option names the objective.
+
+    Raises:
+        UserError: the model was trained for another objective, and no option names this one.
+    """
     differing = [part for part, is_same in agreement(model, objective).items() if not is_same]
     if "loss network" in differing and _is_approximation(model, objective):
         differing.remove("loss network")
@@ -242,10 +246,10 @@ def _require_agreement(
             f"{printable(model.path)} was trained with COMPACT weights, which approximate these; "
             "to measure with COMPACT weights, give --weights compact"
         )
-    unmeant = " and ".join(part for part in differing if not is_meant[part])
-    if unmeant:
+    unnamed = " and ".join(part for part in differing if not is_named[part])
+    if unnamed:
         raise UserError(
-            f"{printable(model.path)}: trained with another {unmeant} than the objective's; "
+            f"{printable(model.path)}: trained with another {unnamed} than the objective's; "
             "name the objective with --style PICTURE, --weights FILE or --loss CONFIG.yaml"
         )
     if differing:

@@ -12,7 +12,7 @@ from fast_style.pictures.folders import pictures_of
 from fast_style.pictures.pixels import center_crop, image_to_tensor
 from fast_style.pictures.reading import PictureError, read_photo
 
-Thing = TypeVar("Thing")
+ItemT = TypeVar("ItemT")
 
 Variant = Literal["box", "clip"]
 VARIANT_TITLES = {
@@ -51,7 +51,7 @@ def make_plan(
     iterations: int,
     variants: Sequence[Variant],
 ) -> Plan:
-    """Choose the photos for each size.
+    """The plan of an evaluation: the photos of each size, and the L-BFGS baselines.
 
     Args:
         inputs: photos, and folders of photos.
@@ -90,17 +90,17 @@ def pixel_iterations(plan: Plan) -> int:
     )
 
 
-def spread(things: Sequence[Thing], count: int) -> list[Thing]:
-    """`count` things at even distances, in their order; all things if there are fewer."""
-    if count >= len(things):
-        return list(things)
-    return [things[index * len(things) // count] for index in range(count)]
+def spread(items: Sequence[ItemT], count: int) -> list[ItemT]:
+    """`count` items at even distances, in their order; all items if there are fewer."""
+    if count >= len(items):
+        return list(items)
+    return [items[index * len(items) // count] for index in range(count)]
 
 
 def read_photos(
     files: Sequence[Path], size: int, device: torch.device, say: Callable[[str], None]
 ) -> list[Photo]:
-    """The center squares of the photos, resized to `size`; unreadable files are reported to `say`.
+    """The center squares of the photos, resized to `size`; unreadable files are skipped.
 
     Raises:
         UserError: no file can be read (exit code 1).

@@ -242,9 +242,8 @@ def _drawable(text: str) -> str:
 
     known = get_font(_font_file()).get_charmap()
     shown = "".join(letter if ord(letter) in known else "?" for letter in printable(text))
-    return (
-        shown if len(shown) <= 28 else f"{shown[:14]}…{shown[-13:]}"
-    )  # names often differ at their ends
+    # Shortened in the middle: names often differ at their ends.
+    return shown if len(shown) <= 28 else f"{shown[:14]}…{shown[-13:]}"
 
 
 def _font_file() -> str:
@@ -256,7 +255,7 @@ def _font_file() -> str:
 
 # --- Grids --------------------------------------------------------------------------------------
 
-# Pixels: captions fit into the smallest, and a grid of the largest has a few megabytes.
+# Sides in pixels: captions fit into the smallest cell, and a grid of the largest has a few MB.
 _SMALLEST_CELL, _LARGEST_CELL = 192, 512
 _GAP = 8
 _INK = (34, 34, 34)

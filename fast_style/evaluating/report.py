@@ -73,7 +73,7 @@ def _unwritable(path: Path, error: OSError) -> UserError:
 
 
 def _strict_json(data: Any) -> bytes:
-    """JSON that every reader accepts: numbers that are not finite become null."""
+    """Standard JSON: numbers that are not finite become null."""
 
     def finite(value: Any) -> Any:
         if isinstance(value, Mapping):
@@ -148,7 +148,7 @@ def _answer(name: str, size: str, summary: Mapping[str, Any], iterations: int) -
 
 
 def _cautions_about_models(results: Mapping[str, Any]) -> Iterator[str]:
-    """Reasons in the loss network, and in what the models were trained for."""
+    """Cautions about the loss network, and about the objectives that models were trained for."""
     network = results["objective"]["loss_network"]
     label = network["label"]
     if "RANDOM" in label:
@@ -181,7 +181,7 @@ def _cautions_about_models(results: Mapping[str, Any]) -> Iterator[str]:
 def _cautions_about_photos(
     results: Mapping[str, Any], summaries: Mapping[str, Any]
 ) -> Iterator[str]:
-    """Reasons in the photos, in L-BFGS, and in surprising numbers."""
+    """Cautions about the photos, about L-BFGS, and about surprising numbers."""
     for size, summary in summaries.items():
         photos = f"{_count(summary['num_photos'], 'photo')} at {size} px"
         if summary["num_enlarged"]:
@@ -250,7 +250,7 @@ def _size_section(size: str, summary: Mapping[str, Any], pictures: set[str]) -> 
 
 # --- Artifacts ----------------------------------------------------------------------------------
 
-# What is normal, what is worth a look, and what is measured; see `measures.artifacts`.
+# By artifact: its normal values, suspicious values, and its definition; see `measures.artifacts`.
 _ARTIFACTS = {
     "checkerboard": (
         "below 1",

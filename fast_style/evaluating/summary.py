@@ -143,7 +143,7 @@ def _speed_ups(
     lbfgs_seconds: Mapping[str, float],
 ) -> dict[str, Any]:
     forward_pass = seconds["forward_pass"][name]
-    # Evaluations until the objectives are equal, with infinity where L-BFGS did not get there.
+    # Evaluations until the objectives are equal; where L-BFGS did not get there, at most infinity.
     at_least, at_most = [], []
     for photo in photos:
         evaluations = photo["baselines"][variant]["evaluations"]

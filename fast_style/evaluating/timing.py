@@ -1,4 +1,4 @@
-"""How long a forward pass of a model takes, and an evaluation of the objective within L-BFGS."""
+"""Seconds of a model's forward pass, and of one evaluation of the objective within L-BFGS."""
 
 import statistics
 import time
@@ -54,7 +54,7 @@ def measure_seconds(
 
 
 def _seconds_per_evaluation(loss: PerceptualLoss, photo: Tensor, variant: Variant) -> float:
-    """Seconds of the objective, its gradient, and L-BFGS's own share of an update."""
+    """Seconds of one evaluation: the objective, its gradient, and L-BFGS's share of an update."""
     times: list[tuple[float, int]] = []  # at each iteration, with the evaluations so far
 
     def note(iterate: Iterate) -> None:

@@ -189,7 +189,7 @@ def test_cache_messages(
     with pytest.raises(UserError) as caught:
         cache.make_folder()
     assert str(caught.value) == (
-        f"{cache.folder}: no permission to write into this folder; choose another --output"
+        f"{cache.folder}: no permission to write to this folder; choose another --output"
     )
 
     def full(path: Path) -> None:
