@@ -128,7 +128,7 @@ def prepare_demo(
 
 
 def finish_demo(prepared: PreparedDemo, runs: Path, *, device: str) -> list[str]:
-    """Stylize the held-out photo and write the sheet; returns the result and next steps in lines.
+    """Stylize the held-out photo and write the sheet; returns lines with the result and next steps.
 
     Args:
         prepared: the demo, now trained.
@@ -182,7 +182,7 @@ def _name_of_run(style: Path, painting: Image.Image) -> str:
 def _copy_into(folder: Path, photos: list[Path]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for path in photos:
-        with suppress(shutil.SameFileError):  # the user named a copy that an earlier demo made
+        with suppress(shutil.SameFileError):  # the user named the copy of an earlier demo
             shutil.copyfile(path, folder / path.name)
 
 

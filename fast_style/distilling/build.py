@@ -24,7 +24,7 @@ from fast_style.training.build import (
 from fast_style.training.data import Crops
 from fast_style.training.run_folder import Run, environment, require_same_inputs, write_run_files
 
-# Pictures by which channels are chosen and the teacher's energies measured.
+# Pictures from which channels are chosen; the teacher's energies are measured on the photos.
 NUM_FIRST_PHOTOS, NUM_FIRST_PAINTINGS = 24, 12
 
 
@@ -42,8 +42,8 @@ def build_distiller(
         config: the settings.
         run: from `open_run`.
         device: where to train.
-        say: takes lines for people.
-        command: the command line, for the record.
+        say: prints a line for the user.
+        command: the command line, for environment.json.
 
     Raises:
         UserError: pictures or weights do not fit the settings.
@@ -117,7 +117,7 @@ def _load_teacher(config: DistillConfig) -> Weights:
 
     Raises:
         UserError: the file cannot be used, is itself a student, or has fewer channels than the
-            student is to have.
+            student needs.
     """
     network = config.teacher
     weights = load_weights(

@@ -3,12 +3,12 @@
 The student has the teacher's layers with a fraction of its channels. It starts with the best choice
 of the teacher's own channels. It learns so that, at every layer, a linear map of its features (a
 head) gives the teacher's. The heads are stored with the student: through them, its content and
-style distances are the teacher's, up to what it has not learned.
+style distances are the teacher's, up to what it failed to learn.
 
 It learns on the pictures that a loss network meets: photos, paintings, plain surfaces, and above
-all what transform networks make of photos. Such networks exploit every error of a loss network. So
-some of them, the painters, are trained against the current student all the time, and the student
-learns from what they make.
+all photos that transform networks have stylized. Such networks exploit every error of a loss
+network. So some of them, the painters, are trained against the current student all the time, and
+the student learns from their pictures.
 """
 
 import json
@@ -58,7 +58,7 @@ PICTURES_STREAM = 101
 
 # Weight of the Gram matrices' errors relative to those of features.
 _GRAM_WEIGHT = 1.0
-# Of the running products that heads are computed from: the share that each step keeps.
+# Share of the running products, from which heads are computed, that each step keeps.
 _DECAY = 0.98
 
 
@@ -69,13 +69,13 @@ class Distiller:
         teacher: the large network, on its device.
         student: its first convolutions, from `choose_channels`.
         energies: mean square of the teacher's features on photos, at every layer to compare.
-        photos: the photos to learn on.
-        styles: what painters imitate, and the paintings to learn on.
+        photos: the training photos.
+        styles: the pictures that painters imitate, and the paintings to learn on.
         validation: pictures never learned on, by name: uint8 (N, 3, S, S).
         settings: steps, pictures per step, rate, schedule.
         log: how often each part of a report, and a checkpoint, is written.
-        run_folder: exists.
-        description: what files say of themselves, besides the step.
+        run_folder: an existing folder.
+        description: the metadata of files, without the step.
         seed: every random choice derives from it.
         resume_from: the checkpoint to resume from.
 
@@ -122,7 +122,7 @@ class Distiller:
             for number, (kernel, bias) in student.convolutions.items()
         }
         # `student` learns. `judge` shares its weights and has heads; painters are trained against
-        # it. Gradients reach its input and never its weights.
+        # the judge. Gradients reach the judge's input and never its weights.
         self.student = teacher.with_weights(student._replace(convolutions=parameters))
         detached = {n: (kernel.detach(), bias.detach()) for n, (kernel, bias) in parameters.items()}
         heads = {layer: torch.eye(len(detached[convolution_of(layer)][0])) for layer in self.layers}
@@ -149,7 +149,8 @@ class Distiller:
         """Train to the last step and save; save too when a signal ends training earlier.
 
         Args:
-            stop_signal: asked after every step; a signal's number ends training there.
+            stop_signal: called after every step; returns the number of a signal that ends training
+                there, or None.
 
         Raises:
             Stopped: `stop_signal` gave a number; the state is saved.
@@ -202,7 +203,7 @@ class Distiller:
         return {layer: found.float() for layer, found in features.items()}
 
     def pictures_of_step(self, photos: Tensor) -> Tensor:
-        """This step's pictures: the photos, what a painter makes of them, paintings, surfaces."""
+        """This step's pictures: the photos, the same photos by a painter, paintings, surfaces."""
         rng = np.random.default_rng((self.seed, PICTURES_STREAM, self.step))
         size = photos.shape[-1]
         paintings = self.styles.paintings
@@ -230,7 +231,7 @@ class Distiller:
         return Painter(number, self.seed, self.styles, self.device, predecessor)
 
     def update_head(self, layer: str, comparison: Comparison) -> Tensor:
-        """Add a step's products to the running ones; returns the head that fits these best."""
+        """Add a step's products to the running ones; returns the head that fits the sums best."""
         products = (comparison.own.detach(), comparison.cross.detach())
         if layer in self.products:
             own, cross = self.products[layer]
@@ -285,7 +286,7 @@ class Distiller:
 
     @torch.no_grad()
     def validate(self) -> dict[str, dict[str, float]]:
-        """How near the student's features, through heads, are to the teacher's.
+        """The errors of the student's features, through heads, against the teacher's.
 
         For each set of held-out pictures and each layer: ``error``, the squared error divided by
         the teacher's squares; ``correlation`` over positions; ``gram_error``, likewise of Gram
@@ -313,7 +314,7 @@ class Distiller:
 
     @torch.no_grad()
     def painters_sheet(self) -> Image.Image:
-        """A held-out photo for each painter, above what this painter makes of it."""
+        """A held-out photo for each painter, above the same photo stylized by this painter."""
         photos = next(iter(self.validation.values()))[: len(self.painters)]
         pixels = to_pixels(photos, self.device)
         results = [
@@ -338,8 +339,8 @@ class Distiller:
         """Write the student, its card and a checkpoint; then remove the oldest.
 
         Args:
-            must_succeed: asked of every learner, and of no effect: when a checkpoint of a
-                distillation cannot be written, the run always ends.
+            must_succeed: part of `loop.Learner`, without effect here: a distillation always ends
+                when its checkpoint cannot be written.
 
         Raises:
             UserError: a number is not finite, or writing failed.
@@ -377,7 +378,7 @@ class Distiller:
         )
 
     def tensors(self) -> dict[str, Tensor]:
-        """Everything that has been learned, as a checkpoint holds it."""
+        """The tensors of a checkpoint: student, Adam's state, running products and painters."""
         state = with_prefix("student", self.parameters)
         state |= with_prefix("optimizer", adam_tensors(self.parameters, self.optimizer))
         for layer, (own, cross) in self.products.items():

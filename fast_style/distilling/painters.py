@@ -1,6 +1,6 @@
 """The pictures, besides photos, that a student learns on.
 
-They are paintings, plain surfaces, and what painters make of photos. A painter is a transform
+They are paintings, plain surfaces, and photos stylized by painters. A painter is a transform
 network that is trained against the current student, and so exploits the student's errors.
 """
 
@@ -73,7 +73,7 @@ class Painter:
     Args:
         number: n.
         seed: of the run.
-        styles: what the style picture is drawn from.
+        styles: the pictures from which the style picture is drawn.
         device: where it learns.
         predecessor: the painter that it replaces.
     """
@@ -128,7 +128,7 @@ class Painter:
         return output.detach().clamp(0, 1)
 
     def loss_for(self, judge: LossNetwork) -> LossConfig:
-        """The default loss at those of its layers that the judge has, or else at its last one."""
+        """The default loss at those layers that the judge has, or else at the judge's last one."""
         usual = LossConfig()
 
         def known(layers: Mapping[str, float]) -> dict[str, float]:
@@ -142,7 +142,7 @@ class Painter:
         )
 
     def state(self) -> dict[str, Tensor]:
-        """What it has learned: ``model.*`` and ``optimizer.*``."""
+        """Its weights and Adam's state: ``model.*`` and ``optimizer.*``."""
         return training_tensors(self.net, self.optimizer)
 
     def restore(self, state: Mapping[str, Tensor], age: int, path: Path) -> None:
@@ -169,7 +169,7 @@ class Styles:
         self.photos = photos
 
     def draw(self, rng: np.random.Generator) -> Image.Image:
-        """A random one; a painting if the photo is unreadable."""
+        """A random style picture; a painting if the drawn photo is unreadable."""
         if rng.random() < self.SHARE_OF_PHOTOS:
             with suppress(PictureError):
                 return read_photo(self.photos[int(rng.integers(len(self.photos)))])

@@ -1,4 +1,4 @@
-"""A small loss network, the student: its first channels, and how near it is to its teacher.
+"""A small loss network, the student: its first channels, and its errors against its teacher.
 
 The student has the teacher's layers with a fraction of its channels. At every layer a head, the
 best linear map from the features of the student to those of the teacher, makes up for the missing
@@ -127,7 +127,13 @@ def folded_head(head: Tensor) -> Tensor:
     return folded
 
 
-# --- How near a student is to its teacher -------------------------------------------------------
+# --- Errors of a student against its teacher ----------------------------------------------------
+
+
+# Added to a picture's energy, as shares of the typical one, so that flat pictures, whose relative
+# errors are always large, count less than others.
+_ENERGY_FLOOR = 0.3
+_GRAM_FLOOR = 0.1
 
 
 class Comparison(NamedTuple):
@@ -155,12 +161,6 @@ class Comparison(NamedTuple):
         squares = self.target_gram.square().sum(dim=(1, 2))
         difference = (head @ self.gram @ head.T - self.target_gram).square().sum(dim=(1, 2))
         return (difference / (squares + _GRAM_FLOOR * squares.mean())).mean()
-
-
-# Added to a picture's energy, as shares of the typical one, so that flat pictures, whose relative
-# errors are always large, count less than others.
-_ENERGY_FLOOR = 0.3
-_GRAM_FLOOR = 0.1
 
 
 def compare(features: Tensor, target: Tensor, typical_energy: float) -> Comparison:
