@@ -1,4 +1,4 @@
-"""Stylize photos with a trained network.
+"""Paint photos with a trained network.
 
 Examples:
     python stylize.py --help

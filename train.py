@@ -5,7 +5,7 @@ Examples:
     python train.py configs/starry_night.yaml loss.style_weight=8 train.steps=20000
     python train.py --help-config                # every key, its default and its meaning
 
-The same command again resumes an unfinished run.
+The same command again continues an unfinished run.
 """
 
 from fast_style.cli.main import leave, train_main

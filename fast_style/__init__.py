@@ -1,7 +1,8 @@
 """Fast feed-forward neural style transfer: one small network per style.
 
-The names that a notebook needs are here, and loaded when they are first used: importing the package
-takes no torch. `Stylizer` applies a model; `load_config`, `open_run` and `build_trainer` train one.
+The names that a notebook needs are here, and loaded when they are first used, so that importing
+the package loads no torch. `Stylizer` applies a model; `load_config`, `open_run` and
+`build_trainer` train one.
 """
 
 from importlib import import_module

@@ -22,8 +22,8 @@ def keep_freed_memory() -> bool:
     clears the same pages again and again, which can take as long as the arithmetic.
 
     The cost: the process holds the memory of its largest photo or step until it ends. Because that
-    memory is fragmented, it can be half as much again as the largest photo needs. `stylizer`
-    returns it to the system before it refuses a photo as too large.
+    memory is fragmented, it can be 1.5 times what the largest photo needs. `stylizing.stylizer`
+    returns freed memory to the system before it refuses a photo as too large.
 
     Only commands call this, since their process is their own; a library must not decide it for its
     users. It has no effect with another C library (musl, macOS, Windows), or in spawned processes

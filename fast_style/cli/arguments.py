@@ -88,7 +88,7 @@ def add_resume(parser: argparse.ArgumentParser) -> None:
         "--resume",
         choices=("auto", "never"),
         default="auto",
-        help="auto: resume the unfinished run of this name; never: begin a new run folder "
+        help="auto: resume the run of this name if it is unfinished; never: train in a new folder "
         "(default: auto)",
     )
 
@@ -117,7 +117,7 @@ def read_settings(
 def read_several_settings(
     options: argparse.Namespace, root: "type[AnyRoot]", *, example: str
 ) -> "list[AnyRoot]":
-    """The settings of each YAML file on the command line; none if they were only printed.
+    """The settings of each YAML file on the command line; empty if the user asked only to print.
 
     All files are read before any work begins.
 

@@ -1,4 +1,4 @@
-"""``fast-style demo``: train a small model and show its result, without a download."""
+"""``fast-style demo``: train a small model and stylize a photo, without a download."""
 
 import argparse
 from pathlib import Path
@@ -10,7 +10,7 @@ from fast_style.cli.train import train
 from fast_style.core.distributed import ALONE, read_launch
 from fast_style.core.errors import UserError
 
-SUMMARY = "train a small model and use it, in minutes, on a CPU"
+SUMMARY = "train a small model in minutes on a CPU, and stylize a photo with it"
 EXAMPLES = """\
 examples:
   # writes demo/ and runs/quickstart/ here
@@ -21,7 +21,7 @@ examples:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the command's options."""
+    """Add the arguments of the command."""
     parser.add_argument(
         "--style",
         type=nonempty_path,
@@ -38,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Prepare, train and show the result; returns the exit code."""
+    """Prepare the pictures, train, and stylize; returns the exit code."""
     from fast_style.pictures.reading import require_picture
 
     for path in (options.style, options.photo):

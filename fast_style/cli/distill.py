@@ -45,6 +45,6 @@ def run(options: argparse.Namespace) -> int:
         fresh=options.resume == "never",
         result="loss_network.safetensors",
         meaning="loss network",
-        advice="Begin anew with --resume never",
+        advice="Train in a new folder with --resume never",
         group=ALONE,
     )

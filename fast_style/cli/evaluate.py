@@ -24,7 +24,7 @@ _QUICK_PHOTOS, _QUICK_ITERATIONS = 2, 100
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the command's options."""
+    """Add the arguments of the command."""
     parser.add_argument(
         "models", nargs="+", type=nonempty_path, metavar="MODEL", help="model.safetensors of a run"
     )
@@ -92,8 +92,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--weights",
         metavar="FILE",
         help="weights of the loss network: a file, or a word as in loss_network.weights (default: "
-        "those of the settings; where the first model's are compact, imagenet if torch's cache has "
-        "it)",
+        "loss_network.weights of the settings; but imagenet in place of the first model's compact "
+        "if torch's cache has it)",
     )
     parser.add_argument(
         "--loss",
@@ -137,7 +137,7 @@ def run(options: argparse.Namespace) -> int:
         device=device,
         say=say,
     )
-    # Without tqdm's counts, which would be of pixels times iterations.
+    # Without tqdm's counts: pixels times iterations mean nothing to a reader.
     bar_format = "{percentage:3.0f}% |{bar}| {elapsed}, {remaining} left, {desc}"
     with (
         tqdm(total=pixel_iterations(plan), bar_format=bar_format, disable=None) as bar,
@@ -166,7 +166,11 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _require_inputs(options: argparse.Namespace) -> None:
-    """Report mistakes in files and settings before the seconds that loading torch takes."""
+    """Check files and settings before torch takes seconds to import.
+
+    Raises:
+        UserError: names the first file that is missing or wrong.
+    """
     from fast_style.losses.inputs import require_weights
     from fast_style.models.model_files import read_description
     from fast_style.pictures.folders import pictures_of

@@ -1,4 +1,4 @@
-"""``fast-style init``: a style picture in, a starting YAML file out."""
+"""``fast-style init``: print a starting YAML file for a style picture."""
 
 import argparse
 from pathlib import Path
@@ -8,15 +8,15 @@ EXAMPLES = "example:\n  {prog} monet.jpg > monet.yaml\n"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What may stand behind the command."""
+    """Add the arguments of the command."""
     parser.add_argument("style", type=Path, metavar="STYLE.jpg", help="the style picture")
 
 
 def run(options: argparse.Namespace) -> int:
-    """Do it; gives the exit code."""
+    """Print the YAML file; returns the exit code."""
     from fast_style.pictures.reading import read_picture
     from fast_style.settings.starting_file import starting_file
 
-    read_picture(options.style)  # says what is wrong with it, if anything is
+    read_picture(options.style)  # raises UserError if it is unreadable
     print(starting_file(options.style), end="")
     return 0

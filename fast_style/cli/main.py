@@ -1,8 +1,9 @@
 """The command lines of ``fast-style``, ``train.py`` and ``stylize.py``.
 
 A command is a module with SUMMARY, EXAMPLES, `add_arguments` and `run`; the work itself is done by
-the packages above. A module imports what is heavy inside `run`, so that ``--help`` and mistakes on
-the command line are answered at once. Only this package prints errors and ends the process.
+the packages above. A module imports torch and other slow packages inside `run`, so that ``--help``
+and mistakes on the command line are answered at once. Only this package prints errors and ends the
+process.
 """
 
 import argparse

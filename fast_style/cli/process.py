@@ -104,7 +104,7 @@ def leave(code: int) -> NoReturn:
 
 @contextmanager
 def stop_signals() -> Iterator[Callable[[], int | None]]:
-    """Gives a function that returns the first SIGINT, SIGTERM or SIGHUP received, or None.
+    """Yield a function that returns the first SIGINT, SIGTERM or SIGHUP received, or None.
 
     In a single process, a second signal raises KeyboardInterrupt. Among several processes of
     torchrun it does not: torchrun passes its own signals on to processes that have received them
@@ -132,8 +132,8 @@ def stop_signals() -> Iterator[Callable[[], int | None]]:
     ]
     before = {number: signal.getsignal(number) for number in numbers}
     for number, handler in before.items():
-        # nohup has us ignore SIGHUP. (Shells have background commands ignore SIGINT, but a SIGINT
-        # that is sent to this process in particular must stop it.)
+        # Under nohup, SIGHUP stays ignored. (Shells make background commands ignore SIGINT too, but
+        # a SIGINT that is sent to this process in particular must stop it.)
         if number == signal.SIGINT or handler is not signal.SIG_IGN:
             signal.signal(number, handle)
     try:
@@ -147,7 +147,7 @@ def stop_signals() -> Iterator[Callable[[], int | None]]:
 
 
 def say(line: str) -> None:
-    """Print a line about work in progress, which goes on even if nobody can read the line."""
+    """Print a line about work in progress; an unwritable stdout does not stop the work."""
     try:
         print(line, flush=True)
     except OSError:  # `... | head`, a closed terminal, a log file on a full disk

@@ -56,8 +56,8 @@ def start_or_resume(
         build: makes the trainer from the settings and the run.
         device: where to train.
         fresh: whether to train in a new folder, even if a run of this name exists.
-        result: name of the file in the run folder that training is for.
-        meaning: what that file contains, in words.
+        result: name of the trained file in the run folder, for messages.
+        meaning: what that file contains, such as ``model``, for messages.
         advice: what the user can do if the run is already finished.
         group: the processes that train together; rank zero prints messages.
 
@@ -69,7 +69,7 @@ def start_or_resume(
     tell = say if group.is_first else _keep_silent
     run = open_run(config, root=RUNS, fresh=fresh, say=tell, group=group)
     try:
-        step = run.resume_from.metadata["step"] if run.resume_from else 0
+        step = run.start_step
         if step >= config.train.steps:
             tell(
                 f"{run.folder}: finished at step {step}; the {meaning} is {run.folder / result}. "

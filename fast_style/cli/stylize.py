@@ -65,7 +65,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--max-side",
         type=positive,
         metavar="N",
-        help="shrink photos whose longer side has more than N pixels",
+        help="shrink photos to a longer side of at most N pixels",
     )
     parser.add_argument(
         "--suffix",
@@ -88,14 +88,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--max-pixels",
         type=positive,
         metavar="N",
-        help="accept photos of up to N pixels (default: 178956970)",
+        help="refuse photos of more than N pixels (default: 178956970)",
     )
     parser.add_argument(
         "--memory",
         type=num_bytes,
         metavar="SIZE",
-        help="most memory that one photo may take, such as 2G (default: the free memory); photos "
-        "that need more are stylized in bands, with the same result",
+        help="most memory that one photo may take, such as 2G (default: nine tenths of the free "
+        "memory); photos that need more are stylized in bands, with the same result up to rounding",
     )
     add_device(parser)
     parser.add_argument(
@@ -124,7 +124,7 @@ def run(options: argparse.Namespace) -> int:
 
     # Mistakes are reported before seconds are spent on importing torch.
     if "" in options.words:  # an unset shell variable; Path("") would be the working directory
-        raise UserError("a photo has an empty name")
+        raise UserError("a PHOTO is an empty word; name a file or a folder")
     launch = read_launch()
     description = read_description(options.model)
     jobs, skipped = plan_jobs(
@@ -157,7 +157,7 @@ def _output_options(options: argparse.Namespace, model_name: str) -> "OutputOpti
 
 
 def _stylize(options: argparse.Namespace, jobs: "Sequence[Job]", launch: Launch) -> int:
-    """Do the jobs, shared with the other processes if any; returns how many of all failed."""
+    """Do the jobs, shared among all processes; returns how many failed, in all of them."""
     import torch
 
     from fast_style.core.devices import resolve_device
@@ -229,4 +229,7 @@ class _BandsBar:
             form = "{l_bar}{bar}| {elapsed}<{remaining}"
             bar = tqdm(total=100, desc="in bands", bar_format=form, leave=False)
         bar.update(100 * share - bar.n)
-        self._bar = bar if share < 1 else bar.close()
+        self._bar = bar
+        if share >= 1:  # the next photo in bands begins a new bar
+            bar.close()
+            self._bar = None

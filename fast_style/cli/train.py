@@ -34,7 +34,7 @@ examples:
   {prog} my.yaml train.steps=2000 loss.style_weight=8
   # several styles, one after the other; the same command skips finished ones
   {prog} wave.yaml ink.yaml mosaic.yaml
-  # can photos, style picture and weights be read?
+  # check that photos, style picture and weights can be read
   {prog} my.yaml --check
   # watch the training
   tensorboard --logdir runs
@@ -81,7 +81,7 @@ def _read(options: argparse.Namespace, launch: Launch) -> "list[Config]":
     configs = read_several_settings(options, Config, example="configs/laptop.yaml")
     for config in configs:
         require_equal_shares(config.train.batch_size, launch)
-    if len(configs) == 1 and not options.check:  # among several, one must not stop the others
+    if len(configs) == 1 and not options.check:  # a failing run must not stop the others
         require_inputs_of_new(configs[0], fresh=options.resume == "never")
     return configs
 
@@ -121,14 +121,13 @@ def train(configs: "Sequence[Config]", *, device: "torch.device", fresh: bool, g
                 fresh=fresh,
                 result="model.safetensors",
                 meaning="model",
-                advice="Begin anew with --resume never, or start another run from it with "
-                "train.init_from",
+                advice="Train in a new folder with --resume never, or start another run from this "
+                "model with train.init_from",
                 group=group,
             )
         finally:
-            torch.set_num_threads(
-                num_threads
-            )  # train.threads of one run must not apply to the next
+            # train.threads of one run must not apply to the next.
+            torch.set_num_threads(num_threads)
 
     return _for_each(configs, train_one, group)
 
@@ -145,7 +144,7 @@ def _for_each(configs: "Sequence[Config]", work: "Callable[[Config], int]", grou
         try:
             code = work(config)
         except UserError as error:
-            # After an error in one process alone, the others wait for it: no run can follow.
+            # If only one process failed, the others wait for it, so no run can follow.
             if len(configs) == 1 or not (group.is_alone or isinstance(error, SharedError)):
                 raise
             print_error(error)

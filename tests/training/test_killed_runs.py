@@ -50,8 +50,8 @@ def test_command_trains_and_says_so_and_again_says_it_is_finished(
     before = (tmp_path / "runs/tiny/metrics.csv").read_bytes()
     assert train_main(arguments) == 0
     assert capsys.readouterr().out == (
-        "runs/tiny: finished at step 6; the model is runs/tiny/model.safetensors. Begin anew with "
-        "--resume never, or start another run from it with train.init_from\n"
+        "runs/tiny: finished at step 6; the model is runs/tiny/model.safetensors. Train in a new "
+        "folder with --resume never, or start another run from this model with train.init_from\n"
     )
     assert (tmp_path / "runs/tiny/metrics.csv").read_bytes() == before
     assert not (tmp_path / "runs/tiny-2").exists()
