@@ -48,7 +48,7 @@ from fast_style.training.saving import restore_weights
 from fast_style.training.trainer import Trainer
 from fast_style.training.unreadable import UnreadableList, probe_photos
 
-# Least pixels of sample pictures' sides: people see little on small crops.
+# Least side of sample pictures, in pixels: smaller ones show too little.
 SMALLEST_SAMPLE = 256
 # The folder of photo caches, in the working directory, unless data.cache_folder names another.
 _CACHES = Path("photo_cache")
@@ -69,8 +69,8 @@ def build_trainer(
         config: the settings.
         run: from `open_run`.
         device: where to train.
-        say: takes lines for people.
-        command: the command line, for the record.
+        say: prints a line for the user.
+        command: the command line, for environment.json and TensorBoard.
         group: the processes that train together. Nothing is exchanged here, so that rank zero may
             build first.
 
@@ -144,7 +144,7 @@ def _load_weights(config: Config, say: Callable[[str], None]) -> Weights:
 
 
 def _growth(config: Config) -> tuple[int, int] | None:
-    """The sample from which on crops have another size, and that size; None if they do not grow."""
+    """The first sample with grown crops, and their size; None if crops do not grow."""
     if config.data.grown_crop_size is None:
         return None
     steps = math.ceil(config.data.grow_after * config.train.steps)
@@ -175,7 +175,7 @@ def build_net(config: Config, init_from: Path | None) -> TransformNet:
 def _describe(
     config: Config, photos: Photos, style: Image.Image, weights: Weights
 ) -> dict[str, Any]:
-    """What model files say of themselves."""
+    """The description that model files contain, without the step."""
     return {
         **describe_run(config, photos),
         "architecture": config.model.model_dump(),
@@ -193,7 +193,7 @@ def _describe(
     }
 
 
-# --- What distilling builds in the same way -----------------------------------------------------
+# --- Shared with distilling ---------------------------------------------------------------------
 
 
 def find_photos_of(data: PhotosConfig) -> Photos:
@@ -210,10 +210,10 @@ def find_photos_of(data: PhotosConfig) -> Photos:
 
 
 def find_readable_photos(data: PhotosConfig) -> Photos:
-    """The photos that the settings name, of which a few have been read.
+    """The photos that the settings name, after a few have been read as a test.
 
     Raises:
-        UserError: see `find_photos_of`; also when most of those few are unreadable.
+        UserError: as `find_photos_of`; or too many of those few are unreadable.
     """
     photos = find_photos_of(data)
     probe_photos(photos, max_unreadable_share=data.max_unreadable_share)
@@ -228,7 +228,7 @@ def read_held_out(photos: Photos, size: int, say: Callable[[str], None]) -> Tens
 
 
 def describe_run(config: Config | DistillConfig, photos: Photos) -> dict[str, Any]:
-    """What every file of a run says of itself."""
+    """The part of a description that files of training and of distilling share."""
     return {
         "name": config.name,
         "settings": to_dict(config),
@@ -254,10 +254,10 @@ def open_photo_stream(
         config: the settings.
         photos: from `find_readable_photos`.
         run: the run, for its list of unreadable photos.
-        batch_size: photos of a step.
-        growth: (sample, size) from which sample on crops have another size.
+        batch_size: photos of a step, of all processes together.
+        growth: (sample, size): from that sample on, crops have that size; None: they do not grow.
         device: where to train.
-        say: takes lines for people.
+        say: prints a line for the user.
         group: the processes that train together.
 
     Raises:

@@ -1,4 +1,4 @@
-"""``train --check``: look at everything that a run needs, and train nothing."""
+"""``train --check``: check everything that a run needs, and train nothing."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -20,7 +20,7 @@ def check_inputs(config: Config, say: Callable[[str], None]) -> None:
     Raises:
         UserError: something is missing, or too many photos are unreadable.
     """
-    build_net(config, config.train.init_from)  # for its errors
+    build_net(config, config.train.init_from)  # raises UserError if the model cannot be used
     photos = find_photos_of(config.data)
     reasons = _why_unreadable([*photos.training, *photos.validation])
     unreadable = [reason for reason in reasons if reason is not None]
@@ -31,7 +31,7 @@ def check_inputs(config: Config, say: Callable[[str], None]) -> None:
         f"{len(unreadable)} of them unreadable"
     )
     style = read_style(config)
-    say(f"style: {config.style.image}, {style.width} x {style.height} as it is used")
+    say(f"style: {config.style.image}, resized to {style.width} x {style.height} pixels")
     weights = load_loss_weights(config)
     architecture = config.loss_network.architecture
     say(f"loss network: {architecture}, {weights.label}, {weights.preprocessing} preprocessing")
@@ -43,10 +43,10 @@ def check_inputs(config: Config, say: Callable[[str], None]) -> None:
         or too_many_unreadable(len(unreadable), len(reasons), share)
     ):
         raise UserError(
-            f"{config.data.photos}: too many photos are unreadable; mend the folder, or raise "
-            "data.max_unreadable_share"
+            f"{config.data.photos}: too many photos are unreadable; replace or remove them, or "
+            "raise data.max_unreadable_share"
         )
-    say("everything is there")
+    say("all inputs can be used")
 
 
 def _why_unreadable(photos: Sequence[Path]) -> list[str | None]:

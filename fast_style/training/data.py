@@ -33,8 +33,7 @@ from fast_style.training.unreadable import Unreadable
 # What a random stream is for; keeps the streams of one seed apart.
 _ORDER, _CROP, _REPLACEMENT = range(3)
 
-# Photos tried instead of an unreadable one; after as many unreadable ones in a row, the folder is
-# beyond help.
+# Photos tried in place of an unreadable one. If all of them are unreadable too, the run stops.
 _MAX_REPLACEMENTS = 20
 # Seconds without a batch after which the storage counts as dead.
 _LOADER_TIMEOUT_S = 300
@@ -43,8 +42,7 @@ _LOADER_TIMEOUT_S = 300
 class Sample(NamedTuple):
     """One crop, uint8 (3, S, S), or None if no readable photo was found for it.
 
-    Channels last in memory, as `Batch` has them: files store pixels so, and the network wants them
-    so.
+    Channels last in memory, as in `Batch`: decoded photos and the network have this layout.
     """
 
     pixels: Tensor | None
@@ -73,13 +71,13 @@ def read_validation_photos(
     count: int | None = None,
     on_skipped: Callable[[str], None] = lambda line: None,
 ) -> Tensor:
-    """The middle squares of the readable ones, uint8 (N, 3, size, size), in the given order.
+    """The center squares of the readable photos, uint8 (N, 3, size, size), in the given order.
 
     Args:
         photos: from `find_photos`.
         size: pixels of a square's side.
-        count: take only so many, the first readable ones.
-        on_skipped: called with a line about each unreadable one.
+        count: how many photos to take, the first readable ones; None takes all.
+        on_skipped: called with a line about each unreadable photo.
 
     Raises:
         UserError: none is readable.
@@ -137,7 +135,7 @@ def random_crop(
     Args:
         image: the photo; smaller ones are enlarged.
         size: pixels of the result's side.
-        scale: least and most of the square's side, as a share of the photo's shorter side.
+        scale: least and greatest side of the square, as shares of the photo's shorter side.
         flip: mirror with probability 0.5.
         rng: four numbers are drawn from it, whatever the other arguments are.
     """
@@ -162,15 +160,15 @@ def random_crop_of_pixels(
 ) -> Tensor:
     """The same square as `random_crop`'s, moved to whole pixels: uint8 (3, size, size).
 
-    torch's filter is Pillow's, in a fraction of the time (vector instructions), but it knows no
-    squares that begin within a pixel.
+    torch's filter is Pillow's, in a fraction of the time (vector instructions), but it takes
+    only squares of whole pixels.
 
     Args:
         pixels: the photo, (H, W, 3); only the square is read.
-        size: this and the others are as for `random_crop`.
-        scale: likewise.
-        flip: likewise.
-        rng: likewise.
+        size: pixels of the result's side.
+        scale: see `random_crop`.
+        flip: see `random_crop`.
+        rng: see `random_crop`.
     """
     height, width, _ = pixels.shape
     square = _draw_square(width, height, scale=scale, flip=flip, rng=rng)
@@ -184,7 +182,7 @@ def random_crop_of_pixels(
 
 
 def least_side(size: int, scale: tuple[float, float]) -> int:
-    """Least shorter side, in pixels, of a photo of which no crop of `size` is an enlargement."""
+    """The shorter side, in pixels, from which on no crop of a photo is enlarged to `size`."""
     return math.ceil(size / scale[0])
 
 
@@ -199,8 +197,8 @@ class Crops(Dataset[Sample]):
         seed: of order and crops.
         size: pixels of a crop's side.
         scale: see `random_crop`.
-        flip: likewise.
-        growth: (sample, size): crops have that size from that sample on.
+        flip: see `random_crop`.
+        growth: (sample, size): from that sample on, crops have that size; None: they do not grow.
         cache: holds the training photos decoded; None decodes them each time.
     """
 
@@ -295,7 +293,7 @@ class StepSampler:
 def stream_photos(
     crops: Crops,
     sampler: StepSampler,
-    look_at: Callable[[Batch], None],
+    on_batch: Callable[[Batch], None],
     *,
     workers: int,
     pin_memory: bool,
@@ -305,17 +303,17 @@ def stream_photos(
     Args:
         crops: gives sample k for any k.
         sampler: which samples make a step.
-        look_at: called with each batch first; raises if its unreadable photos are too many.
+        on_batch: called with each batch before its photos are yielded; may raise UserError.
         workers: processes that decode photos.
         pin_memory: for a GPU.
 
     Raises:
-        UserError: no photos arrive any more, or `look_at` raises it.
+        UserError: no photos arrive any more, or `on_batch` raises it.
     """
     batches = load_batches(crops, sampler, workers=workers, pin_memory=pin_memory)
     for _ in range(len(sampler)):
         batch = _next_batch(batches)
-        look_at(batch)
+        on_batch(batch)
         yield batch.photos
 
 

@@ -16,7 +16,7 @@ _GUARDED = ("content term", "style term", "total variation", "gradient")
 
 
 class FiniteGuard:
-    """Notes on the device which numbers are not finite, and waits for it only in `check`.
+    """Notes on the device which numbers are not finite; only `check` waits for the device.
 
     Such numbers are never repaired: their cause would remain.
 
@@ -37,8 +37,8 @@ class FiniteGuard:
     ) -> None:
         """Note the numbers of this step, without waiting for the device.
 
-        A gradient may overflow half precision because the loss was scaled. Its step is then left
-        out and the scale halved. It counts as not finite once the scale cannot be halved.
+        A gradient may overflow half precision because the loss was scaled. Its step is then
+        skipped and the scale halved. It counts as not finite only at a scale of at most 1.
         """
         numbers = torch.stack([terms.content, terms.style, terms.tv, gradient_norm]).detach()
         is_bad = ~torch.isfinite(numbers)
@@ -49,7 +49,7 @@ class FiniteGuard:
         """Require that all numbers so far were finite, in all processes.
 
         Raises:
-            UserError: names the first step and number that is not.
+            UserError: names the first number that is not finite, and its step.
         """
         bad = [(step, k) for k, step in enumerate(self._first_bad_step.tolist()) if step >= 0]
         first = min(chain(*self._group.gather(bad)), default=None)

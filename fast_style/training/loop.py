@@ -28,7 +28,7 @@ class Interval:
         self.waited_s = 0.0
 
     def waiting_for(self, batches: Iterator[Tensor]) -> Iterator[Tensor]:
-        """The same batches; the time that each one takes to arrive counts as waiting."""
+        """Yield the batches, and count the time until each one arrives as waiting."""
         while True:
             start_at = time.perf_counter()
             batch = next(batches, None)
@@ -48,10 +48,10 @@ class Interval:
 
 
 class Learner(Protocol[ResultT]):
-    """What the loop needs of a trainer or a distiller."""
+    """The attributes and methods that the loop calls on a trainer or a distiller."""
 
     step: int
-    """Finished steps."""
+    """The number of finished steps."""
     run_log: RunLog
 
     def train_step(self, photos: Tensor) -> ResultT:
@@ -61,7 +61,7 @@ class Learner(Protocol[ResultT]):
         """Write what is due at this step, and restart the interval if anything was."""
 
     def save(self, *, must_succeed: bool) -> None:
-        """Write a checkpoint. Between the first and the last step it need not succeed."""
+        """Write a checkpoint; unless `must_succeed`, a full disk may cost only a warning."""
 
 
 def take_steps(
@@ -81,9 +81,10 @@ def take_steps(
         batches: one for each step that is left, uint8 (N, 3, S, S).
         num_steps: the number of the last step.
         checkpoint_every: steps between two checkpoints.
-        stop_signal: asked after every step; a signal's number ends training there.
+        stop_signal: called after a step; returns the number of a signal that ends training there,
+            or None.
         group: the processes that train together, which have to stop at the same step.
-        agree_every: steps between two agreements of several processes on whether to stop.
+        agree_every: with several processes, the steps between two calls of `stop_signal`.
 
     Raises:
         Stopped: `stop_signal` gave a number; the state is saved.

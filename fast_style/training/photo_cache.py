@@ -88,7 +88,7 @@ class PhotoCache:
                 raise _damaged(folder, "its pixels differ from their checksums")
 
     def read(self, path: Path) -> NDArray[np.uint8]:
-        """A photo's pixels, (H, W, 3), uint8: a view of the file, read from disk where it is used.
+        """A photo's pixels, (H, W, 3), uint8: a view of the mapped file.
 
         Raises:
             PictureError: the photo could not be read when the cache was built.
@@ -119,11 +119,11 @@ def open_photo_cache(
         folder: photos are identified by their paths relative to it, so that it can be moved.
         side: pixels of a stored photo's shorter side; smaller photos keep their size.
         root: the folder that holds caches.
-        say: called with lines for people.
+        say: prints a line for the user.
 
     Raises:
-        UserError: the cache is damaged (and not removed), cannot be written, or does not fit on the
-            disk.
+        UserError: the cache is damaged (its folder is left as found), cannot be written, or does
+            not fit on the disk.
     """
     digest = _digest_of(photos, folder, side)
     home = root.absolute() / f"{side}-{digest[:16]}"
@@ -145,7 +145,7 @@ def open_photo_cache(
 
 
 def _digest_of(photos: Sequence[Path], folder: Path, side: int) -> str:
-    """The digest of all that a cache's bytes depend on and that is known without decoding."""
+    """The digest of a cache's format and side, and of its photos' names, sizes and times."""
     digest = hashlib.sha256(f"{_FORMAT} {side}\n".encode())
     for path in photos:
         name = path.relative_to(folder).as_posix().encode("utf-8", "surrogateescape")
@@ -172,7 +172,7 @@ def _lock(home: Path, say: Callable[[str], None]) -> AbstractContextManager[obje
 
 
 class _Decoded(NamedTuple):
-    """A photo as it is stored, or why it is unreadable."""
+    """A photo in its stored form, or the reason why it is unreadable."""
 
     height: int
     width: int
@@ -266,7 +266,7 @@ def _announce(
     done: Sequence[_Entry],
     say: Callable[[str], None],
 ) -> None:
-    """Say how large the cache will be, and which other caches lie beside it.
+    """Print the cache's estimated size, and the number of other caches beside it.
 
     Raises:
         UserError: the disk has no room for it.
@@ -291,14 +291,14 @@ def _announce(
     if others:
         size = sum(_num_bytes_of(other / "pixels.bin") for other in others)
         say(
-            f"photo cache: {len(others)} of other photos or sizes in the same folder "
+            f"photo cache: other caches in the same folder: {len(others)} "
             f"({size_in_words(size)}); about.json in each names its photos. Remove the caches that "
             "no run needs"
         )
 
 
 def _append(home: Path, photos: Sequence[Path], side: int, done: Sequence[_Entry]) -> None:
-    """Append the photos that are not done."""
+    """Append the photos after those of the entries `done`."""
     with (home / "pixels.bin").open("ab") as pixels, (home / "index.jsonl").open("ab") as index:
         lines: list[bytes] = []
 
@@ -355,7 +355,7 @@ def _parse(index: bytes) -> list[_Entry]:
 
 
 def _read_finished_index(home: Path) -> list[_Entry]:
-    """All entries.
+    """All entries of a finished cache.
 
     Raises:
         UserError: a file is missing, or has changed since it was written.

@@ -1,4 +1,4 @@
-"""The training photos of a run, batch by batch, and the account of those that are unreadable."""
+"""The training photos of a run, batch by batch, and the list of the unreadable ones."""
 
 from collections.abc import Callable, Iterator
 from itertools import chain
@@ -14,7 +14,7 @@ from fast_style.training.unreadable import Unreadable, UnreadableList
 
 
 class PhotoStream:
-    """This process's photos of every step.
+    """This process's share of the photos of every step.
 
     Args:
         crops: gives sample k for any k.
@@ -41,7 +41,7 @@ class PhotoStream:
         self.device = device
         self.workers = workers
         self.group = group
-        # Met by this process and not yet in rank zero's list.
+        # Unreadable photos that this process met, and that are not yet in rank zero's list.
         self._unlisted: list[Unreadable] = []
 
     @property
@@ -61,7 +61,7 @@ class PhotoStream:
         Args:
             start_step: finished steps.
             end_step: the number of the last step.
-            warn: takes a line about each unreadable photo, while these are few.
+            warn: called with a line about each of the first unreadable photos.
 
         Raises:
             UserError: too many photos are unreadable, or no photos arrive any more.

@@ -21,15 +21,15 @@ Gradients = Callable[[Tensor], tuple[Tensor, LossTerms]]
 
 
 class Recorded:
-    """`compute`, recorded for whole batches of one shape.
+    """`compute`, recorded for full batches of one shape.
 
-    Every call overwrites the results of the call before. A whole batch of another shape replaces
-    the recording. A batch with fewer photos is computed without one.
+    Every call overwrites the results of the call before. A full batch of another shape replaces
+    the recording. A batch with fewer photos is computed without a recording.
 
     Args:
         compute: what to record; its kernels must not depend on the values of the photos.
         parameters: where it leaves gradients.
-        batch_size: photos of a whole batch.
+        batch_size: photos of a full batch.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class Recorded:
 
 
 def record(compute: Gradients, photos: Tensor, parameters: list[nn.Parameter]) -> Gradients:
-    """A function that replays the kernels of `compute`, for photos of the same shape.
+    """A function that replays the kernels of `compute`, for photos of this shape.
 
     Raises:
         UserError: `compute` cannot be recorded.
@@ -74,7 +74,7 @@ def record(compute: Gradients, photos: Tensor, parameters: list[nn.Parameter]) -
             for _ in range(_NUM_WARM_UPS):
                 compute(given)
         torch.cuda.current_stream().wait_stream(side)
-        # Of this thread alone: other threads load photos meanwhile.
+        # Record only this thread: others load photos meanwhile.
         with torch.cuda.graph(graph, capture_error_mode="thread_local"):
             results = compute(given)
     except torch.cuda.OutOfMemoryError:

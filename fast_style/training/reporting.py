@@ -1,4 +1,4 @@
-"""What a training run reports: losses, shares of the gradient, speed, sample pictures, warnings.
+"""The parts of a training report: losses, gradient shares, speed, sample pictures, warnings.
 
 `Trainer.report` decides the order; each method here makes one part of a report.
 """
@@ -30,7 +30,7 @@ _MUCH_CLIPPED = 0.25
 
 
 class StepResult(NamedTuple):
-    """What a training step leaves for the report; tensors on the device.
+    """The results of a training step that a report needs; tensors on the device.
 
     `photos` and `stylized` are (N, 3, S, S), this process's share of the batch. `gradient_norm` is
     the norm of the gradient at all weights, without the scale of the loss.
@@ -73,7 +73,7 @@ class Reporter:
         run_log: where values, pictures and warnings go.
         run_folder: where sample pictures go.
         fast_net: the network that is trained.
-        perceptual_loss: what it is trained for.
+        perceptual_loss: the objective.
         photos: the training photos, for the number of unreadable ones.
         sample_photos: uint8 (M, 3, S, S), for people to look at.
         settings: steps, batch size, rate, schedule.
@@ -104,7 +104,7 @@ class Reporter:
         self.log = log
         self.group = group
         self.device = next(fast_net.parameters()).device
-        self._newest_sheet: tuple[int, Image.Image] | None = None  # and the step of its network
+        self._newest_sheet: tuple[int, Image.Image] | None = None  # with the step of its network
         self._given_warnings: set[str] = set()
 
     def due_at(self, step: int) -> Due:
@@ -118,7 +118,10 @@ class Reporter:
         )
 
     def losses(self, step: int, result: StepResult) -> dict[str, float]:
-        """Losses, norm and range of the step, and its rate; the average over all processes."""
+        """Losses, gradient norm, output range and learning rate of the step, by column.
+
+        Over all processes: the least output, the greatest output, and the mean of all else.
+        """
         stylized, terms = result.stylized, result.terms
         # Written as 0 or 255: beyond the range, or within half a value of its end.
         clipped = ((stylized <= 0.5 / 255) | (stylized >= 254.5 / 255)).float().mean()
@@ -154,7 +157,10 @@ class Reporter:
             )
 
     def speed(self, step: int, interval: Interval, loss: float) -> dict[str, float]:
-        """Speed by rank zero's clock, average waiting, largest memory; shown with the loss."""
+        """Rank zero's speed, mean share of waiting and largest memory, by TensorBoard's tags.
+
+        Shown on the console with the loss.
+        """
         batch_size = self.settings.batch_size
         found = self.group.gather(interval.measure(step, batch_size, self.device))
         speed = {

@@ -72,7 +72,7 @@ def open_run(
         config: the settings to train with.
         root: the folder of all runs, ``runs``.
         fresh: take a new folder, ``<name>-2`` and so on, if ``root/<name>`` exists.
-        say: takes lines for people.
+        say: prints a line for the user.
         group: rank zero opens and locks the folder, and shares what it found.
 
     Raises:
@@ -96,8 +96,9 @@ def _open_run(
     while fresh and folder.exists():
         folder = root / f"{config.name}-{number}"
         number += 1
+    parts = (folder, folder / "checkpoints", folder / "samples")
     try:
-        for part in (folder, folder / "checkpoints", folder / "samples"):
+        for part in parts:
             part.mkdir(parents=True, exist_ok=True)
         lock = FileLock(folder / "lock")
         lock.acquire(timeout=0)
@@ -108,9 +109,10 @@ def _open_run(
         ) from None
     except OSError as error:
         raise UserError(
-            f"{folder}: cannot be written ({error.strerror}); runs lie in the working directory"
+            f"{folder}: cannot be written ({error.strerror}); runs are written into the "
+            "working directory, so change to one that you may write to"
         ) from None
-    for part in (folder, folder / "checkpoints", folder / "samples"):
+    for part in parts:
         remove_stray_temporaries(part)
     _write_lock_holder(folder)
     found = newest_valid_checkpoint(folder / "checkpoints", say)
@@ -143,12 +145,17 @@ def _lock_holder(folder: Path) -> str:
 def _require_same_run(
     path: Path, checkpoint: Checkpoint, config: Config | DistillConfig, say: Callable[[str], None]
 ) -> None:
-    """List the settings that differ from the checkpoint's; refuse those that change the result."""
+    """Print the settings that differ from the checkpoint's; refuse those that change the result.
+
+    Raises:
+        UserError: names the refused settings.
+    """
     old = parse(type(config), checkpoint.metadata.get("settings", {}), str(path))
     refused = []
     for key, before, after in changed_settings(old, config):
         say(f"changed since the checkpoint: {key}: {before} -> {after}")
-        is_harmless = key == "name" or key.startswith(MAY_CHANGE_ON_RESUME)  # folders get renamed
+        # Another name is harmless: the user may have renamed the folder.
+        is_harmless = key == "name" or key.startswith(MAY_CHANGE_ON_RESUME)
         is_prolonged = (
             key == "train.steps"
             and config.train.schedule == "constant"
@@ -159,8 +166,8 @@ def _require_same_run(
     if not refused:
         return
     change = (
-        f"{path.parent.parent}: these settings would change the run that is there: "
-        f"{', '.join(refused)}. Set them back"
+        f"{path.parent.parent}: these settings differ from the checkpoint's and would change the "
+        f"result: {', '.join(refused)}. Set them back"
     )
     anew = "train in a new folder with --resume never (or another name=...)"
     if isinstance(config, DistillConfig):
@@ -174,9 +181,9 @@ def require_same_inputs(
     """Require that a resumed run has the inputs that it was started with.
 
     Args:
-        run: a new run passes.
-        description: of this run's inputs, as `Trainer` writes it into files.
-        settings: for each part of the description that has a digest, the setting it comes from.
+        run: the run; a new one has nothing to differ from.
+        description: of the present inputs, as `Trainer` writes it into files.
+        settings: by name of a part of the description that has a digest, the setting it comes from.
 
     Raises:
         UserError: names the first setting whose digest differs.
@@ -187,7 +194,7 @@ def require_same_inputs(
         if run.resume_from.metadata[name]["digest"] != description[name]["digest"]:
             raise UserError(
                 f"{run.folder}: the content of {setting} is not what this run was started with "
-                "(its digest differs). Put it back, or train in a new folder with --resume never"
+                "(its digest differs). Restore it, or train in a new folder with --resume never"
             )
 
 

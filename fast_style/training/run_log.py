@@ -1,7 +1,7 @@
 """The log of a run: console, TensorBoard and metrics.csv.
 
 A log never stops a run. If TensorBoard's file or the table cannot be written (a full disk, mostly),
-one warning is printed, that output ends, and training goes on.
+one warning is printed, that output ends, and training continues.
 """
 
 import csv
@@ -30,10 +30,10 @@ class RunLog:
         columns: the tags of metrics.csv, beside step and images. Only functions of the settings
             belong there, so that a resumed run's table equals an uninterrupted one's; times and
             rates go to TensorBoard.
-        start_step: the step that training starts from. Rows of later steps, from an earlier
-            process, are removed, and such points hidden in TensorBoard: no curve has two values at
-            a step.
-        steps: the last step; the console shows it beside the present one.
+        start_step: the step that training starts from. An earlier process may have logged later
+            steps: their rows are removed from metrics.csv and their points hidden in TensorBoard,
+            so that no curve has two values at a step.
+        steps: the number of the last step; the console shows it beside the current one.
         is_silent: write and print nothing, because another process does.
     """
 
@@ -158,7 +158,9 @@ class RunLog:
             write()
         except OSError as error:  # TensorBoard raises its writer thread's errors here, too
             self._broken.add(output)
-            self.warn(f"{output} cannot be written any more ({error}); training goes on without it")
+            self.warn(
+                f"{output} cannot be written any more ({error}); training continues without it"
+            )
 
     def _talk(self, speak: Callable[[], object]) -> None:
         """Run `speak` unless the console is gone or silent."""

@@ -1,4 +1,4 @@
-"""What training and distilling share in writing and restoring their state."""
+"""Writing and restoring the state of a run, for training and distilling."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -32,9 +32,9 @@ def writing_step(
     Args:
         folder: the run's checkpoints.
         step: finished steps.
-        keep: how many checkpoints stay.
-        on_full_disk: takes a warning when a file cannot be written, and the run goes on to the next
-            checkpoint; None: that is an error.
+        keep: number of checkpoints to keep.
+        on_full_disk: called with a warning if a file cannot be written; the run continues, and
+            tries again at the next checkpoint. None: raise UserError.
 
     Raises:
         UserError: a number is not finite, or a file cannot be written; names the last good
@@ -61,7 +61,7 @@ def writing_step(
 
 
 def with_prefix(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors as ``prefix.<name>``; `Checkpoint.part` is the inverse."""
+    """The tensors renamed to ``prefix.<name>``; `Checkpoint.part` is the inverse."""
     return {f"{prefix}.{name}": tensor for name, tensor in tensors.items()}
 
 
@@ -96,11 +96,11 @@ def restore_training(
     """
     restore_weights(net, checkpoint.part("model"), path)
     saved = checkpoint.part("optimizer")
-    # Adam has no state where all steps were left out until the scale of the loss fitted.
+    # Adam has no state if every step so far was skipped, because scaled gradients overflowed.
     if saved or not scaler.is_enabled():
         restore_adam(dict(net.named_parameters()), optimizer, saved, path)
     if scaler.is_enabled():
-        # A checkpoint from before there was a scale has none, so it starts afresh.
+        # Older checkpoints hold no scale; the initial one is used.
         _restore_scale(scaler, checkpoint.metadata.get("loss_scale", {}), path)
 
 
@@ -114,7 +114,7 @@ def _restore_scale(scaler: torch.amp.GradScaler, saved: Mapping[str, Any], path:
 
 
 def write_model_card(folder: Path, metadata: Mapping[str, Any], sheet: Image.Image) -> None:
-    """Write ``README.md`` of a run folder: what the model is, and what it makes of photos."""
+    """Write ``README.md`` of a run folder: the model's description, and a sheet of its results."""
     with suppress(UserError):  # a picture that cannot be written is not worth the checkpoint
         write_picture(folder / "samples" / "latest.png", sheet)
     lines = "\n".join(f"- {line}" for line in describe(metadata))

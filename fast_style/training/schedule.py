@@ -1,4 +1,4 @@
-"""What depends on the number of the step alone: Adam's learning rate, and what is due."""
+"""Functions of the step alone: Adam's learning rate, and whether a report is due."""
 
 import math
 

@@ -22,14 +22,14 @@ _COMPILING = CompileRequest("train.compile", "set train.compile=false")
 
 
 class TrainingStep:
-    """Computes the gradients of the perceptual loss, in the one way that is chosen here.
+    """Computes the gradients of the perceptual loss, executed as these arguments say.
 
     Args:
-        net: the network as it is executed, on its device.
-        perceptual_loss: what it is trained for, on the same device.
+        net: the network, on its device.
+        perceptual_loss: the objective, on the same device.
         scaler: multiplies the loss, where half precision needs it.
         precision: the dtype of autocast, or None for float32.
-        batch_size: photos of a whole batch in this process.
+        batch_size: photos of a full batch in this process.
         compile_for: sides of the crops to compile for, before the first step; empty: do not
             compile.
         record: record the step as a CUDA graph.
@@ -95,7 +95,7 @@ class TrainingStep:
     def _compiled(self, sides: Iterable[int]) -> tuple[nn.Module, nn.Module]:
         """The network and the loss, compiled for crops of these sides.
 
-        They share their parameters with `net`, whose names stay as they are.
+        They share their parameters with `net`, where these keep their names.
         """
         with _COMPILING.mistakes():
             net, loss = compile_whole(self.net), compile_whole(self.perceptual_loss)

@@ -44,14 +44,14 @@ class Trainer:
 
     Args:
         net: the transform network, on its device.
-        perceptual_loss: what it is trained for, on the same device.
-        photos: what it is trained on.
+        perceptual_loss: the objective, on the same device.
+        photos: the training photos.
         validation_photos: uint8 (N, 3, S, S), never trained on.
         sample_photos: uint8 (M, 3, S', S'), for people to look at.
         settings: steps, batch size, rate, schedule.
         log: how often each part of a report, and a checkpoint, is written.
-        run_folder: exists.
-        description: what model files say of themselves, besides the step.
+        run_folder: an existing folder.
+        description: the metadata of model files, without the step.
         precision: the dtype of autocast, or None for float32.
         resume_from: the checkpoint to resume from.
         group: the processes that train together. Each has its share of every batch; all have the
@@ -90,7 +90,7 @@ class Trainer:
         self.precision = precision
         self.group = group
         self.device = next(net.parameters()).device
-        # On a CPU, where a step takes a thousand times as long, torch's default.
+        # On a CPU, a step takes a thousand times as long, and torch's default is kept.
         fused = True if self.device.type == "cuda" else None
         self.optimizer = torch.optim.Adam(net.parameters(), lr=settings.learning_rate, fused=fused)
         # Half precision has no numbers below 6e-8; gradients are taken of a multiple of the loss.
@@ -122,8 +122,8 @@ class Trainer:
         """Train to the last step and save; save too when a signal ends training earlier.
 
         Args:
-            stop_signal: asked after every step, or at the log interval where several processes
-                have to stop at the same step; a signal's number ends training there.
+            stop_signal: called after every step, or with several processes every `log.every`
+                steps; returns the number of a signal that ends training there, or None.
 
         Raises:
             Stopped: `stop_signal` gave a number; the state is saved.
@@ -147,7 +147,7 @@ class Trainer:
             self.photos.sum_up(self.run_log.warn)
 
     def prepare(self) -> None:
-        """Make `compute_gradients`, with a word to the user: compiling takes minutes.
+        """Make `compute_gradients`, and tell the user first if compiling takes minutes.
 
         Raises:
             UserError: the step cannot be compiled, and compiling was asked for.
@@ -193,7 +193,7 @@ class Trainer:
         self.step += 1
         loss_scale = self.scaler.scale(torch.ones_like(gradient_norm))
         self.guard.note(self.step, terms, gradient_norm, loss_scale=loss_scale)
-        self.scaler.step(self.optimizer)  # left out, if a scaled gradient was not finite
+        self.scaler.step(self.optimizer)  # skipped if a scaled gradient is not finite
         self.scaler.update()
         return StepResult(pixels, stylized, terms, gradient_norm)
 
@@ -246,8 +246,8 @@ class Trainer:
     def save(self, *, must_succeed: bool = False) -> None:
         """Write the model file, the model card and a checkpoint; then remove the oldest.
 
-        The checkpoint comes last: where it is, everything of its step is there. A full disk costs a
-        warning unless `must_succeed`, and the next interval tries again.
+        The checkpoint is written last: where it exists, all files of its step exist. A full disk
+        costs a warning unless `must_succeed`, and the next interval tries again.
 
         Raises:
             UserError: a number is not finite, or writing failed and `must_succeed`.

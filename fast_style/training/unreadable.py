@@ -1,7 +1,7 @@
 """Photos that cannot be read: how many a run tolerates, and the list of those that it met.
 
-A few photos of a large folder are always damaged, so a run replaces them and goes on. It stops when
-they are too many, because then the folder is damaged and not the photos.
+A few photos of a large folder are always damaged, so a run replaces them and continues. It stops
+when they are too many, because then the fault lies in the folder and not in single photos.
 """
 
 import json
@@ -59,7 +59,7 @@ def probe_photos(photos: Photos, *, max_unreadable_share: float) -> None:
     ):
         raise UserError(
             f"{printable(photos.folder)}: {len(reasons)} of {len(probed)} photos tried cannot be "
-            f"read, the first one: {reasons[0]}. Mend the folder, or raise "
+            f"read, the first one: {reasons[0]}. Replace or remove them, or raise "
             "data.max_unreadable_share"
         )
 
@@ -68,8 +68,8 @@ def probe_photos(photos: Photos, *, max_unreadable_share: float) -> None:
 class UnreadableList:
     """The unreadable photos of a run, each once, kept in a file of one JSON object per line.
 
-    Sample numbers are kept too: a resumed run drops the entries of steps after its checkpoint,
-    which it takes again and so meets again.
+    Sample numbers are kept too: a resumed run drops the entries of steps after its checkpoint. It
+    repeats these steps, and so meets the photos again.
     """
 
     path: Path
@@ -89,7 +89,7 @@ class UnreadableList:
         before_sample: int,
         is_kept: bool = True,
     ) -> "UnreadableList":
-        """The list of a run folder, without what samples from `before_sample` on had met.
+        """The list of a run folder, with the photos that samples before `before_sample` met.
 
         Args:
             path: the file; made if there is none.
@@ -113,11 +113,11 @@ class UnreadableList:
         return opened
 
     def add(self, met: Iterable[Unreadable], *, is_fatal: bool = False) -> list[Unreadable]:
-        """Add the photos that a batch met; gives those that were not listed before.
+        """Add the photos that a batch met; returns those that were not listed before.
 
         Args:
-            met: may hold photos more than once.
-            is_fatal: raise even if they are few, because the batch could not be filled.
+            met: the photos; duplicates are allowed.
+            is_fatal: raise however few they are, because the batch could not be filled.
 
         Raises:
             UserError: there are too many now.
@@ -133,7 +133,8 @@ class UnreadableList:
             raise UserError(
                 f"{len(self.entries)} of {self.num_photos} photos cannot be read, the first one: "
                 f"{next(iter(self.entries.values())).reason}. They are listed in "
-                f"{printable(self.path)}; mend the folder, or raise data.max_unreadable_share",
+                f"{printable(self.path)}; replace or remove them, or raise "
+                "data.max_unreadable_share",
                 exit_code=1,
             )
         return new
@@ -141,7 +142,7 @@ class UnreadableList:
     def report(
         self, met: Sequence[Unreadable], warn: Callable[[str], None], *, is_fatal: bool = False
     ) -> None:
-        """Add the photos that a batch met, and warn of the new ones, of ten in all.
+        """Add the photos that a batch met; warn of each new one until ten have been named.
 
         Raises:
             UserError: as `add`.

@@ -137,7 +137,7 @@ def test_check_looks_at_every_file(write: Callable[..., str], capsys: Output) ->
     broken = write("broken", style={"image": "nowhere.png"})
     assert train_main([write("fine"), broken, "--check"]) == 1
     said = capsys.readouterr()
-    assert said.out.count("everything is there") == 1
+    assert said.out.count("all inputs can be used") == 1
     assert "nowhere.png: " in said.err
 
 
@@ -187,9 +187,9 @@ def test_check_finds_everything_there(config: Path, capsys: Output) -> None:
     assert run("train", str(config), "--check") == 0
     assert capsys.readouterr().out.splitlines() == [
         "photos: 2 to train on, 2 held out, 0 of them unreadable",
-        f"style: {config.parent / 'style.png'}, 38 x 32 as it is used",
+        f"style: {config.parent / 'style.png'}, resized to 38 x 32 pixels",
         "loss network: vgg19, RANDOM weights, torchvision preprocessing",
-        "everything is there",
+        "all inputs can be used",
     ]
     assert not Path("runs").exists()
 
@@ -201,7 +201,7 @@ def test_check_names_an_unreadable_photo(config: Path, capsys: Output) -> None:
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith(f"unreadable: {bad}: not a picture")
     assert lines[1].endswith("1 of them unreadable")
-    assert lines[-1] == "everything is there"
+    assert lines[-1] == "all inputs can be used"
 
 
 def test_check_fails_when_nothing_can_be_read(config: Path, capsys: Output) -> None:

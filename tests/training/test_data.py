@@ -264,10 +264,10 @@ def streamed(
     count = len(crops.photos.training)
     listed = UnreadableList.open(path, num_photos=count, max_share=1.0, before_sample=0)
 
-    def look_at(batch: Batch) -> None:
+    def on_batch(batch: Batch) -> None:
         listed.report(batch.unreadable, warn, is_fatal=batch.is_empty)
 
-    return data.stream_photos(crops, sampler, look_at, workers=0, pin_memory=False)
+    return data.stream_photos(crops, sampler, on_batch, workers=0, pin_memory=False)
 
 
 def test_streamed_photos_are_those_of_the_batches(folder: Path, tmp_path: Path) -> None:

@@ -287,8 +287,8 @@ def test_changed_photos_get_another_cache_and_the_old_one_is_told(
     assert after.folder != before.folder
     assert before.folder.is_dir()
     assert lines[1] == (
-        "photo cache: 1 of other photos or sizes in the same folder (0.0 MB); about.json in each "
-        "names its photos. Remove the caches that no run needs"
+        "photo cache: other caches in the same folder: 1 (0.0 MB); about.json in each names its "
+        "photos. Remove the caches that no run needs"
     )
 
 

@@ -88,7 +88,8 @@ def test_file_in_place_of_the_runs_folder_is_told(yaml_file: Path, tmp_path: Pat
     root = tmp_path / "runs"
     root.touch()
     assert message_of_opening(yaml_file, root) == (
-        f"{root}/tiny: cannot be written (Not a directory); runs lie in the working directory"
+        f"{root}/tiny: cannot be written (Not a directory); runs are written into the working "
+        "directory, so change to one that you may write to"
     )
 
 
@@ -134,9 +135,10 @@ def test_changes_of_what_is_learned_are_refused(yaml_file: Path, tmp_path: Path)
     train_once(settings_of(yaml_file), tmp_path, stop_at=3)
     words = ["loss.style_weight=7", "train.batch_size=3", "log.every=2"]
     assert message_of_opening(yaml_file, tmp_path, *words) == (
-        f"{tmp_path}/tiny: these settings would change the run that is there: loss.style_weight, "
-        "train.batch_size. Set them back, train in a new folder with --resume never (or another "
-        "name=...), or start from this model's weights with train.init_from"
+        f"{tmp_path}/tiny: these settings differ from the checkpoint's and would change the "
+        "result: loss.style_weight, train.batch_size. Set them back, train in a new folder with "
+        "--resume never (or another name=...), or start from this model's weights with "
+        "train.init_from"
     )
 
 
@@ -164,7 +166,7 @@ def begun(tmp_path_factory: pytest.TempPathFactory) -> Path:
 )
 def test_each_learning_setting_is_refused(begun: Path, word: str) -> None:
     told = message_of_opening(begun / "tiny.yaml", begun, word)
-    assert f"would change the run that is there: {word.partition('=')[0]}" in told
+    assert f"would change the result: {word.partition('=')[0]}" in told
 
 
 def test_cosine_run_cannot_be_prolonged_and_constant_one_not_be_shortened(
@@ -200,7 +202,7 @@ def test_other_contents_are_refused_by_digest(
         make_trainer(settings_of(yaml_file), run)
     run.lock.release()
     assert str(caught.value) == (
-        f"{tmp_path}/tiny: the content of {message} (its digest differs). Put it back, or train in "
+        f"{tmp_path}/tiny: the content of {message} (its digest differs). Restore it, or train in "
         "a new folder with --resume never"
     )
 

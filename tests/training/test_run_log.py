@@ -91,7 +91,7 @@ def test_table_that_cannot_be_written_warns_once(
     warnings = capsys.readouterr().out.splitlines()
     assert len(warnings) == 1
     assert warnings[0].startswith("warning: metrics.csv cannot be written any more (")
-    assert warnings[0].endswith("); training goes on without it")
+    assert warnings[0].endswith("); training continues without it")
     assert points_of(tmp_path, "lr") == [(1, 1.0), (2, 1.0)]
 
 
@@ -138,7 +138,7 @@ def test_tensorboard_that_fails_warns_once_and_the_table_goes_on(
     log.close()
     assert capsys.readouterr().out == (
         "warning: TensorBoard cannot be written any more ([Errno 28] No space left on device); "
-        "training goes on without it\n"
+        "training continues without it\n"
     )
     assert table_of(tmp_path) == HEADER + "1,1,,1.0\n"
 

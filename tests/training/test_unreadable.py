@@ -156,7 +156,7 @@ def test_too_many_unreadable_photos_stop_the_run_with_a_message(tmp_path: Path) 
         open_list(path).add(unreadable(*"abcdefghijk"))
     assert str(caught.value) == (
         "11 of 100 photos cannot be read, the first one: a: empty file. They are listed in "
-        f"{path}; mend the folder, or raise data.max_unreadable_share"
+        f"{path}; replace or remove them, or raise data.max_unreadable_share"
     )
     assert caught.value.exit_code == 1
     assert len(path.read_text().splitlines()) == 11
@@ -190,7 +190,9 @@ def test_hopeless_folder_is_found_before_weights_are_loaded(
     place, _, reason = str(caught.value).partition(": ")
     assert place == str(folder)
     assert reason.startswith(f"9 of 9 photos tried cannot be read, the first one: {place}/photo-")
-    assert reason.endswith(": empty file. Mend the folder, or raise data.max_unreadable_share")
+    assert reason.endswith(
+        ": empty file. Replace or remove them, or raise data.max_unreadable_share"
+    )
     assert caught.value.exit_code == 2
 
 
