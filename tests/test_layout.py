@@ -325,6 +325,13 @@ def test_info_loads_no_torch(tmp_path: Path) -> None:
     assert steps_that_load("torch", steps) == []
 
 
+def test_info_of_a_model_loads_neither_pillow_nor_the_settings(tmp_path: Path) -> None:
+    model = write_tiny_model(tmp_path / "model.safetensors")
+    code = f"from fast_style.cli.main import main; assert main(['info', {str(model)!r}]) == 0"
+    (loaded,) = modules_loaded_after([code])
+    assert loaded & {"torch", "PIL", "pydantic"} == set()
+
+
 def test_package_itself_loads_nothing_heavy() -> None:
     (loaded,) = modules_loaded_after(["import fast_style; dir(fast_style)"])
     assert loaded & {"torch", "numpy", "PIL", "pydantic", "torchvision", "tensorboard"} == set()

@@ -28,10 +28,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Print the description; returns the exit code."""
-    from fast_style.losses.inputs import COMPACT_FILE
     from fast_style.models.model_files import describe, describe_learned, read_description
 
-    path = COMPACT_FILE if options.model == Path("compact") else options.model
+    path = options.model
+    if path == Path("compact"):
+        from fast_style.losses.inputs import COMPACT_FILE  # loads NumPy and the settings
+
+        path = COMPACT_FILE
     for line in describe_learned(path) or describe(read_description(path)):
         print(printable(line))  # a file may contain control characters for the terminal
     return 0

@@ -47,6 +47,13 @@ def test_closed_stdout_leaves_no_traceback(arguments: list[str], exit_code: int)
     assert (result.returncode, result.stderr) == (exit_code, "")
 
 
+@pytest.mark.skipif(os.name == "nt", reason="sh is needed")
+def test_missing_stdout_leaves_no_traceback() -> None:
+    command = f'"{sys.executable}" -m fast_style info compact >&-'
+    ended = subprocess.run(["sh", "-c", command], cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    assert (ended.returncode, ended.stderr) == (0, "")
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 def test_full_disk_under_lines_about_work_does_not_stop_it() -> None:
     code = "from fast_style.cli.process import say; say('a'); say('b'); exit(7)"
