@@ -9,6 +9,7 @@ import functools
 import importlib.util
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -183,6 +184,11 @@ def steps_that_load(name: str, steps: dict[str, str], cwd: Path = ROOT) -> list[
 
 def test_the_order_names_every_module_once() -> None:
     assert sorted(module_files()) == sorted(MODULES)
+
+
+def test_contributing_lists_the_packages_in_their_order() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    assert re.findall(r"^\| `(\w+)` \|", text, flags=re.MULTILINE) == list(PACKAGES)
 
 
 def test_packages_begin_with_an_empty_file() -> None:

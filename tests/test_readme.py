@@ -1,4 +1,4 @@
-"""The README's commands and code run as written, one after the other, in a fresh folder."""
+"""The README's commands and code run as written, and the links of all pages lead somewhere."""
 
 import os
 import re
@@ -89,11 +89,22 @@ def test_commands_of_the_readme_run_one_after_the_other(tmp_path: Path) -> None:
     assert len(list((tmp_path / "stylized").iterdir())) == 5
 
 
-def test_readme_names_files_that_exist() -> None:
-    links = re.findall(r"\]\((?!https?:)([^)#]+)\)", README)
-    assert links
-    missing = [link for link in links if not (ROOT / link).exists()]
-    assert missing == []
+PAGES = sorted([*ROOT.glob("*.md"), ROOT / "data" / "README.md", *ROOT.glob("docs/**/*.md")])
+
+
+def headings(page: Path) -> set[str]:
+    """The anchors of a page's headings, as GitHub makes them."""
+    titles = re.findall(r"^#+ (.*)$", page.read_text(), flags=re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", title).strip().lower().replace(" ", "-") for title in titles}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_of_a_page_lead_to_files_and_headings(page: Path) -> None:
+    for link in re.findall(r"\]\((?!https?:)([^)]+)\)", page.read_text()):
+        name, _, anchor = link.partition("#")
+        target = page.parent / name if name else page
+        assert target.exists(), link
+        assert not anchor or anchor in headings(target), link
 
 
 def test_everything_replaced_is_still_in_the_readme() -> None:
