@@ -83,7 +83,7 @@ def with_sorted_metadata(data: bytes) -> bytes:
     return len(text).to_bytes(8, "little") + text + data[8 + length :]
 
 
-def size_in_words(num_bytes: int) -> str:
+def size_in_words(num_bytes: float) -> str:
     """A number of bytes for messages, such as ``12.3 MB`` or ``1.2 GB``."""
     return f"{num_bytes / 1e9:,.1f} GB" if num_bytes >= 1e9 else f"{num_bytes / 1e6:,.1f} MB"
 

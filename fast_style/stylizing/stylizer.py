@@ -21,6 +21,7 @@ from torch import Tensor
 
 from fast_style.core.devices import is_out_of_memory, resolve_device
 from fast_style.core.errors import UserError, printable
+from fast_style.core.files import size_in_words
 from fast_style.core.free_memory import give_back_freed_memory
 from fast_style.models.checkpoint import load_transform_net
 from fast_style.networks.compiling import CompileRequest, compile_whole
@@ -40,7 +41,6 @@ from fast_style.stylizing.memory import (
     measure_budget,
     plan_batch,
     plan_photo,
-    shown_bytes,
 )
 
 # An ordinary size: torch.compile would specialize on accidental properties such as divisibility.
@@ -258,7 +258,7 @@ def _reporting_full_disk(storage: torch.device | Path, features_bytes: int) -> I
             raise
         raise UserError(
             f"{printable(storage)}: cannot store the photo's features, "
-            f"{shown_bytes(features_bytes)} ({error.strerror or error}); set the environment "
+            f"{size_in_words(features_bytes)} ({error.strerror or error}); set the environment "
             "variable TMPDIR to a folder on another disk",
             exit_code=1,
         ) from error

@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from fast_style.core.errors import UserError
-from fast_style.core.files import free_bytes, write_text_atomically
+from fast_style.core.files import free_bytes, size_in_words, write_text_atomically
 from fast_style.models.checkpoint import (
     Checkpoint,
     adam_tensors,
@@ -51,7 +51,7 @@ def writing_step(
     except OSError as error:
         line = (
             f"step {step}: no checkpoint could be written ({error}; "
-            f"{free_bytes(folder) >> 20} MB are free). {last_good_checkpoint(folder)}"
+            f"{size_in_words(free_bytes(folder))} are free). {last_good_checkpoint(folder)}"
         )
         if on_full_disk is None:
             raise UserError(line, exit_code=1) from None

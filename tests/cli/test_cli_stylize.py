@@ -116,7 +116,7 @@ def test_memory_is_the_limit(model: Path, capsys: Output) -> None:
     assert run("stylize", "-m", str(model), "a.png", "-o", "b.png", "--memory", "9M") == 1
     (line,) = errors(capsys)
     assert line.startswith("error: a.png: 600 x 500 pixels ")
-    assert "13 MB" in line
+    assert "13.0 MB" in line
     assert "--max-side 190" in line
     assert run("stylize", "-m", str(model), "a.png", "--memory", "9M", "--max-side", "190") == 0
 

@@ -397,7 +397,7 @@ def test_network_that_cannot_be_written_ends_the_run(
     with pytest.raises(UserError) as caught:
         distiller.train()
     assert str(caught.value).startswith("step 2: no checkpoint could be written ([Errno 21] ")
-    assert str(caught.value).endswith("MB are free). There is no checkpoint yet")
+    assert str(caught.value).endswith(" are free). There is no checkpoint yet")
     assert checkpoints_of(tmp_path / "small") == []
 
 

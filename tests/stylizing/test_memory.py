@@ -184,16 +184,16 @@ def test_compiling_does_not_change_bands_which_run_uncompiled() -> None:
             # A band takes 17 MB: 19 MB are left for the result, 4 bytes per pixel.
             plan_photo(PhotoSize(3000, 4000), TINY, budget(36e6, disk=900e9)),
             2483,
-            "4000 x 3000 pixels do not fit in memory: about 71 MB are needed there and 36 MB may "
-            "be used; 24 MB more are needed there or in /scratch, where 900.0 GB may be used; "
-            "--max-side 2483 fits",
+            "4000 x 3000 pixels do not fit in memory: about 71.3 MB are needed there and 36.0 MB "
+            "may be used; 24.0 MB more are needed there or in /scratch, where 900.0 GB may be "
+            "used; --max-side 2483 fits",
         ),
         (
             # 2 bytes per pixel lie between sweeps.
             plan_photo(PhotoSize(3000, 4000), TINY, budget(63e6, disk=18e6)),
             3461,
-            "4000 x 3000 pixels do not fit in memory: about 71 MB are needed there and 63 MB may "
-            "be used; 24 MB more are needed there or in /scratch, where 18 MB may be used; "
+            "4000 x 3000 pixels do not fit in memory: about 71.3 MB are needed there and 63.0 MB "
+            "may be used; 24.0 MB more are needed there or in /scratch, where 18.0 MB may be used; "
             "--max-side 3461 fits",
         ),
         (
@@ -201,29 +201,29 @@ def test_compiling_does_not_change_bands_which_run_uncompiled() -> None:
             # those, 2.84 million pixels fit on the GPU, at 351.6 bytes.
             plan_photo(PhotoSize(3000, 4000), TINY_ON_CUDA, budget(1e9, main=1e6)),
             1946,
-            "4000 x 3000 pixels do not fit in memory: about 71 MB are needed there and 1 MB may "
-            "be used; 24 MB more are needed there or in /scratch, where 1000.0 GB may be used; "
-            "--max-side 1946 fits",
+            "4000 x 3000 pixels do not fit in memory: about 71.3 MB are needed there and 1.0 MB "
+            "may be used; 24.0 MB more are needed there or in /scratch, where 1,000.0 GB may be "
+            "used; --max-side 1946 fits",
         ),
         (
             plan_photo(PhotoSize(300, 400), TINY, budget(1000)),
             0,
-            "400 x 300 pixels do not fit in memory: about 10 MB are needed there and 0 MB may be "
-            "used; 0 MB more are needed there or in /scratch, where 1000.0 GB may be used; not "
-            "even one pixel fits",
+            "400 x 300 pixels do not fit in memory: about 10.0 MB are needed there and 0.0 MB "
+            "may be used; 0.2 MB more are needed there or in /scratch, where 1,000.0 GB may be "
+            "used; not even one pixel fits",
         ),
         (
             # 200,000 pixels are 516.4 x 387.3 of 4:3.
             plan_batch(1, 3000, 4000, TINY, budget(200_000 * 293)),
             516,
-            "4000 x 3000 pixels do not fit in memory: about 3.5 GB are needed and 59 MB may be "
+            "4000 x 3000 pixels do not fit in memory: about 3.5 GB are needed and 58.6 MB may be "
             "used; a longer side of 516 pixels fits",
         ),
         (
             plan_batch(2, 100, 200, TINY, budget(0)),
             0,
-            "2 photos of 200 x 100 pixels do not fit in memory: about 12 MB are needed and 0 MB "
-            "may be used; not even one pixel fits",
+            "2 photos of 200 x 100 pixels do not fit in memory: about 11.7 MB are needed and 0.0 "
+            "MB may be used; not even one pixel fits",
         ),
     ],
 )

@@ -294,7 +294,7 @@ def test_disk_that_fills_up_is_named_with_a_remedy(
     with pytest.raises(UserError) as caught:
         frugal(noise_photo(400, 100))
     assert str(caught.value) == (
-        f"{tmp_path}: cannot store the photo's features, 0 MB (No space left on device); set the "
+        f"{tmp_path}: cannot store the photo's features, 0.1 MB (No space left on device); set the "
         "environment variable TMPDIR to a folder on another disk"
     )
     assert caught.value.exit_code == 1

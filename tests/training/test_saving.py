@@ -51,7 +51,7 @@ def test_disk_that_is_full_for_a_while_costs_a_warning(
         "warning: step 4: no checkpoint could be written ([Errno 28] No space left on device; "
     )
     assert warning.endswith(
-        f"MB are free). The last good checkpoint is {tmp_path}/tiny/checkpoints/"
+        f"are free). The last good checkpoint is {tmp_path}/tiny/checkpoints/"
         "step-00000002.safetensors; trying again at the next one"
     )
 
