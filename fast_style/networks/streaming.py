@@ -44,7 +44,6 @@ from torch.nn import functional as F
 from fast_style.networks.fast_transform import Execution, choose_execution, convolve_padded
 from fast_style.networks.feature_store import FeatureStore, Plane
 from fast_style.networks.transform_net import (
-    SMALLEST_SIDE,
     AnyConvolution,
     ChannelStatistics,
     InstanceNorm,
@@ -53,6 +52,7 @@ from fast_style.networks.transform_net import (
     TransformNet,
     to_picture_range,
 )
+from fast_style.settings.fields import SMALLEST_SIDE
 
 SHORTEST_BAND = 4
 """Rows of the lowest band: one row at a quarter of the size gives four."""

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fast_style.settings.fields import SMALLEST_SIDE as SMALLEST_SIDE
+from fast_style.settings.fields import SMALLEST_SIDE
 
 EPSILON = 1e-5  # added to the variance in instance norm, as in torch and in the authors' code
 

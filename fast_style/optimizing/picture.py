@@ -25,10 +25,8 @@ from fast_style.optimizing.minimizing import (
 )
 from fast_style.pictures.pixels import image_to_tensor, resize_shorter_side, tensor_to_image
 from fast_style.pictures.reading import read_photo
+from fast_style.settings.fields import SMALLEST_SIDE
 from fast_style.settings.gatys_config import INIT_WORDS, GatysConfig, OptimizeConfig
-
-# Least side of a picture, in pixels, at any scale.
-_SMALLEST_SIDE = 16
 
 # Largest side of a picture, in pixels: at optimize.size=512, a panorama of 2000 x 3 would become
 # 341,333 pixels wide.
@@ -165,7 +163,7 @@ def _require_no_strip(picture: Image.Image, size: int, key: str) -> None:
 
 
 def _halved(side: int, times: int) -> int:
-    return max(_SMALLEST_SIDE, round(side / 2**times))
+    return max(SMALLEST_SIDE, round(side / 2**times))
 
 
 def _style_at(style: Image.Image, config: GatysConfig, halvings: int) -> Image.Image:

@@ -23,7 +23,10 @@ WRITABLE = {
     ".tiff": "TIFF",
     ".bmp": "BMP",
 }
-"""Suffixes of the formats that can be written, with Pillow's names of these formats."""
+"""Suffixes of the formats that can be written, with Pillow's names of these formats.
+
+GIF is not among them: a palette of 256 colors would spoil the picture.
+"""
 
 # Pillow can write alpha into a BMP, but hardly any program (nor Pillow) reads it back.
 _KEEPS_ALPHA = frozenset({"PNG", "WEBP", "TIFF"})

@@ -149,10 +149,11 @@ Counts = Annotated[
 ]
 
 SMALLEST_SIDE = 16
-"""Smallest height and width, in pixels, that the transform network takes; it pads smaller photos.
+"""Least height and width, in pixels, of what a network computes on.
 
-Reflection needs more pixels than it repeats: the first 9x9 kernel 4 at the full size, and the 3x3
-kernels 1 at a quarter of it.
+The transform network pads smaller photos, because reflection needs more pixels than it repeats: the
+first 9x9 kernel repeats 4 at the full size, the 3x3 kernels 1 at a quarter of it. No scale of an
+optimization is smaller either.
 """
 
 _Side = Annotated[int, Field(ge=SMALLEST_SIDE, le=8192)]

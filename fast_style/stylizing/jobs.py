@@ -12,8 +12,8 @@ from typing import NamedTuple
 
 from fast_style.core.errors import UserError, printable
 from fast_style.pictures.folders import EXTENSIONS, find_pictures
+from fast_style.pictures.writing import WRITABLE
 
-_WRITABLE = EXTENSIONS - {".gif"}  # a palette of 256 colors would spoil the result
 # Other names of JPEG. Every other format that cannot be written becomes PNG.
 _WRITTEN_AS = {".jpe": ".jpg", ".jfif": ".jpg"}
 
@@ -100,10 +100,10 @@ def _is_file_name(output: Path, inputs: Sequence[Path]) -> bool:
     if os.path.isdir(output) or not (output.suffix or os.path.exists(output)):
         return False
     if is_one_photo:
-        if output.suffix.lower() not in _WRITABLE:
+        if output.suffix.lower() not in WRITABLE:
             raise UserError(
                 f"--output {printable(output)}: cannot write the format "
-                f"{printable(output.suffix)!r}; use one of {', '.join(sorted(_WRITABLE))}"
+                f"{printable(output.suffix)!r}; use one of {', '.join(WRITABLE)}"
             )
         return True
     if os.path.exists(output):
@@ -148,7 +148,7 @@ def _output_of(photo: Path, relative: Path, options: OutputOptions) -> Path:
     own = relative.suffix
     if options.format is not None:
         extension = f".{options.format}"
-    elif own.lower() in _WRITABLE:
+    elif own.lower() in WRITABLE:
         extension = own
     else:
         extension = _WRITTEN_AS.get(own.lower(), ".png")

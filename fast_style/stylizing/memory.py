@@ -19,7 +19,7 @@ from typing import NamedTuple
 import torch
 
 from fast_style.core.errors import printable
-from fast_style.core.files import free_bytes
+from fast_style.core.files import free_bytes, size_in_words
 from fast_style.core.free_memory import available_bytes
 from fast_style.networks.streaming import (
     SHORTEST_BAND,
@@ -27,7 +27,7 @@ from fast_style.networks.streaming import (
     highest_band,
     storage_bytes,
 )
-from fast_style.networks.transform_net import SMALLEST_SIDE
+from fast_style.settings.fields import SMALLEST_SIDE
 
 # Peak memory of one photo in float32, per pixel: a constant, and a part for each channel of
 # the first convolution. No less than any row that benchmarks/memory.py measured on a CPU, with
@@ -141,12 +141,12 @@ def plan_photo(photo: PhotoSize, execution: Execution, budget: Budget) -> Whole 
     needed += bands_bytes(photo, execution, band_rows=SHORTEST_BAND)
     features = storage_bytes(height, width, net_width=execution.net_width)
     max_side = _longest_side(height, width, fits)
-    memory = shown_bytes(min(budget.device_bytes, budget.main_bytes))
-    disk = shown_bytes(budget.disk_bytes)
+    memory = size_in_words(min(budget.device_bytes, budget.main_bytes))
+    disk = size_in_words(budget.disk_bytes)
     return TooLarge(
         max_side,
-        f"{width} x {height} pixels do not fit in memory: about {shown_bytes(needed)} are needed "
-        f"there and {memory} may be used; {shown_bytes(features)} more are needed there or in "
+        f"{width} x {height} pixels do not fit in memory: about {size_in_words(needed)} are needed "
+        f"there and {memory} may be used; {size_in_words(features)} more are needed there or in "
         f"{printable(budget.scratch_folder)}, where {disk} may be used; "
         + (f"--max-side {max_side} fits" if max_side else "not even one pixel fits"),
     )
@@ -168,7 +168,7 @@ def plan_batch(
     return TooLarge(
         max_side,
         f"{photos}{width} x {height} pixels do not fit in memory: about "
-        f"{shown_bytes(needed(height, width))} are needed and {shown_bytes(most)} may be used; "
+        f"{size_in_words(needed(height, width))} are needed and {size_in_words(most)} may be used; "
         + (f"a longer side of {max_side} pixels fits" if max_side else "not even one pixel fits"),
     )
 
@@ -263,11 +263,6 @@ def _longest_side(height: int, width: int, fits: Callable[[int, int], bool]) -> 
         return not fits(-(-height * side // longer), -(-width * side // longer))
 
     return bisect_left(range(1, longer + 1), True, key=is_too_large)
-
-
-def shown_bytes(num_bytes: float) -> str:
-    """A number of bytes for messages, such as 53 MB or 3.5 GB."""
-    return f"{num_bytes / 1e9:.1f} GB" if num_bytes >= 1e9 else f"{num_bytes / 1e6:.0f} MB"
 
 
 # --- The budget ---------------------------------------------------------------------------------

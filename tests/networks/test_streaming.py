@@ -22,8 +22,9 @@ from fast_style.networks.streaming import (
     storage_bytes,
     stylize_in_bands,
 )
-from fast_style.networks.transform_net import SMALLEST_SIDE, TransformNet
+from fast_style.networks.transform_net import TransformNet
 from fast_style.pictures.pixels import image_to_tensor
+from fast_style.settings.fields import SMALLEST_SIDE
 
 CPU = torch.device("cpu")
 SIZES = [(1, 1), (3, 40), (16, 16), (17, 19), (19, 16), (18, 33), (40, 7), (47, 22), (64, 64)]

@@ -176,14 +176,14 @@ def test_remedy_for_a_collision_is_one_that_helps(here: Path) -> None:
         (
             ["a.jpg"],
             {"output": Path("b.gif")},
-            "--output b.gif: cannot write the format '.gif'; use one of .bmp, .jpeg, .jpg, .png, "
-            ".tif, .tiff, .webp",
+            "--output b.gif: cannot write the format '.gif'; use one of .jpg, .jpeg, .png, .webp, "
+            ".tif, .tiff, .bmp",
         ),
         (
             ["a.jpg"],
             {"output": Path("file")},
-            "--output file: cannot write the format ''; use one of .bmp, .jpeg, .jpg, .png, .tif, "
-            ".tiff, .webp",
+            "--output file: cannot write the format ''; use one of .jpg, .jpeg, .png, .webp, "
+            ".tif, .tiff, .bmp",
         ),
         (
             ["in"],
