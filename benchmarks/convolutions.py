@@ -5,7 +5,8 @@
 
 Layers have as many channels out as in and zero padding, in channels_last and float32. Backward goes
 to the pixels, as in a frozen loss network. One process measures all, and keeps freed memory as our
-commands do. The last column has what `winograd.pays` says of a layer; these ratios are the reason.
+commands do. The last column is the answer of `winograd.is_faster`, whose limits come from these
+ratios.
 """
 
 import argparse
@@ -62,10 +63,10 @@ def row(layer: Layer, rounds: int) -> str:
         "winograd": winograd.convolve(leaf, kernel, padding=1),
         "torch": F.conv2d(leaf, kernel, padding=1),
     }
-    pull = torch.rand_like(pixels)
+    grad = torch.rand_like(pixels)
 
     def backward(result: Tensor) -> Callable[[], object]:
-        return lambda: torch.autograd.grad(result, leaf, pull, retain_graph=True)
+        return lambda: torch.autograd.grad(result, leaf, grad, retain_graph=True)
 
     forward = {
         "winograd": lambda: winograd.convolve(pixels, kernel, padding=1),
@@ -75,7 +76,7 @@ def row(layer: Layer, rounds: int) -> str:
         *map(str, (count, channels, f"{side} x {side}")),
         ratio(forward, rounds),
         ratio({name: backward(result) for name, result in results.items()}, rounds),
-        "yes" if winograd.pays(pixels, kernel, padding=1) else "no",
+        "yes" if winograd.is_faster(pixels, kernel, padding=1) else "no",
     )
 
 

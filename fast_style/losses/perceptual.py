@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-# `relative` divides a photo's content term by the energy of its features, or by this share of the
-# style picture's if that is more: a blank photo (fog, a wall) has nearly no energy.
+# `relative` divides a photo's content term by the energy of its features, but at least by this
+# share of the style picture's energy: a blank photo (fog, a wall) has nearly none.
 _SMALLEST_RELATIVE_ENERGY = 0.01
 
 
@@ -81,8 +81,8 @@ def _pixels_in_parts(features: Tensor) -> Tensor:
 
 
 def _most_parts(device: torch.device) -> int:
-    # A GPU has more than a hundred multiprocessors, of which its libraries use one for each matrix
-    # product.
+    # A GPU has more than a hundred multiprocessors, and its libraries use only one of them for each
+    # matrix product.
     return 32 if device.type == "cuda" else 1
 
 
@@ -99,13 +99,13 @@ class _ProductsOfRounded(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, pull: Tensor) -> Tensor:
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
         (features,) = ctx.saved_tensors
         # Rounding costs nothing here: the difference was taken in float32, and the gradient of
         # bfloat16 features is bfloat16 in any case.
-        both_factors = (pull + pull.transpose(1, 2)).to(features.dtype)
-        pixels_pull = features.flatten(2).transpose(1, 2) @ both_factors
-        return pixels_pull.transpose(1, 2).reshape(features.shape)
+        both_factors = (grad + grad.transpose(1, 2)).to(features.dtype)
+        pixels_grad = features.flatten(2).transpose(1, 2) @ both_factors
+        return pixels_grad.transpose(1, 2).reshape(features.shape)
 
 
 def content_distance(features: Tensor, target: Tensor) -> Tensor:
@@ -129,7 +129,7 @@ def style_distance(gram: Tensor, target: Tensor) -> Tensor:
 
 
 def total_variation(pixels: Tensor, exponent: float = 2.0) -> Tensor:
-    """Mean of (dx² + dy²)^(β / 2) over all pixels that have a right and a lower neighbour.
+    """Mean of (dx² + dy²)^(β / 2) over all pixels that have a right and a lower neighbor.
 
     The regularizer of Mahendran and Vedaldi 2015, which Johnson et al. take. They sum; the mean
     makes weights independent of the size. β = 2 gives squared differences; 2.5 is the exponent
@@ -137,7 +137,7 @@ def total_variation(pixels: Tensor, exponent: float = 2.0) -> Tensor:
 
     Args:
         pixels: (N, 3, H, W), float in [0, 1]. The result is 0 if a side is one pixel.
-        exponent: β, at least 2: below, the gradient is infinite where neighbours are equal.
+        exponent: β, at least 2: below, the gradient is infinite where neighbors are equal.
     """
     pixels = pixels.float()
     dx = pixels[..., :-1, 1:] - pixels[..., :-1, :-1]
@@ -241,7 +241,7 @@ class PerceptualLoss(nn.Module):
         *,
         sum_over_processes: Callable[[list[float]], list[float]] = lambda squares: squares,
     ) -> dict[str, float]:
-        """Each term's share of the gradient at the output picture, so of its influence.
+        """Each term's share of the gradient at the output picture, which measures its influence.
 
         The norm of each weighted term's gradient, divided by the sum of the three norms; zeros if
         all of them are zero.

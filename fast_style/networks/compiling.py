@@ -1,4 +1,4 @@
-"""torch.compile where a user asks for it: the whole network or an error, with checked results."""
+"""torch.compile where a user asks for it: the whole network, with checked results, or an error."""
 
 import math
 import warnings
@@ -26,7 +26,7 @@ def compile_whole(function: F, *, any_size: bool = False) -> F:
 
 
 class CompileRequest(NamedTuple):
-    """The option that asked for compiling, as error messages name it.
+    """The option by which a user asked for compiling, as error messages name it.
 
     Attributes:
         name: such as ``train.compile``.
@@ -50,7 +50,7 @@ class CompileRequest(NamedTuple):
         if torch._dynamo.config.disable or torch._dynamo.config.suppress_errors:
             raise UserError(
                 f"{self.name}: TORCH_COMPILE_DISABLE or TORCHDYNAMO_SUPPRESS_ERRORS in the "
-                f"environment tells torch to go on without compiling; unset it, or {self.remedy}"
+                f"environment tells torch to continue without compiling; unset it, or {self.remedy}"
             )
         torch.compiler.reset()  # graphs of an earlier run in this process count against a limit
         try:
@@ -71,27 +71,27 @@ class CompileRequest(NamedTuple):
                 f"GPU also Triton, or {self.remedy}"
             ) from None
 
-    def require_same(self, compiled: Tensor, plain: Tensor, what: str, *, most: float) -> None:
+    def require_same(self, compiled: Tensor, eager: Tensor, what: str, *, most: float) -> None:
         """Check a compiled result against the eager one. torch 2.11 compiled gradients to zero.
 
-        Nothing is checked where `plain` is zero or not finite, as gradients are in half precision
-        whose first scale is too large; the training step handles that.
+        Nothing is checked if `eager` is zero or not finite. Gradients in half precision are, while
+        the loss scale is still too large; the training step handles that.
 
         Args:
             compiled: the compiled result.
-            plain: the eager result.
+            eager: the same computed without torch.compile.
             what: its name in the message, such as ``gradient``.
-            most: the largest relative difference, ||compiled - plain|| / ||plain||, that rounding
+            most: the largest relative difference, ||compiled - eager|| / ||eager||, that rounding
                 explains.
 
         Raises:
             UserError: the relative difference is larger.
         """
-        if not 0 < float(plain.norm()) < math.inf:
+        if not 0 < float(eager.norm()) < math.inf:
             return
-        difference = float((compiled - plain).norm() / plain.norm())
+        difference = float((compiled - eager).norm() / eager.norm())
         if not difference < most:
             raise UserError(
-                f"{self.name}: the compiled network's {what} is {difference:.0%} off the plain "
-                f"one's, so torch {torch.__version__} compiles it wrongly here; {self.remedy}"
+                f"{self.name}: the compiled network's {what} differs by {difference:.0%} from the "
+                f"eager one's, so torch {torch.__version__} compiles it wrongly here; {self.remedy}"
             )

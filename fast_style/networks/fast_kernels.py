@@ -1,7 +1,7 @@
 """Faster kernels for single steps of the network, with their gradients.
 
-Each computes what a part of `transform_net` computes, up to rounding. None asks for the processor
-or for the compiler: `fast_transform` decides which kernel is used where, and says why.
+Each computes what a part of `transform_net` computes, up to rounding. None checks the processor or
+the compiler: `fast_transform` decides which kernel is used where, and says why.
 """
 
 from collections.abc import Iterator, Sequence
@@ -44,7 +44,7 @@ def pad_by_index(features: Tensor, padding: int, border: Border) -> Tensor:
 class _PadByCopying(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, features: Tensor, padding: int, border: Border) -> Tensor:
-        # Sides are copied in reverse order, as reflection wants. A single row has no order.
+        # Sides are copied in reverse order, which other borders allow for a single row only.
         assert padding == 1 or border == "reflect"
         ctx.padding, ctx.border = padding, border
         count, channels, height, width = features.shape
@@ -57,11 +57,11 @@ class _PadByCopying(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, pull: Tensor) -> tuple[Tensor, None, None]:
-        pull = pull.clone()
-        for side, source, reversed_dims in reversed(list(_sides(pull, ctx.padding, ctx.border))):
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        grad = grad.clone()
+        for side, source, reversed_dims in reversed(list(_sides(grad, ctx.padding, ctx.border))):
             source += side.flip(reversed_dims) if reversed_dims else side
-        return _inner(pull, ctx.padding), None, None
+        return _inner(grad, ctx.padding), None, None
 
 
 def _inner(padded: Tensor, padding: int) -> Tensor:
@@ -110,18 +110,18 @@ class _PadByIndex(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, pull: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
         for dim in (3, 2):
-            pull = _folded_back(pull, ctx.padding, ctx.border, dim)
-        return pull, None, None
+            grad = _folded_back(grad, ctx.padding, ctx.border, dim)
+        return grad, None, None
 
 
-def _folded_back(pull: Tensor, padding: int, border: Border, dim: int) -> Tensor:
+def _folded_back(grad: Tensor, padding: int, border: Border, dim: int) -> Tensor:
     """The gradient without the border along one axis: each side is added to its sources."""
-    num_skipped, size = 1 if border == "reflect" else 0, pull.shape[dim] - 2 * padding
-    inner = pull.narrow(dim, padding, size)
+    num_skipped, size = 1 if border == "reflect" else 0, grad.shape[dim] - 2 * padding
+    inner = grad.narrow(dim, padding, size)
     for begin, place in ((0, num_skipped), (padding + size, size - num_skipped - padding)):
-        side = pull.narrow(dim, begin, padding).flip(dim)
+        side = grad.narrow(dim, begin, padding).flip(dim)
         around = (place, size - place - padding)
         inner = inner + F.pad(side, around if dim == 3 else (0, 0, *around))
     return inner
@@ -129,10 +129,10 @@ def _folded_back(pull: Tensor, padding: int, border: Border, dim: int) -> Tensor
 
 # --- Instance norm and ReLU ---------------------------------------------------------------------
 
-# One megabyte of float32. From 2^16 to 2^19 numbers all were as fast, and three times as fast as
-# whole pictures of 512 pixels, whose intermediate results go through memory.
+# One megabyte of float32. Pieces of 2^16 to 2^19 numbers were equally fast, and three times as fast
+# as whole pictures of 512 pixels, whose intermediate results go through memory.
 NUMBERS_PER_PIECE = 1 << 18
-"""How many numbers are worked on at once, so that they stay in a CPU's cache."""
+"""How many numbers are processed at once, so that they stay in a CPU's cache."""
 
 
 def norm_relu_by_formula(
@@ -184,7 +184,7 @@ def norm_relu_in_pieces_(
 def moments(features: Tensor) -> ChannelStatistics:
     """`channel_statistics` three times as fast on a CPU: of (N, C, H, W), float32 or float64."""
     num_pixels = features.shape[2] * features.shape[3]
-    # torch.var_mean goes through channels_last number by number; sums do not, and are as exact.
+    # torch.var_mean is slow in channels_last: it reads single numbers. Sums are as exact.
     mean = features.sum(dim=(2, 3), keepdim=True) / num_pixels
     squares = torch.zeros_like(mean)
     for (part,) in _pieces(features):
@@ -209,29 +209,29 @@ class _NormReLU(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, pull: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
         features, scale, mean, inverse_deviation, *outputs = ctx.saved_tensors
-        pull = pull.contiguous(memory_format=_format_of(features))
-        inputs = [pull, features, *outputs]
+        grad = grad.contiguous(memory_format=_format_of(features))
+        inputs = [grad, features, *outputs]
 
-        def through_relu(pull: Tensor, output: list[Tensor]) -> Tensor:
-            return torch.ops.aten.threshold_backward(pull, *output, 0) if output else pull
+        def through_relu(grad: Tensor, output: list[Tensor]) -> Tensor:
+            return torch.ops.aten.threshold_backward(grad, *output, 0) if output else grad
 
-        shift_pull, weight_pull = torch.zeros_like(mean), torch.zeros_like(mean)
+        shift_grad, weight_grad = torch.zeros_like(mean), torch.zeros_like(mean)
         for part, values, *output in _pieces(*inputs):
             part = through_relu(part, output)
-            shift_pull += part.sum(dim=(2, 3), keepdim=True)
-            weight_pull += (values - mean).mul_(part).sum(dim=(2, 3), keepdim=True)
-        weight_pull *= inverse_deviation
+            shift_grad += part.sum(dim=(2, 3), keepdim=True)
+            weight_grad += (values - mean).mul_(part).sum(dim=(2, 3), keepdim=True)
+        weight_grad *= inverse_deviation
         # With x^ = (x - mean) / deviation: dx = scale * (dy - mean of dy - x^ * mean of dy x^).
         num_pixels = features.shape[2] * features.shape[3]
-        slope = -scale * weight_pull * inverse_deviation / num_pixels
-        offset = -scale * shift_pull / num_pixels - slope * mean
-        feature_pull = torch.empty_like(features)
-        for target, part, values, *output in _pieces(feature_pull, *inputs):
+        slope = -scale * weight_grad * inverse_deviation / num_pixels
+        offset = -scale * shift_grad / num_pixels - slope * mean
+        feature_grad = torch.empty_like(features)
+        for target, part, values, *output in _pieces(feature_grad, *inputs):
             torch.addcmul(offset, through_relu(part, output), scale, out=target)
             target.addcmul_(values, slope)
-        return feature_pull, weight_pull.sum(dim=(0, 2, 3)), shift_pull.sum(dim=(0, 2, 3)), None
+        return feature_grad, weight_grad.sum(dim=(0, 2, 3)), shift_grad.sum(dim=(0, 2, 3)), None
 
 
 def _scale_shift_relu(
@@ -255,7 +255,7 @@ def _pieces(*features: Tensor) -> Iterator[tuple[Tensor, ...]]:
 
 
 def phase_kernels(kernel: Tensor) -> Tensor:
-    """The four kinds of new pixels' kernels on the old pixels: (C', C, 3, 3) to (4C', C, 2, 2).
+    """2x2 kernels on the old pixels, for four kinds of new ones: (C', C, 3, 3) to (4C', C, 2, 2).
 
     Along each axis, an even new pixel sees the old pixel before its own once and its own twice; an
     odd one sees its own twice and the next one once.
@@ -269,10 +269,10 @@ def phase_kernels(kernel: Tensor) -> Tensor:
 
 
 def interleave(phases: Tensor) -> Tensor:
-    """The pixels that four phases are of: (N, 4C', H + 1, W + 1) to (N, C', 2H, 2W).
+    """The enlarged picture with these four phases: (N, 4C', H + 1, W + 1) to (N, C', 2H, 2W).
 
-    With `phase_kernels` this is nearest neighbour x2, reflection and a 3x3 convolution, without the
-    large picture. The small picture needs a border: its outermost pixels once more on each side.
+    With `phase_kernels` this is nearest neighbor x2, reflection and a 3x3 convolution, without the
+    large picture. The small picture needs a border that repeats its outermost pixels once.
     """
     pixels: Tensor = _Interleave.apply(phases)
     return pixels
@@ -292,15 +292,15 @@ class _Interleave(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, pull: Tensor) -> Tensor:
-        phases = _empty(ctx.shape, pull, ctx.format).zero_()
-        for place, phase in _places(pull, phases):
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        phases = _empty(ctx.shape, grad, ctx.format).zero_()
+        for place, phase in _places(grad, phases):
             phase.copy_(place)
         return phases
 
 
 def _places(pixels: Tensor, phases: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    """Two views for each kind of pixel: these pixels, and their part of the phase."""
+    """For each phase, a view of its pixels in the picture and one of their values in `phases`."""
     height, width = pixels.shape[2] // 2, pixels.shape[3] // 2
     for number, phase in enumerate(phases.chunk(4, dim=1)):
         row, column = divmod(number, 2)
@@ -339,10 +339,10 @@ class _SumRows(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, pull: Tensor) -> tuple[Tensor, None, None]:
-        rows = _empty(ctx.shape, pull, ctx.format).zero_()
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        rows = _empty(ctx.shape, grad, ctx.format).zero_()
         for row in _shifted(rows, ctx.num_channels, ctx.kernel_size):
-            row.copy_(pull)
+            row.copy_(grad)
         return rows, None, None
 
 
@@ -381,14 +381,14 @@ def side_by_side(padded: Tensor, kernel_size: int, *, multiple: int = 1) -> Tens
 
 
 def convolve_by_library(padded: Tensor, kernel: Tensor, stride: int) -> Tensor:
-    """`F.conv2d` without a border of its own, and without bias."""
+    """`F.conv2d` without padding and without bias."""
     return F.conv2d(padded, kernel, stride=stride)
 
 
 def convolve_exactly(padded: Tensor, kernel: Tensor, stride: int) -> Tensor:
     """A float32 convolution of half-precision features, with gradients in half precision.
 
-    The result is not rounded; the gradients are, as those of all other layers.
+    The result is not rounded. The gradients are, as in all other layers.
     """
     result: Tensor = _ExactConvolution.apply(padded, kernel, stride)
     return result
@@ -403,21 +403,21 @@ class _ExactConvolution(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, pull: Tensor) -> tuple[Tensor | None, Tensor, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor, None]:
         padded, kernel = ctx.saved_tensors
-        rounded = pull.to(padded.dtype), padded, kernel.to(padded.dtype)
+        rounded = grad.to(padded.dtype), padded, kernel.to(padded.dtype)
         wanted = ctx.needs_input_grad[0], True
-        padded_pull, kernel_pull = _library_gradients(*rounded, ctx.stride, wanted)
-        assert kernel_pull is not None
-        return padded_pull, kernel_pull.to(kernel.dtype), None
+        padded_grad, kernel_grad = _library_gradients(*rounded, ctx.stride, wanted)
+        assert kernel_grad is not None
+        return padded_grad, kernel_grad.to(kernel.dtype), None
 
 
 def _library_gradients(
-    pull: Tensor, padded: Tensor, kernel: Tensor, stride: int, wanted: tuple[bool, bool]
+    grad: Tensor, padded: Tensor, kernel: Tensor, stride: int, wanted: tuple[bool, bool]
 ) -> tuple[Tensor | None, Tensor | None]:
-    """The gradients of a convolution's input and of its kernel, each where it is wanted."""
+    """The gradients of a convolution's input and kernel; None for one that is not wanted."""
     found = torch.ops.aten.convolution_backward(
-        *(pull, padded, kernel, None),
+        *(grad, padded, kernel, None),
         *((stride, stride), (0, 0), (1, 1), False, (0, 0), 1, (*wanted, False)),
     )
     return found[0], found[1]
@@ -426,7 +426,7 @@ def _library_gradients(
 def convolve_with_matrix_gradient(padded: Tensor, kernel: Tensor, stride: int) -> Tensor:
     """`convolve_by_library` whose weight gradient is a matrix product for each place of the kernel.
 
-    On an AVX2 processor they take half the time of oneDNN's in channels_last.
+    On an AVX2 processor, that takes half the time of oneDNN's weight gradient in channels_last.
     """
     result: Tensor = _MatrixGradientConvolution.apply(padded, kernel, stride)
     return result
@@ -441,16 +441,16 @@ class _MatrixGradientConvolution(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, pull: Tensor) -> tuple[Tensor | None, Tensor, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor, None]:
         padded, kernel = ctx.saved_tensors
-        pull = pull.contiguous(memory_format=torch.channels_last)
-        padded_pull = None
+        grad = grad.contiguous(memory_format=torch.channels_last)
+        padded_grad = None
         if ctx.needs_input_grad[0]:
-            padded_pull, _ = _library_gradients(pull, padded, kernel, ctx.stride, (True, False))
-        return padded_pull, weight_gradient(padded, pull, kernel.shape, stride=ctx.stride), None
+            padded_grad, _ = _library_gradients(grad, padded, kernel, ctx.stride, (True, False))
+        return padded_grad, weight_gradient(padded, grad, kernel.shape, stride=ctx.stride), None
 
 
-def weight_gradient(padded: Tensor, pull: Tensor, shape: torch.Size, *, stride: int) -> Tensor:
+def weight_gradient(padded: Tensor, grad: Tensor, shape: torch.Size, *, stride: int) -> Tensor:
     """The gradient of a convolution's kernel.
 
     One place of the kernel sees one input pixel for each output pixel. Where the rows of both are
@@ -459,24 +459,24 @@ def weight_gradient(padded: Tensor, pull: Tensor, shape: torch.Size, *, stride: 
 
     Args:
         padded: the input, (N, C, H, W), channels_last.
-        pull: the output's gradient, (N, C', H', W'), channels_last.
+        grad: the output's gradient, (N, C', H', W'), channels_last.
         shape: the kernel's, (C', C, k, k).
         stride: of the convolution.
     """
     out_channels, channels, rows, columns = shape
-    gradient = pull.new_empty(rows, columns, out_channels, channels)
+    gradient = grad.new_empty(rows, columns, out_channels, channels)
     for top in range(stride):
         for left in range(stride):
             # One place of the kernel sees every `stride`-th pixel.
             part = padded[:, :, top::stride, left::stride]
-            missing = part.shape[2] - pull.shape[2], part.shape[3] - pull.shape[3]
-            pulls = _as_matrix(F.pad(pull, (0, missing[1], 0, missing[0])))  # (P, C')
+            missing = part.shape[2] - grad.shape[2], part.shape[3] - grad.shape[3]
+            grads = _as_matrix(F.pad(grad, (0, missing[1], 0, missing[0])))  # (P, C')
             pixels = _as_matrix(part)  # (P, C)
             for row in range(top, rows, stride):
                 for column in range(left, columns, stride):
                     begin = row // stride * part.shape[3] + column // stride
                     torch.mm(
-                        pulls[: len(pulls) - begin].T, pixels[begin:], out=gradient[row, column]
+                        grads[: len(grads) - begin].T, pixels[begin:], out=gradient[row, column]
                     )
     return gradient.permute(2, 3, 0, 1).contiguous(memory_format=torch.channels_last)
 

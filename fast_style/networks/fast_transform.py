@@ -1,18 +1,18 @@
 """The transform network executed faster: the same weights, the same pictures.
 
-`transform_net` is the text to learn from. This one gives the same within 1e-4 of the pixel range.
-Always:
+`transform_net` defines the network and is easier to read. The result here differs from its result
+by less than 1e-4 of the pixel range. On every device:
 
-- up-sampling goes in phases. A 3x3 kernel on the picture that nearest neighbour makes sees the same
+- up-sampling goes in phases. A 3x3 kernel on the picture that nearest neighbor makes sees the same
   old pixel several times. So four 2x2 kernels on the small picture give the four kinds of new
   pixels, with 4/9 of the work;
-- the last 9x9 convolution, whose three output channels suit no library, goes row by row: a 1x9
-  convolution to 27 channels, then nine shifted additions.
+- the last 9x9 convolution goes row by row, a 1x9 convolution to 27 channels and then nine shifted
+  additions, because libraries are slow for only three output channels.
 
-The rest depends on the processor and on the compiler. `Execution` lists the kernels that are chosen
-among, and `choose_execution` is the only place that asks.
+The other kernels depend on the processor and on the compiler. `Execution` lists the steps for which
+there is a choice, and only `choose_execution` chooses.
 
-The paper's transposed up-sampling stays as it is.
+The paper's transposed up-sampling is not changed.
 """
 
 from collections.abc import Callable
@@ -45,11 +45,11 @@ from fast_style.networks.transform_net import (
 class NormReLU(Protocol):
     """Instance norm with its scale and shift, then ReLU if asked for.
 
-    Features (N, C, H, W) to the same shape. Without gradient the result may take their place.
-    `statistics` are those of a larger picture that they are a part of; only without gradient.
+    Features (N, C, H, W) to the same shape. Where no gradient is recorded, the result may overwrite
+    them, and `statistics` may be those of a larger picture that contains them.
     """
 
-    def __call__(  # noqa: D102 -- the class says it
+    def __call__(  # noqa: D102 -- described in the class
         self,
         features: Tensor,
         norm: InstanceNorm,
@@ -68,8 +68,8 @@ class Execution(NamedTuple):
         statistics: mean and variance of each channel.
         convolve: (padded, kernel, stride) to the convolution without border and bias.
         first_by_columns: whether the first convolution, of three channels, goes column by column.
-        channel_multiple: numbers of channels that are free to choose are rounded up to multiples
-            of this.
+        channel_multiple: channels of zeros are added to intermediate results until their number is
+            divisible by this.
     """
 
     pad: Callable[[Tensor, int, Border], Tensor]
@@ -106,13 +106,13 @@ def _norm_relu_on_gpu_(
 
 
 def _convolve_on_cpu(padded: Tensor, kernel: Tensor, stride: int) -> Tensor:
-    if stride == 1 and winograd.pays(padded, kernel):
+    if stride == 1 and winograd.is_faster(padded, kernel):
         return winograd.convolve(padded, kernel)
     return kernels.convolve_by_library(padded, kernel, stride)
 
 
 def _convolve_without_avx512(padded: Tensor, kernel: Tensor, stride: int) -> Tensor:
-    if stride == 1 and winograd.pays(padded, kernel):
+    if stride == 1 and winograd.is_faster(padded, kernel):
         return winograd.convolve(padded, kernel)
     has_slow_weight_gradient = (
         kernel.requires_grad
@@ -125,7 +125,7 @@ def _convolve_without_avx512(padded: Tensor, kernel: Tensor, stride: int) -> Ten
     return kernels.convolve_by_library(padded, kernel, stride)
 
 
-# The plain formula, which a compiler fuses by itself.
+# Plain formulas, which a compiler fuses.
 COMPILED = Execution(
     pad=kernels.pad_by_index,
     norm_relu_=kernels.norm_relu_by_formula,
@@ -134,8 +134,8 @@ COMPILED = Execution(
 )
 # Tensor cores take eight channels at a time. On a CPU, columns took longer.
 COMPILED_FOR_GPU = COMPILED._replace(first_by_columns=True, channel_multiple=8)
-# A GPU has no cache to speak of, so pieces would be of no use; F.pad gives up channels_last there,
-# so that every convolution would copy.
+# A GPU's cache is too small for pieces to help. F.pad gives up channels_last there, so that every
+# convolution would copy its input.
 ON_GPU = COMPILED_FOR_GPU._replace(pad=kernels.pad_by_copying, norm_relu_=_norm_relu_on_gpu_)
 ON_CPU = Execution(
     pad=kernels.pad_by_library,
@@ -143,14 +143,14 @@ ON_CPU = Execution(
     statistics=kernels.moments,
     convolve=_convolve_on_cpu,
 )
-# oneDNN's own weight gradients are slow there in channels_last.
+# Without AVX-512, oneDNN's own weight gradients are slow in channels_last.
 ON_CPU_WITHOUT_AVX512 = ON_CPU._replace(convolve=_convolve_without_avx512)
-# Such as Apple's GPUs, for which nothing was measured.
+# Other devices, such as Apple's GPUs, on which no kernel was measured.
 ELSEWHERE = COMPILED._replace(pad=kernels.pad_by_library)
 
 
 def choose_execution(device: torch.device) -> Execution:
-    """The fastest kernels for a device, or those that a compiler makes the most of."""
+    """The fastest kernels for a device; while torch compiles, those that it fuses best."""
     is_gpu = device.type == "cuda"
     if torch.compiler.is_compiling():  # asked first: the compiler would trace the rest
         return COMPILED_FOR_GPU if is_gpu else COMPILED
@@ -169,7 +169,7 @@ class FastTransform(nn.Module):
     """`TransformNet` in the fast execution: the same argument, result and gradients.
 
     Args:
-        net: the network, which goes on owning its parameters under their own names.
+        net: the network, which keeps its parameters under their own names.
     """
 
     def __init__(self, net: TransformNet) -> None:
@@ -207,7 +207,7 @@ def residual_block(features: Tensor, block: nn.Module, execution: Execution) -> 
     assert isinstance(block, ResidualBlock)
     first = normalized_stage(features, block.first, execution)
     residual = convolve(first, block.second, execution)
-    # Added in place: nobody else holds what the norm gives.
+    # Added in place: nothing else refers to the result of the norm.
     return execution.norm_relu_(residual, block.norm, relu=False).add_(features)
 
 
@@ -219,7 +219,7 @@ def convolve(features: Tensor, convolution: AnyConvolution, execution: Execution
 
 
 def convolve_padded(padded: Tensor, convolution: AnyConvolution, execution: Execution) -> Tensor:
-    """`convolve` of features that have their border: (N, C, H + 2p, W + 2p), p pixels each side."""
+    """`convolve` of features that include their border of p pixels: (N, C, H + 2p, W + 2p)."""
     if isinstance(convolution, TransposedConvolution):
         result: Tensor = convolution.conv(padded)
         return result

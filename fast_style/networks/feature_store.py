@@ -1,4 +1,4 @@
-"""Where features lie between the sweeps of `streaming`: in memory, or in a file on a disk."""
+"""Storage of features between the sweeps of `streaming`: in memory, or in a file on a disk."""
 
 import tempfile
 from contextlib import suppress
@@ -12,8 +12,8 @@ from torch import Tensor
 class FeatureStore:
     """Lines of float32 values: a tensor, or a file without a name.
 
-    The file is read and written, not mapped. So it takes no memory but the system's cache, and a
-    full disk is an error instead of a signal.
+    The file is read and written, not mapped. So it occupies no memory except the system's cache,
+    and a full disk raises an error instead of a signal.
 
     Args:
         num_lines: number of lines.
@@ -42,7 +42,7 @@ class FeatureStore:
         return values
 
     def write(self, lines: range, values: Tensor) -> None:
-        """Put (lines, length) at the beginning of these lines.
+        """Write (lines, length) values, each row to the beginning of a line.
 
         Raises:
             OSError: the disk is full.
@@ -59,12 +59,12 @@ class FeatureStore:
         """Free the memory or the disk."""
         self._lines = None
         if self._file is not None:
-            with suppress(OSError):  # closing writes what is left; a full disk was reported before
+            with suppress(OSError):  # closing flushes; a full disk was reported before
                 self._file.close()
 
 
 class Plane(NamedTuple):
-    """Features in a store: every `step`-th line from `start` on is a row.
+    """Features in a store, one row in every `step`-th line from `start` on.
 
     Attributes:
         store: holds the lines.
@@ -89,7 +89,7 @@ class Plane(NamedTuple):
         self.store.write(self._lines(first, first + len(rows)), rows.flatten(1))
 
     def read(self, first: int, stop: int) -> Tensor:
-        """Rows that were written: (stop - first, width, channels), a copy."""
+        """Rows that were written before: (stop - first, width, channels), a copy."""
         values = self.store.read(self._lines(first, stop), self.width * self.channels)
         return values.to(self.device).view(stop - first, self.width, self.channels)
 

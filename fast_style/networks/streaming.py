@@ -1,7 +1,7 @@
 """The transform network on a photo of any size in little memory: the same picture, band by band.
 
 Independent tiles would change the picture: every instance norm needs the mean and the variance of
-its channels over the whole photo. It needs nothing else of the whole. So the photo goes through the
+its channels over the whole photo. Nothing else depends on the whole. So the photo goes through the
 network in sweeps from top to bottom, band by band, and each sweep ends with the statistics with
 which the next one normalizes:
 
@@ -17,16 +17,17 @@ up-sampling 2       half size         norm, up-sampling 2             nothing
 last                half size         norm, up-sampling 2, to RGB     the result
 ==================  ================  ==============================  =======================
 
-Only the first convolution and the last up-sampling are computed twice. Where bands meet, the rows
-that the next band needs too are kept, and only a kernel's own intermediate results are computed
-anew.
+Only the first convolution and the last up-sampling are computed twice. Where bands meet, source
+rows that the next band needs too are kept; only the intermediate results of a kernel are computed
+again.
 
 All features between sweeps lie in one `FeatureStore` of 8 * width float32 values per 4 x 4 pixels
 (64 bytes per pixel for the usual width of 32). The stream of the residual blocks and its branch, at
 a quarter of the size, fill it together; the features at half the size fill it alone. A sweep
 overwrites what it reads, some rows behind. Of the photo and the result, only bands become floats.
 
-Deliberately not here: the choice of the band's height and of the place of the store (`stylizer`).
+Deliberately not here: the choice of the band's height and of the store's place, which is made in
+`stylizing.memory`.
 """
 
 import copy
@@ -55,7 +56,7 @@ from fast_style.networks.transform_net import (
 from fast_style.settings.fields import SMALLEST_SIDE
 
 SHORTEST_BAND = 4
-"""Rows of the lowest band: one row at a quarter of the size gives four."""
+"""Rows of the shortest band: one row at a quarter of the size gives four."""
 
 # Peak memory of a band on a CPU, in float32 values per pixel of its rows and `_MORE_ROWS` around
 # it: a constant, and a part for each channel of the first convolution. The weights count twice
@@ -217,7 +218,7 @@ def _sweep_down(
     (conv1, norm1), (conv2, norm2), (conv3, norm3) = (_parts(stage) for stage in stages)
     statistics = yield from _sweep(_convolved(photo, conv1), band_rows)
 
-    # Rows can be read once only, so the first convolution is computed anew.
+    # Rows can be read only once, so the first convolution is computed again.
     second = _convolved(_normalized(_convolved(photo, conv1), norm1, statistics), conv2)
     plane = _plane_for(second, conv2, store)
     statistics = yield from _sweep(second, band_rows, plane)
@@ -248,7 +249,7 @@ def _sweep_residual(
 def _sweep_up(
     stages: nn.Sequential, features: _Rows, store: FeatureStore, band_rows: int
 ) -> Generator[float, None, _Rows]:
-    """The two sweeps of up-sampling; returns the features at full size."""
+    """Two sweeps, one for each up-sampling; returns the features at full size."""
     (up1, norm1), (up2, norm2) = (_parts(stage) for stage in stages)
     first = _convolved(features, up1)
     plane = _plane_for(first, up1, store)
@@ -256,7 +257,7 @@ def _sweep_up(
 
     half = _normalized(_stored(plane), norm1, statistics)
     full_statistics = yield from _sweep(_convolved(half, up2), band_rows)
-    # Computed anew, as the features at full size would not fit into the store.
+    # Computed again, because the features at full size would not fit into the store.
     half = _normalized(_stored(plane), norm1, statistics)
     return _normalized(_convolved(half, up2), norm2, full_statistics)
 
@@ -300,7 +301,7 @@ class Moments:
         self._num_pixels += num_pixels
 
     def statistics(self) -> ChannelStatistics:
-        """Those of all pixels added so far, on the CPU."""
+        """Mean and variance of all pixels added so far, on the CPU."""
         return ChannelStatistics(self._mean.float(), (self._squares / self._num_pixels).float())
 
 
@@ -393,14 +394,14 @@ def _written(rows: _Rows, plane: Plane) -> _Rows:
 
 
 def _convolved(rows: _Rows, convolution: AnyConvolution) -> _Rows:
-    """Rows of any of the three convolutions; those of an up-sampling are read in pairs."""
+    """The result of any of the three convolutions; rows of an up-sampling are read in pairs."""
     window = _Window(rows, convolution)
     execution = _execution_on(convolution.layer.weight.device)
 
     def read(first: int, stop: int) -> Tensor:
         features = _as_features(window.read(first, stop))
         result = convolve_padded(features, convolution, execution)
-        # A transposed convolution adds two rows of the next band, or beyond the border.
+        # A transposed convolution also computes two rows of the next band or beyond the border.
         return _as_rows(result[..., : stop - first, :])
 
     height, width = (convolution.output_side(side) for side in (rows.height, rows.width))
@@ -408,7 +409,7 @@ def _convolved(rows: _Rows, convolution: AnyConvolution) -> _Rows:
 
 
 class _Window:
-    """The source rows behind a band of a convolution's result, with their border.
+    """The source rows, with their border, on which a band of a convolution's result depends.
 
     Rows that the next band needs too are kept, so that every source row is computed once.
     """
@@ -420,7 +421,7 @@ class _Window:
         self._kept: Tensor | None = None
 
     def read(self, first: int, stop: int) -> Tensor:
-        """The source of rows of the result: (rows, width + 2 * padding, C)."""
+        """Source rows for rows [first, stop) of the result: (rows, width + 2 * padding, C)."""
         begin, end = self._convolution.source_rows(first, stop)
         last = min(end, self._rows.height)
         left = self._convolution.padding

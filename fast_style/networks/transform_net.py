@@ -6,8 +6,8 @@ and a last convolution to RGB. It differs from the paper (supplement, table 1) i
 - instance norm instead of batch norm (Ulyanov et al. 2016; also the authors' later default);
 - reflection padding in every convolution instead of 40 pixels at the start, so that the result
   has the photo's size and residual blocks need no cropping;
-- up-sampling by nearest neighbour and a convolution (Odena et al. 2016), unless `transposed`
-  asks for the paper's strided transposed convolutions.
+- up-sampling by nearest neighbor and a convolution (Odena et al. 2016), unless `upsampling` is
+  ``transposed``: then by the paper's strided transposed convolutions.
 """
 
 from typing import Literal, NamedTuple
@@ -48,13 +48,13 @@ def instance_norm(
     *,
     statistics: ChannelStatistics | None = None,
 ) -> Tensor:
-    """Instance normalization (Ulyanov et al. 2016), each photo and channel by itself.
+    """Features normalized for each photo and channel separately (Ulyanov et al. 2016).
 
     Args:
         features: (N, C, H, W), contiguous or channels_last; the result has the same format.
         weight: (C,), the scale after normalizing.
         bias: (C,), the shift after normalizing.
-        statistics: those of a larger picture that `features` is a part of; by default its own.
+        statistics: those of a larger picture that contains `features`; by default their own.
     """
     mean, variance = channel_statistics(features) if statistics is None else statistics
     # One multiply-add per pixel, with a scale and a shift per photo and channel: (N, C, 1, 1).
@@ -114,11 +114,14 @@ class Convolution(nn.Module):
         return self.conv
 
     def output_side(self, side: int) -> int:
-        """Height or width of the result for one of the features."""
+        """The height or width of the result, from that of the features."""
         return -(-side // self.stride)
 
     def source_rows(self, first: int, stop: int) -> tuple[int, int]:
-        """First row and end of the features behind rows of the result; may lie in the border."""
+        """The rows of features, [begin, end), on which rows [first, stop) of the result depend.
+
+        They may lie in the border.
+        """
         return first * self.stride - self.padding, (stop - 1) * self.stride + self.padding + 1
 
 
@@ -145,24 +148,25 @@ class TransposedConvolution(nn.Module):
         return self.conv
 
     def output_side(self, side: int) -> int:
-        """Height or width of the result for one of the features."""
+        """The height or width of the result, from that of the features."""
         return 2 * side
 
     def source_rows(self, first: int, stop: int) -> tuple[int, int]:
-        """First row and end of the features behind rows of the result, both of them even."""
-        return first // 2, stop // 2 + 1  # the last row, an odd one, sees the next one too
+        """Like `Convolution.source_rows`; `first` and `stop` are even."""
+        return first // 2, stop // 2 + 1  # the last row is odd: it depends on one more
 
 
 class ResizeConvolution(nn.Module):
-    """Nearest neighbour x2, then a convolution: (N, C, H, W) to (N, C', 2H, 2W).
+    """Nearest neighbor x2, then a convolution: (N, C, H, W) to (N, C', 2H, 2W).
 
     Unlike a transposed convolution it covers every pixel equally often. So random weights draw a
     tenth of its checkerboard, and flat features none (Odena et al. 2016, "Deconvolution and
     Checkerboard Artifacts"). Training can still bring one back: three models of 2,100 steps or less
-    had 2 to 5 levels of 0..255 by `artifacts.checkerboard`.
+    had 2 to 5 levels of 0..255 by `artifacts.checkerboard_strength`.
 
-    The border is that of the small features. The convolution reflects the large picture, where each
-    outermost pixel stands twice and reflection leaves one out: so the outermost pixel is repeated.
+    `border` is that of the features before they are enlarged. The convolution reflects the enlarged
+    ones, in which each outermost pixel occurs twice. Reflection skips one of the two and repeats
+    the other, so the border of the small features repeats their outermost pixel.
     """
 
     border: Border = "replicate"
@@ -183,11 +187,11 @@ class ResizeConvolution(nn.Module):
         return self.conv.conv
 
     def output_side(self, side: int) -> int:
-        """Height or width of the result for one of the features."""
+        """The height or width of the result, from that of the features."""
         return 2 * side
 
     def source_rows(self, first: int, stop: int) -> tuple[int, int]:
-        """First row and end of the features behind rows of the result, both of them even."""
+        """Like `Convolution.source_rows`; `first` and `stop` are even."""
         return first // 2 - self.padding, stop // 2 + self.padding
 
 
@@ -272,7 +276,7 @@ class TransformNet(nn.Module):
         features = self.down(pad_to_smallest_side(photos))  # (N, 4w, ceil(H/4), ceil(W/4))
         features = self.residual(features)
         features = self.up(features)  # (N, w, 4 ceil(H/4), 4 ceil(W/4))
-        # The last sums decide single grey levels: float32 even under autocast.
+        # These sums decide single levels of 0..255: float32 even under autocast.
         with torch.autocast(features.device.type, enabled=False):
             rgb = self.to_rgb(features.to(self.to_rgb.conv.weight.dtype))[..., :height, :width]
             return to_picture_range(rgb, self.tanh_scale)
@@ -293,5 +297,5 @@ def pad_to_smallest_side(photos: Tensor) -> Tensor:
 
 
 def to_picture_range(rgb: Tensor, tanh_scale: float) -> Tensor:
-    """The scaled tanh: any numbers to the range 0.5 +- tanh_scale / 255."""
+    """The scaled tanh, which maps any number into the range 0.5 +- tanh_scale / 255."""
     return 0.5 + tanh_scale / 255 * torch.tanh(rgb)

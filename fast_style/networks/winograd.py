@@ -5,8 +5,8 @@ evaluated at six points along each axis, multiplied point by point, and interpol
 of Lavin and Gray 2016, section 4. That takes 36 multiplications for a tile instead of 9 * 16 = 144.
 For many channels they are 36 matrix products, beside which the transforms take little time.
 
-The textbook's points 0, 1, -1, 2, -2 lose a digit. With 0, 3/4, -3/4, 3/2, -3/2, rounding errors
-are hardly larger than those of torch's own convolution in float32.
+With the textbook's points 0, 1, -1, 2, -2, results lose a decimal digit. With 0, 3/4, -3/4, 3/2,
+-3/2, rounding errors are hardly larger than those of torch's own convolution in float32.
 """
 
 from collections.abc import Sequence
@@ -26,8 +26,8 @@ _TILE = _STEP + _KERNEL - 1  # pixels of the source per tile along each axis
 _POINTS = tuple(Fraction(quarters, 4) for quarters in (0, 3, -3, 6, -6))  # and infinity
 
 # On two AVX2 cores, 96 channels took between 0.8 and 1.2 times as long as torch's convolution, and
-# 128 always less. Kernels are transformed once per batch, which 128 tiles of 128 channels outweigh,
-# and 32 tiles of 512 (benchmarks/convolutions.py).
+# 128 always less. Kernels are transformed once per batch, which takes less time than is saved from
+# 128 tiles of 128 channels on, or 32 tiles of 512 (benchmarks/convolutions.py).
 _FEWEST_CHANNELS = 128
 _FEWEST_TILES_TIMES_CHANNELS = 128 * 128
 # About how many tiles are computed at once. Fewer make matrices too thin; more, of 18 kB each with
@@ -35,8 +35,8 @@ _FEWEST_TILES_TIMES_CHANNELS = 128 * 128
 _TILES_AT_ONCE = 192
 
 
-def pays(pixels: Tensor, kernel: Tensor, *, padding: int = 0) -> bool:
-    """Whether `convolve` can replace torch's convolution with stride 1, and is faster."""
+def is_faster(pixels: Tensor, kernel: Tensor, *, padding: int = 0) -> bool:
+    """Whether `convolve` can replace torch's convolution with stride 1 and takes less time."""
     if torch.compiler.is_compiling():  # asked first: the compiler would guard on the sizes
         return False
     height, width = (side + 2 * padding - _KERNEL + 1 for side in pixels.shape[2:])
@@ -99,29 +99,29 @@ class _Convolution(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, pull: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
         pixels, kernel = ctx.saved_tensors
         pixels_wanted, kernel_wanted, *_ = ctx.needs_input_grad
         matrices = _transforms(_POINTS, pixels.dtype)
         kernels = _transformed_kernels(matrices.kernels, kernel)
-        pull = pull.contiguous(memory_format=torch.channels_last)
-        pixels_pull = torch.zeros_like(pixels) if pixels_wanted else None
-        kernels_pull = torch.zeros_like(kernels) if kernel_wanted else None
-        pieces = _pieces(pixels, pull, ctx.padding)
+        grad = grad.contiguous(memory_format=torch.channels_last)
+        pixels_grad = torch.zeros_like(pixels) if pixels_wanted else None
+        kernels_grad = torch.zeros_like(kernels) if kernel_wanted else None
+        pieces = _pieces(pixels, grad, ctx.padding)
         memory, more_memory = (_Memory(pieces[0].max_numbers(kernel), pixels) for _ in range(2))
         for piece in pieces:
-            result_pull = memory.copy(piece.result_of(pull)).view(_STEP**2, -1, len(kernel))
-            products_pull = _on_both_axes(matrices.results, result_pull, memory)
-            if kernels_pull is not None:
+            result_grad = memory.copy(piece.result_of(grad)).view(_STEP**2, -1, len(kernel))
+            products_grad = _on_both_axes(matrices.results, result_grad, memory)
+            if kernels_grad is not None:
                 tiles = _transformed_tiles(matrices.tiles, piece.source_of(pixels), more_memory)
-                kernels_pull.baddbmm_(products_pull.mT, tiles)
-            if pixels_pull is not None:
-                tiles_pull = memory.product(products_pull, kernels)
-                source_pull = _pull_of_tiles(matrices.tiles, tiles_pull, piece.tiles, memory)
-                piece.add_source(source_pull, pixels_pull)
-        if kernels_pull is None:
-            return pixels_pull, None, None, None
-        return pixels_pull, _pull_of_kernels(matrices.kernels, kernels_pull), None, None
+                kernels_grad.baddbmm_(products_grad.mT, tiles)
+            if pixels_grad is not None:
+                tiles_grad = memory.product(products_grad, kernels)
+                source_grad = _grad_of_tiles(matrices.tiles, tiles_grad, piece.tiles, memory)
+                piece.add_source(source_grad, pixels_grad)
+        if kernels_grad is None:
+            return pixels_grad, None, None, None
+        return pixels_grad, _grad_of_kernels(matrices.kernels, kernels_grad), None, None
 
 
 def _first_pixels(
@@ -130,8 +130,8 @@ def _first_pixels(
     """The first pixel, (N, C, 1, 1), to subtract from all, and its share of the result, (N, C').
 
     Rounding differs between the pixels of a tile. In a photo of one color, instance norms would
-    magnify that to a pattern; less the first pixel, all are zero and nothing is rounded. With a
-    border of zeros no photo is of one color, so nothing is subtracted.
+    magnify that to a pattern. With the first pixel subtracted, all are zero and nothing is rounded.
+    With a border of zeros, no features are of one color, so nothing is subtracted.
     """
     level = kernel.new_zeros(len(kernel)) if bias is None else bias
     if padding:
@@ -185,7 +185,7 @@ def _polynomial(roots: Sequence[Fraction]) -> list[Fraction]:
 
 
 class _Memory:
-    """Two blocks in turn: each result overwrites the input of the step before.
+    """Two blocks, used in turn: each result overwrites the input of the step before.
 
     Fresh blocks push each other out of the processor's cache, and took a fifth longer.
     """
@@ -204,7 +204,7 @@ class _Memory:
         return self._take(shape).zero_()
 
     def product(self, left: Tensor, right: Tensor) -> Tensor:
-        """The product of two matrices, or of two batches of as many."""
+        """The product of two matrices, or of two equally large batches of matrices."""
         shape = *left.shape[:-1], right.shape[-1]
         return torch.matmul(left, right, out=self._take(shape))
 
@@ -228,10 +228,10 @@ def _transformed_kernels(matrix: Tensor, kernel: Tensor) -> Tensor:
     return _on_both_axes(matrix, flat, _Memory(_TILE**2 * flat[0].numel(), kernel))
 
 
-def _pull_of_kernels(matrix: Tensor, pull: Tensor) -> Tensor:
+def _grad_of_kernels(matrix: Tensor, grad: Tensor) -> Tensor:
     """The gradient of `_transformed_kernels`: (36, C', C) to (C', C, 3, 3)."""
-    flat = _on_both_axes(matrix.T, pull, _Memory(pull.numel(), pull))
-    return flat.view(_KERNEL, _KERNEL, *pull.shape[1:]).permute(2, 3, 1, 0)
+    flat = _on_both_axes(matrix.T, grad, _Memory(grad.numel(), grad))
+    return flat.view(_KERNEL, _KERNEL, *grad.shape[1:]).permute(2, 3, 1, 0)
 
 
 def _transformed_tiles(matrix: Tensor, pixels: Tensor, memory: _Memory) -> Tensor:
@@ -243,17 +243,17 @@ def _transformed_tiles(matrix: Tensor, pixels: Tensor, memory: _Memory) -> Tenso
     return columns.view(_TILE**2, -1, pixels.shape[1])
 
 
-def _pull_of_tiles(matrix: Tensor, pull: Tensor, shape: Sequence[int], memory: _Memory) -> Tensor:
+def _grad_of_tiles(matrix: Tensor, grad: Tensor, shape: Sequence[int], memory: _Memory) -> Tensor:
     """The gradient of `_transformed_tiles`: (36, N h w, C) to (N, C, 4h + 4, 4w + 4).
 
     The last two rows and columns belong to no tile. `shape` is N, h, w.
     """
     count, rows, columns = shape
-    pull = pull.view(_TILE, _TILE * count * rows, columns, -1)
-    pull = _overlapped(_on_one_axis(matrix.T, pull, memory), memory)
-    pull = pull.view(_TILE, count, rows, -1)
-    pull = _overlapped(_on_one_axis(matrix.T, pull, memory), memory)
-    return pull.view(count, (rows + 1) * _STEP, (columns + 1) * _STEP, -1).permute(0, 3, 1, 2)
+    grad = grad.view(_TILE, _TILE * count * rows, columns, -1)
+    grad = _overlapped(_on_one_axis(matrix.T, grad, memory), memory)
+    grad = grad.view(_TILE, count, rows, -1)
+    grad = _overlapped(_on_one_axis(matrix.T, grad, memory), memory)
+    return grad.view(count, (rows + 1) * _STEP, (columns + 1) * _STEP, -1).permute(0, 3, 1, 2)
 
 
 def _overlapped(tiles: Tensor, memory: _Memory) -> Tensor:
@@ -315,11 +315,11 @@ class _Piece(NamedTuple):
         right, bottom = self.excess
         return F.pad(part, (0, right, 0, bottom)) if any(self.excess) else part
 
-    def add_source(self, pull: Tensor, pixels: Tensor) -> None:
+    def add_source(self, grad: Tensor, pixels: Tensor) -> None:
         """Add the gradient of `source_of`, or a larger one, to (N, C, H, W)."""
         part = pixels[:, :, self.source_rows]
         left, _, top, _ = self.border
-        part += pull[:, :, top : top + part.shape[2], left : left + part.shape[3]]
+        part += grad[:, :, top : top + part.shape[2], left : left + part.shape[3]]
 
 
 def _pieces(pixels: Tensor, result: Tensor, padding: int) -> list[_Piece]:

@@ -134,9 +134,9 @@ def test_gram_of_rounded_features_and_its_gradient_are_those_of_the_same_numbers
     same = rounded.detach().float().requires_grad_()
     products, expected = losses._ProductsOfRounded.apply(rounded), gram_matrix(same) * 3 * 64 * 64
     torch.testing.assert_close(products, expected)
-    pull = torch.randn(2, 3, 3)
-    (ours,) = torch.autograd.grad(products, rounded, pull)
-    (theirs,) = torch.autograd.grad(expected, same, pull)
+    grad = torch.randn(2, 3, 3)
+    (ours,) = torch.autograd.grad(products, rounded, grad)
+    (theirs,) = torch.autograd.grad(expected, same, grad)
     assert ours.dtype == torch.bfloat16
     torch.testing.assert_close(ours.float(), theirs, rtol=0.02, atol=0.05)
 

@@ -31,8 +31,8 @@ def test_result_beyond_rounding_is_an_error(compiled: Tensor, found: str) -> Non
     with pytest.raises(UserError) as caught:
         REQUEST.require_same(compiled, torch.ones(4), "gradient", most=0.5)
     assert str(caught.value) == (
-        f"train.compile: the compiled network's gradient is {found} off the plain one's, so torch "
-        f"{torch.__version__} compiles it wrongly here; set train.compile=false"
+        f"train.compile: the compiled network's gradient differs by {found} from the eager "
+        f"one's, so torch {torch.__version__} compiles it wrongly here; set train.compile=false"
     )
 
 
@@ -65,5 +65,5 @@ def test_environment_that_turns_compiling_off_is_an_error(option: str) -> None:
         raise AssertionError("is not reached")
     assert str(caught.value) == (
         "train.compile: TORCH_COMPILE_DISABLE or TORCHDYNAMO_SUPPRESS_ERRORS in the environment "
-        "tells torch to go on without compiling; unset it, or set train.compile=false"
+        "tells torch to continue without compiling; unset it, or set train.compile=false"
     )

@@ -84,9 +84,9 @@ def require_torchs_border(
     expected = F.pad(features, (padding,) * 4, mode=border)
     result = pad(features, padding, border)
     assert torch.equal(result, expected)
-    pull = make_photos(*expected.shape).double()
-    (ours,) = torch.autograd.grad(result, features, pull)
-    (theirs,) = torch.autograd.grad(expected, features, pull)
+    grad = make_photos(*expected.shape).double()
+    (ours,) = torch.autograd.grad(result, features, grad)
+    (theirs,) = torch.autograd.grad(expected, features, grad)
     torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-12)
     return result
 
@@ -236,9 +236,9 @@ def test_convolution_of_half_precision_loses_nothing_but_in_its_gradients(stride
     expected = F.conv2d(padded.float(), kernel, stride=stride)
     result = convolve_exactly(padded, kernel, stride)
     assert torch.equal(result, expected)
-    pull = make_photos(*result.shape)
-    ours = torch.autograd.grad(result, [padded, kernel], pull)
-    theirs = torch.autograd.grad(expected, [padded, kernel], pull)
+    grad = make_photos(*result.shape)
+    ours = torch.autograd.grad(result, [padded, kernel], grad)
+    theirs = torch.autograd.grad(expected, [padded, kernel], grad)
     for own, known in zip(ours, theirs, strict=True):
         assert own.dtype == known.dtype
         assert (own - known).norm() < 0.01 * known.norm()  # 8 bits of each number
@@ -253,7 +253,7 @@ def test_weight_gradient_is_that_of_the_convolution(
     padded = make_photos(2, 5, *sides).double().contiguous(memory_format=torch.channels_last)
     kernel = make_photos(4, 5, *size).double().requires_grad_()
     output = F.conv2d(padded, kernel, stride=stride)
-    pull = make_photos(*output.shape).double().contiguous(memory_format=torch.channels_last)
-    (expected,) = torch.autograd.grad(output, kernel, pull)
-    result = weight_gradient(padded, pull, kernel.shape, stride=stride)
+    grad = make_photos(*output.shape).double().contiguous(memory_format=torch.channels_last)
+    (expected,) = torch.autograd.grad(output, kernel, grad)
+    result = weight_gradient(padded, grad, kernel.shape, stride=stride)
     torch.testing.assert_close(result, expected, rtol=1e-12, atol=1e-12)

@@ -55,8 +55,8 @@ def gradients(module: torch.nn.Module, net: TransformNet, photos: Tensor) -> lis
     """Gradients of a sum that weighs every pixel differently: at the photos, then the weights."""
     photos = photos.clone().requires_grad_()
     output = module(photos)
-    pull = make_photos(*output.shape).flip(0, 1).to(output.dtype)
-    return list(torch.autograd.grad((output * pull).sum(), [photos, *net.parameters()]))
+    grad = make_photos(*output.shape).flip(0, 1).to(output.dtype)
+    return list(torch.autograd.grad((output * grad).sum(), [photos, *net.parameters()]))
 
 
 # --- The network --------------------------------------------------------------------------------
@@ -146,7 +146,7 @@ def test_fast_network_runs_under_autocast() -> None:
     with torch.autocast("cpu", dtype=torch.bfloat16):
         expected, result = net(photos), FastTransform(net)(photos)
         assert all(
-            torch.isfinite(pull).all() for pull in gradients(FastTransform(net), net, photos)
+            torch.isfinite(grad).all() for grad in gradients(FastTransform(net), net, photos)
         )
     assert result.dtype == torch.float32
     # bfloat16 keeps 8 bits, and the two round at different places.
@@ -210,9 +210,9 @@ def test_weight_gradients_are_matrix_products_without_avx512(
 ) -> None:
     shapes = []
 
-    def weight_gradient(padded: Tensor, pull: Tensor, shape: torch.Size, *, stride: int) -> Tensor:
+    def weight_gradient(padded: Tensor, grad: Tensor, shape: torch.Size, *, stride: int) -> Tensor:
         shapes.append(shape)
-        return original(padded, pull, shape, stride=stride)
+        return original(padded, grad, shape, stride=stride)
 
     original = fast_kernels.weight_gradient
     monkeypatch.setattr(fast_kernels, "weight_gradient", weight_gradient)

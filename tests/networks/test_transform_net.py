@@ -270,13 +270,13 @@ def test_autocast_leaves_the_last_layer_in_float32() -> None:
 def test_instance_norm_is_that_of_torch(memory_format: torch.memory_format) -> None:
     features = (make_photos(2, 3, 5, 7) * 9 - 4).contiguous(memory_format=memory_format)
     weight, bias = torch.tensor([0.5, 1.0, -2.0]), torch.tensor([0.0, -1.0, 3.0])
-    pull = make_photos(2, 3, 5, 7, seed=1)
+    grad = make_photos(2, 3, 5, 7, seed=1)
     results = []
     for norm in (instance_norm, F.instance_norm):
         leaves = [tensor.clone().requires_grad_() for tensor in (features, weight, bias)]
         x, w, b = leaves
         output = norm(x, w, b) if norm is instance_norm else norm(x, weight=w, bias=b)
-        results.append([output, *torch.autograd.grad((output * pull).sum(), leaves)])
+        results.append([output, *torch.autograd.grad((output * grad).sum(), leaves)])
     for ours, theirs in zip(*results, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
 
@@ -367,9 +367,9 @@ def test_source_rows_are_those_that_rows_of_the_result_depend_on(
     assert result.shape[2] == convolution.output_side(24)
     assert result.shape[3] == convolution.output_side(12)
     for first, stop in ((8, 10), (6, 12)):
-        (pull,) = torch.autograd.grad(result[:, :, first:stop].sum(), features, retain_graph=True)
+        (grad,) = torch.autograd.grad(result[:, :, first:stop].sum(), features, retain_graph=True)
         begin, end = convolution.source_rows(first, stop)
-        assert pull.sum(dim=(0, 1, 3)).nonzero().flatten().tolist() == [*range(begin, end)]
+        assert grad.sum(dim=(0, 1, 3)).nonzero().flatten().tolist() == [*range(begin, end)]
 
 
 def centre_of_influence(net: TransformNet, photo: Tensor, row: int, column: int) -> np.ndarray:

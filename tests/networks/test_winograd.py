@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from fast_style.networks import winograd
-from fast_style.networks.winograd import convolve, pays
+from fast_style.networks.winograd import convolve, is_faster
 
 TEXTBOOK = tuple(map(Fraction, (0, 1, -1, 2, -2)))
 
@@ -92,11 +92,11 @@ def test_gradients_are_torchs(height: int, width: int, padding: int) -> None:
     pixels = make_numbers(2, 3, height, width).requires_grad_()
     kernel = make_numbers(4, 3, 3, 3, seed=1).requires_grad_()
     expected = F.conv2d(pixels, kernel, padding=padding)
-    pull = make_numbers(*expected.shape, seed=2)
-    wanted = torch.autograd.grad(expected, [pixels, kernel], pull)
+    grad = make_numbers(*expected.shape, seed=2)
+    wanted = torch.autograd.grad(expected, [pixels, kernel], grad)
     result = convolve(pixels, kernel, padding=padding)
     for ours, theirs in zip(
-        torch.autograd.grad(result, [pixels, kernel], pull), wanted, strict=True
+        torch.autograd.grad(result, [pixels, kernel], grad), wanted, strict=True
     ):
         torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-11)
 
@@ -147,22 +147,22 @@ def test_rounding_is_near_that_of_torch(monkeypatch: pytest.MonkeyPatch) -> None
 def test_it_pays_with_many_channels_and_pixels_on_a_cpu() -> None:
     pixels = make_numbers(1, 128, 50, 50, dtype=torch.float32)
     kernel = make_numbers(128, 128, 3, 3, dtype=torch.float32)
-    assert pays(pixels, kernel)
-    assert pays(pixels.double(), kernel.double())
-    assert not pays(pixels[:, :64], kernel[:, :64])
-    assert not pays(pixels, kernel[:64])
-    assert not pays(pixels[:, :, :20].contiguous(memory_format=torch.channels_last), kernel)
-    assert not pays(pixels, kernel[:, :, :2, :2])
-    assert not pays(pixels.contiguous(), kernel)
-    assert not pays(pixels.bfloat16(), kernel.bfloat16())
-    assert not pays(pixels.bfloat16(), kernel)
-    assert not pays(pixels.to("meta"), kernel.to("meta"))
+    assert is_faster(pixels, kernel)
+    assert is_faster(pixels.double(), kernel.double())
+    assert not is_faster(pixels[:, :64], kernel[:, :64])
+    assert not is_faster(pixels, kernel[:64])
+    assert not is_faster(pixels[:, :, :20].contiguous(memory_format=torch.channels_last), kernel)
+    assert not is_faster(pixels, kernel[:, :, :2, :2])
+    assert not is_faster(pixels.contiguous(), kernel)
+    assert not is_faster(pixels.bfloat16(), kernel.bfloat16())
+    assert not is_faster(pixels.bfloat16(), kernel)
+    assert not is_faster(pixels.to("meta"), kernel.to("meta"))
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert not pays(pixels, kernel)
+        assert not is_faster(pixels, kernel)
 
 
 def test_padding_counts_as_pixels() -> None:
     pixels = make_numbers(1, 128, 44, 44, dtype=torch.float32)
     kernel = make_numbers(128, 128, 3, 3, dtype=torch.float32)
-    assert not pays(pixels, kernel)  # 42 * 42 pixels are 110 tiles
-    assert pays(pixels, kernel, padding=2)  # 46 * 46 are 132
+    assert not is_faster(pixels, kernel)  # 42 * 42 pixels are 110 tiles
+    assert is_faster(pixels, kernel, padding=2)  # 46 * 46 are 132
