@@ -52,7 +52,7 @@ def shortened(text: str) -> str:
 def printable(path: str | os.PathLike[str]) -> str:
     r"""The text in one line, with control characters and undecodable bytes as ``\n``, ``\xff``.
 
-    It cannot move a terminal's cursor, and every encoder that knows its letters accepts it.
+    It cannot move a terminal's cursor, and any encoding that has its letters can write it.
     """
     return "".join(
         character if character.isprintable() else _escaped(character)

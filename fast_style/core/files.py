@@ -62,7 +62,7 @@ def sha256_of(path: Path) -> str:
 
 
 def what_it_looks_like(start: bytes) -> str:
-    """A guess why a file is unusable, from its first bytes; part of an error message."""
+    """The likely reason why a file is unusable, from its first bytes; part of an error message."""
     if not start:
         return "it is empty"
     if start.lstrip().lower().startswith((b"<!doctype", b"<html")):

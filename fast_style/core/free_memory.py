@@ -1,4 +1,4 @@
-"""How much memory this process may still take, and how it gives freed memory back to the system.
+"""How much memory this process may still allocate, and how it returns freed memory to the system.
 
 Asks the operating system, the control groups that containers and batch systems set up, and CUDA.
 torch is imported only for a GPU. Free space on disks is `files.free_bytes`.
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
 
 def available_bytes(device: "torch.device", *, root: Path = Path("/")) -> int | None:
-    """Bytes that this process may still allocate on a device; None where the system does not say.
+    """Bytes that this process may still allocate on a device; None if the system reports none.
 
-    On CUDA that is free memory and what torch keeps of freed memory. Elsewhere (``mps`` shares the
-    main memory) it is the lowest of what the system and the control groups leave.
+    On CUDA: free memory plus the freed memory in torch's cache. Elsewhere (``mps`` shares the main
+    memory): the least of the memory that the system has available and each control group allows.
 
     Args:
         device: where to allocate.
@@ -35,12 +35,12 @@ def available_bytes(device: "torch.device", *, root: Path = Path("/")) -> int | 
     return min((limit for limit in limits if limit is not None), default=None)
 
 
-def give_back_freed_memory() -> None:
+def return_freed_memory() -> None:
     """Return main memory that this process has freed, but still holds, to the system (glibc only).
 
     The commands keep freed memory (`cli.allocator`), so the second of two equal photos could seem
-    too large. Counting the kept memory as available would be wrong, because it is fragmented:
-    photos that grow from 300 to 700 pixels took 1.4 times as much as the largest one alone.
+    too large. Counting the kept memory as available would be wrong, because it is fragmented: a
+    series of photos from 300 to 700 pixels took 1.4 times as much as the largest one alone.
     """
     library = ctypes.CDLL(None) if sys.platform == "linux" else None
     if library is not None and hasattr(library, "malloc_trim"):  # glibc
@@ -54,7 +54,7 @@ def _available_in_system(root: Path) -> int | None:
         return int(available.split()[1]) * 1024
     except (OSError, StopIteration):
         pass
-    try:  # macOS says only how much there is in all; that is better than no limit
+    try:  # macOS reports only the total memory; that is better than no limit
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):
         return None
@@ -63,7 +63,7 @@ def _available_in_system(root: Path) -> int | None:
 def _available_in_control_groups(root: Path) -> Iterator[int]:
     """Bytes left in each control group (version 2 or 1) of this process that has a limit.
 
-    /proc/meminfo knows nothing of these limits.
+    /proc/meminfo does not include these limits.
     """
     groups = root / "sys/fs/cgroup"
     try:
@@ -86,7 +86,7 @@ def _available_in_control_groups(root: Path) -> Iterator[int]:
 
 
 def _left_in(group: Path, limit: str, usage: str) -> Iterator[int]:
-    """The group's limit minus its use; nothing where there is no limit or it cannot be read."""
+    """The group's limit minus its use; yields nothing without a limit that can be read."""
     try:
         most = (group / limit).read_text().strip()
         if most == "max":

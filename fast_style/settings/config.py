@@ -1,7 +1,7 @@
 """The files of runs: `Config` of a training run, `DistillConfig` of a distillation.
 
-`gatys_config` has the third kind of file, `sections` what the three have in common. `reading` reads
-them.
+The third kind of file is in `gatys_config`; sections that several kinds share are in `sections`.
+`reading` reads all of them.
 """
 
 from collections.abc import Iterator, Mapping, Sequence

@@ -1,7 +1,7 @@
-"""The types that settings have: paths, sizes, shares, layers of VGG, names.
+"""The types of settings: paths, sizes, shares, layers of VGG, names.
 
-A type checks a value, makes it canonical, and says in words what it takes. No file is opened here:
-the code that reads a picture checks whether it exists.
+A type checks a value, brings it into one canonical form, and describes in words which values it
+accepts. No file is opened here: the code that reads a picture checks whether it exists.
 """
 
 import os
@@ -25,19 +25,19 @@ from pydantic_core import CoreSchema, core_schema
 
 from fast_style.settings.layers import LAYER_PATTERN, canonical_layer
 
-# --- Marks: what a type says of itself ----------------------------------------------------------
+# --- Marks: annotations that describe a type ----------------------------------------------------
 
 
 @dataclass(frozen=True)
 class InWords:
-    """Says in words what a text or a list must be, or what the keys of a mapping are."""
+    """Describes the texts or lists that a type accepts, or the keys of a mapping, for messages."""
 
     text: str
 
 
 @dataclass(frozen=True)
 class OldForm:
-    """Accepts what earlier versions wrote for a setting: `convert` gives it in today's form."""
+    """Also accepts the form that earlier versions wrote: `convert` turns it into today's form."""
 
     convert: Callable[[Any], Any]
 
@@ -58,7 +58,7 @@ class IsPath:
 
 @dataclass(frozen=True)
 class PathOr(IsPath):
-    """Marks and checks a text that is one of some words, and otherwise a path."""
+    """Marks and checks a text that is one of `words`, or else a path."""
 
     words: tuple[str, ...]
 
@@ -127,7 +127,7 @@ def to_tuple(value: object) -> object:
 
 def _require_ascending(pair: tuple[float, float]) -> tuple[float, float]:
     if pair[0] > pair[1]:
-        raise ValueError(f"must be [least, most], got {list(pair)}")
+        raise ValueError(f"must be [least, most] in ascending order, got {list(pair)}")
     return pair
 
 
@@ -139,7 +139,7 @@ Share = Annotated[float, Field(gt=0, le=1)]
 ShareRange = Annotated[
     tuple[Share, Share], BeforeValidator(to_tuple), AfterValidator(_require_ascending)
 ]
-"""[least, most]."""
+"""[least, most], each above 0 and at most 1."""
 
 Counts = Annotated[
     tuple[Annotated[int, Field(ge=1, le=4096)], ...],
@@ -167,7 +167,7 @@ Size = Annotated[
     Discriminator(_side_or_pair),
     BeforeValidator(to_tuple),
 ]
-"""Of a picture, in pixels: one side, or [width, height]."""
+"""Size of a picture in pixels: the shorter side, or [width, height]."""
 
 
 # --- Layers and names ---------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""What the file of an optimization may say: one picture, by the method of Gatys et al. 2015."""
+"""The file of an optimization, `GatysConfig`: one picture, by the method of Gatys et al. 2015."""
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -40,7 +40,7 @@ class BlendedStyleConfig(Section):
 
 
 def _blend_from_mapping(blend: Any) -> Any:
-    """Earlier versions wrote a mapping from paths to weights."""
+    """A list of pictures, from the mapping of paths to weights that earlier versions wrote."""
     if not isinstance(blend, Mapping):
         return blend
     return [{"image": image, "weight": weight} for image, weight in blend.items()]
@@ -136,7 +136,7 @@ class GatysConfig(Root):
 
 
 def _blend_mistakes(style: GatysStyleConfig) -> Iterator[Mistake]:
-    """Style pictures that are given more than once."""
+    """Style pictures that are listed more than once."""
     seen = {os.path.realpath(style.image): "style.image, which has the weight 1"}
     for index, further in enumerate(style.blend):
         path = os.path.realpath(further.image)
@@ -160,7 +160,7 @@ def _restart_mistakes(optimize: OptimizeConfig) -> Iterator[Mistake]:
 
 
 def _scale_mistakes(optimize: OptimizeConfig) -> Iterator[Mistake]:
-    """So many scales that the coarsest picture would be too small."""
+    """A number of scales at which the coarsest picture would be too small."""
     side = optimize.size if isinstance(optimize.size, int) else min(optimize.size)
     coarsest = side >> (optimize.scales - 1)
     if coarsest < SMALLEST_SIDE:

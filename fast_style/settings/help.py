@@ -1,6 +1,6 @@
-"""What settings exist: the text of --help-config, commented YAML files and the JSON Schema.
+"""Descriptions of all settings: the text of --help-config, commented YAML files, JSON Schemas.
 
-Everything is made from the fields of a `Root`, so that a new field needs no word here.
+All of it is generated from the fields of a `Root`, so a new field needs no change here.
 """
 
 import functools
@@ -76,7 +76,7 @@ def default_of(info: FieldInfo) -> str:
 
 
 def allowed_values(root: type[Root], key: str) -> str:
-    """The values that a setting takes: ``auto | fp32 | bf16``, ``at least 0``, ``path``."""
+    """The values that a setting accepts: ``auto | fp32 | bf16``, ``at least 0``, ``path``."""
     *sections, name = parts = key.split(".")
     schema = _schema(root)
     properties = schema["properties"]
@@ -87,7 +87,7 @@ def allowed_values(root: type[Root], key: str) -> str:
 
 
 def in_words(root: type[Root], key: Key, *, otherwise: str = "text") -> str:
-    """What a text or a list must be, or the keys of a mapping, as its type says it."""
+    """A setting's description (`InWords`) of its texts, lists or keys, or else `otherwise`."""
     info = field_at(root, key)
     marks = marks_of(info) if info is not None else []
     words = [mark.text for mark in marks if isinstance(mark, InWords)]
@@ -105,7 +105,7 @@ def _schema(root: type[Root]) -> dict[str, Any]:
 
 
 def _allowed(schema: Mapping[str, Any], *, text: str) -> str:
-    """What a part of a schema allows; `text` says in words what a text or a list must be."""
+    """The values that a part of a schema allows; `text` describes its texts, lists or keys."""
     if union := schema.get("anyOf", schema.get("oneOf")):
         # Null means that a setting is unset; it is not a value to recommend.
         branches = [branch for branch in union if branch.get("type") != "null"]

@@ -1,4 +1,4 @@
-"""What is wrong with data for a `Root`, as keys and messages instead of pydantic's vocabulary."""
+"""Mistakes in data for a `Root`: keys and messages, translated from pydantic's errors."""
 
 import difflib
 from collections.abc import Iterator
@@ -57,7 +57,7 @@ def _key_at(root: type[Root], location: Key) -> Key:
 
 
 def _rule(root: type[Root], error: Any, key: Key) -> str:
-    """What must hold, and what was found instead."""
+    """The rule that a value breaks, and the value that was found."""
     found = error["input"]
     info = field_at(root, key)
     if info is not None and _is_choice(info):
@@ -68,7 +68,7 @@ def _rule(root: type[Root], error: Any, key: Key) -> str:
 
 
 def _must(root: type[Root], error: Any, key: Key) -> str | None:
-    """What a value must be, after the words "must be"; None for an error that is not known here."""
+    """What a value must be, to follow the words "must be"; None for any other kind of error."""
     found, bounds = error["input"], error.get("ctx", {})
     match error["type"]:
         case "int_type":
@@ -103,7 +103,7 @@ def _must(root: type[Root], error: Any, key: Key) -> str | None:
 
 
 def _unknown_key(root: type[Root], key: Key) -> str:
-    """The rule about an unknown key, with the known key that is most like it."""
+    """The message about an unknown key, with the known key that is most similar."""
     name = str(key[-1])
     siblings = list(fields_of(section_at(root, key[:-1]) or root))
     everywhere = {dotted.rpartition(".")[2]: dotted for dotted, _ in iterate_fields(root)}
@@ -127,7 +127,7 @@ def _required_below(root: type[Root], key: Key) -> list[Key]:
 
 
 def _meaning(info: FieldInfo | None) -> str:
-    """The first part of a field's description, within a sentence."""
+    """A request to give a value, from the first clause of its field's description."""
     text = " ".join((info.description or "").split()) if info is not None else ""
     text = text.split(";")[0].split(". ")[0].rstrip(".")
     return f"give {text[:1].lower()}{text[1:]}"

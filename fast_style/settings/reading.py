@@ -34,7 +34,7 @@ AnyRoot = TypeVar("AnyRoot", bound=Root)
 
 
 def load(root: type[AnyRoot], path: Path, overrides: Sequence[str] = ()) -> AnyRoot:
-    """Settings from a YAML file, with ``key=value`` words laid over it.
+    """Settings from a YAML file, overridden by ``key=value`` words.
 
     Paths in the file are relative to the file's folder, those in `overrides` to the working
     directory; ``~`` is the home folder. An empty section means its defaults.
@@ -56,7 +56,7 @@ def parse(root: type[AnyRoot], data: Mapping[str, Any], place: str) -> AnyRoot:
 
     Args:
         root: the kind of settings.
-        data: what `writing.to_dict` gave.
+        data: a result of `writing.to_dict`.
         place: where the data came from, for error messages.
 
     Raises:
@@ -85,10 +85,10 @@ class _Draft(Generic[AnyRoot]):
     words: dict[Key, str] = field(default_factory=dict)
 
     def override(self, word: str) -> None:
-        """Lay one ``key=value`` over the data.
+        """Override the data by one ``key=value``.
 
-        The value is read as YAML. For a setting that takes text or a path, it is used as it stands
-        unless it begins with a quote, since file names may contain YAML's special characters.
+        The value is read as YAML. For a setting that is text or a path, it is used literally unless
+        it begins with a quote, since file names may contain YAML's special characters.
         """
         place = f"{shortened(repr(word))} on the command line"
         dotted, equals, text = word.partition("=")
@@ -106,13 +106,13 @@ class _Draft(Generic[AnyRoot]):
         if info is not None:
             value = _with_absolute_path(info, value, Path.cwd())
         self._section(names[:-1], place)[names[-1]] = value
-        for known in (self.lines, self.words):  # of the value that is replaced
+        for known in (self.lines, self.words):  # forget places in the value that is replaced
             for old in [old for old in known if old[: len(key)] == key]:
                 del known[old]
         self.words[key] = place
 
     def _section(self, names: Sequence[str], place: str) -> dict[str, Any]:
-        """The section with a key, made if it is missing or empty."""
+        """The section with a key, created if it is missing or empty."""
         section = self.data
         for length, name in enumerate(names, start=1):
             if section.get(name) is None:
@@ -120,7 +120,7 @@ class _Draft(Generic[AnyRoot]):
             section = section[name]
             if isinstance(section, list):
                 whole = dotted_key(tuple(names[:length]))
-                raise UserError(f"{place}: {whole} is a list; set all of it, as {whole}=[...]")
+                raise UserError(f"{place}: {whole} is a list; set the whole list, as {whole}=[...]")
             if not isinstance(section, dict):
                 raise UserError(
                     f"{place}: {dotted_key(tuple(names[:length]))} is a value, not a section"
@@ -128,10 +128,10 @@ class _Draft(Generic[AnyRoot]):
         return section
 
     def validate(self) -> AnyRoot:
-        """The settings.
+        """The validated settings.
 
         Raises:
-            UserError: all mistakes of fields or, if there are none, all those between settings.
+            UserError: all mistakes in single settings or, if there are none, in their combinations.
         """
         for name, info in fields_of(self.root).items():
             if name in self.data and self.data[name] is None and section_in(info) is not None:
@@ -157,7 +157,7 @@ class _Draft(Generic[AnyRoot]):
                 return _Place(on_command_line, self.words[part])
             if part in self.lines:
                 return _Place(self.lines[part], f"{self.source}:{self.lines[part]}")
-            if part == key:  # perhaps a section that only words of the command line made
+            if part == key:  # perhaps a section that exists only on the command line
                 inside = [word for inner, word in self.words.items() if inner[:length] == key]
                 if inside:
                     return _Place(on_command_line, inside[0])

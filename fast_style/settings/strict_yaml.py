@@ -22,7 +22,7 @@ _MAX_NODES = 10_000
 
 
 Key = tuple[str | int, ...]
-"""Where a value stands, outermost part first: words of mappings, and list indices from 0."""
+"""The place of a value, outermost part first: keys of mappings, and list indices from 0."""
 
 
 @dataclass(frozen=True)
@@ -160,7 +160,7 @@ def read_yaml(text: str, place: str, *, any_value: bool = False) -> Document:
 
 def _check_extent(text: str, fail: Callable[[int, str], NoReturn]) -> None:
     """Refuse documents that are too deep or too large, before any value is built."""
-    depth = nodes = documents = 0
+    depth = num_nodes = num_documents = 0
     for event in yaml.parse(text, Loader=_StrictLoader):
         line = event.start_mark.line + 1 if event.start_mark else 1
         if isinstance(event, yaml.CollectionStartEvent):
@@ -168,16 +168,16 @@ def _check_extent(text: str, fail: Callable[[int, str], NoReturn]) -> None:
         elif isinstance(event, yaml.CollectionEndEvent):
             depth -= 1
         if isinstance(event, yaml.DocumentStartEvent):
-            documents += 1
+            num_documents += 1
         if isinstance(event, yaml.NodeEvent):
-            nodes += 1
+            num_nodes += 1
         if isinstance(event, yaml.ScalarEvent | yaml.CollectionStartEvent) and event.tag:
             fail(line, f"tags are not allowed, got {event.tag!r}")
         if depth > MAX_DEPTH:
             fail(line, f"nested deeper than {MAX_DEPTH} levels")
-        if nodes > _MAX_NODES:
+        if num_nodes > _MAX_NODES:
             fail(line, f"more than {_MAX_NODES} values")
-        if documents > 1:
+        if num_documents > 1:
             fail(line, "a second document begins here; write it into a file of its own")
 
 
@@ -187,13 +187,13 @@ class _Converter:
     def __init__(self, fail: Callable[[int, str], NoReturn], lines: dict[Key, int]) -> None:
         self.fail = fail
         self.lines = lines
-        self.nodes = 0
+        self.num_nodes = 0
 
     def convert(self, node: yaml.Node, key: Key) -> Any:
         """The data of a node, whose place is `key`."""
         line = node.start_mark.line + 1
-        self.nodes += 1
-        if self.nodes > _MAX_NODES:
+        self.num_nodes += 1
+        if self.num_nodes > _MAX_NODES:
             self.fail(line, f"more than {_MAX_NODES} values once aliases are expanded")
         if len(key) > MAX_DEPTH:
             self.fail(line, f"nested deeper than {MAX_DEPTH} levels once aliases are expanded")

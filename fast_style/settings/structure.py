@@ -1,7 +1,7 @@
-"""What a file of settings is made of: a root, its sections and their fields, each found by its key.
+"""The structure of a file of settings: a root, its sections and their fields, found by their keys.
 
-A key is what the YAML file says. It is a field's alias where it has one: the attribute
-`num_photos` is ``photos`` in the file.
+A key is the word in the YAML file: a field's alias if it has one, else its name. The attribute
+`num_photos`, for example, has the key ``photos``.
 """
 
 from collections.abc import Iterator, Mapping
@@ -14,7 +14,7 @@ from fast_style.settings.strict_yaml import Key
 
 
 class Mistake(NamedTuple):
-    """What is wrong with one setting."""
+    """A setting, and what is wrong with it."""
 
     key: Key
     message: str
@@ -49,7 +49,7 @@ class Root(Section):
 
 
 def fields_of(section: type[Section]) -> dict[str, FieldInfo]:
-    """The fields of a section, by their words in the file."""
+    """The fields of a section, by their keys in the file."""
     return {info.alias or name: info for name, info in section.model_fields.items()}
 
 
@@ -68,7 +68,7 @@ def is_section(annotation: object) -> bool:
 
 
 def section_in(info: FieldInfo) -> Any:
-    """The section that a field holds, or a list of which it holds; None for any other field."""
+    """The type of the section, or of the list of sections, in a field; None for other fields."""
     for annotation in (info.annotation, *get_args(info.annotation)):
         if is_section(annotation):
             return annotation
@@ -76,7 +76,7 @@ def section_in(info: FieldInfo) -> Any:
 
 
 def section_at(root: type[Root], key: Key) -> type[Section] | None:
-    """The section (or the section that a list holds) with this key; None if there is none."""
+    """The type of the section, or of the list of sections, at a key; None if there is none."""
     section: type[Section] | None = root
     for part in key:
         if isinstance(part, int):  # an entry of a list of sections
@@ -87,13 +87,13 @@ def section_at(root: type[Root], key: Key) -> type[Section] | None:
 
 
 def field_at(root: type[Root], key: Key) -> FieldInfo | None:
-    """The field with this key; None if there is none."""
+    """The field at a key; None if there is none."""
     section = section_at(root, key[:-1]) if key else None
     return fields_of(section).get(str(key[-1])) if section is not None else None
 
 
 def marks_of(info: FieldInfo) -> list[object]:
-    """What a field's type is annotated with."""
+    """The annotations of a field's type, such as `fields.IsPath`."""
     # The marks of `FilePath | None` belong to the member of the union, those of a plain `FilePath`
     # to the field.
     inner = [mark for member in get_args(info.annotation) for mark in _metadata(member)]
@@ -105,6 +105,6 @@ def _metadata(annotation: object) -> tuple[object, ...]:
 
 
 def takes_mapping(info: FieldInfo) -> bool:
-    """Whether a field is a mapping of words that its user chooses, such as names of layers."""
+    """Whether a field is a mapping whose keys the user chooses, such as names of layers."""
     origin = get_origin(info.annotation)
     return isinstance(origin, type) and issubclass(origin, Mapping)

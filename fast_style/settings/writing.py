@@ -8,7 +8,7 @@ from fast_style.settings.structure import Root
 
 
 def to_dict(settings: Root) -> dict[str, Any]:
-    """Plain data: text, numbers, dicts and lists. `reading.parse` makes an equal object of it."""
+    """Plain data: text, numbers, dicts and lists. `reading.parse` restores an equal object."""
     return settings.model_dump(mode="json", by_alias=True)
 
 
@@ -18,7 +18,7 @@ def to_yaml(settings: Root) -> str:
 
 
 def changed_settings(old: Root, new: Root) -> list[tuple[str, Any, Any]]:
-    """(dotted key, old value, new value) of every setting that differs; None: absent."""
+    """(dotted key, old value, new value) of every setting that differs; None if absent."""
     before, after = flatten(to_dict(old)), flatten(to_dict(new))
     keys = list(dict.fromkeys([*after, *before]))
     return [

@@ -22,7 +22,7 @@ from torch import Tensor
 from fast_style.core.devices import is_out_of_memory, resolve_device
 from fast_style.core.errors import UserError, printable
 from fast_style.core.files import size_in_words
-from fast_style.core.free_memory import give_back_freed_memory
+from fast_style.core.free_memory import return_freed_memory
 from fast_style.models.checkpoint import load_transform_net
 from fast_style.networks.compiling import CompileRequest, compile_whole
 from fast_style.networks.fast_transform import FastTransform
@@ -159,7 +159,7 @@ class Stylizer:
         """
         found = plan(self._budget())
         if not isinstance(found, Whole):
-            give_back_freed_memory()  # until then it counts as used
+            return_freed_memory()  # until then it counts as used
             found = plan(self._budget())
         if isinstance(found, TooLarge):
             raise UserError(found.message, exit_code=1)

@@ -15,7 +15,7 @@ TENSOR_COMES_AND_GOES = """
 import os, resource, torch
 from pathlib import Path
 from fast_style.cli.main import main
-from fast_style.core.free_memory import give_back_freed_memory
+from fast_style.core.free_memory import return_freed_memory
 def held():
     return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
 for word in (None, "system", ""):
@@ -27,7 +27,7 @@ for word in (None, "system", ""):
     levels = [held()]
     del tensor
     levels.append(held())
-    give_back_freed_memory()
+    return_freed_memory()
     levels.append(held())
     print(*(round((level - before) / 80e6) for level in levels))
 """

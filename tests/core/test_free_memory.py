@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from fast_style.core.free_memory import available_bytes, give_back_freed_memory
+from fast_style.core.free_memory import available_bytes, return_freed_memory
 
 CPU = torch.device("cpu")
 
@@ -85,5 +85,5 @@ def test_free_and_cached_memory_of_a_gpu_are_available(monkeypatch: pytest.Monke
 
 def test_giving_back_freed_memory_keeps_what_is_in_use() -> None:
     tensor = torch.arange(100_000)
-    give_back_freed_memory()
+    return_freed_memory()
     assert torch.equal(tensor, torch.arange(100_000))

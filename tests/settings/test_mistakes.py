@@ -154,7 +154,10 @@ def test_a_name_is_text_that_can_name_a_folder(tmp_path, lines, message):
         ("flip: yes", "data.flip: must be true or false, got 'yes'"),
         ("flip: 1", "data.flip: must be true or false, got 1"),
         ("crop_scale: 0.5", "data.crop_scale: must be a list of two numbers, got 0.5"),
-        ("crop_scale: [1, 0.5]", "data.crop_scale: must be [least, most], got [1.0, 0.5]"),
+        (
+            "crop_scale: [1, 0.5]",
+            "data.crop_scale: must be [least, most] in ascending order, got [1.0, 0.5]",
+        ),
         ("crop_scale: [0.5, 2]", "data.crop_scale[1]: must be at most 1, got 2"),
         ("crop_scale: [0, x]", "data.crop_scale[0]: must be above 0, got 0\n"
          "FILE:3: data.crop_scale[1]: must be a number, got 'x'"),

@@ -222,7 +222,7 @@ def test_freed_memory_is_given_back_before_a_photo_is_refused_or_put_into_bands(
         available[0] = 10**9
 
     monkeypatch.setattr(memory, "available_bytes", lambda device: available[0])
-    monkeypatch.setattr(stylizer_module, "give_back_freed_memory", give_back)
+    monkeypatch.setattr(stylizer_module, "return_freed_memory", give_back)
     monkeypatch.setattr(stylizer_module, "stylize_in_bands", None)
     stylizer(photo)
     assert available == [10**9]
@@ -231,7 +231,7 @@ def test_freed_memory_is_given_back_before_a_photo_is_refused_or_put_into_bands(
 def test_freed_memory_is_kept_while_there_is_enough(
     stylizer: Stylizer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stylizer_module, "give_back_freed_memory", None)
+    monkeypatch.setattr(stylizer_module, "return_freed_memory", None)
     stylizer(noise_photo(20, 18))
     stylizer(torch.zeros(3, 18, 20))
 
