@@ -1,4 +1,4 @@
-"""From settings to a perceptual loss: the only place that turns them into one."""
+"""Builds a perceptual loss from settings; no other module does."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -49,7 +49,7 @@ def load_loss_weights(config: Config | GatysConfig) -> Weights:
     """The loss network's weights, up to the deepest layer that the loss names.
 
     Raises:
-        UserError: they are missing or do not fit.
+        UserError: the weights are missing, or do not fit the architecture or the loss.
     """
     network = config.loss_network
     layers = [*config.loss.content_layers, *config.loss.style_layers] or ["relu1_1"]
@@ -71,7 +71,7 @@ def build_perceptual_loss(
     *,
     blend: Sequence[BlendedStyle] = (),
 ) -> PerceptualLoss:
-    """The loss of these settings for these style pictures.
+    """The perceptual loss that the settings describe, for the given style pictures.
 
     Args:
         config: the settings.
@@ -81,7 +81,7 @@ def build_perceptual_loss(
         blend: further style pictures.
 
     Raises:
-        UserError: a style picture is blank to the loss network.
+        UserError: a style picture has a Gram matrix that is zero or not finite.
     """
     loss_network = (
         LossNetwork(config.loss_network.architecture, weights, pooling=config.loss_network.pooling)
@@ -98,7 +98,9 @@ def build_perceptual_loss(
         blend=[(to_pixels(further.picture), further.weight) for further in blend],
         **config.loss.model_dump(),
     ).to(device)
-    _require_styles_seen(perceptual_loss, [config.style.image, *(one.path for one in blend)])
+    _require_styles_seen(
+        perceptual_loss, [config.style.image, *(further.path for further in blend)]
+    )
     return perceptual_loss
 
 

@@ -1,7 +1,7 @@
-"""Checks that the inputs of work exist (photos, style picture, weights), without loading torch.
+"""Checks that photos, style picture and weights exist, without loading torch.
 
-Loading torch takes seconds; a mistyped path is reported before that. Whether a file can be used is
-only found out by reading it, which happens elsewhere.
+Loading torch takes seconds; a mistyped path is reported before that. Whether the contents of a file
+can be used is checked by the code that reads it.
 """
 
 import os
@@ -24,7 +24,7 @@ def require_inputs(config: Config | DistillConfig) -> None:
     """Check that the folders of photos, the style picture and the loss network's weights exist.
 
     Raises:
-        UserError: names the first one that does not.
+        UserError: one does not exist; names the first.
     """
     for kind in ("photos", "validation_photos", "paintings", "validation_paintings"):
         folder = getattr(config.data, kind, None)
@@ -55,11 +55,11 @@ def require_weights_file(path: Path, key: str = _WEIGHTS) -> None:
     """Check that a file of a loss network's weights exists.
 
     Raises:
-        UserError: it does not.
+        UserError: there is no such file.
     """
     if not os.path.isfile(path):
         raise UserError(
-            f"{path}: the loss network's weights are not there; check {key} "
+            f"{path}: loss network weights not found; check {key} "
             "(imagenet, imagenet_features, compact, random, or the path of a .pth, .safetensors, "
             ".mat or .h5 file)"
         )

@@ -1,8 +1,8 @@
 """The frozen loss network φ (Johnson et al. 2016, section 3.2): a VGG without unneeded deep layers.
 
 It takes pixels in [0, 1] and applies the preprocessing of its weights itself; nothing else does.
-Weights come from torchvision, a file, or a seeded random generator. If the chosen source fails, no
-other one takes its place.
+Weights come from torchvision, a file, or a seeded random generator. If the chosen source fails,
+that is an error: loading does not fall back on another source.
 """
 
 import hashlib
@@ -65,13 +65,13 @@ class Weights(NamedTuple):
     Attributes:
         convolutions: ``3_4`` to the kernel (out, in, 3, 3), input RGB, and the bias (out,).
         preprocessing: how pixels are normalized.
-        padding: what surrounds pictures and features.
+        padding: what surrounds pictures and features, ``zeros`` or ``reflect``.
         source: a name such as ``imagenet``, or the file's name.
         digest: the sha256 of the file, in hex; of random weights, of their recipe.
         mean: RGB in 0..255, subtracted instead of the usual mean of `preprocessing`; None for the
             usual one.
         heads: ``relu3_4`` to a matrix (C, C). The layer's output is multiplied by it; the next
-            layer takes the features without it. See `distillation`.
+            layer takes the features without it. See `distilling.students`.
     """
 
     convolutions: dict[str, tuple[Tensor, Tensor]]
@@ -146,8 +146,8 @@ class LossNetwork(nn.Module):
             if len(found) == len(wanted):
                 break
             if name.startswith("relu"):
-                # In place unless the values before are wanted: the backward pass needs only those
-                # after.
+                # In place unless the values before the ReLU are wanted: the backward pass needs
+                # only those after it.
                 features = F.relu(features, inplace=previous not in wanted)
             else:
                 if previous is not None and previous[4] != name[4]:
@@ -172,8 +172,8 @@ class LossNetwork(nn.Module):
         padding = 1
         if self.padding_mode != "constant":
             features, padding = F.pad(features, (1, 1, 1, 1), mode=self.padding_mode), 0
-        is_faster = winograd.pays(features, kernel, padding=padding)
-        convolve = winograd.convolve if is_faster else F.conv2d
+        use_winograd = winograd.is_faster(features, kernel, padding=padding)
+        convolve = winograd.convolve if use_winograd else F.conv2d
         return convolve(features, kernel, bias, padding=padding)
 
 
@@ -192,12 +192,13 @@ def load_weights(
         source: ``imagenet``, ``imagenet_features``, ``compact``, ``random``, or the path of a file.
         architecture: ``vgg16`` or ``vgg19``.
         deepest: the last layer that is needed; deeper ones are not read.
-        preprocessing: how the weights take pixels; None for published files and those that say it.
-        padding: what surrounds pictures; None for the file's own, or zeros if it does not say.
+        preprocessing: the pixel values that the weights expect; None for published files and for
+            files that state it.
+        padding: what surrounds pictures; None for what the file states, or else zeros.
         seed: of ``random``.
 
     Raises:
-        UserError: the weights are missing or do not fit; says what to do.
+        UserError: the weights are missing or do not fit; the message has a remedy.
     """
     if source == "random":
         return _random_weights(architecture, deepest, seed, padding or "zeros")
@@ -298,10 +299,10 @@ def _download(url: str, path: Path, sha256_prefix: str, megabytes: float) -> Non
         words = str(getattr(error, "reason", None) or error).split()  # may have several lines
         reason = " ".join(words) or type(error).__name__
         raise UserError(
-            f"the loss network's weights are not there and cannot be downloaded ({reason}): "
-            f"fetch {url} ({megabytes:.0f} MB) and put it into {path.parent}, or name a file of "
-            "yours with loss_network.weights=FILE, or take the small network that comes with "
-            "fast-style, loss_network.weights=compact"
+            "the loss network's weights are not in torch's cache and cannot be downloaded "
+            f"({reason}): fetch {url} ({megabytes:.0f} MB) and put it into {path.parent}, or name "
+            "a file of yours with loss_network.weights=FILE, or use the small network that comes "
+            "with fast-style, loss_network.weights=compact"
         ) from None
 
 
@@ -325,7 +326,7 @@ def _read_weights(
     preprocessing = preprocessing or _checked(own, _NORMALIZATION, path, "preprocessing")
     if preprocessing is None:
         raise UserError(
-            f"{path}: this file does not say how its weights take pixels; set "
+            f"{path}: this file does not state which pixel values its weights expect; set "
             "loss_network.preprocessing to caffe (0..255 minus the mean) or torchvision ([0, 1], "
             "mean and standard deviation). The wrong one raises no error and spoils the pictures"
         )
@@ -341,7 +342,7 @@ def _read_weights(
 
 
 def _checked(word: str | None, allowed: Collection[str], path: Path, key: str) -> Any:
-    """The word that a file's metadata has for `key`, if it is None or allowed."""
+    """`word`, which a file's metadata has for `key`, if it is None or allowed."""
     if word is not None and word not in allowed:
         raise UserError(
             f"{path}: its metadata has {key} {word!r}; it must be one of {', '.join(allowed)}"

@@ -2,7 +2,7 @@
 
 Formats: torchvision's state dicts (.pth, .safetensors), MatConvNet's networks (.mat) and Keras's
 weights (.h5). `loss_network` checks whether the convolutions fit together. Reading runs no code of
-a file and follows none of its links. But a damaged .mat, made so on purpose or not, can crash
+a file and follows none of its links. But a .mat that is damaged, by chance or on purpose, can crash
 scipy's reader, which is in C, and Python with it.
 """
 
@@ -55,7 +55,7 @@ class WeightsFile(NamedTuple):
 def read_weights_file(
     path: Path, architecture: Architecture, numbers: Collection[str]
 ) -> WeightsFile:
-    """Those of the convolutions `numbers` (such as ``3_4``) that a file has.
+    """The convolutions among `numbers` (such as ``3_4``) that a file has, and their metadata.
 
     The file's suffix decides about its format.
 
@@ -267,7 +267,7 @@ def _mat_mean(variables: dict[str, Any], path: Path) -> tuple[float, float, floa
     """The mean color of the network's training pictures, RGB in 0..255, or None.
 
     Raises:
-        UserError: the file has one that is no color.
+        UserError: the file's mean is not a color.
     """
     in_meta = _field(variables.get("meta"), "normalization")
     mean = _field(variables.get("normalization", in_meta), "averageImage")

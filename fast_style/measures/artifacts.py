@@ -101,7 +101,7 @@ def border_ratio(loss: PerceptualLoss, outputs: Tensor, photos: Tensor) -> Tenso
     times its ratio for the same 15 results, median 1.14.
 
     Args:
-        loss: the objective; of a blend of style pictures, the first counts.
+        loss: the objective; of several style pictures, only the first is used.
         outputs: (N, 3, H, W) in [0, 1].
         photos: (N, 3, H, W) in [0, 1].
 
@@ -263,7 +263,7 @@ def _split(features: Tensor, photos: Tensor) -> _Regions:
     band = max(1, round(border_share * min(height, width)))
     is_border = torch.ones(height, width, dtype=torch.bool, device=features.device)
     is_border[band : height - band, band : width - band] = False
-    # As many positions as the border has, if the middle has so many.
+    # As many positions as the border has, or all that the middle has.
     side_share = (int(is_border.sum()) / max(1, is_border.numel())) ** 0.5
     rows = max(0, min(height - 2 * band, round(side_share * height)))
     columns = max(0, min(width - 2 * band, round(side_share * width)))

@@ -42,7 +42,7 @@ class Checkpoint(NamedTuple):
 
 
 def save_checkpoint(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
-    """Write a file atomically.
+    """Write tensors and their description to a file, atomically.
 
     Args:
         path: the file, in a folder that exists.
@@ -71,7 +71,7 @@ def save_checkpoint(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
-    """Read a file and check its digest and its format version.
+    """The tensors and the description of a file, after checking its digest and its format version.
 
     Raises:
         CheckpointError: it is missing, damaged, of another kind or of a newer format.
@@ -161,7 +161,7 @@ def restore_adam(
     saved: Mapping[str, Tensor],
     path: Path,
 ) -> None:
-    """Put the result of `adam_tensors` into an optimizer, in each parameter's memory format.
+    """Restore the result of `adam_tensors` into an optimizer, in each parameter's memory format.
 
     Raises:
         CheckpointError: `saved` is incomplete, or of other shapes; names `path`.
@@ -171,7 +171,7 @@ def restore_adam(
         expected[f"step.{name}"] = torch.tensor(0.0)
         expected |= {f"{key}.{name}": parameter for key in _MOMENTS}
     require_same_tensors(saved, expected, path)
-    # The fused kernel wants the step on its own device; the others want it on the CPU.
+    # The fused kernel needs the step on its own device, the other kernels on the CPU.
     is_fused = bool(optimizer.defaults.get("fused"))
     for name, parameter in parameters.items():
         moments = {
@@ -208,11 +208,11 @@ def list_checkpoints(folder: Path) -> list[Path]:
 def newest_valid_checkpoint(
     folder: Path, on_skipped: Callable[[str], None]
 ) -> tuple[Path, Checkpoint] | None:
-    """The newest checkpoint that loads, and its file; None if there is none.
+    """The file and the contents of the newest checkpoint that loads; None if there is none.
 
     Args:
         folder: the checkpoints of one run.
-        on_skipped: called with a line about each newer one that does not load.
+        on_skipped: called with a message about each newer checkpoint that does not load.
     """
     for path in list_checkpoints(folder):
         try:
@@ -229,10 +229,10 @@ def last_good_checkpoint(folder: Path) -> str:
 
 
 def remove_old_checkpoints(folder: Path, keep: int, *, newest: int) -> None:
-    """Keep the newest `keep` up to step `newest`, which has just been written.
+    """Remove all checkpoints up to step `newest`, the one just written, except the newest `keep`.
 
-    Later ones do not count and stay. They are damaged, which is why the run resumed from an earlier
-    step; counting them would remove undamaged ones.
+    Checkpoints of later steps are neither counted nor removed. They are damaged, which is why the
+    run resumed from an earlier step; counting them would remove undamaged ones.
     """
     kept = checkpoint_path(folder, newest)
     paths = list_checkpoints(folder)

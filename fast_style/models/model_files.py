@@ -24,14 +24,14 @@ from fast_style.core.files import what_it_looks_like
 
 FORMAT_VERSION = 1
 NO_DIGEST = "0" * 64
-"""Stands in place of the digest while it is computed."""
+"""Takes the place of the digest in the file while the digest is computed."""
 
 _LARGEST_BYTES = 1 << 30  # a network of width 128 with Adam's state is a quarter of this
 _DIGEST_PLACE = re.compile(rb'"sha256":"([0-9a-f]{64})"')
 
 
 class CheckpointError(UserError):
-    """A file that is not a usable model or checkpoint."""
+    """A file is not a usable model or checkpoint."""
 
 
 class ModelFile(NamedTuple):
@@ -42,7 +42,7 @@ class ModelFile(NamedTuple):
 
 
 def read_model_file(path: Path) -> ModelFile:
-    """Read a file and check its digest and its format version.
+    """The bytes and the description of a file, after checking its digest and its format version.
 
     Raises:
         CheckpointError: it is missing, damaged, of another kind or of a newer format.
@@ -61,7 +61,7 @@ def read_model_file(path: Path) -> ModelFile:
         header = json.loads(data[8 : 8 + _header_length(data)])
         metadata = json.loads(header["__metadata__"]["fast_style"])
         version = int(metadata["format"])
-    # RecursionError: JSON nested a thousand times
+    # RecursionError: JSON nested a thousand levels deep
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise CheckpointError(f"{path}: is not a fast-style model ({error})") from None
     if version > FORMAT_VERSION:
@@ -84,7 +84,7 @@ def read_description(path: Path) -> dict[str, Any]:
 
 
 def require_description(metadata: Mapping[str, Any], path: Path) -> None:
-    """Check that a description has all that `describe` shows.
+    """Check that a description has every entry that `describe` shows.
 
     Raises:
         CheckpointError: it is incomplete.
@@ -96,7 +96,7 @@ def require_description(metadata: Mapping[str, Any], path: Path) -> None:
 
 
 def describe(metadata: Mapping[str, Any]) -> list[str]:
-    """The description in lines for people, as in model cards and in ``info``."""
+    """The description as readable lines, for model cards and ``fast-style info``."""
     architecture, loss_network = metadata["architecture"], metadata["loss_network"]
     settings, versions = metadata["settings"], metadata["versions"]
     style_layers = ", ".join(settings["loss"]["style_layers"])
@@ -125,7 +125,7 @@ def describe(metadata: Mapping[str, Any]) -> list[str]:
 
 
 def describe_learned(path: Path) -> list[str] | None:
-    """The description of a loss network that ``fast-style distill`` wrote, in lines for people.
+    """The description, as readable lines, of a loss network that ``fast-style distill`` wrote.
 
     None for every other file, readable or not.
 
@@ -180,7 +180,7 @@ def _describe_errors(agreement: Mapping[str, float]) -> str:
 
 
 def digest_place(data: bytes) -> re.Match[bytes] | None:
-    """The place of the digest in a file, as group 1 of a match; None without one."""
+    """The place of the digest in a file, as group 1 of a match; None if the file has no digest."""
     # The JSON description escapes its quotes, so it cannot contain the bare key.
     length = _header_length(data)
     if length > len(data) - 8:

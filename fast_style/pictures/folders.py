@@ -1,6 +1,6 @@
 """Decide which files of a folder are photos, and which photos a run holds out for validation.
 
-Only names and the kind of file count here: no picture is opened, so a damaged one is found too.
+Only names and kinds of files are examined here. No picture is opened, so damaged ones are included.
 """
 
 import hashlib
@@ -21,9 +21,9 @@ EXTENSIONS = frozenset(_SUFFIXES)
 
 
 def find_pictures(folder: Path) -> list[Path]:
-    """All picture files in a folder and its sub-folders, ordered by the parts of their paths.
+    """All picture files in a folder and its sub-folders, sorted by the parts of their paths.
 
-    Included are regular files, and links to them, with a suffix of `EXTENSIONS` in either case. Not
+    Included are regular files, and links to them, with a suffix of `EXTENSIONS` in any case. Not
     included are hidden files and folders (such as macOS's ``._x.jpg``) and links to folders.
 
     Raises:
@@ -77,7 +77,8 @@ def pictures_of(inputs: Sequence[Path]) -> list[Path]:
     )
     found = list(dict.fromkeys(files))
     if not found:
-        raise UserError(f"{printable(inputs[0])}: there are no photos in this folder")
+        problem = "no photos in this folder or below it"
+        raise UserError("\n".join(f"{printable(folder)}: {problem}" for folder in inputs))
     return found
 
 
@@ -151,7 +152,7 @@ def find_photos(
 
 
 def require_folder(folder: Path, key: str) -> None:
-    """Check that a folder of photos exists; whether it contains any is left to `find_photos`.
+    """Check that a folder of photos exists; `find_photos` checks that it contains any.
 
     Args:
         folder: the value of the setting.
@@ -162,7 +163,7 @@ def require_folder(folder: Path, key: str) -> None:
     """
     # os.path: Path.exists and Path.is_dir raise an OSError for some names before Python 3.12
     if not os.path.exists(folder):
-        raise UserError(f"{printable(folder)}: this folder of photos is not there; check {key}")
+        raise UserError(f"{printable(folder)}: folder of photos not found; check {key}")
     if not os.path.isdir(folder):
         raise UserError(f"{printable(folder)}: is a file; {key} must be a folder of photos")
 

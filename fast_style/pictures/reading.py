@@ -114,7 +114,7 @@ def read_photo(path: Path, *, shorter_side_at_least: int | None = None) -> Image
 
 
 def require_picture(path: Path) -> None:
-    """Check that a file begins as a picture does. Damage further on shows only when it is read.
+    """Check that a file has the header of a picture. Damage to its pixels is not noticed here.
 
     Raises:
         PictureError: as `read_picture`.
@@ -142,9 +142,10 @@ def size_in_header(path: Path) -> tuple[int, int] | None:
 def to_picture(image: Image.Image) -> Picture:
     """The upright sRGB picture of an image that Pillow has opened or made; `image` is unchanged.
 
-    Wider values are rounded to 8 bits. White is 65535 in 16-bit grey and in mode I; in mode F it is
-    the smallest of 1, 255 and 65535 that no pixel exceeds. (Modes I and F define no white. Where a
-    pixel exceeds 65535, the largest value is white.) Negative values, NaN and infinities are black.
+    Values of more bits are rounded to 8. White is 65535 in 16-bit grey and in mode I; in mode F it
+    is the smallest of 1, 255 and 65535 that no pixel exceeds. (Modes I and F define no white. Where
+    a pixel exceeds 65535, the largest value is white.) Negative values, NaN and infinities are
+    black.
 
     A color profile that cannot be applied (broken, or made for another mode) is ignored.
 
@@ -265,13 +266,13 @@ if sys.platform != "win32":
 
 @contextmanager
 def _quiet_pillow(num_pixels: int) -> Iterator[None]:
-    """Pillow without its warnings, and with a size limit of at least `num_pixels`.
+    """Within the block, Pillow gives no warnings and accepts at least `num_pixels`.
 
     Pillow warns about damaged metadata and large pictures, and refuses very large ones. Both are
     settings of the whole process, so they change only inside this block and under a lock: two of
     our threads could otherwise restore each other's settings in the wrong order. (Threads of other
     libraries see the change while the block lasts.) The limit is never lowered or switched off:
-    Pillow checks it before some allocations of its own, which precede our look at the header.
+    Pillow checks it before some allocations of its own, before we know the size from the header.
     """
     with _process_settings, warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -361,7 +362,7 @@ def _split_wide_grey(image: Image.Image) -> tuple[Image.Image, Image.Image | Non
 
 
 def _scale_to_eight_bits(values: NDArray[Any], whites: Iterable[int]) -> NDArray[np.uint8]:
-    """Values as 0..255. White is the first of `whites` that none exceeds, or else their maximum."""
+    """Values scaled to 0..255. White is the first of `whites` that none exceeds, or the maximum."""
     finite = np.where(np.isfinite(values), values, 0).astype(np.float64)
     largest = float(finite.max())
     white = next((white for white in whites if largest <= white), largest)

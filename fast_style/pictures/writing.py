@@ -48,7 +48,7 @@ def write_picture(
     """Write 8-bit sRGB pixels; an existing file is replaced only when the new one is complete.
 
     No metadata is written, neither GPS position nor orientation. Nor is a color profile: programs
-    take a picture without one for sRGB.
+    assume sRGB for a picture without one.
 
     Args:
         path: the file, in an existing folder.
@@ -69,7 +69,7 @@ def write_picture(
 
 
 def write_animation(path: Path, frames: Sequence[Image.Image], *, frame_ms: int = 120) -> None:
-    """Write a GIF that repeats the frames for ever and shows the last one ten times as long.
+    """Write a GIF that repeats the frames forever and shows the last one ten times as long.
 
     Args:
         path: the file, in an existing folder.
@@ -141,7 +141,7 @@ def _encode(picture: Picture, kind: str, quality: int) -> memoryview:
 
 
 def _without_metadata(image: Image.Image) -> Image.Image:
-    """The same pixels without profiles and comments, which Pillow's writers would copy."""
+    """The image without its profiles and comments, which Pillow's writers would copy."""
     if type(image) is Image.Image and not image.info:
         return image
     bare = image.copy()

@@ -361,7 +361,7 @@ def test_mistake_is_one_line_exit_code_2_and_nothing_written(
         ),
         (
             "loss_network.weights=none.pth",
-            "{here}/none.pth: the loss network's weights are not there; check loss_network.weights",
+            "{here}/none.pth: loss network weights not found; check loss_network.weights",
         ),
     ],
 )

@@ -52,12 +52,12 @@ def test_what_is_there_passes(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("key", "text"),
     [
-        ("photos", "this folder of photos is not there; check data.photos"),
-        ("validation_photos", "this folder of photos is not there; check data.validation_photos"),
+        ("photos", "folder of photos not found; check data.photos"),
+        ("validation_photos", "folder of photos not found; check data.validation_photos"),
         ("style", "not found"),
         (
             "weights",
-            "the loss network's weights are not there; check loss_network.weights (imagenet, "
+            "loss network weights not found; check loss_network.weights (imagenet, "
             "imagenet_features, compact, random, or the path of a .pth, .safetensors, .mat or .h5 "
             "file)",
         ),
@@ -70,5 +70,5 @@ def test_what_is_missing_is_named(folder: Path, key: str, text: str) -> None:
 
 
 def test_teachers_missing_weights_are_named_by_their_own_key(folder: Path) -> None:
-    with pytest.raises(UserError, match=r"none\.pth: .* are not there; check teacher\.weights \("):
+    with pytest.raises(UserError, match=r"none\.pth: .* not found; check teacher\.weights \("):
         require_inputs(distilling(folder, str(folder / "none.pth")))

@@ -199,8 +199,8 @@ def test_many_channels_give_what_few_do_and_their_gradients(
     def look() -> list[Tensor]:
         leaf = pixels.clone().requires_grad_()
         found = network(leaf, names)
-        (pull,) = torch.autograd.grad(sum(value.square().sum() for value in found.values()), leaf)
-        return [*found.values(), pull]
+        (grad,) = torch.autograd.grad(sum(value.square().sum() for value in found.values()), leaf)
+        return [*found.values(), grad]
 
     expected = look()
     request.getfixturevalue("winograd_everywhere")
@@ -399,9 +399,9 @@ SHAPE = (
             {},
             {},
             None,
-            "this file does not say how its weights take pixels; set loss_network.preprocessing to "
-            "caffe (0..255 minus the mean) or torchvision ([0, 1], mean and standard deviation). "
-            "The wrong one raises no error and spoils the pictures",
+            "this file does not state which pixel values its weights expect; set "
+            "loss_network.preprocessing to caffe (0..255 minus the mean) or torchvision ([0, 1], "
+            "mean and standard deviation). The wrong one raises no error and spoils the pictures",
         ),
         (
             {},
@@ -623,7 +623,7 @@ def test_path_without_a_file_is_refused(folder: bool, tmp_path: Path) -> None:
     if folder:
         path.mkdir()
     assert message_of(path) == (
-        f"{path}: the loss network's weights are not there; check loss_network.weights (imagenet, "
+        f"{path}: loss network weights not found; check loss_network.weights (imagenet, "
         "imagenet_features, compact, random, or the path of a .pth, .safetensors, .mat or .h5 file)"
     )
 
@@ -739,10 +739,10 @@ def test_failed_download_says_what_to_do(
     with pytest.raises(UserError) as caught:
         load_weights(source, architecture, "relu1_1")
     assert str(caught.value) == (
-        f"the loss network's weights are not there and cannot be downloaded ({reason}): fetch "
-        f"https://download.pytorch.org/models/{name} ({megabytes} MB) and put it into {cache}, or "
-        "name a file of yours with loss_network.weights=FILE, or take the small network that comes "
-        "with fast-style, loss_network.weights=compact"
+        f"the loss network's weights are not in torch's cache and cannot be downloaded ({reason}): "
+        f"fetch https://download.pytorch.org/models/{name} ({megabytes} MB) and put it into "
+        f"{cache}, or name a file of yours with loss_network.weights=FILE, or use the small "
+        "network that comes with fast-style, loss_network.weights=compact"
     )
     assert [*cache.iterdir()] == []
 
@@ -780,8 +780,8 @@ def test_download_with_another_digest_is_not_kept(
     digest = hashlib.sha256(small_vgg.with_name(name).read_bytes()).hexdigest()
     message = message_of("imagenet")
     assert message.startswith(
-        "the loss network's weights are not there and cannot be downloaded (invalid hash value "
-        f'(expected "00000000", got "{digest}")): fetch file://'
+        "the loss network's weights are not in torch's cache and cannot be downloaded (invalid "
+        f'hash value (expected "00000000", got "{digest}")): fetch file://'
     )
     assert [*cache.iterdir()] == []
 

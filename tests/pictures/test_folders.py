@@ -126,7 +126,7 @@ def test_files_and_pictures_of_folders_are_listed_once_in_the_given_order(tmp_pa
 
 @pytest.mark.parametrize(
     ("name", "problem"),
-    [("none", "not found"), ("empty", "there are no photos in this folder")],
+    [("none", "not found"), ("empty", "no photos in this folder or below it")],
 )
 def test_input_without_pictures_is_named(tmp_path, name, problem):
     (tmp_path / "empty").mkdir()
@@ -138,7 +138,7 @@ def test_input_without_pictures_is_named(tmp_path, name, problem):
 @pytest.mark.parametrize(
     ("name", "problem"),
     [
-        ("none", "this folder of photos is not there; check data.photos"),
+        ("none", "folder of photos not found; check data.photos"),
         ("a\n.jpg", "is a file; data.photos must be a folder of photos"),
     ],
 )

@@ -24,8 +24,8 @@ def message_of(folder: Path, **options: object) -> str:
 @pytest.mark.parametrize(
     ("name", "problem"),
     [
-        ("nowhere", "this folder of photos is not there"),
-        ("x" * 300, "is not there"),
+        ("nowhere", "folder of photos not found"),
+        ("x" * 300, "folder of photos not found"),
         ("train.zip", "is a file"),
         ("empty", "no photos in this folder or below it"),
     ],
