@@ -468,7 +468,7 @@ def test_picture_in_between_that_cannot_be_written_costs_no_result(
     def fail(course: object, number: int, picture: object) -> None:
         raise UserError("out-00002.png: cannot be written (No space left on device)", exit_code=1)
 
-    monkeypatch.setattr(Course, "see", fail)
+    monkeypatch.setattr(Course, "record", fail)
     assert draw("--every", "2") == 0
     assert size_of("out.png") == (20, 16)
     warning = "warning: out-00002.png: cannot be written (No space left on device)"
