@@ -123,7 +123,7 @@ def stylize(stylizer: "Stylizer", photo: "Image.Image", way: Way) -> int:
         whole_bytes,
     )
 
-    execution = stylizer._execution
+    execution = stylizer._net_setup
     if way == "whole":
         stylizer._stylize_whole(photo)
         return whole_bytes(photo.height, photo.width, execution)
@@ -148,7 +148,7 @@ def band_rows(stylizer: "Stylizer", photo: "Image.Image") -> int:
         scratch_folder=scratch_folder(),
         includes_photo=False,
     )
-    bands = plan_photo(PhotoSize(photo.height, photo.width), stylizer._execution, budget)
+    bands = plan_photo(PhotoSize(photo.height, photo.width), stylizer._net_setup, budget)
     assert isinstance(bands, Bands)
     return bands.rows
 

@@ -64,7 +64,7 @@ class PhotoSize(NamedTuple):
     has_alpha: bool = False
 
 
-class Execution(NamedTuple):
+class NetSetup(NamedTuple):
     """What an estimate of memory depends on besides the photo.
 
     Attributes:
@@ -126,20 +126,20 @@ class TooLarge(NamedTuple):
     message: str
 
 
-def plan_photo(photo: PhotoSize, execution: Execution, budget: Budget) -> Whole | Bands | TooLarge:
+def plan_photo(photo: PhotoSize, net_setup: NetSetup, budget: Budget) -> Whole | Bands | TooLarge:
     """The plan for a photo: as a whole if it fits, else in bands, else too large."""
-    plan = _plan_if_it_fits(photo, execution, budget)
+    plan = _plan_if_it_fits(photo, net_setup, budget)
     if plan is not None:
         return plan
 
     def fits(height: int, width: int) -> bool:
         smaller = photo._replace(height=height, width=width)
-        return _plan_if_it_fits(smaller, execution, budget) is not None
+        return _plan_if_it_fits(smaller, net_setup, budget) is not None
 
     height, width, _ = photo
     needed = _photo_bytes(photo, budget)
-    needed += bands_bytes(photo, execution, band_rows=SHORTEST_BAND)
-    features = storage_bytes(height, width, net_width=execution.net_width)
+    needed += bands_bytes(photo, net_setup, band_rows=SHORTEST_BAND)
+    features = storage_bytes(height, width, net_width=net_setup.net_width)
     max_side = _longest_side(height, width, fits)
     memory = size_in_words(min(budget.device_bytes, budget.main_bytes))
     disk = size_in_words(budget.disk_bytes)
@@ -153,12 +153,12 @@ def plan_photo(photo: PhotoSize, execution: Execution, budget: Budget) -> Whole 
 
 
 def plan_batch(
-    num_photos: int, height: int, width: int, execution: Execution, budget: Budget
+    num_photos: int, height: int, width: int, net_setup: NetSetup, budget: Budget
 ) -> Whole | TooLarge:
     """The plan for a tensor of photos on the device: whole or too large, as it has no bands."""
 
     def needed(height: int, width: int) -> int:
-        return num_photos * whole_bytes(height, width, execution)
+        return num_photos * whole_bytes(height, width, net_setup)
 
     most = budget.device_bytes
     if needed(height, width) <= most:
@@ -174,7 +174,7 @@ def plan_batch(
 
 
 def leaves_room_for_others(
-    height: int, width: int, *, max_side: int | None, execution: Execution, budget: Budget
+    height: int, width: int, *, max_side: int | None, net_setup: NetSetup, budget: Budget
 ) -> bool:
     """Whether photos of this size may wait in memory while the network works on one of them.
 
@@ -182,50 +182,48 @@ def leaves_room_for_others(
         height: of the photo in its file.
         width: of the photo in its file.
         max_side: the longer side to which it is shrunk before the network; None for never.
-        execution: of the network.
+        net_setup: of the network.
         budget: the bytes that may be used.
     """
     scale = 1 if max_side is None else min(1, max_side / max(height, width))
-    needed = whole_bytes(math.ceil(scale * height), math.ceil(scale * width), execution)
+    needed = whole_bytes(math.ceil(scale * height), math.ceil(scale * width), net_setup)
     needed += _WAITING_BYTES * height * width
     return needed <= _SMALL_SHARE * min(budget.device_bytes, budget.main_bytes)
 
 
-def whole_bytes(height: int, width: int, execution: Execution) -> int:
+def whole_bytes(height: int, width: int, net_setup: NetSetup) -> int:
     """Estimated peak memory of one photo as a whole, on the network's device."""
     num_pixels = max(SMALLEST_SIDE, height) * max(SMALLEST_SIDE, width)  # padded to these
-    per_pixel: float = _BYTES_PER_PIXEL + _BYTES_PER_PIXEL_AND_WIDTH * execution.net_width
-    if execution.is_compiled:
+    per_pixel: float = _BYTES_PER_PIXEL + _BYTES_PER_PIXEL_AND_WIDTH * net_setup.net_width
+    if net_setup.is_compiled:
         per_pixel *= _COMPILED_FACTOR
-    on_cuda = _CUDA_FACTOR if execution.device.type == "cuda" else 1
+    on_cuda = _CUDA_FACTOR if net_setup.device.type == "cuda" else 1
     return int(num_pixels * per_pixel * on_cuda)
 
 
-def bands_bytes(photo: PhotoSize, execution: Execution, *, band_rows: int) -> int:
+def bands_bytes(photo: PhotoSize, net_setup: NetSetup, *, band_rows: int) -> int:
     """Estimated peak memory of a photo in bands: a band and the result, without stored features."""
     height, width, _ = photo
-    band = band_bytes(height, width, net_width=execution.net_width, band_rows=band_rows)
+    band = band_bytes(height, width, net_width=net_setup.net_width, band_rows=band_rows)
     return _result_bytes(photo) + band
 
 
-def _plan_if_it_fits(
-    photo: PhotoSize, execution: Execution, budget: Budget
-) -> Whole | Bands | None:
-    needed = _photo_bytes(photo, budget) + whole_bytes(photo.height, photo.width, execution)
-    return Whole() if needed <= budget.device_bytes else _plan_bands(photo, execution, budget)
+def _plan_if_it_fits(photo: PhotoSize, net_setup: NetSetup, budget: Budget) -> Whole | Bands | None:
+    needed = _photo_bytes(photo, budget) + whole_bytes(photo.height, photo.width, net_setup)
+    return Whole() if needed <= budget.device_bytes else _plan_bands(photo, net_setup, budget)
 
 
-def _plan_bands(photo: PhotoSize, execution: Execution, budget: Budget) -> Bands | None:
+def _plan_bands(photo: PhotoSize, net_setup: NetSetup, budget: Budget) -> Bands | None:
     """The highest bands that still gain speed; features are kept in the fastest place with room."""
-    size, net_width = (photo.height, photo.width), execution.net_width
-    is_gpu = execution.device.type != "cpu"
+    size, net_width = (photo.height, photo.width), net_setup.net_width
+    is_gpu = net_setup.device.type != "cpu"
     main = budget.main_bytes - _photo_bytes(photo, budget) - _result_bytes(photo)
     if main < 0:
         return None
     device = budget.device_bytes if is_gpu else main
     features = storage_bytes(*size, net_width=net_width)
     # Fastest first, with the bytes that are left for a band on the device.
-    places: list[tuple[torch.device | Path, float]] = [(execution.device, device - features)]
+    places: list[tuple[torch.device | Path, float]] = [(net_setup.device, device - features)]
     if is_gpu and features <= main:
         places.append((torch.device("cpu"), device))
     if features <= budget.disk_bytes:

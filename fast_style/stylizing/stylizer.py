@@ -33,7 +33,7 @@ from fast_style.pictures.reading import Picture, to_picture
 from fast_style.stylizing.memory import (
     Bands,
     Budget,
-    Execution,
+    NetSetup,
     PhotoSize,
     TooLarge,
     Whole,
@@ -85,7 +85,7 @@ class Stylizer:
         net = net.to(self.device).to(memory_format=self._memory_format)
         self._net = FastTransform(net)
         self._memory_bytes = memory_bytes
-        self._execution = Execution(net.to_rgb.conv.in_channels, self.device, is_compiled=compile)
+        self._net_setup = NetSetup(net.to_rgb.conv.in_channels, self.device, is_compiled=compile)
         if compile:
             self._compile()
 
@@ -129,7 +129,7 @@ class Stylizer:
         if min(picture.size) == 0:
             raise ValueError("a picture without pixels cannot be stylized")
         photo = PhotoSize(*picture.size, has_alpha=picture.alpha is not None)
-        plan = self._require_fit(lambda budget: plan_photo(photo, self._execution, budget))
+        plan = self._require_fit(lambda budget: plan_photo(photo, self._net_setup, budget))
         height, width = picture.size
         remedy = f"a lower --memory or --max-side {_smaller_side(height, width)}"
         with _reporting_out_of_memory(height, width, remedy):
@@ -148,7 +148,7 @@ class Stylizer:
             max_side: the longer side to which it is shrunk before the network.
         """
         return leaves_room_for_others(
-            height, width, max_side=max_side, execution=self._execution, budget=self._budget()
+            height, width, max_side=max_side, net_setup=self._net_setup, budget=self._budget()
         )
 
     def _require_fit(self, plan: Callable[[Budget], Whole | Bands | TooLarge]) -> Whole | Bands:
@@ -183,7 +183,7 @@ class Stylizer:
         shares = stylize_in_bands(
             self._net.net, photo, paint, band_rows=bands.rows, storage=bands.storage
         )
-        features = storage_bytes(photo.height, photo.width, net_width=self._execution.net_width)
+        features = storage_bytes(photo.height, photo.width, net_width=self._net_setup.net_width)
         with _reporting_full_disk(bands.storage, features), closing(shares):
             for share in shares:
                 if progress is not None:
@@ -200,7 +200,7 @@ class Stylizer:
         batch = photos if photos.ndim == 4 else photos[None]
         num_photos, _, height, width = batch.shape
         self._require_fit(
-            lambda budget: plan_batch(num_photos, height, width, self._execution, budget)
+            lambda budget: plan_batch(num_photos, height, width, self._net_setup, budget)
         )
         remedy = f"a longer side of {_smaller_side(height, width)} pixels"
         with _reporting_out_of_memory(height, width, remedy):

@@ -171,7 +171,9 @@ def test_picture_of_a_coarser_scale_survives_a_finer_one_that_cannot_begin(
     monkeypatch.setattr("fast_style.optimizing.picture.minimize", explode_from_32_pixels_on)
     result, seen = draw(folder, "optimize.size=32", "optimize.scales=2")
     assert result.minimum.is_failure
-    assert result.minimum.reason.startswith("at a finer scale, the loss of the picture to begin")
+    assert result.minimum.reason.startswith(
+        "at a finer scale, the loss of the starting picture is not finite"
+    )
     assert result.minimum.best == seen[-1].iterate
     assert result.picture.size == (20, 16)
 

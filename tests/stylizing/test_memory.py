@@ -19,7 +19,7 @@ from fast_style.stylizing import memory
 from fast_style.stylizing.memory import (
     Bands,
     Budget,
-    Execution,
+    NetSetup,
     PhotoSize,
     TooLarge,
     Whole,
@@ -36,7 +36,7 @@ CPU = torch.device("cpu")
 CUDA = torch.device("cuda")
 MPS = torch.device("mps")
 SCRATCH = Path("/scratch")
-TINY = Execution(net_width=1, device=CPU, is_compiled=False)
+TINY = NetSetup(net_width=1, device=CPU, is_compiled=False)
 TINY_ON_CUDA = TINY._replace(device=CUDA)
 
 
@@ -51,29 +51,29 @@ def budget(
 
 
 @pytest.mark.parametrize(
-    ("photo", "execution", "includes_photo", "needed"),
+    ("photo", "net_setup", "includes_photo", "needed"),
     [
         (PhotoSize(100, 200), TINY, False, 20_000 * 293),
         (PhotoSize(200, 100, has_alpha=True), TINY, False, 20_000 * 293),
         (PhotoSize(100, 200), TINY, True, 20_000 * (293 + 4)),
         (PhotoSize(100, 200, has_alpha=True), TINY, True, 20_000 * (293 + 5)),
-        (PhotoSize(100, 200), Execution(32, CPU, False), False, 20_000 * 696),
-        (PhotoSize(100, 200), Execution(32, MPS, False), False, 20_000 * 696),
-        (PhotoSize(100, 200), Execution(40, CPU, True), False, 20_000 * 1120),  # 800 * 1.4
-        (PhotoSize(100, 200), Execution(40, CUDA, False), False, 20_000 * 960),  # 800 * 1.2
-        (PhotoSize(100, 200), Execution(40, CUDA, True), False, 20_000 * 1344),  # 800 * 1.4 * 1.2
+        (PhotoSize(100, 200), NetSetup(32, CPU, False), False, 20_000 * 696),
+        (PhotoSize(100, 200), NetSetup(32, MPS, False), False, 20_000 * 696),
+        (PhotoSize(100, 200), NetSetup(40, CPU, True), False, 20_000 * 1120),  # 800 * 1.4
+        (PhotoSize(100, 200), NetSetup(40, CUDA, False), False, 20_000 * 960),  # 800 * 1.2
+        (PhotoSize(100, 200), NetSetup(40, CUDA, True), False, 20_000 * 1344),  # 800 * 1.4 * 1.2
         (PhotoSize(1, 100), TINY, False, 1600 * 293),  # the network pads sides to 16 pixels
     ],
 )
 def test_photo_is_whole_where_its_estimate_fits_to_the_byte(
-    photo: PhotoSize, execution: Execution, includes_photo: bool, needed: int
+    photo: PhotoSize, net_setup: NetSetup, includes_photo: bool, needed: int
 ) -> None:
     plenty = budget(needed, includes_photo=includes_photo)
-    assert plan_photo(photo, execution, plenty) == Whole()
+    assert plan_photo(photo, net_setup, plenty) == Whole()
     short = budget(needed - 1, main=1e12, includes_photo=includes_photo)
-    assert plan_photo(photo, execution, short) != Whole()
+    assert plan_photo(photo, net_setup, short) != Whole()
     if not includes_photo:
-        assert whole_bytes(photo.height, photo.width, execution) == needed
+        assert whole_bytes(photo.height, photo.width, net_setup) == needed
 
 
 def test_batch_takes_as_much_as_its_photos() -> None:
@@ -276,7 +276,7 @@ def test_tensor_of_the_size_that_fits_does_and_hardly_a_larger_one(
 def test_small_photos_take_half_of_the_memory_with_those_that_wait() -> None:
     def is_small(height: int, width: int, max_side: int | None = None) -> bool:
         return leaves_room_for_others(
-            height, width, max_side=max_side, execution=TINY, budget=budget(0.9e9)
+            height, width, max_side=max_side, net_setup=TINY, budget=budget(0.9e9)
         )
 
     # 0.5 * 0.9 GB, at 293 + 64 bytes per pixel of this network, are 1.26 megapixels.
@@ -291,7 +291,7 @@ def test_photos_wait_in_main_memory_too() -> None:
     for device, main in ((1e9, 1e6), (1e6, 1e9)):
         limits = budget(device, main=main)
         assert not leaves_room_for_others(
-            100, 200, max_side=None, execution=TINY_ON_CUDA, budget=limits
+            100, 200, max_side=None, net_setup=TINY_ON_CUDA, budget=limits
         )
 
 

@@ -360,5 +360,5 @@ def test_network_that_is_compiled_wrongly_is_an_error(
     monkeypatch.setattr(stylizer_module, "compile_whole", compile_wrongly)
     with pytest.raises(UserError) as caught:
         Stylizer(model, device="cpu", compile=True)
-    assert str(caught.value).startswith("--compile: the compiled network's picture is ")
+    assert str(caught.value).startswith("--compile: the compiled network's picture differs by ")
     assert str(caught.value).endswith("; leave out --compile")

@@ -566,7 +566,7 @@ def test_cache_may_move_but_not_come_or_go_on_resume(yaml_file: Path, tmp_path: 
     train_once(moved, tmp_path / "runs", stop_at=4)
     assert (tmp_path / "elsewhere").is_dir()
     for words in (("data.cache=none",), ("data.cache=disk", "data.cache_side=20")):
-        with pytest.raises(UserError, match=f"change the run that is there: {words[-1][:10]}"):
+        with pytest.raises(UserError, match=f"would change the result: {words[-1][:10]}"):
             open_run(
                 settings_of(yaml_file, *words), root=tmp_path / "runs", fresh=False, say=ignore
             )

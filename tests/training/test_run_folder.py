@@ -173,11 +173,13 @@ def test_cosine_run_cannot_be_prolonged_and_constant_one_not_be_shortened(
     yaml_file: Path, tmp_path: Path
 ) -> None:
     train_once(settings_of(yaml_file), tmp_path, stop_at=3)
-    assert "there: train.steps. " in message_of_opening(yaml_file, tmp_path, "train.steps=8")
+    assert "would change the result: train.steps. " in message_of_opening(
+        yaml_file, tmp_path, "train.steps=8"
+    )
     constant = ["train.schedule=constant", "name=constant"]
     train_once(settings_of(yaml_file, *constant), tmp_path, stop_at=3)
     told = message_of_opening(yaml_file, tmp_path, *constant, "train.steps=2")
-    assert "there: train.steps. " in told
+    assert "would change the result: train.steps. " in told
     run = open_small_run(settings_of(yaml_file, *constant, "train.steps=3"), tmp_path)
     run.lock.release()
 
