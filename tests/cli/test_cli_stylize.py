@@ -121,10 +121,9 @@ def test_memory_is_the_limit(model: Path, capsys: Output) -> None:
     assert run("stylize", "-m", str(model), "a.png", "--memory", "9M", "--max-side", "190") == 0
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-@pytest.mark.parametrize(
-    "signal_number", [pytest.param(signal.SIGINT, marks=pytest.mark.slow), signal.SIGKILL]
-)
+@pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGKILL])
 def test_photo_in_bands_that_is_stopped_leaves_nothing_behind(
     model: Path, signal_number: int
 ) -> None:

@@ -24,6 +24,7 @@ def test_the_command_writes_a_report(
     assert str(report / "report.md") in capsys.readouterr().out
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("full_vgg")
 def test_the_command_and_the_report_name_the_loss_network(
     compact_run: Path, held_out: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]

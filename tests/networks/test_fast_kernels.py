@@ -66,6 +66,7 @@ def test_border_of_small_pictures_is_that_of_torch(
     require_torchs_border(pad, make_photos(1, 2, height, 3).double(), padding, "reflect")
 
 
+@pytest.mark.slow
 @each_format
 @pytest.mark.parametrize(("padding", "border"), [(4, "reflect"), (1, "replicate")])
 def test_compiled_border_is_that_of_torch(

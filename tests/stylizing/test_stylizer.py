@@ -318,6 +318,7 @@ def keep_graphs(monkeypatch: pytest.MonkeyPatch) -> list[torch.fx.GraphModule]:
     return graphs
 
 
+@pytest.mark.slow
 def test_network_is_compiled_once_for_photos_of_all_sizes(
     model: Path, stylizer: Stylizer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -217,6 +217,7 @@ def test_nothing_is_decoded_from_a_cache(photos: Photos, tmp_path: Path) -> None
         assert torch.equal(crops[k].pixels, expected[k].pixels)  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 def test_workers_map_the_file_themselves(photos: Photos, tmp_path: Path) -> None:
     crops = crops_of(photos, cached(photos, tmp_path / "caches"))
     sampler = StepSampler(0, 6, 2)
