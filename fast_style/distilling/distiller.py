@@ -142,7 +142,7 @@ class Distiller:
         if resume_from is not None:
             self.restore(resume_from)
         self.run_log = RunLog(
-            run_folder, columns=self._columns(), start_step=self.step, steps=settings.steps
+            run_folder, columns=self._columns(), start_step=self.step, num_steps=settings.steps
         )
 
     def train(self, stop_signal: Callable[[], int | None] = lambda: None) -> None:

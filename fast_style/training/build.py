@@ -87,7 +87,7 @@ def build_trainer(
     largest_crop = config.data.grown_crop_size or config.data.crop_size
     validation = read_held_out(photos, largest_crop, say)
     samples = read_validation_photos(
-        photos.validation, max(largest_crop, SMALLEST_SAMPLE), count=config.log.samples
+        photos.validation, max(largest_crop, SMALLEST_SAMPLE), num_photos=config.log.samples
     )
     weights = _load_weights(config, say)
     say(

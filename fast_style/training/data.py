@@ -68,7 +68,7 @@ def read_validation_photos(
     photos: Sequence[Path],
     size: int,
     *,
-    count: int | None = None,
+    num_photos: int | None = None,
     on_skipped: Callable[[str], None] = lambda line: None,
 ) -> Tensor:
     """The center squares of the readable photos, uint8 (N, 3, size, size), in the given order.
@@ -76,7 +76,7 @@ def read_validation_photos(
     Args:
         photos: from `find_photos`.
         size: pixels of a square's side.
-        count: how many photos to take, the first readable ones; None takes all.
+        num_photos: how many to take, the first readable ones; None takes all.
         on_skipped: called with a line about each unreadable photo.
 
     Raises:
@@ -85,7 +85,7 @@ def read_validation_photos(
     crops: list[Tensor] = []
     reasons: list[str] = []
     for path in photos:
-        if len(crops) == count:
+        if len(crops) == num_photos:
             break
         try:
             crops.append(image_to_tensor(center_crop(read_photo(path), size)))

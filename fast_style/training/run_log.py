@@ -33,7 +33,7 @@ class RunLog:
         start_step: the step that training starts from. An earlier process may have logged later
             steps: their rows are removed from metrics.csv and their points hidden in TensorBoard,
             so that no curve has two values at a step.
-        steps: the number of the last step; the console shows it beside the current one.
+        num_steps: the number of the last step; the console shows it beside the current one.
         is_silent: write and print nothing, because another process does.
     """
 
@@ -43,7 +43,7 @@ class RunLog:
         *,
         columns: Sequence[str],
         start_step: int,
-        steps: int,
+        num_steps: int,
         is_silent: bool = False,
     ) -> None:
         self._columns = ["step", "images", *columns]
@@ -56,9 +56,9 @@ class RunLog:
         self._bar: tqdm[Any] | None = None
         if sys.stderr.isatty() and not is_silent:
             self._bar = tqdm(
-                total=steps, initial=start_step, unit="step", dynamic_ncols=True, smoothing=0.05
+                total=num_steps, initial=start_step, unit="step", dynamic_ncols=True, smoothing=0.05
             )
-        self._steps = steps
+        self._num_steps = num_steps
 
     def scalars(
         self, step: int, images: int, values: Mapping[str, float], *, untabled: Mapping[str, float]
@@ -117,7 +117,8 @@ class RunLog:
             return
         left = tqdm.format_interval(seconds_left)
         self.say(
-            f"step {step}/{self._steps}  loss {loss:.4f}  {images_per_s:.1f} images/s  {left} left"
+            f"step {step}/{self._num_steps}  loss {loss:.4f}  {images_per_s:.1f} images/s  "
+            f"{left} left"
         )
 
     def close(self) -> None:

@@ -103,7 +103,7 @@ class Trainer:
             run_folder,
             columns=columns_of(perceptual_loss),
             start_step=self.step,
-            steps=settings.steps,
+            num_steps=settings.steps,
             is_silent=not group.is_first,
         )
         self.reporter = Reporter(

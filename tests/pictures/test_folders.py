@@ -1,4 +1,4 @@
-"""Which files of folders are pictures. (Those held out: tests/training/test_data.py.)"""
+"""Which files of folders are pictures. (Those held out: tests/pictures/test_held_out_photos.py.)"""
 
 import os
 from pathlib import Path

@@ -320,7 +320,7 @@ def test_unreadable_validation_photos_are_told_and_left_out(folder: Path) -> Non
     paths = sorted(folder.iterdir())[:4]
     paths[0].write_bytes(b"")
     said: list[str] = []
-    crops = data.read_validation_photos(paths, 16, count=2, on_skipped=said.append)
+    crops = data.read_validation_photos(paths, 16, num_photos=2, on_skipped=said.append)
     assert crops.shape == (2, 3, 16, 16)
     assert crops.dtype == torch.uint8
     assert said == [f"skipping {paths[0]}: empty file"]

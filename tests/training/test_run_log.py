@@ -24,7 +24,7 @@ def no_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def open_log(folder: Path, start_step: int = 0) -> RunLog:
-    return RunLog(folder, columns=["loss/total", "lr"], start_step=start_step, steps=100)
+    return RunLog(folder, columns=["loss/total", "lr"], start_step=start_step, num_steps=100)
 
 
 def log_steps(folder: Path, *steps: int, start_step: int = 0, offset: float = 0.0) -> None:
@@ -272,7 +272,7 @@ def test_events_lie_in_the_run_folder_itself(tmp_path: Path) -> None:
 def test_silent_log_says_and_writes_nothing(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    log = RunLog(tmp_path, columns=["lr"], start_step=0, steps=9, is_silent=True)
+    log = RunLog(tmp_path, columns=["lr"], start_step=0, num_steps=9, is_silent=True)
     log.scalars(1, 4, {"lr": 0.1}, untabled={})
     log.picture("style", 0, Image.new("RGB", (4, 4)))
     log.text("settings", "a: 1")
