@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar, get_origin
 
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
@@ -115,16 +115,16 @@ class _Draft(Generic[AnyRoot]):
         """The section with a key, created if it is missing or empty."""
         section = self.data
         for length, name in enumerate(names, start=1):
+            key = tuple(names[:length])
+            info = field_at(self.root, key)
+            if info is not None and get_origin(info.annotation) is tuple:
+                whole = dotted_key(key)
+                raise UserError(f"{place}: {whole} is a list; set the whole list, as {whole}=[...]")
             if section.get(name) is None:
                 section[name] = {}
             section = section[name]
-            if isinstance(section, list):
-                whole = dotted_key(tuple(names[:length]))
-                raise UserError(f"{place}: {whole} is a list; set the whole list, as {whole}=[...]")
             if not isinstance(section, dict):
-                raise UserError(
-                    f"{place}: {dotted_key(tuple(names[:length]))} is a value, not a section"
-                )
+                raise UserError(f"{place}: {dotted_key(key)} is a value, not a section")
         return section
 
     def validate(self) -> AnyRoot:

@@ -236,8 +236,9 @@ def test_a_picture_of_a_blend_is_given_once(tmp_path, blend, message):
     assert found == f"FILE:3: {message}"
 
 
-def test_a_word_cannot_change_a_part_of_a_blend(tmp_path):
-    text = "style:\n  image: s.jpg\n  blend: [{image: b.jpg, weight: 1}]\n"
+@pytest.mark.parametrize("blend", ["", "\n  blend: [{image: b.jpg, weight: 1}]"])
+def test_a_word_cannot_change_a_part_of_a_blend(tmp_path, blend):
+    text = f"style:\n  image: s.jpg{blend}\n"
     assert complaint(GatysConfig, tmp_path, text, "style.blend.weight=2") == (
         "'style.blend.weight=2' on the command line: style.blend is a list; set the whole list, as "
         "style.blend=[...]"
