@@ -10,6 +10,9 @@ ASSETS = Path(__file__).resolve().parents[2] / "shared" / "assets"
 
 # Commands that are tried out in this process must not decide how the other tests get memory.
 os.environ["FAST_STYLE_MALLOC"] = "system"
+# Test processes share the cores, and the commands that they start have several threads each: those
+# that wait must not spin. (OpenMP reads this when torch is loaded.)
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
