@@ -350,15 +350,18 @@ def test_package_names_what_a_notebook_needs_and_nothing_else() -> None:
         fast_style.Trainer  # noqa: B018
 
 
-def test_stylizer_of_the_package_loads_neither_torchvision_nor_tensorboard() -> None:
-    stylizer, _ = modules_loaded_after(
+def test_products_load_only_what_they_need() -> None:
+    stylizing, optimizing, _ = modules_loaded_after(
         [
             "from fast_style import Stylizer\nassert isinstance(Stylizer, type)",
+            "import fast_style.optimizing.picture, fast_style.optimizing.course",
             "from fast_style import build_trainer, load_config, open_run\n"
             "assert callable(build_trainer) and callable(load_config) and callable(open_run)",
         ]
     )
-    assert {"torchvision", "tensorboard", "torch.utils.tensorboard"} & stylizer == set()
+    assert {"torchvision", "tensorboard", "torch.utils.tensorboard"} & stylizing == set()
+    assert "filelock" not in optimizing
+    assert not any(name.startswith("fast_style.training") for name in optimizing)
 
 
 def test_longer_modules_give_a_reason() -> None:
@@ -381,14 +384,6 @@ def test_longer_modules_give_a_reason() -> None:
 )
 def test_reason_for_length_is_a_line_of_the_docstring(source: str, expected: bool) -> None:
     assert gives_reason(source) == expected
-
-
-def test_optimizing_a_picture_loads_nothing_of_training() -> None:
-    (loaded,) = modules_loaded_after(
-        ["import fast_style.optimizing.picture, fast_style.optimizing.course"]
-    )
-    assert "filelock" not in loaded
-    assert not any(name.startswith("fast_style.training") for name in loaded)
 
 
 @pytest.mark.parametrize(

@@ -143,6 +143,7 @@ def table_of(folder: Path) -> list[list[str]]:
     return [line.split(",") for line in (folder / "metrics.csv").read_text().splitlines()]
 
 
+@pytest.mark.slow
 def test_two_processes_learn_what_one_does(trained: Trained) -> None:
     alone, two = weights_of(trained.alone), weights_of(trained.two / "tiny")
     begun = runs.build_net(settings_of(trained.yaml_file), None).state_dict()
@@ -162,6 +163,7 @@ def test_two_processes_learn_what_one_does(trained: Trained) -> None:
     assert torch.allclose(*pictures, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_two_processes_write_down_what_one_does(trained: Trained) -> None:
     header, *rows = table_of(trained.alone)
     found_header, *found_rows = table_of(trained.two / "tiny")
@@ -173,6 +175,7 @@ def test_two_processes_write_down_what_one_does(trained: Trained) -> None:
         assert found_numbers == pytest.approx(numbers, rel=2e-4, abs=1e-6)
 
 
+@pytest.mark.slow
 def test_photo_that_only_the_second_process_met_is_in_the_list(trained: Trained) -> None:
     name = "unreadable_photos.jsonl"
     listed = (trained.two / "tiny" / name).read_text()
@@ -182,6 +185,7 @@ def test_photo_that_only_the_second_process_met_is_in_the_list(trained: Trained)
     assert [row[header.index("data/skipped")] for row in rows] == ["", "0", "1", "1", "1", "1"]
 
 
+@pytest.mark.slow
 def test_only_the_first_process_talks(trained: Trained) -> None:
     assert "step 5/5  loss " in trained.said[0]
     assert "skipped 1 of 9 photos" in trained.said[0]
@@ -190,12 +194,14 @@ def test_only_the_first_process_talks(trained: Trained) -> None:
     assert "warning" not in trained.said[1].lower()
 
 
+@pytest.mark.slow
 def test_signal_to_the_second_process_stops_both_at_the_next_log_interval(
     trained: Trained,
 ) -> None:
     assert [outcome["stopped"] for outcome in trained.outcomes] == [[2, 15], [2, 15]]
 
 
+@pytest.mark.slow
 def test_two_processes_go_on_to_the_same_bytes(trained: Trained) -> None:
     assert [outcome["resumed"] for outcome in trained.outcomes] == [5, 5]
     straight, stopped = weights_of(trained.two / "tiny"), weights_of(trained.two / "stopped")
@@ -211,6 +217,7 @@ def test_two_processes_learn_the_same_with_what_is_compiled(tmp_path: Path) -> N
     assert all(torch.equal(straight[name], compiled[name]) for name in straight)
 
 
+@pytest.mark.slow
 def test_number_that_is_not_finite_on_one_process_stops_both_with_its_name(
     trained: Trained,
 ) -> None:
@@ -224,6 +231,7 @@ def test_number_that_is_not_finite_on_one_process_stops_both_with_its_name(
     assert list((trained.two / "poisoned" / "checkpoints").iterdir()) == []
 
 
+@pytest.mark.slow
 def test_mistake_of_the_second_process_is_told_by_the_first(trained: Trained) -> None:
     first, second = (outcome["together"] for outcome in trained.outcomes)
     assert first == ["only the second one sees this", 1]

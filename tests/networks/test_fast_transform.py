@@ -190,6 +190,7 @@ def test_execution_follows_the_device(
     assert choose_execution(torch.device(device)) is expected
 
 
+@pytest.mark.slow
 def test_compiled_network_is_one_graph_of_the_kernels_for_a_compiler(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -199,6 +199,7 @@ def test_killed_run_goes_on_to_the_same_bytes(tmp_path: Path) -> None:
     assert final_bytes(cwd)[2] == final_bytes(tmp_path / "straight")[2]
 
 
+@pytest.mark.slow
 @posix_only
 def test_sigterm_saves_and_leaves_with_its_exit_code(tmp_path: Path) -> None:
     yaml_file = write_long_run(tmp_path, 4000, workers=0)
