@@ -92,6 +92,8 @@ class Bench:
             network.name: self.trainer(f"{network.name}-speed", network.words)
             for network in networks
         }
+        for trainer in trainers.values():
+            trainer.prepare()
         seconds: dict[str, list[float]] = {name: [] for name in trainers}
         for round_number in range(ROUNDS + 1):
             for name, trainer in trainers.items():

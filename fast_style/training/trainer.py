@@ -8,7 +8,6 @@ everything else is a function of the settings and s.
 
 from collections.abc import Callable
 from contextlib import closing
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -147,26 +146,21 @@ class Trainer:
             self.photos.sum_up(self.run_log.warn)
 
     def prepare(self) -> None:
-        """Make `compute_gradients`, and tell the user first if compiling takes minutes.
+        """Make `compute_gradients`, which `train_step` needs; all processes do it together.
 
         Raises:
             UserError: the step cannot be compiled, and compiling was asked for.
         """
+        is_cuda = self.device.type == "cuda"
         if self.settings.compile:
             self.run_log.say("compiling the network and its loss; this takes minutes")
-        is_long = self.settings.steps - self.step > _MANY_STEPS
-        if not self.compute_gradients.is_compiled and is_long and self.device.type == "cuda":
+        elif is_cuda and self.settings.steps - self.step > _MANY_STEPS:
             self.run_log.say(
                 "train.compile=true makes steps twice as fast on a GPU, after a minute or two of "
                 "compiling"
             )
-
-    @cached_property
-    def compute_gradients(self) -> TrainingStep:
-        """From photos to gradients at the weights; made by all processes together, in `prepare`."""
         sides = [self.photos.side_at(step) for step in (self.step, self.settings.steps - 1)]
-        is_cuda = self.device.type == "cuda"
-        return TrainingStep(
+        self.compute_gradients = TrainingStep(
             self.fast_net,
             self.perceptual_loss,
             scaler=self.scaler,
@@ -179,6 +173,8 @@ class Trainer:
 
     def train_step(self, photos: Tensor) -> StepResult:
         """One step of Adam on the perceptual loss; nothing in it waits for the device.
+
+        Call `prepare` once before the first step.
 
         Args:
             photos: uint8 (N, 3, S, S), this process's share of the batch.

@@ -149,6 +149,7 @@ def test_training_step_on_a_gpu_never_waits_for_it(yaml_file: Path, tmp_path: Pa
     run = open_small_run(config, tmp_path)
     trainer = runs_module.build_trainer(config, run, device=torch.device("cuda"), say=ignore)
     photos = torch.zeros(2, 3, 16, 16, device="cuda", dtype=torch.uint8)
+    trainer.prepare()
     trainer.train_step(photos)  # the first one makes Adam's state
     with warnings.catch_warnings(action="ignore"):  # of its being a prototype
         torch.cuda.set_sync_debug_mode("error")
