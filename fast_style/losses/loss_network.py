@@ -8,7 +8,6 @@ that is an error: loading does not fall back on another source.
 import hashlib
 import os
 from collections.abc import Collection, Mapping
-from http.client import HTTPException
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
@@ -19,6 +18,7 @@ from torch.nn import functional as F
 
 from fast_style.core.errors import UserError
 from fast_style.core.files import sha256_of
+from fast_style.losses.downloads import cached_file
 from fast_style.losses.inputs import COMPACT_FILE
 from fast_style.losses.weight_files import WeightsFile, read_weights_file
 from fast_style.networks import winograd
@@ -259,51 +259,23 @@ def imagenet_is_cached(architecture: Architecture) -> bool:
 
 
 def _torchvision_file(source: str, architecture: Architecture) -> Path:
-    """The weights file of torchvision in torch's cache folder, downloaded unless it exists.
+    """Torchvision's file of VGG weights, downloaded unless it lies in torch's cache.
 
     Raises:
-        UserError: torchvision cannot be imported, the download fails, or the file is damaged.
+        UserError: as `cached_file`.
     """
-    try:
-        from torchvision.models import VGG16_Weights, VGG19_Weights
-    except (ImportError, RuntimeError, AttributeError, OSError) as error:
-        # A torchvision that was built for another torch has raised each of these.
-        raise UserError(
-            f"torchvision cannot be imported ({error}); it must come with the torch beside it: "
-            "install both in one command, pip install torch torchvision"
-        ) from None
     if source == "imagenet_features":
-        entry = VGG16_Weights.IMAGENET1K_FEATURES
+        entry = ("VGG16_Weights", "IMAGENET1K_FEATURES")
     elif architecture == "vgg16":
-        entry = VGG16_Weights.IMAGENET1K_V1
+        entry = ("VGG16_Weights", "IMAGENET1K_V1")
     else:
-        entry = VGG19_Weights.IMAGENET1K_V1
-    name = entry.url.rpartition("/")[2]
-    path = Path(torch.hub.get_dir()) / "checkpoints" / name
-    prefix = name.removesuffix(".pth").rpartition("-")[2]
-    if not path.exists():
-        _download(entry.url, path, prefix, entry.meta["_file_size"])
-    elif not sha256_of(path).startswith(prefix):
-        raise UserError(
-            f"{path}: is damaged (its sha256 does not begin with {prefix}); delete it, and it will "
-            "be downloaded again"
-        )
-    return path
-
-
-def _download(url: str, path: Path, sha256_prefix: str, megabytes: float) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        torch.hub.download_url_to_file(url, str(path), hash_prefix=sha256_prefix)
-    except (OSError, HTTPException, RuntimeError) as error:  # RuntimeError: the digest differs
-        words = str(getattr(error, "reason", None) or error).split()  # may have several lines
-        reason = " ".join(words) or type(error).__name__
-        raise UserError(
-            "the loss network's weights are not in torch's cache and cannot be downloaded "
-            f"({reason}): fetch {url} ({megabytes:.0f} MB) and put it into {path.parent}, or name "
-            "a file of yours with loss_network.weights=FILE, or use the small network that comes "
-            "with fast-style, loss_network.weights=compact"
-        ) from None
+        entry = ("VGG19_Weights", "IMAGENET1K_V1")
+    return cached_file(
+        *entry,
+        purpose="the loss network's weights",
+        otherwise="name a file of yours with loss_network.weights=FILE, or use the small network "
+        "that comes with fast-style, loss_network.weights=compact",
+    )
 
 
 def _read_weights(
