@@ -47,7 +47,8 @@ PACKAGES = {
     ],
     "optimizing": ["minimizing", "course", "picture"],
     "evaluating": [
-        "plan", "baselines", "objective", "timing", "evaluation", "summary", "plots", "report",
+        "plan", "baselines", "objective", "timing", "evaluation", "summary", "plots", "pages",
+        "report",
     ],
     "distilling": ["students", "painters", "distiller", "build"],
     "demo": ["demo"],

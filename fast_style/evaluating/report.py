@@ -3,18 +3,24 @@
 Nothing is measured here, and no picture is stylized.
 """
 
-import json
 import math
-import re
-import shlex
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-from fast_style.core.errors import UserError, printable
-from fast_style.core.files import atomic_write
+from fast_style.core.errors import printable
 from fast_style.evaluating.evaluation import TERMS, GridRow
 from fast_style.evaluating.objective import COMPACT_APPROXIMATES
+from fast_style.evaluating.pages import (
+    count,
+    make_folder,
+    markdown,
+    plural,
+    strict_json,
+    table,
+    without_folders,
+    write_file,
+)
 from fast_style.evaluating.plan import VARIANT_TITLES
 from fast_style.evaluating.plots import draw_grid, draw_plots, require_plotting
 from fast_style.evaluating.summary import summarize
@@ -39,68 +45,20 @@ def write_report(folder: Path, results: Mapping[str, Any], grid: Sequence[GridRo
     """
     results = dict(results)
     if results.get("command"):
-        results["command"] = _without_folders(results["command"])
+        results["command"] = without_folders(results["command"])
     summary = summarize(results)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise _unwritable(folder, error) from error
-    paths = [_write(folder / "results.json", _strict_json(results | {"summary": summary}))]
+    make_folder(folder)
+    paths = [write_file(folder / "results.json", strict_json(results | {"summary": summary}))]
     require_plotting()
     for size, of_size in results["sizes"].items():
         for name, encoded in draw_plots(size, of_size, results["iterations"]):
-            paths.append(_write(folder / name, encoded))
+            paths.append(write_file(folder / name, encoded))
         rows = [row for row in grid if row.size == int(size)]
         if rows:
-            paths.append(_write(folder / f"grid-{size}.png", draw_grid(rows)))
+            paths.append(write_file(folder / f"grid-{size}.png", draw_grid(rows)))
     page = "\n".join(_page(results, summary["sizes"], {path.name for path in paths}))
-    paths.append(_write(folder / "report.md", page.encode()))
+    paths.append(write_file(folder / "report.md", page.encode()))
     return paths
-
-
-def _write(path: Path, encoded: bytes) -> Path:
-    try:
-        with atomic_write(path) as file:
-            file.write(encoded)
-    except OSError as error:
-        raise _unwritable(path, error) from error
-    return path
-
-
-def _unwritable(path: Path, error: OSError) -> UserError:
-    reason = error.strerror or str(error)
-    return UserError(f"{printable(path)}: cannot be written ({reason})", exit_code=1)
-
-
-def _strict_json(data: Any) -> bytes:
-    """Standard JSON: numbers that are not finite become null."""
-
-    def finite(value: Any) -> Any:
-        if isinstance(value, Mapping):
-            return {str(key): finite(part) for key, part in value.items()}
-        if isinstance(value, list | tuple):
-            return [finite(part) for part in value]
-        return None if isinstance(value, float) and not math.isfinite(value) else value
-
-    return (json.dumps(finite(data), indent=1, allow_nan=False) + "\n").encode()
-
-
-def _without_folders(command: str) -> str:
-    """The command with absolute paths cut to their last names, as reports may be published."""
-    try:
-        words = shlex.split(command)
-    except ValueError:  # an open quote, which no shell would run
-        return ""
-
-    def last_name(word: str) -> str:
-        key, equals, value = word.rpartition("=")
-        if PurePosixPath(value).is_absolute() or value.startswith("~"):
-            value = PurePosixPath(value).name
-        elif PureWindowsPath(value).is_absolute():
-            value = PureWindowsPath(value).name
-        return key + equals + value
-
-    return shlex.join(last_name(word) for word in words)
 
 
 # --- The page -----------------------------------------------------------------------------------
@@ -109,7 +67,7 @@ def _without_folders(command: str) -> str:
 def _page(
     results: Mapping[str, Any], summaries: Mapping[str, Any], pictures: set[str]
 ) -> Iterator[str]:
-    names = ", ".join(_markdown(model["name"]) for model in results["models"])
+    names = ", ".join(markdown(model["name"]) for model in results["models"])
     yield from (f"# Evaluation of {names}", "")
     for size, summary in summaries.items():
         for name in summary["models"]:
@@ -135,7 +93,7 @@ def _answer(name: str, size: str, summary: Mapping[str, Any], iterations: int) -
     parts = []
     for variant, quartiles in summary["equals"][name].items():
         median, title = quartiles["median"], VARIANT_TITLES[variant]
-        equal = f"**{_quartiles(quartiles, iterations)}** {_plural(median, 'iteration')} of {title}"
+        equal = f"**{_quartiles(quartiles, iterations)}** {plural(median, 'iteration')} of {title}"
         if median == 0:
             parts.append(f"{equal} (no better than its start on half of the photos or more)")
             continue
@@ -143,8 +101,8 @@ def _answer(name: str, size: str, summary: Mapping[str, Any], iterations: int) -
         bound = ">" if factor["is_lower_bound"] else ""
         parts.append(f"{equal} ({bound}{_factor(factor['factor'])} times as long)")
     equals = " and ".join(parts) or "no L-BFGS that was run"
-    where = f"{_count(summary['num_photos'], 'photo')} at {size} px"
-    return f"{where}: one forward pass of {_markdown(name)} equals {equals}."
+    where = f"{count(summary['num_photos'], 'photo')} at {size} px"
+    return f"{where}: one forward pass of {markdown(name)} equals {equals}."
 
 
 def _cautions_about_models(results: Mapping[str, Any]) -> Iterator[str]:
@@ -153,23 +111,23 @@ def _cautions_about_models(results: Mapping[str, Any]) -> Iterator[str]:
     label = network["label"]
     if "RANDOM" in label:
         yield (
-            f"The loss network has {_markdown(label)}: the objective says little about what people "
+            f"The loss network has {markdown(label)}: the objective says little about what people "
             "see, and cannot be compared with that of a trained loss network."
         )
     if label == "COMPACT weights":
         yield (
-            f"The objective is measured with {network['architecture']}, {_markdown(label)}, "
+            f"The objective is measured with {network['architecture']}, {markdown(label)}, "
             f"{COMPACT_APPROXIMATES}."
         )
     for model in results["models"]:
-        name = _markdown(model["name"])
+        name = markdown(model["name"])
         differing = [part for part, is_same in model["agrees"].items() if not is_same]
         is_approximation = model["label"] == "COMPACT weights" != label
         if "loss network" in differing and is_approximation:
             differing.remove("loss network")
             yield (
-                f"{name} was trained with {_markdown(model['label'])}, which approximate the full "
-                f"VGG-19; here it is measured with {_markdown(label)}."
+                f"{name} was trained with {markdown(model['label'])}, which approximate the full "
+                f"VGG-19; here it is measured with {markdown(label)}."
             )
         if differing:
             yield (
@@ -183,7 +141,7 @@ def _cautions_about_photos(
 ) -> Iterator[str]:
     """Cautions about the photos, about L-BFGS, and about surprising numbers."""
     for size, summary in summaries.items():
-        photos = f"{_count(summary['num_photos'], 'photo')} at {size} px"
+        photos = f"{count(summary['num_photos'], 'photo')} at {size} px"
         if summary["num_enlarged"]:
             yield (
                 f"{summary['num_enlarged']} of the {photos} had to be enlarged: blurred photos are "
@@ -195,17 +153,17 @@ def _cautions_about_photos(
             if num_ended:
                 yield (
                     f"At {size} px, {VARIANT_TITLES[variant]} converged before iteration "
-                    f"{results['iterations']} on {_count(num_ended, 'photo')}; its last value "
+                    f"{results['iterations']} on {count(num_ended, 'photo')}; its last value "
                     "stands for the later iterations."
                 )
         unstylized = summary["photo"]["total"]["mean"]
         for name, statistic in summary["models"].items():
             mean = statistic["total"]["mean"]
             if mean is None:
-                yield f"{_markdown(name)}'s objective at {size} px is not finite: it is broken."
+                yield f"{markdown(name)}'s objective at {size} px is not finite: it is broken."
             elif unstylized is not None and mean >= unstylized:
                 yield (
-                    f"{_markdown(name)}'s pictures at {size} px have no lower objective than the "
+                    f"{markdown(name)}'s pictures at {size} px have no lower objective than the "
                     "photos themselves: it is untrained, or trained for something else."
                 )
 
@@ -221,16 +179,16 @@ def _size_section(size: str, summary: Mapping[str, Any], pictures: set[str]) -> 
 
     rows = [row("the photos as they are", summary["photo"], None)]
     for name, statistic in summary["models"].items():
-        rows.append(row(f"**{_markdown(name)}**", statistic, seconds["forward_pass"][name]))
+        rows.append(row(f"**{markdown(name)}**", statistic, seconds["forward_pass"][name]))
     for variant, milestones in summary["baselines"].items():
         for milestone, statistic in milestones.items():
-            title = f"{VARIANT_TITLES[variant]}: {_count(int(milestone), 'iteration')}"
+            title = f"{VARIANT_TITLES[variant]}: {count(int(milestone), 'iteration')}"
             rows.append(row(title, statistic, seconds["lbfgs"][variant][milestone]))
-    yield from (f"## {size} px, {_count(summary['num_photos'], 'photo')}", "")
-    yield from _table(["", "objective", "content", "style", "total variation", "time"], rows)
+    yield from (f"## {size} px, {count(summary['num_photos'], 'photo')}", "")
+    yield from table(["", "objective", "content", "style", "total variation", "time"], rows)
     yield (
         "Mean ± standard deviation over the photos; the terms before their weights; the time "
-        f"divided by that of one forward pass of {_markdown(first)}."
+        f"divided by that of one forward pass of {markdown(first)}."
     )
     yield ""
     for name, alternative in (
@@ -291,7 +249,7 @@ def _artifacts_section(sizes: Mapping[str, Any]) -> Iterator[str]:
         ["*normal*", *(normal for normal, _, _ in _ARTIFACTS.values())],
         ["*worth a look*", *(high for _, high, _ in _ARTIFACTS.values())],
     ]
-    yield from _table(["", *_ARTIFACTS], [*limits, *rows])
+    yield from table(["", *_ARTIFACTS], [*limits, *rows])
     yield from (f"- **{name}**: {meaning}." for name, (_, _, meaning) in _ARTIFACTS.items())
     yield ""
     yield (
@@ -305,7 +263,7 @@ def _titled(artifacts: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, fl
     if artifacts.get("photos"):
         yield "the photos as they are", artifacts["photos"]
     for name, row in artifacts.get("models", {}).items():
-        yield f"**{_markdown(name)}**", row
+        yield f"**{markdown(name)}**", row
     for variant, row in artifacts.get("baselines", {}).items():
         yield f"{VARIANT_TITLES[variant]}, last", row
 
@@ -338,12 +296,12 @@ def _setup_section(results: Mapping[str, Any]) -> Iterator[str]:
         yield f"- {VARIANT_TITLES[variant]}: {_VARIANTS_EXPLAINED[variant]}"
     for model in results["models"]:
         yield (
-            f"- {_markdown(model['name'])}: {_markdown(model['file'])}, sha256 "
-            f"`{model['digest'][:12]}`, trained with {_markdown(model['label'])}"
+            f"- {markdown(model['name'])}: {markdown(model['file'])}, sha256 "
+            f"`{model['digest'][:12]}`, trained with {markdown(model['label'])}"
         )
     yield (
-        f"- machine: {_markdown(machine['device'])}, "
-        f"{_count(machine['threads'], 'CPU thread')}; fast-style {machine['fast_style']}, torch "
+        f"- machine: {markdown(machine['device'])}, "
+        f"{count(machine['threads'], 'CPU thread')}; fast-style {machine['fast_style']}, torch "
         f"{machine['torch']}, Python {machine['python']}; float32 without TF32"
     )
     yield ""
@@ -370,30 +328,17 @@ def _objective_lines(results: Mapping[str, Any]) -> Iterator[str]:
         layers = [f"{layer} (weight {weight:g})" for layer, weight in weights]
         yield f"- {kind} layers: {', '.join(layers) or 'none'}"
     yield (
-        f"- style picture: {_markdown(style['file'])}, {style['width']} × {style['height']} "
+        f"- style picture: {markdown(style['file'])}, {style['width']} × {style['height']} "
         f"pixels, digest `{style['digest'][:12]}`"
     )
     yield (
-        f"- loss network: {network['architecture']}, {_markdown(network['label'])}, "
+        f"- loss network: {network['architecture']}, {markdown(network['label'])}, "
         f"{network['preprocessing']} preprocessing, {network['padding']} padding, "
         f"{network['pooling']} pooling, digest `{network['digest'][:12]}`"
     )
 
 
-# --- Markdown and numbers -----------------------------------------------------------------------
-
-
-def _markdown(text: str) -> str:
-    """A name or label with its markup escaped, also for use in a table."""
-    escaped = re.sub(r"([\\`*\[\]<>|$#~&])", r"\\\1", printable(text))
-    # Inside a word an underscore is no markup, and names are full of them.
-    return re.sub(r"(?<![^\W_])_|_(?![^\W_])", r"\\_", escaped)
-
-
-def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
-    """A table and an empty line; the first column to the left, the others to the right."""
-    rules = [":--", *["--:"] * (len(header) - 1)]
-    return [f"| {' | '.join(row)} |" for row in (header, rules, *rows)] + [""]
+# --- Numbers -----------------------------------------------------------------------------------
 
 
 def _mean_and_std(statistic: Mapping[str, float | None]) -> str:
@@ -422,11 +367,3 @@ def _quartiles(quartiles: Mapping[str, int | None], iterations: int) -> str:
 def _factor(value: float) -> str:
     """Two or three digits, because times are not more precise."""
     return f"{float(f'{value:.3g}'):,.0f}" if value >= 10 or value == 0 else f"{value:.2g}"
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {_plural(number, noun)}"
-
-
-def _plural(number: int | None, noun: str) -> str:
-    return noun if number == 1 else f"{noun}s"

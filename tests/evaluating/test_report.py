@@ -10,7 +10,7 @@ import pytest
 from small_evaluation import curve, falling, grid_of, photo, renamed, results_of, three_photos
 
 from fast_style.core.errors import UserError
-from fast_style.evaluating import report
+from fast_style.evaluating import pages, report
 from fast_style.evaluating.report import write_report
 
 
@@ -79,7 +79,7 @@ def test_a_report_that_cannot_be_written_is_an_error_for_the_user(
     def full(path: Path) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(report, "atomic_write", full)
+    monkeypatch.setattr(pages, "atomic_write", full)
     with pytest.raises(UserError) as caught:
         write_report(tmp_path, three_photos(), [])
     assert str(caught.value) == (

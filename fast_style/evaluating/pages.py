@@ -1,0 +1,97 @@
+"""What the reports have in common: files that are written whole, Markdown, and numbers in words."""
+
+import json
+import math
+import re
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any
+
+from fast_style.core.errors import UserError, printable
+from fast_style.core.files import atomic_write
+
+
+def write_file(path: Path, encoded: bytes) -> Path:
+    """Write a file whole; returns its path.
+
+    Raises:
+        UserError: it cannot be written (exit code 1).
+    """
+    try:
+        with atomic_write(path) as file:
+            file.write(encoded)
+    except OSError as error:
+        raise _unwritable(path, error) from error
+    return path
+
+
+def make_folder(folder: Path) -> None:
+    """Create a report's folder unless it exists.
+
+    Raises:
+        UserError: it cannot be created (exit code 1).
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _unwritable(folder, error) from error
+
+
+def _unwritable(path: Path, error: OSError) -> UserError:
+    reason = error.strerror or str(error)
+    return UserError(f"{printable(path)}: cannot be written ({reason})", exit_code=1)
+
+
+def strict_json(data: Any) -> bytes:
+    """Standard JSON: numbers that are not finite become null."""
+
+    def finite(value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return {str(key): finite(part) for key, part in value.items()}
+        if isinstance(value, list | tuple):
+            return [finite(part) for part in value]
+        return None if isinstance(value, float) and not math.isfinite(value) else value
+
+    return (json.dumps(finite(data), indent=1, allow_nan=False) + "\n").encode()
+
+
+def without_folders(command: str) -> str:
+    """The command with absolute paths cut to their last names, as reports may be published."""
+    try:
+        words = shlex.split(command)
+    except ValueError:  # an open quote, which no shell would run
+        return ""
+
+    def last_name(word: str) -> str:
+        key, equals, value = word.rpartition("=")
+        if PurePosixPath(value).is_absolute() or value.startswith("~"):
+            value = PurePosixPath(value).name
+        elif PureWindowsPath(value).is_absolute():
+            value = PureWindowsPath(value).name
+        return key + equals + value
+
+    return shlex.join(last_name(word) for word in words)
+
+
+def markdown(text: str) -> str:
+    """A name or label with its markup escaped, also for use in a table."""
+    escaped = re.sub(r"([\\`*\[\]<>|$#~&])", r"\\\1", printable(text))
+    # Inside a word an underscore is no markup, and names are full of them.
+    return re.sub(r"(?<![^\W_])_|_(?![^\W_])", r"\\_", escaped)
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    """A table and an empty line; the first column to the left, the others to the right."""
+    rules = [":--", *["--:"] * (len(header) - 1)]
+    return [f"| {' | '.join(row)} |" for row in (header, rules, *rows)] + [""]
+
+
+def count(number: int, noun: str) -> str:
+    """A number with its noun: ``1 photo``, ``2 photos``."""
+    return f"{number} {plural(number, noun)}"
+
+
+def plural(number: int | None, noun: str) -> str:
+    """The noun as it follows a number; None stands for one that is not known."""
+    return noun if number == 1 else f"{noun}s"
