@@ -251,6 +251,48 @@ class BaselineCache:
             ) from None
         return descent
 
+    def load_or_compute(
+        self,
+        photo: Photo,
+        variant: Variant,
+        iterations: int,
+        *,
+        where: str,
+        progress: Callable[[int, str], None],
+        say: Callable[[str], None],
+    ) -> Descent:
+        """The photo's descent, from its file or computed.
+
+        Args:
+            photo: the photo.
+            variant: ``box`` or ``clip``.
+            iterations: at most.
+            where: which photo of which size this is, for people.
+            progress: called with the work since the last call, in pixels times iterations, and a
+                description of the present step; may raise `Stopped`.
+            say: prints a line for the user before L-BFGS runs.
+
+        Raises:
+            Stopped: raised by `progress`.
+            UserError: the file cannot be written (exit code 1).
+        """
+        area = photo.pixels.shape[-1] ** 2
+        cached = self.load(photo, variant, iterations)
+        if cached is not None:
+            progress(area * iterations, where)
+            return cached
+        say(f"{where} ({printable(photo.name)}): {iterations} iterations of {variant} L-BFGS")
+        num_done = 0
+
+        def on_iterate(iterate: Iterate) -> None:
+            nonlocal num_done
+            num_new, num_done = iterate.iteration - num_done, iterate.iteration
+            progress(area * num_new, f"{where}, {variant} L-BFGS, iteration {num_done}")
+
+        descent = self.compute(photo, variant, iterations, on_iterate)
+        progress(area * (iterations - num_done), where)  # L-BFGS may have converged early
+        return descent
+
 
 def to_uint8(picture: Tensor) -> NDArray[np.uint8]:
     """A picture (1, 3, S, S) in [0, 1] as (S, S, 3) levels of 0..255: clamped, then rounded."""

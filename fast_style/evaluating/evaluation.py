@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from fast_style import __version__
-from fast_style.core.errors import printable
 from fast_style.evaluating.baselines import BaselineCache, Descent, from_uint8, to_uint8
 from fast_style.evaluating.objective import Model, Objective, agreement, full_float32
 from fast_style.evaluating.plan import Photo, Plan, Variant, read_photos, spread
@@ -31,7 +30,6 @@ from fast_style.measures.artifacts import (
     checkerboard_strength,
     clipped_fraction,
 )
-from fast_style.optimizing.minimizing import Iterate
 
 TERMS = LossValues._fields
 
@@ -97,7 +95,7 @@ def evaluate(
         "variants": list(plan.variants),
         "models": [_describe_model(model, objective) for model in models],
         "sizes": sizes,
-        "machine": _describe_machine(device),
+        "machine": describe_machine(device),
     }
     return results, grid
 
@@ -112,7 +110,8 @@ def _describe_model(model: Model, objective: Objective) -> dict[str, Any]:
     }
 
 
-def _describe_machine(device: torch.device) -> dict[str, Any]:
+def describe_machine(device: torch.device) -> dict[str, Any]:
+    """What numbers and times were computed with, as plain data."""
     return {
         "device": device.type if device.type != "cuda" else torch.cuda.get_device_name(device),
         "threads": torch.get_num_threads(),
@@ -144,7 +143,15 @@ class _Evaluation:
         for index, photo in enumerate(photos):
             where = f"{size} px, photo {index + 1} of {len(photos)}"
             descents = {
-                variant: self._descent(photo, variant, where) for variant in self.plan.variants
+                variant: self.cache.load_or_compute(
+                    photo,
+                    variant,
+                    self.plan.iterations,
+                    where=where,
+                    progress=self.progress,
+                    say=self.say,
+                )
+                for variant in self.plan.variants
             }
             pictures = _stylize(self.models, photo)
             rows.append(_measure_terms(self.loss, photo, pictures, descents))
@@ -160,27 +167,6 @@ class _Evaluation:
             blotches = _measure_blotches(model.net, size, first.device)
             summary["models"][model.name]["blotches"] = blotches
         return {"photos": rows, "seconds": seconds, "artifacts": summary}, grid
-
-    def _descent(self, photo: Photo, variant: Variant, where: str) -> Descent:
-        """The photo's descent, from the cache or computed."""
-        area = photo.pixels.shape[-1] ** 2
-        iterations = self.plan.iterations
-        cached = self.cache.load(photo, variant, iterations)
-        if cached is not None:
-            self.progress(area * iterations, where)
-            return cached
-        self.say(f"{where} ({printable(photo.name)}): {iterations} iterations of {variant} L-BFGS")
-        num_done = 0
-
-        def on_iterate(iterate: Iterate) -> None:
-            nonlocal num_done
-            num_new, num_done = iterate.iteration - num_done, iterate.iteration
-            doing = f"{where}, {variant} L-BFGS, iteration {num_done}"
-            self.progress(area * num_new, doing)
-
-        descent = self.cache.compute(photo, variant, iterations, on_iterate)
-        self.progress(area * (iterations - num_done), where)  # L-BFGS may have converged early
-        return descent
 
 
 @torch.no_grad()

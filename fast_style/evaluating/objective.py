@@ -26,6 +26,7 @@ from fast_style.networks.transform_net import memory_format_for
 from fast_style.pictures.pixels import resize_shorter_side
 from fast_style.pictures.reading import read_picture
 from fast_style.settings.config import Config, load_config, parse_config
+from fast_style.settings.gatys_config import GatysConfig
 from fast_style.settings.writing import to_dict
 
 COMPACT_APPROXIMATES = (
@@ -116,10 +117,7 @@ def load_objective(
             f"{error} (fast-style evaluate takes the weights from --weights FILE, and "
             "loss_network.preprocessing from --loss CONFIG.yaml)"
         ) from None
-    with full_float32():
-        perceptual_loss = build_perceptual_loss(config, loaded, picture, device)
-    description = _describe(config, loaded, picture, file)
-    objective = Objective(perceptual_loss, description, _digest_of_objective(description))
+    objective = objective_of(config, loaded, picture, file, device)
     architecture = config.loss_network.architecture
     measured = f"the objective is measured with {architecture}, {printable(loaded.label)}"
     say(f"{measured}, {COMPACT_APPROXIMATES}" if loaded.source == "compact" else measured)
@@ -131,6 +129,31 @@ def load_objective(
     for model in models:
         _require_agreement(model, objective, is_named, say)
     return objective
+
+
+def objective_of(
+    config: Config | GatysConfig,
+    weights: Weights,
+    picture: Image.Image,
+    file: str,
+    device: torch.device,
+) -> Objective:
+    """The objective of these settings for one style picture.
+
+    Args:
+        config: the settings; their `style` is not read.
+        weights: of the loss network.
+        picture: the style picture at its size, RGB.
+        file: the name of its file, for people.
+        device: where to compute.
+
+    Raises:
+        UserError: the loss network sees nothing in the picture.
+    """
+    with full_float32():
+        perceptual_loss = build_perceptual_loss(config, weights, picture, device)
+    description = _describe(config, weights, picture, file)
+    return Objective(perceptual_loss, description, _digest_of_objective(description))
 
 
 def agreement(model: Model, objective: Objective) -> dict[str, bool]:
@@ -195,7 +218,9 @@ def _style_picture(config: Config, style: Path | None, first: Model) -> tuple[Im
     )
 
 
-def _describe(config: Config, weights: Weights, picture: Image.Image, file: str) -> dict[str, Any]:
+def _describe(
+    config: Config | GatysConfig, weights: Weights, picture: Image.Image, file: str
+) -> dict[str, Any]:
     return {
         "style": {
             "file": file,
