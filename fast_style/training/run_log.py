@@ -137,14 +137,16 @@ class RunLog:
         self._writer = SummaryWriter(str(folder), purge_step=purge_step)
 
     def _cut_table_back_to(self, step: int) -> None:
-        rows: list[list[str]] = []
+        rows: list[dict[str, str]] = []
         if step > 0 and self._table.exists():
             # A power cut may have left half a row, or arbitrary bytes.
             with self._table.open(newline="", encoding="utf-8", errors="replace") as file:
-                rows = [row for row in csv.reader(file) if len(row) == len(self._columns)]
-            rows = [row for row in rows if row[0].isdecimal() and int(row[0]) <= step]
+                rows = [row for row in csv.DictReader(file) if None not in (*row, *row.values())]
+        # By name: an older version may have written the table with fewer columns.
+        rows = [row for row in rows if row.get("step", "").isdecimal() and int(row["step"]) <= step]
+        kept = [[row.get(column, "") for column in self._columns] for row in rows]
         text = io.StringIO()
-        csv.writer(text, lineterminator="\n").writerows([self._columns, *rows])
+        csv.writer(text, lineterminator="\n").writerows([self._columns, *kept])
         write_text_atomically(self._table, text.getvalue())
 
     def _append(self, row: Mapping[str, float]) -> None:

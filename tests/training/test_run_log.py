@@ -62,6 +62,20 @@ def test_resumed_table_keeps_rows_up_to_its_step(tmp_path: Path) -> None:
     assert table_of(tmp_path) == HEADER + "1,2,1.0,0.1\n2,4,2.0,0.1\n3,6,3.0,0.1\n"
 
 
+def test_resumed_table_of_other_columns_keeps_the_numbers_under_their_names(tmp_path: Path) -> None:
+    # An older version may have written fewer columns, or in another order.
+    (tmp_path / "metrics.csv").write_text("step,lr,gone,images\n1,0.1,7,2\n2,0.2,,4\n3,0.3,7,6\n")
+    log_steps(tmp_path, 3, start_step=2)
+    assert table_of(tmp_path) == HEADER + "1,2,,0.1\n2,4,,0.2\n3,6,3.0,0.1\n"
+
+
+@pytest.mark.parametrize("header", ["", "\n", "\0\0\0\0,lr\n"])
+def test_rows_below_a_damaged_header_are_dropped(tmp_path: Path, header: str) -> None:
+    (tmp_path / "metrics.csv").write_text(header + "1,2,1.0,0.1\n2,4,2.0,0.1\n")
+    open_log(tmp_path, start_step=5).close()
+    assert table_of(tmp_path) == HEADER
+
+
 def test_table_of_a_run_that_begins_anew_is_empty(tmp_path: Path) -> None:
     log_steps(tmp_path, 1, 2)
     open_log(tmp_path).close()
