@@ -87,13 +87,19 @@ def results_of(photos: list[dict[str, Any]], **others: Any) -> dict[str, Any]:
             "evaluation": dict.fromkeys(VARIANTS, 2.0),
         },
         "artifacts": {
-            "photos": {"checkerboard": 0.125, "clipped": 0.01},
+            "photos": {"weave_2": 0.0, "weave_4": 0.125, "clipped": 0.01},
             "models": {
-                name: {"checkerboard": 0.25, "border": math.nan, "clipped": 0.031, "blotches": 2.5}
+                name: {
+                    "weave_2": 0.75,
+                    "weave_4": 0.25,
+                    "border": math.nan,
+                    "clipped": 0.031,
+                    "blotches": 2.5,
+                }
                 for name in names
             },
             "baselines": {
-                "box": {"checkerboard": 0.375, "border": 1.125, "clipped": 0.25},
+                "box": {"weave_2": 0.0, "weave_4": 0.375, "border": 1.125, "clipped": 0.25},
             },
         },
     }

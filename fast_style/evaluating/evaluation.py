@@ -27,8 +27,8 @@ from fast_style.losses.perceptual import LossValues, PerceptualLoss
 from fast_style.measures.artifacts import (
     blotchiness,
     border_ratio,
-    checkerboard_strength,
     clipped_fraction,
+    weave_strengths,
 )
 
 TERMS = LossValues._fields
@@ -251,7 +251,7 @@ def _measure_artifacts(
         for variant, descent in descents.items()
     }
     return {
-        "photos": {"": _artifacts_of(photo.pixels)},
+        "photos": {"": _artifacts_of(photo.pixels, photo)},
         "models": {name: _artifacts_of(picture, photo, loss) for name, picture in pictures.items()},
         "baselines": {
             variant: _artifacts_of(picture, photo, loss) for variant, picture in last.items()
@@ -260,12 +260,17 @@ def _measure_artifacts(
 
 
 def _artifacts_of(
-    picture: Tensor, photo: Photo | None = None, loss: PerceptualLoss | None = None
+    picture: Tensor, photo: Photo, loss: PerceptualLoss | None = None
 ) -> dict[str, float]:
-    """The artifacts of a picture as it would be saved; with a photo and a loss, also `border`."""
+    """The artifacts of a picture as it would be saved; with a loss, also `border`."""
     saved = (picture.clamp(0, 1) * 255).round() / 255
-    artifacts = {"checkerboard": checkerboard_strength(saved), "clipped": clipped_fraction(saved)}
-    if photo is not None and loss is not None:
+    weave = weave_strengths(saved, photo.pixels)
+    artifacts = {
+        "weave_2": weave.period_2,
+        "weave_4": weave.period_4,
+        "clipped": clipped_fraction(saved),
+    }
+    if loss is not None:
         artifacts["border"] = border_ratio(loss, saved, photo.pixels)
     return {name: float(value) for name, value in artifacts.items()}
 

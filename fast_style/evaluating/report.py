@@ -210,11 +210,17 @@ def _size_section(size: str, summary: Mapping[str, Any], pictures: set[str]) -> 
 
 # By artifact: its normal values, suspicious values, and its definition; see `measures.artifacts`.
 _ARTIFACTS = {
-    "checkerboard": (
-        "below 1",
-        "above 2",
-        "a pattern that repeats every 2 or 4 pixels, in levels of 0..255; it shows in skies and "
-        "faces, and photos have about 0.1",
+    "weave_2": (
+        "below 0.5",
+        "above 1",
+        "a pattern that repeats every 2 pixels where the photo is flat, in levels of 0..255; "
+        "photos have none",
+    ),
+    "weave_4": (
+        "below 0.5",
+        "above 1",
+        "a pattern that repeats every 4 pixels, likewise; it shows in skies and faces, and photos "
+        "have about 0.1",
     ),
     "border": (
         "about 1",

@@ -162,7 +162,8 @@ class ResizeConvolution(nn.Module):
     Unlike a transposed convolution it covers every pixel equally often. So random weights draw a
     tenth of its checkerboard, and flat features none (Odena et al. 2016, "Deconvolution and
     Checkerboard Artifacts"). Training can still bring one back: three models of 2,100 steps or less
-    had 2 to 5 levels of 0..255 by `artifacts.checkerboard_strength`.
+    had 2 to 5 levels of 0..255 in the spectrum of the whole picture (`measures.artifacts` measures
+    it in flat areas).
 
     `border` is that of the features before they are enlarged. The convolution reflects the enlarged
     ones, in which each outermost pixel occurs twice. Reflection skips one of the two and repeats

@@ -14,14 +14,14 @@ from fast_style.measures.artifacts import (
     MIN_SIDE_TO_SEPARATE_PEAKS,
     blotchiness,
     border_ratio,
-    checkerboard_strength,
     clipped_fraction,
     flat_probes,
+    weave_strengths,
 )
 from fast_style.pictures.pixels import image_to_tensor
 from fast_style.pictures.reading import read_picture
 
-CLEAN, FAULTY = 1.0, 2.0  # levels, as the docstring of `checkerboard_strength` says
+CLEAN, FAULTY = 0.5, 1.0  # levels, as the docstring of `weave_strengths` says
 
 
 def make_pictures(*shape: int, seed: int = 0) -> Tensor:
@@ -42,16 +42,28 @@ def board(height: int, width: int, period: int) -> Tensor:
     return 1.0 - 2 * ((rows // (period // 2) + columns // (period // 2)) % 2)
 
 
-# --- Checkerboard -------------------------------------------------------------------------------
+# --- Weave --------------------------------------------------------------------------------------
+
+
+def weave(pictures: Tensor, photos: Tensor | None = None) -> Tensor:
+    """What repeats every 2 and every 4 pixels: (2, N). By default, the pictures are the photos."""
+    return torch.stack(weave_strengths(pictures, pictures if photos is None else photos))
 
 
 @pytest.mark.parametrize("period", [2, 4])
 @pytest.mark.parametrize("amplitude", [1.0, 2.0, 10.0])
-def test_checkerboard_of_a_pattern_is_its_amplitude_in_levels(
-    period: int, amplitude: float
-) -> None:
+def test_weave_of_a_checkerboard_is_its_amplitude_in_levels(period: int, amplitude: float) -> None:
     pictures = 0.5 + amplitude / 255 * board(64, 96, period).expand(1, 3, -1, -1)
-    assert checkerboard_strength(pictures).item() == pytest.approx(amplitude, rel=1e-3)
+    found = weave(pictures)[:, 0].tolist()
+    expected = [amplitude, 0.0] if period == 2 else [0.0, amplitude]
+    assert found == pytest.approx(expected, rel=1e-3, abs=1e-2)
+
+
+def test_squares_of_the_two_periods_sum_to_the_square_of_both_patterns_together() -> None:
+    pictures = 0.5 + (3 * board(64, 64, 2) + 4 * board(64, 64, 4)).expand(1, 3, -1, -1) / 255
+    found = weave(pictures)[:, 0]
+    assert found.tolist() == pytest.approx([3.0, 4.0], rel=1e-3)
+    assert found.norm().item() == pytest.approx(5.0, rel=1e-3)
 
 
 @pytest.mark.parametrize("axis", [2, 3])
@@ -59,69 +71,107 @@ def test_checkerboard_of_a_pattern_is_its_amplitude_in_levels(
 def test_stripes_count_in_either_direction(axis: int, period: int) -> None:
     stripes = 1.0 - 2 * (torch.arange(64) // (period // 2) % 2)
     pictures = 0.5 + 3 / 255 * stripes.view(-1, 1).expand(1, 3, 64, 64).transpose(2, axis)
-    assert checkerboard_strength(pictures).item() == pytest.approx(3, rel=1e-3)
+    assert weave(pictures).max().item() == pytest.approx(3, rel=1e-3)
 
 
 def test_a_pattern_in_one_channel_counts_a_third_of_its_power() -> None:
     pictures = torch.full((1, 3, 64, 64), 0.5)
     pictures[:, 1] += 6 / 255 * board(64, 64, 4)
-    assert checkerboard_strength(pictures).item() == pytest.approx(6 / 3**0.5, rel=1e-3)
+    assert weave(pictures)[1].item() == pytest.approx(6 / 3**0.5, rel=1e-3)
 
 
-def test_a_pattern_in_a_picture_is_found_with_its_amplitude() -> None:
+@pytest.mark.parametrize("period", [2, 4])
+def test_a_pattern_in_a_picture_is_found_with_its_amplitude(period: int) -> None:
     photos = make_photos(3, 120, 161)
-    assert (checkerboard_strength(photos) < 0.3).all()
-    marked = photos + 2 / 255 * board(120, 161, 4)
-    assert checkerboard_strength(marked).tolist() == pytest.approx([2.0] * 3, abs=0.2)
+    assert (weave(photos) < CLEAN).all()
+    marked = photos + 2 / 255 * board(120, 161, period)
+    assert weave(marked, photos)[period // 4].tolist() == pytest.approx([2.0] * 3, abs=0.2)
+
+
+def rough_photos(num_photos: int, side: int) -> Tensor:
+    """Photos that are flat in their left fifth, and rough elsewhere."""
+    photos = make_pictures(num_photos, 3, side, side) * 0.6 + 0.2
+    photos[..., : side // 5] = 0.5
+    return photos
+
+
+@pytest.mark.parametrize("period", [2, 4])
+def test_a_pattern_in_flat_areas_alone_is_found(period: int) -> None:
+    photos = rough_photos(2, 256)
+    marked = photos.clone()
+    marked[..., : 256 // 5] += 3 / 255 * board(256, 256 // 5, period)
+    assert (weave(photos) < CLEAN).all()
+    assert (weave(marked, photos)[period // 4] > 2 * FAULTY).all()
+
+
+def test_a_pattern_where_the_photo_is_rough_is_not_counted() -> None:
+    photos = rough_photos(2, 256)
+    marked = photos.clone()
+    marked[..., 256 // 4 :] += 3 / 255 * board(256, 256 - 256 // 4, 4)
+    assert (weave(marked, photos) < CLEAN).all()
+
+
+@pytest.mark.parametrize("period", [2, 4])
+def test_a_pattern_whose_sign_changes_is_found(period: int) -> None:
+    pictures = 0.5 + 3 / 255 * (board(256, 256, period) * board(256, 256, 128)).expand(1, 3, -1, -1)
+    assert weave(pictures)[period // 4].item() == pytest.approx(3, rel=1e-2)
 
 
 @pytest.mark.parametrize("period", [3, 5, 6, 7, 16])
-def test_other_periods_are_no_checkerboard(period: int) -> None:
+def test_other_periods_are_no_weave(period: int) -> None:
     # Sinusoids: a square wave of period 16 has none of our frequencies, one of 12 would.
     wave = torch.sin(2 * torch.pi * torch.arange(96) / period)
     pictures = 0.5 + 20 / 255 * (wave[:, None] * wave).expand(1, 3, -1, -1)
-    assert checkerboard_strength(pictures).item() < 0.1
+    # A window of 32 pixels tells a period of 5 from one of 4, up to a hundredth of the amplitude.
+    assert weave(pictures).max().item() < 0.2
 
 
 def test_noise_of_20_levels_is_clean() -> None:
     generator = torch.Generator().manual_seed(0)
     noise = 0.5 + 20 / 255 * torch.randn(3, 3, 256, 256, generator=generator)
-    assert (checkerboard_strength(noise) < CLEAN / 2).all()
+    assert (weave(noise) < CLEAN / 2).all()
 
 
-def test_a_straight_edge_is_clean() -> None:
+@pytest.mark.parametrize("photo_has_the_edge", [True, False])
+def test_a_straight_edge_is_clean(photo_has_the_edge: bool) -> None:
     # It shines along a whole row of the spectrum, through the frequencies of the pattern.
     pictures = torch.full((1, 3, 256, 256), 0.2)
     pictures[..., 101:] = 0.8
-    assert checkerboard_strength(pictures).item() < CLEAN / 2
+    photos = pictures if photo_has_the_edge else torch.full_like(pictures, 0.5)
+    assert (weave(pictures, photos) < CLEAN / 2).all()
 
 
 @pytest.mark.parametrize("size", [(16, 16), (17, 35), (31, 64), (63, 18)])
-def test_checkerboard_works_for_small_and_odd_sizes(size: tuple[int, int]) -> None:
+def test_weave_works_for_small_and_odd_sizes(size: tuple[int, int]) -> None:
     flat = torch.full((1, 3, *size), 0.4)
-    assert checkerboard_strength(flat).item() < 1e-2
-    assert checkerboard_strength(flat + 5 / 255 * board(*size, 4)).item() == pytest.approx(
-        5, rel=1e-2
-    )
+    assert weave(flat).max().item() < 1e-2
+    marked = flat + 5 / 255 * board(*size, 4)
+    assert weave(marked, flat)[:, 0].tolist() == pytest.approx([0, 5], rel=1e-2, abs=2e-2)
 
 
-def test_checkerboard_of_a_picture_that_is_too_small_is_not_a_number() -> None:
-    assert checkerboard_strength(
-        torch.zeros(2, 3, MIN_SIDE_TO_SEPARATE_PEAKS - 1, 40)
-    ).isnan().tolist() == [True, True]
+def test_weave_of_a_picture_that_is_too_small_is_not_a_number() -> None:
+    tiny = torch.zeros(2, 3, MIN_SIDE_TO_SEPARATE_PEAKS - 1, 40)
+    assert weave(tiny).isnan().tolist() == [[True, True]] * 2
 
 
-def test_checkerboard_does_not_know_brightness_nor_mirrors() -> None:
+def test_weave_does_not_know_brightness_nor_mirrors() -> None:
     pictures = make_photos(2, 64, 80) + 2 / 255 * board(64, 80, 4)
-    expected = checkerboard_strength(pictures)
+    expected = weave(pictures)
     for other in (pictures + 0.1, pictures.flip(2), pictures.flip(3), pictures.transpose(2, 3)):
-        torch.testing.assert_close(checkerboard_strength(other), expected, rtol=1e-2, atol=1e-3)
+        torch.testing.assert_close(weave(other), expected, rtol=1e-2, atol=1e-2)
 
 
-def test_checkerboard_of_a_batch_is_that_of_its_pictures() -> None:
-    pictures = make_pictures(3, 3, 40, 50)
-    one_by_one = torch.cat([checkerboard_strength(picture[None]) for picture in pictures])
-    torch.testing.assert_close(checkerboard_strength(pictures), one_by_one)
+def test_weave_of_a_batch_is_that_of_its_pictures() -> None:
+    pictures, photos = make_pictures(3, 3, 70, 90), make_photos(3, 70, 90)
+    one_by_one = [weave(pictures[i : i + 1], photos[i : i + 1]) for i in range(3)]
+    torch.testing.assert_close(weave(pictures, photos), torch.cat(one_by_one, dim=1))
+
+
+def test_weave_of_half_precision_is_measured_in_float32() -> None:
+    pictures = make_photos(1, 64, 64) + 2 / 255 * board(64, 64, 4)
+    half = pictures.half()
+    assert weave(half).dtype == torch.float32
+    torch.testing.assert_close(weave(half), weave(half.float()))
 
 
 def upsampler(kind: str) -> Callable[[Tensor], Tensor]:
@@ -147,10 +197,10 @@ def upsampler(kind: str) -> Callable[[Tensor], Tensor]:
     return upsample
 
 
-def test_transposed_convolutions_have_a_checkerboard_and_resizing_has_none() -> None:
+def test_transposed_convolutions_have_a_weave_and_resizing_has_none() -> None:
     photos = make_photos(3, 128, 128)
-    assert (checkerboard_strength(upsampler("transposed")(photos)) > 5 * FAULTY).all()
-    assert (checkerboard_strength(upsampler("resize")(photos)) < CLEAN).all()
+    assert (weave(upsampler("transposed")(photos), photos) > 5 * FAULTY).all()
+    assert (weave(upsampler("resize")(photos), photos) < FAULTY).all()
 
 
 @pytest.mark.real_data
@@ -158,10 +208,13 @@ def test_photos_are_clean_and_a_transposed_network_is_not(assets: Path) -> None:
     paths = sorted((assets / "photos" / "val").glob("kodak_*.jpg"))
     assert len(paths) == 20
     upsample = upsampler("transposed")
+    own, made = [], []
     for path in paths:
         photo = image_to_tensor(read_picture(path).rgb)[None].float() / 255
-        assert checkerboard_strength(photo).item() < CLEAN, path.name
-        assert checkerboard_strength(upsample(photo)).item() > FAULTY, path.name
+        own.append(weave(photo))
+        made.append(weave(upsample(photo), photo))
+    assert (torch.cat(own, dim=1).mean(dim=1) < CLEAN).all()
+    assert (torch.cat(made, dim=1) > FAULTY).all()
 
 
 # --- Border -------------------------------------------------------------------------------------
