@@ -38,7 +38,7 @@ PACKAGES = {
     ],
     "models": ["model_files", "checkpoint"],
     "losses": ["inputs", "weight_files", "downloads", "loss_network", "perceptual", "build"],
-    "measures": ["artifacts"],
+    "measures": ["artifacts", "blots"],
     "stylizing": ["jobs", "memory", "stylizer", "folder"],
     "training": [
         "photo_cache", "unreadable", "data", "run_log", "recording", "schedule", "loop",

@@ -1,8 +1,8 @@
 """Measures of the artifacts that people complain about in fast style transfer, one number each.
 
 They are the weave of up-sampling (the checkerboard artifacts of Odena et al. 2016), a border that
-differs from the middle, blotches where the photo is flat, and clipped colors. Each docstring says
-what is normal.
+differs from the middle, blotches where the photo is flat, and clipped colors; `blots` has one more.
+Each docstring says what is normal.
 Neither beauty nor the loss is measured here, and nothing is repaired.
 """
 
