@@ -87,11 +87,12 @@ def results_of(photos: list[dict[str, Any]], **others: Any) -> dict[str, Any]:
             "evaluation": dict.fromkeys(VARIANTS, 2.0),
         },
         "artifacts": {
-            "photos": {"weave_2": 0.0, "weave_4": 0.125, "clipped": 0.01},
+            "photos": {"weave_2": 0.0, "weave_4": 0.125, "blots": 0.0, "clipped": 0.01},
             "models": {
                 name: {
                     "weave_2": 0.75,
                     "weave_4": 0.25,
+                    "blots": 0.0042,
                     "border": math.nan,
                     "clipped": 0.031,
                     "blotches": 2.5,
@@ -99,7 +100,13 @@ def results_of(photos: list[dict[str, Any]], **others: Any) -> dict[str, Any]:
                 for name in names
             },
             "baselines": {
-                "box": {"weave_2": 0.0, "weave_4": 0.375, "border": 1.125, "clipped": 0.25},
+                "box": {
+                    "weave_2": 0.0,
+                    "weave_4": 0.375,
+                    "blots": 0.0001,
+                    "border": 1.125,
+                    "clipped": 0.25,
+                },
             },
         },
     }

@@ -30,6 +30,7 @@ from fast_style.measures.artifacts import (
     clipped_fraction,
     weave_strengths,
 )
+from fast_style.measures.blots import blot_share
 
 TERMS = LossValues._fields
 
@@ -79,7 +80,7 @@ def evaluate(
     """
     cache = BaselineCache(output / "baselines", objective.loss, objective.digest)
     cache.make_folder()
-    evaluation = _Evaluation(models, objective.loss, plan, cache, progress, say)
+    evaluation = _Evaluation(models, objective, plan, cache, progress, say)
     sizes: dict[str, Any] = {}
     grid: list[GridRow] = []
     with full_float32():
@@ -126,7 +127,7 @@ class _Evaluation:
     """The arguments of `evaluate`, shared by its steps."""
 
     models: Sequence[Model]
-    loss: PerceptualLoss
+    objective: Objective
     plan: Plan
     cache: BaselineCache
     progress: Callable[[int, str], None]
@@ -136,6 +137,7 @@ class _Evaluation:
         self, size: int, photos: Sequence[Photo]
     ) -> tuple[dict[str, Any], list[GridRow]]:
         """The results of all photos at one size, and their rows of the grid."""
+        loss = self.objective.loss
         in_grid = spread(range(len(photos)), _MOST_GRID_ROWS)
         rows: list[dict[str, Any]] = []
         artifacts: list[Artifacts] = []
@@ -154,14 +156,14 @@ class _Evaluation:
                 for variant in self.plan.variants
             }
             pictures = _stylize(self.models, photo)
-            rows.append(_measure_terms(self.loss, photo, pictures, descents))
+            rows.append(_measure_terms(loss, photo, pictures, descents))
             if index in in_grid:
                 grid.append(_grid_row(photo, pictures, rows[-1], descents, self.plan.iterations))
             self.progress(0, f"{where}, artifacts")
-            artifacts.append(_measure_artifacts(self.loss, photo, pictures, descents))
+            artifacts.append(_measure_artifacts(self.objective, photo, pictures, descents))
         self.progress(0, f"{size} px, timing")
         first = photos[0].pixels
-        seconds = measure_seconds(self.models, self.loss, first, self.plan.variants)
+        seconds = measure_seconds(self.models, loss, first, self.plan.variants)
         summary = _summarize_artifacts(artifacts)
         for model in self.models:
             blotches = _measure_blotches(model.net, size, first.device)
@@ -237,7 +239,7 @@ def _grid_row(
 
 @torch.no_grad()
 def _measure_artifacts(
-    loss: PerceptualLoss,
+    objective: Objective,
     photo: Photo,
     pictures: Mapping[str, Tensor],
     descents: Mapping[Variant, Descent],
@@ -251,16 +253,20 @@ def _measure_artifacts(
         for variant, descent in descents.items()
     }
     return {
-        "photos": {"": _artifacts_of(photo.pixels, photo)},
-        "models": {name: _artifacts_of(picture, photo, loss) for name, picture in pictures.items()},
+        "photos": {"": artifacts_of(photo.pixels, photo, objective.style)},
+        "models": {
+            name: artifacts_of(picture, photo, objective.style, objective.loss)
+            for name, picture in pictures.items()
+        },
         "baselines": {
-            variant: _artifacts_of(picture, photo, loss) for variant, picture in last.items()
+            variant: artifacts_of(picture, photo, objective.style, objective.loss)
+            for variant, picture in last.items()
         },
     }
 
 
-def _artifacts_of(
-    picture: Tensor, photo: Photo, loss: PerceptualLoss | None = None
+def artifacts_of(
+    picture: Tensor, photo: Photo, style: Tensor, loss: PerceptualLoss | None = None
 ) -> dict[str, float]:
     """The artifacts of a picture as it would be saved; with a loss, also `border`."""
     saved = (picture.clamp(0, 1) * 255).round() / 255
@@ -268,6 +274,7 @@ def _artifacts_of(
     artifacts = {
         "weave_2": weave.period_2,
         "weave_4": weave.period_4,
+        "blots": blot_share(saved, photo.pixels, style),
         "clipped": clipped_fraction(saved),
     }
     if loss is not None:
@@ -276,7 +283,7 @@ def _artifacts_of(
 
 
 def _summarize_artifacts(rows: Sequence[Artifacts]) -> dict[str, Any]:
-    """Medians over the photos, but the mean of the clipped fraction."""
+    """Medians over the photos, but means of blots and of the clipped fraction."""
     summary: dict[str, Any] = {
         kind: {
             name: {
@@ -293,7 +300,8 @@ def _summarize_artifacts(rows: Sequence[Artifacts]) -> dict[str, Any]:
 
 def _average(artifact: str, values: Sequence[float]) -> float | None:
     finite = [value for value in values if math.isfinite(value)]
-    average = statistics.fmean if artifact == "clipped" else statistics.median
+    # Of these most photos may have nothing, and a few much.
+    average = statistics.fmean if artifact in ("blots", "clipped") else statistics.median
     return average(finite) if finite else None
 
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import torch
 from PIL import Image
-from torch import nn
+from torch import Tensor, nn
 
 from fast_style.core.errors import UserError, printable
 from fast_style.core.files import sha256_of
@@ -23,7 +23,7 @@ from fast_style.losses.perceptual import PerceptualLoss
 from fast_style.models.checkpoint import load_transform_net
 from fast_style.networks.fast_transform import FastTransform
 from fast_style.networks.transform_net import memory_format_for
-from fast_style.pictures.pixels import resize_shorter_side
+from fast_style.pictures.pixels import image_to_tensor, resize_shorter_side
 from fast_style.pictures.reading import read_picture
 from fast_style.settings.config import Config, load_config, parse_config
 from fast_style.settings.gatys_config import GatysConfig
@@ -57,6 +57,9 @@ class Objective(NamedTuple):
     """The perceptual loss that pictures are measured with."""
 
     loss: PerceptualLoss
+    style: Tensor
+    """The style picture as the loss network sees it, (1, 3, H, W), float in [0, 1]."""
+
     description: dict[str, Any]
     """Plain data: the style picture, the loss network, the weights of the terms."""
 
@@ -153,7 +156,8 @@ def objective_of(
     with full_float32():
         perceptual_loss = build_perceptual_loss(config, weights, picture, device)
     description = _describe(config, weights, picture, file)
-    return Objective(perceptual_loss, description, _digest_of_objective(description))
+    pixels = image_to_tensor(picture)[None].to(device).float() / 255
+    return Objective(perceptual_loss, pixels, description, _digest_of_objective(description))
 
 
 def agreement(model: Model, objective: Objective) -> dict[str, bool]:

@@ -222,6 +222,12 @@ _ARTIFACTS = {
         "a pattern that repeats every 4 pixels, likewise; it shows in skies and faces, and photos "
         "have about 0.1",
     ),
+    "blots": (
+        "below 0.1%",
+        "above 0.3%",
+        "the share of the picture in flat patches that are lighter, darker or more colorful than "
+        "the style picture ever is, and than the photo is there",
+    ),
     "border": (
         "about 1",
         "above 1.3",
@@ -259,8 +265,8 @@ def _artifacts_section(sizes: Mapping[str, Any]) -> Iterator[str]:
     yield from (f"- **{name}**: {meaning}." for name, (_, _, meaning) in _ARTIFACTS.items())
     yield ""
     yield (
-        "Medians over the photos, but the mean of *clipped*. Where L-BFGS's last pictures have the "
-        "same artifact, it comes from the objective, and not from the network."
+        "Medians over the photos, but means of *blots* and *clipped*. Where L-BFGS's last pictures "
+        "have the same artifact, it comes from the objective, and not from the network."
     )
     yield ""
 
@@ -279,7 +285,7 @@ def _artifacts_row(title: str, artifacts: Mapping[str, float | None]) -> list[st
         value = artifacts.get(name)
         if value is None or not math.isfinite(value):
             return "–"
-        return f"{100 * value:.2f}%" if name == "clipped" else f"{value:.2f}"
+        return f"{100 * value:.2f}%" if name in ("blots", "clipped") else f"{value:.2f}"
 
     return [title, *(cell(name) for name in _ARTIFACTS)]
 

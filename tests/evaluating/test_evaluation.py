@@ -3,10 +3,12 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from statistics import fmean, median
 from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 from small_evaluation import CPU, objective_of
 from small_run import draw_photo, ignore, write_photos
 
@@ -15,6 +17,10 @@ from fast_style.evaluating import baselines
 from fast_style.evaluating.evaluation import GridRow, evaluate
 from fast_style.evaluating.objective import load_models
 from fast_style.evaluating.plan import Variant, make_plan, pixel_iterations, read_photos
+from fast_style.measures.artifacts import weave_strengths
+from fast_style.measures.blots import blot_share
+from fast_style.pictures.pixels import image_to_tensor
+from fast_style.pictures.reading import read_picture
 
 pytestmark = pytest.mark.usefixtures("untimed")
 
@@ -77,12 +83,46 @@ def test_results_hold_the_artifacts_of_photos_models_and_baselines(
     straight: dict[str, Any],
 ) -> None:
     artifacts = straight["sizes"]["32"]["artifacts"]
-    of_picture = ["weave_2", "weave_4", "clipped"]
+    of_picture = ["weave_2", "weave_4", "blots", "clipped"]
     assert list(artifacts["photos"]) == of_picture
     assert list(artifacts["models"]["tiny"]) == [*of_picture, "border", "blotches"]
     for variant in ("box", "clip"):
         assert list(artifacts["baselines"][variant]) == [*of_picture, "border"]
     assert all(value >= 0 for value in artifacts["models"]["tiny"].values())
+
+
+def test_artifacts_are_means_and_medians_of_what_the_measures_say(
+    run: Path, held_out: Path, straight: dict[str, Any]
+) -> None:
+    style = image_to_tensor(read_picture(run / "style.png").rgb)[None].float() / 255
+    (model,) = load_models([run / "model.safetensors"], CPU)
+    photos = [photo.pixels for photo in read_photos(sorted(held_out.iterdir()), 32, CPU, ignore)]
+    with torch.no_grad():
+        saved = [(model.net(photo).clamp(0, 1) * 255).round() / 255 for photo in photos]
+    blots = [blot_share(*pair, style).item() for pair in zip(saved, photos, strict=True)]
+    weaves = [weave_strengths(*pair).period_4.item() for pair in zip(saved, photos, strict=True)]
+    found = straight["sizes"]["32"]["artifacts"]
+    assert found["models"]["tiny"]["blots"] == pytest.approx(fmean(blots))
+    assert found["models"]["tiny"]["weave_4"] == pytest.approx(median(weaves))
+    assert found["photos"]["blots"] == 0
+    assert min(*blots, *weaves) > 0
+
+
+def test_blots_are_measured_against_the_style_picture_that_is_named(
+    run: Path, held_out: Path, tmp_path: Path
+) -> None:
+    found = []
+    for color in ("white", "black"):
+        style = tmp_path / f"{color}.png"
+        picture = Image.new("RGB", (40, 40), color)
+        picture.paste(draw_photo(5, (8, 8)))  # a Gram matrix must not be zero
+        picture.save(style)
+        photo = next(held_out.iterdir())
+        results, _ = evaluate_run(
+            run, [photo], tmp_path / color, iterations=1, variants=("box",), style=style
+        )
+        found.append(results["sizes"]["32"]["artifacts"]["models"]["tiny"]["blots"])
+    assert found[0] != found[1]
 
 
 def test_results_say_what_a_model_was_trained_for(
