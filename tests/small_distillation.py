@@ -58,7 +58,6 @@ def small_painters() -> Iterator[None]:
     with quick_runs(), pytest.MonkeyPatch.context() as patch:
         patch.setattr(Painter, "WIDTH", 2)
         patch.setattr(painters, "TransformNet", partial(TransformNet, residual_blocks=1))
-        patch.setattr(Painter, "STYLE_SIDE", 32)
         patch.setattr(Painter, "LIFETIME", (2, 3))
         patch.setattr(build, "NUM_FIRST_PHOTOS", 6)
         patch.setattr(build, "NUM_FIRST_PAINTINGS", 3)

@@ -85,7 +85,7 @@ def build_distiller(
         description,
         {"photos": "data.photos", "paintings": "data.paintings", "teacher": "teacher.weights"},
     )
-    styles = _read_styles(paintings, photos)
+    styles = _read_styles(paintings, photos, size=data.crop_size)
     stream = open_photo_stream(
         config, photos, run, batch_size=config.train.num_photos, device=device, say=say
     )
@@ -143,8 +143,8 @@ def _load_teacher(config: DistillConfig) -> Weights:
     return weights
 
 
-def _read_styles(paintings: Photos, photos: Photos) -> Styles:
-    return Styles([read_photo(path) for path in paintings.training], photos.training)
+def _read_styles(paintings: Photos, photos: Photos, *, size: int) -> Styles:
+    return Styles([read_photo(path) for path in paintings.training], photos.training, size=size)
 
 
 def _first_pictures(crops: Crops, styles: Styles, data: DistillDataConfig, seed: int) -> Tensor:

@@ -83,7 +83,6 @@ class Painter:
     LIFETIME = (200, 800)  # steps
     _SHARE_OF_HEIRS = 2 / 3
     _STYLE_WEIGHTS = (2.0, 5.0, 10.0)
-    STYLE_SIDE = 128
 
     def __init__(
         self,
@@ -97,7 +96,7 @@ class Painter:
         self.number = number
         self.age = 0
         self.lifetime = int(rng.integers(*self.LIFETIME))
-        self.style = painting_crop(styles.draw(rng), self.STYLE_SIDE, rng)[None].to(device)
+        self.style = painting_crop(styles.draw(rng), styles.size, rng)[None].to(device)
         self.weight = float(rng.choice(self._STYLE_WEIGHTS))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(int(rng.integers(2**32)))
@@ -160,13 +159,23 @@ class Painter:
 
 
 class Styles:
-    """The style pictures of painters: paintings, and a photo with probability 1/4."""
+    """The style pictures of painters: paintings, and a photo with probability 1/4.
+
+    Args:
+        paintings: RGB.
+        photos: files.
+        size: of the squares that painters cut from them, in pixels: the size of the photos that
+            they stylize, so that strokes are learned at the size at which they appear.
+    """
 
     SHARE_OF_PHOTOS = 0.25
 
-    def __init__(self, paintings: Sequence[Image.Image], photos: Sequence[Path]) -> None:
+    def __init__(
+        self, paintings: Sequence[Image.Image], photos: Sequence[Path], *, size: int
+    ) -> None:
         self.paintings = paintings
         self.photos = photos
+        self.size = size
 
     def draw(self, rng: np.random.Generator) -> Image.Image:
         """A random style picture; a painting if the drawn photo is unreadable."""

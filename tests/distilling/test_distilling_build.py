@@ -208,6 +208,12 @@ def test_held_out_pictures_are_never_learned_from(
     }
 
 
+def test_painters_imitate_style_pictures_as_large_as_the_crops(
+    open_distiller: Callable[..., Distiller],
+) -> None:
+    assert open_distiller("data.crop_size=40").styles.size == 40
+
+
 def test_usual_energy_is_that_of_the_teachers_features_on_photos(
     open_distiller: Callable[..., Distiller],
 ) -> None:

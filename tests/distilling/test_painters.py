@@ -129,7 +129,7 @@ def test_noise_has_the_stated_deviations() -> None:
 def test_styles_are_paintings_and_now_and_then_a_photo(tmp_path: Path) -> None:
     Image.new("RGB", (5, 4)).save(tmp_path / "photo.png")
     paintings = [Image.new("RGB", (side, side)) for side in (6, 7)]
-    styles = Styles(paintings, [tmp_path / "photo.png"])
+    styles = Styles(paintings, [tmp_path / "photo.png"], size=8)
     rng = rng_of(0)
     counts = Counter(styles.draw(rng).size for _ in range(400))
     assert set(counts) == {(5, 4), (6, 6), (7, 7)}
@@ -140,7 +140,7 @@ def test_styles_are_paintings_and_now_and_then_a_photo(tmp_path: Path) -> None:
 def test_style_is_a_painting_if_the_photo_cannot_be_read(tmp_path: Path) -> None:
     (tmp_path / "broken.png").write_bytes(b"")
     painting = Image.new("RGB", (6, 6))
-    styles = Styles([painting], [tmp_path / "broken.png", tmp_path / "none.png"])
+    styles = Styles([painting], [tmp_path / "broken.png", tmp_path / "none.png"], size=8)
     rng = rng_of(0)
     assert all(styles.draw(rng) is painting for _ in range(40))
 
@@ -148,9 +148,11 @@ def test_style_is_a_painting_if_the_photo_cannot_be_read(tmp_path: Path) -> None
 # --- Painters -------------------------------------------------------------------------------------
 
 
-def make_painter(number: int = 0, seed: int = 1, predecessor: Painter | None = None) -> Painter:
-    paintings = [draw_photo(number, (40, 40)) for number in range(3)]
-    return Painter(number, seed, Styles(paintings[:2], []), CPU, predecessor)
+def make_painter(
+    number: int = 0, seed: int = 1, predecessor: Painter | None = None, *, size: int = 32
+) -> Painter:
+    paintings = [draw_photo(number, (40, 40)) for number in range(2)]
+    return Painter(number, seed, Styles(paintings, [], size=size), CPU, predecessor)
 
 
 @pytest.fixture
@@ -179,6 +181,12 @@ def test_painter_is_a_function_of_its_number_and_the_seed() -> None:
         assert any(
             not torch.equal(tensor, other.state()[name]) for name, tensor in first.state().items()
         )
+
+
+@pytest.mark.usefixtures("no_photos")
+def test_style_picture_of_a_painter_has_the_size_of_the_crops() -> None:
+    for size in (24, 32):
+        assert make_painter(size=size).style.shape == (1, 3, size, size)
 
 
 @pytest.mark.usefixtures("no_photos")
