@@ -27,6 +27,8 @@ from fast_style.pictures.pixels import image_to_tensor, resize_shorter_side
 from fast_style.pictures.reading import read_picture
 from fast_style.settings.config import Config, load_config, parse_config
 from fast_style.settings.gatys_config import GatysConfig
+from fast_style.settings.reading import require_consistent
+from fast_style.settings.sections import NAMED_WEIGHTS
 from fast_style.settings.writing import to_dict
 
 COMPACT_APPROXIMATES = (
@@ -187,15 +189,23 @@ def full_float32() -> Iterator[None]:
 
 
 def _settings_of_objective(first: Model, weights: str | None, loss: Path | None) -> Config:
+    """The settings to measure with.
+
+    Raises:
+        UserError: they contradict each other.
+    """
     config = load_config(loss) if loss is not None else first.settings
     network = config.loss_network
     if weights is None and loss is None and network.weights == "compact":
         # Compact weights stand in for the full network. A --loss that names them means them.
         weights = "imagenet" if imagenet_is_cached(network.architecture) else None
-    if weights is None:
-        return config
-    changed = network.model_copy(update={"weights": weights})
-    return config.model_copy(update={"loss_network": changed})
+    if weights is not None:
+        changed: dict[str, Any] = {"weights": weights}
+        if weights in NAMED_WEIGHTS:
+            changed["preprocessing"] = None  # they have their own
+        config = config.model_copy(update={"loss_network": network.model_copy(update=changed)})
+    require_consistent(config, str(loss if loss is not None else first.path))
+    return config
 
 
 def _style_picture(config: Config, style: Path | None, first: Model) -> tuple[Image.Image, str]:

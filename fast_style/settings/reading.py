@@ -48,11 +48,18 @@ def load(root: type[AnyRoot], path: Path, overrides: Sequence[str] = ()) -> AnyR
     draft = _Draft(root, data, place, document.lines)
     for word in overrides:
         draft.override(word)
-    return draft.validate()
+    settings = draft.validate()
+    if mistakes := list(settings.mistakes()):
+        raise draft.error(mistakes)
+    return settings
 
 
 def parse(root: type[AnyRoot], data: Mapping[str, Any], place: str) -> AnyRoot:
     """Settings from plain data, such as a checkpoint's header.
+
+    Each setting is checked, but not the rules between settings, which may have changed since the
+    data was written. They do not matter where settings are only compared or shown;
+    `require_consistent` checks them where something is computed.
 
     Args:
         root: the kind of settings.
@@ -65,6 +72,20 @@ def parse(root: type[AnyRoot], data: Mapping[str, Any], place: str) -> AnyRoot:
     if not isinstance(data, Mapping):  # a header may hold anything
         raise UserError(f"{place}: settings: must be a section of key: value lines")
     return _Draft(root, dict(data), place, {}).validate()
+
+
+def require_consistent(settings: Root, place: str) -> None:
+    """Check the rules between settings, which `parse` does not.
+
+    Args:
+        settings: of any kind.
+        place: where they came from, for error messages.
+
+    Raises:
+        UserError: one line per mistake, ``place: key: rule, what was found``.
+    """
+    if mistakes := list(settings.mistakes()):
+        raise _Draft(type(settings), {}, place, {}).error(mistakes)
 
 
 class _Place(NamedTuple):
@@ -128,23 +149,21 @@ class _Draft(Generic[AnyRoot]):
         return section
 
     def validate(self) -> AnyRoot:
-        """The validated settings.
+        """The settings, each of them checked.
 
         Raises:
-            UserError: all mistakes in single settings or, if there are none, in their combinations.
+            UserError: all mistakes in single settings.
         """
         for name, info in fields_of(self.root).items():
             if name in self.data and self.data[name] is None and section_in(info) is not None:
                 self.data[name] = {}
         try:
-            settings = self.root.model_validate(self.data)
+            return self.root.model_validate(self.data)
         except ValidationError as failure:
-            raise self._error(list(mistakes_in(self.root, failure))) from None
-        if mistakes := list(settings.mistakes()):
-            raise self._error(mistakes)
-        return settings
+            raise self.error(list(mistakes_in(self.root, failure))) from None
 
-    def _error(self, mistakes: Sequence[Mistake]) -> UserError:
+    def error(self, mistakes: Sequence[Mistake]) -> UserError:
+        """The error that tells these mistakes, each with its place."""
         lines = {(self._place(key), f"{dotted_key(key)}: {message}") for key, message in mistakes}
         return UserError("\n".join(f"{place.text}: {rule}" for place, rule in sorted(lines)))
 

@@ -115,6 +115,27 @@ def test_a_file_that_does_not_say_how_it_takes_pixels_needs_a_loss(
     )
 
 
+def test_settings_that_contradict_each_other_are_refused_where_they_are_measured_with(
+    run: Path, tmp_path: Path
+) -> None:
+    model = run / "model.safetensors"
+    with pytest.raises(UserError) as caught:
+        measure_with([model], weights="imagenet_features")
+    assert str(caught.value).startswith(f"{model}: loss_network.weights: ")
+    other = retrained(run, tmp_path / "other", weights="imagenet_features")
+    measure_with([model, other])  # its settings are only compared
+    with pytest.raises(UserError) as caught:
+        measure_with([other, model])
+    assert str(caught.value).startswith(f"{other}: loss_network.weights: ")
+
+
+@pytest.mark.usefixtures("full_vgg")
+def test_weights_with_a_name_need_no_preprocessing(run: Path, tmp_path: Path) -> None:
+    model = retrained(run, tmp_path / "file", weights="vgg19.pth", preprocessing="caffe")
+    network = measure_with([model], weights="imagenet")[0].description["loss_network"]
+    assert (network["label"], network["preprocessing"]) == ("imagenet weights", "torchvision")
+
+
 # --- Objectives of runs -------------------------------------------------------------------------
 
 

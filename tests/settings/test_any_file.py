@@ -13,6 +13,7 @@ from settings_files import ALL_DEFAULTS, ALL_GATYS_DEFAULTS, GATYS_LEAST, LEAST,
 from fast_style.core.errors import UserError
 from fast_style.settings.config import Config, load_config, parse_config
 from fast_style.settings.gatys_config import GatysConfig, load_gatys_config
+from fast_style.settings.reading import require_consistent
 from fast_style.settings.structure import iterate_fields
 from fast_style.settings.writing import to_dict, to_yaml
 
@@ -131,6 +132,7 @@ def require_value_is_taken_or_a_user_error(key, value):
     target[name] = value
     try:
         config = parse_config(data, "place")
+        require_consistent(config, "place")
     except UserError as error:
         message = str(error)
     else:

@@ -18,7 +18,7 @@ from settings_files import (
 from fast_style.core.errors import UserError
 from fast_style.settings.config import Config, DistillConfig, load_config, parse_config
 from fast_style.settings.gatys_config import GatysConfig
-from fast_style.settings.reading import load, parse
+from fast_style.settings.reading import load, parse, require_consistent
 
 
 def test_a_root_is_read_from_a_file_with_words_over_it(tmp_path, monkeypatch):
@@ -213,6 +213,15 @@ def test_plain_data_with_mistakes_names_the_place_that_was_given():
     for data in (None, [1], "text", 3):
         with pytest.raises(UserError, match=r"^m\.st: settings: must be a section of key"):
             parse_config(data, "m.st")
+
+
+def test_rules_between_settings_are_checked_in_plain_data_where_they_matter():
+    letter = parse(Letter, {"text": "hello", "paper": "lined", "pen": {"width": 3}}, "m.st")
+    assert letter.pen.width == 3
+    with pytest.raises(UserError) as caught:
+        require_consistent(letter, "m.st")
+    assert str(caught.value) == "m.st: pen.width: must be at most 1 on lined paper, got 3.0"
+    require_consistent(Letter(text="hello"), "m.st")
 
 
 def test_parsing_leaves_the_given_data_alone():
