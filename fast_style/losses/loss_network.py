@@ -328,8 +328,13 @@ def _pick_convolutions(
     """The needed convolutions by number.
 
     Raises:
-        UserError: one is missing, or its shape, type or numbers cannot be used.
+        UserError: one is missing, its shape, type or numbers cannot be used, or the file is of
+            another architecture.
     """
+    if architecture == "vgg16" and "3_4" in file.convolutions:
+        raise UserError(
+            f"{path}: has a conv3_4, so it is a vgg19; set loss_network.architecture to vgg19"
+        )
     convolutions: dict[str, tuple[Tensor, Tensor]] = {}
     channels = 3
     for number in _convolutions_up_to(deepest, architecture):
@@ -339,8 +344,7 @@ def _pick_convolutions(
             extent = f"up to conv{[*convolutions][-1]}" if convolutions else "none of them"
             raise UserError(
                 f"{path}: has no {name} of {architecture}, which the layer {deepest} needs; it has "
-                f"{extent}. Choose shallower layers in loss.content_layers and loss.style_layers, "
-                "or other weights"
+                f"{extent}. {_remedy_for_missing(number, architecture)}"
             )
         kernel, bias = file.convolutions[number]
         if kernel.shape[1:] != (channels, 3, 3) or bias.shape != kernel.shape[:1]:
@@ -357,6 +361,17 @@ def _pick_convolutions(
         convolutions[number] = (_own_copy(kernel, path, name), _own_copy(bias, path, name))
         channels = kernel.shape[0]
     return convolutions
+
+
+def _remedy_for_missing(number: str, architecture: Architecture) -> str:
+    # The convolutions at which state dicts of the two architectures differ first.
+    other = {("vgg16", "4_1"): "vgg19", ("vgg19", "3_4"): "vgg16"}.get((architecture, number))
+    remedy = (
+        "choose shallower layers in loss.content_layers and loss.style_layers, or other weights"
+    )
+    if other is None:
+        return remedy.capitalize()
+    return f"If it is a {other}, set loss_network.architecture; otherwise {remedy}"
 
 
 def _pick_heads(

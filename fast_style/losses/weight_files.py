@@ -57,7 +57,8 @@ def read_weights_file(
 ) -> WeightsFile:
     """The convolutions among `numbers` (such as ``3_4``) that a file has, and their metadata.
 
-    The file's suffix decides about its format.
+    The file's suffix decides about its format. From .mat and .h5 files, conv3_4 is read in any
+    case.
 
     Raises:
         UserError: the file is missing, damaged, or of another format.
@@ -68,10 +69,13 @@ def read_weights_file(
             start = opened.read(512)
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+    # Where layers have names, VGG-19 has those of VGG-16 and others between them: `loss_network`
+    # tells the two apart by conv3_4.
+    names = dict.fromkeys([*numbers, "3_4"])
     if path.suffix == ".mat":
-        return _read_mat(path, start, numbers)
+        return _read_mat(path, start, names)
     if path.suffix == ".h5":
-        return _read_h5(path, start, numbers)
+        return _read_h5(path, start, names)
     return _read_state_dict(path, start, architecture, numbers)
 
 

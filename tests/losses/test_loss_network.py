@@ -6,6 +6,7 @@ import sys
 from http.client import IncompleteRead
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 from unittest.mock import patch
 from urllib.error import URLError
 
@@ -527,12 +528,25 @@ def test_file_of_something_else_has_none_of_the_layers(tmp_path: Path) -> None:
     assert "it has none of them" in message
 
 
-def test_deep_vgg16_is_not_taken_for_a_vgg19(tmp_path: Path) -> None:
-    path = tmp_path / "vgg16.pth"
-    torch.save(state_dict_of(torchvision_features("vgg16")), path)
-    message = message_of(path, "relu3_4", preprocessing="caffe")
-    assert "has no conv3_4 (features.16) of vgg19" in message
-    assert "it has up to conv3_3" in message
+@pytest.mark.parametrize(
+    ("architecture", "other", "deepest", "missing"),
+    [
+        ("vgg16", "vgg19", "relu3_4", "conv3_4 (features.16)"),
+        ("vgg19", "vgg16", "relu4_3", "conv4_1 (features.17)"),
+    ],
+)
+def test_one_architecture_is_not_taken_for_the_other(
+    architecture: str, other: Any, deepest: str, missing: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "vgg.pth"
+    torch.save(state_dict_of(torchvision_features(architecture)), path)
+    with pytest.raises(UserError) as caught:
+        load_weights(str(path), other, deepest, preprocessing="caffe")
+    assert str(caught.value) == (
+        f"{path}: has no {missing} of {other}, which the layer {deepest} needs; it has up to "
+        f"conv3_3. If it is a {architecture}, set loss_network.architecture; otherwise "
+        f"{LACKS.lower()}"
+    )
 
 
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])

@@ -272,6 +272,18 @@ def test_missing_deeper_layer_is_named(small_file: Path) -> None:
     assert "it has up to conv2_1" in message
 
 
+def test_vgg19_is_not_taken_for_a_vgg16(tmp_path: Path) -> None:
+    deeper = {"3_4": (torch.ones(2, 2, 3, 3), torch.ones(2))}
+    for suffix in (".mat", ".h5"):
+        path = write(tmp_path / f"vgg{suffix}", small_convolutions() | deeper)
+        with pytest.raises(UserError) as caught:
+            load_weights(str(path), "vgg16", "relu2_1")
+        assert str(caught.value) == (
+            f"{path}: has a conv3_4, so it is a vgg19; set loss_network.architecture to vgg19"
+        )
+        assert_same_convolutions(load(path).convolutions, small_convolutions())
+
+
 def test_wrong_shape_is_named(tmp_path: Path) -> None:
     convolutions = small_convolutions()
     kernel, bias = convolutions["1_2"]
