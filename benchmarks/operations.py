@@ -20,9 +20,10 @@ from fast_style.losses.loss_network import LossNetwork, load_weights
 from fast_style.losses.perceptual import gram_matrix
 from fast_style.networks.fast_transform import FastTransform
 from fast_style.networks.transform_net import TransformNet
+from fast_style.settings.sections import LossConfig
 
-CONTENT, STYLE = ["relu3_3"], ["relu1_2", "relu2_2", "relu3_3", "relu3_4"]
-NETWORKS = {"VGG-19 to relu3_4": "random", "the compact network": "compact"}
+CONTENT, STYLE = [*LossConfig().content_layers], [*LossConfig().style_layers]
+NETWORKS = {f"VGG-16 to {STYLE[-1]}": "random", "the compact network": "compact"}
 
 
 def main() -> None:
@@ -52,7 +53,7 @@ def transform_counts(width: int, photo: Tensor) -> list[str]:
 
 def loss_counts(weights: str, photo: Tensor) -> list[str]:
     """Counts of a loss network: for the content target, for the result, and in a training step."""
-    loss_network = LossNetwork("vgg19", load_weights(weights, "vgg19", STYLE[-1]))
+    loss_network = LossNetwork("vgg16", load_weights(weights, "vgg16", STYLE[-1]))
     result = photo.clone().requires_grad_()
     target = count(lambda: loss_network(photo, CONTENT))
     forward = count(lambda: loss_network(photo, STYLE))

@@ -11,11 +11,11 @@ from fast_style.losses.loss_network import LossNetwork, Weights
 
 
 def assert_published_features(weights: Weights, name: str, assets: Path) -> None:
-    """Check a VGG-19's features of the published picture at all published layers.
+    """Check a VGG's features of the published picture at all published layers.
 
     Args:
         weights: of the network.
-        name: the network's, in weights/expected_features.json.
+        name: the network's, in weights/expected_features.json; it begins with the architecture.
         assets: the folder of real data.
     """
     expected = json.loads((assets / "weights" / "expected_features.json").read_text())
@@ -25,7 +25,8 @@ def assert_published_features(weights: Weights, name: str, assets: Path) -> None
         data = torch.frombuffer(bytearray(image.convert("RGB").tobytes()), dtype=torch.uint8)
     pixels = data.view(1, height, width, 3).permute(0, 3, 1, 2).float() / 255
     with torch.inference_mode():
-        features = LossNetwork("vgg19", weights)(pixels, [f"relu{number}" for number in by_layer])
+        network = LossNetwork(name.partition("_")[0], weights)  # type: ignore[arg-type]
+        features = network(pixels, [f"relu{number}" for number in by_layer])
     assert len(features) == len(by_layer) > 0
     for number, stated in by_layer.items():
         found = features[f"relu{number}"]

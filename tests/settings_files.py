@@ -37,11 +37,12 @@ data:
   grow_after: 0.7
 model: {width: 32, residual_blocks: 5, upsampling: resize, tanh_scale: 150.0}
 loss_network:
-  {architecture: vgg19, weights: imagenet, pooling: max, padding: null, preprocessing: null}
+  {architecture: vgg16, weights: imagenet_features, pooling: max, padding: null,
+   preprocessing: null}
 loss:
   normalization: relative
   content_layers: {relu3_3: 1.0}
-  style_layers: {relu1_2: 1.0, block2_conv2: 1, relu3_3: 1.0, relu3_4: 1.0}
+  style_layers: {relu1_2: 1.0, block2_conv2: 1, relu3_3: 1.0, relu4_3: 1.0}
   content_weight: 1.0
   style_weight: 5
   tv_weight: 1e0
@@ -62,11 +63,12 @@ ALL_GATYS_DEFAULTS = """\
 seed: 1
 style: {image: s.jpg, blend: [], size: null}
 loss_network:
-  {architecture: vgg19, weights: imagenet, pooling: max, padding: null, preprocessing: null}
+  {architecture: vgg16, weights: imagenet_features, pooling: max, padding: null,
+   preprocessing: null}
 loss:
   normalization: relative
   content_layers: {relu3_3: 1.0}
-  style_layers: {relu1_2: 1.0, relu2_2: 1, relu3_3: 1.0, block3_conv4: 1.0}
+  style_layers: {relu1_2: 1.0, relu2_2: 1, relu3_3: 1.0, block4_conv3: 1.0}
   content_weight: 1.0
   style_weight: 5
   tv_weight: 1e0
@@ -84,13 +86,14 @@ data: {photos: p, paintings: q}
 ALL_DISTILL_DEFAULTS = """\
 seed: 1
 teacher:
-  {architecture: vgg19, weights: imagenet, pooling: max, padding: null, preprocessing: null}
-student: {widths: [16, 32, 64], deepest: relu3_4}
+  {architecture: vgg16, weights: imagenet_features, pooling: max, padding: null,
+   preprocessing: null}
+student: {widths: [24, 64, 96, 128], deepest: relu4_3}
 data:
   photos: p
   validation_photos: null
   validation_count: 16
-  crop_size: 96
+  crop_size: 192
   crop_scale: [0.5, 1]
   flip: true
   workers: auto

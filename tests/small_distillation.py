@@ -83,10 +83,10 @@ def random_weights(channels: dict[str, int], seed: int = 1) -> Weights:
 
 
 def write_teacher(path: Path, seed: int = 1) -> Path:
-    """A narrow VGG-19 up to relu2_2 that takes pixels as Caffe's networks do, and reflects."""
+    """A narrow VGG-16 up to relu2_2 that takes pixels as Caffe's networks do, and reflects."""
     tensors = {}
     for number, (kernel, bias) in random_convolutions(CHANNELS, seed).items():
-        index = torchvision_index(f"conv{number}", "vgg19")
+        index = torchvision_index(f"conv{number}", "vgg16")
         tensors[f"features.{index}.weight"] = kernel / 64 if number == "1_1" else kernel
         tensors[f"features.{index}.bias"] = bias
     save_file(tensors, path, {"preprocessing": "caffe", "padding": "reflect"})

@@ -3,6 +3,7 @@
 import json
 import math
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,11 @@ ITERATIONS = 12
 VARIANTS = ("box", "clip")
 
 WITH_COMPACT = (
-    "the objective is measured with vgg19, COMPACT weights, which approximate the full VGG-19; to "
-    "measure with that one, give --weights FILE, or --weights imagenet, which keeps it in torch's "
-    "cache (548 MB)"
+    "the objective is measured with vgg16, COMPACT weights, which approximate the full VGG-16; to "
+    "measure with that one, give --weights FILE, or --weights imagenet_features, which keeps it in "
+    "torch's cache (528 MB)"
 )
-WITH_IMAGENET = "the objective is measured with vgg19, imagenet weights"
+WITH_FULL = "the objective is measured with vgg16, imagenet_features weights"
 """The first line that is said, for either network."""
 
 
@@ -40,13 +41,24 @@ def objective_of(run: Path, **given: Any) -> Objective:
 
 def retrained(run: Path, folder: Path, digest: str = "", **network: str) -> Path:
     """A copy of a run as if trained with other `loss_network` settings; its model file."""
+
+    def change(metadata: dict[str, Any]) -> dict[str, Any]:
+        metadata["settings"]["loss_network"] |= network
+        if digest:
+            metadata["loss_network"]["digest"] = digest
+        return metadata
+
+    return redescribed(run, folder, change)
+
+
+def redescribed(
+    run: Path, folder: Path, change: Callable[[dict[str, Any]], dict[str, Any]]
+) -> Path:
+    """A copy of a run's model and style picture, with another description; the model file."""
     folder.mkdir()
     shutil.copy(run / "style.png", folder)
     tensors, metadata = load_checkpoint(run / "model.safetensors")
-    metadata["settings"]["loss_network"] |= network
-    if digest:
-        metadata["loss_network"]["digest"] = digest
-    save_checkpoint(folder / "model.safetensors", tensors, metadata)
+    save_checkpoint(folder / "model.safetensors", tensors, change(metadata))
     return folder / "model.safetensors"
 
 
@@ -110,8 +122,8 @@ def results_of(photos: list[dict[str, Any]], **others: Any) -> dict[str, Any]:
             },
         },
     }
-    network = {"architecture": "vgg19", "label": "imagenet weights", "digest": "b" * 64}
-    network |= {"preprocessing": "torchvision", "padding": "zeros", "pooling": "max"}
+    network = {"architecture": "vgg16", "label": "imagenet_features weights", "digest": "b" * 64}
+    network |= {"preprocessing": "caffe", "padding": "zeros", "pooling": "max"}
     loss: dict[str, Any] = {"normalization": "relative", "content_layers": {"relu3_3": 1.0}}
     loss |= {"style_layers": {"relu1_2": 0.5}, "content_weight": 1.0, "style_weight": 5.0}
     return {
@@ -130,7 +142,8 @@ def results_of(photos: list[dict[str, Any]], **others: Any) -> dict[str, Any]:
                 "file": "model.safetensors",
                 "digest": "d" * 64,
                 "agrees": {"style picture": True, "loss network": True, "loss": True},
-                "label": "imagenet weights",
+                "label": "imagenet_features weights",
+                "architecture": "vgg16",
             }
             for name in names
         ],

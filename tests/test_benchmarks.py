@@ -210,7 +210,7 @@ def test_convolutions_benchmark_prints_a_row_for_every_layer() -> None:
 def test_operations_benchmark_counts_the_known_multiplications() -> None:
     done = run_benchmark("operations.py", "--size", "64", "--widths", "32")
     assert done.returncode == 0, done.stderr
-    # VGG's by hand: 0.151e9 each in conv1_2, conv2_2 and conv3_2 to 3_4, 0.075e9 in conv2_1 and
-    # conv3_1, 0.007e9 in conv1_1; all but conv3_4 for the photo.
-    assert "| VGG-19 to relu3_4 | 0.76 | 0.91 | " in done.stdout
+    # VGG's by hand: 0.151e9 each in conv1_2, conv2_2, conv3_2, 3_3, 4_2 and 4_3, 0.075e9 in
+    # conv2_1, conv3_1 and conv4_1, 0.007e9 in conv1_1; none of block 4 for the photo.
+    assert "| VGG-16 to relu4_3 | 0.76 | 1.14 | " in done.stdout
     assert "| width 32 | 0.63 | " in done.stdout

@@ -56,7 +56,7 @@ def tiny_description(
         "style": {"file": "wave.jpg", "digest": "5" * 64},
         "photos": {"count": 7, "digest": "7" * 64},
         "loss_network": {
-            "architecture": "vgg19",
+            "architecture": "vgg16",
             "source": label.split()[0],
             "label": label,
             "digest": "9" * 64,

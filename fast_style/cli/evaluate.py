@@ -92,8 +92,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--weights",
         metavar="FILE",
         help="weights of the loss network: a file, or a word as in loss_network.weights (default: "
-        "loss_network.weights of the settings; but imagenet in place of the first model's compact "
-        "if torch's cache has it)",
+        "loss_network.weights of the settings; but the full network in place of the first model's "
+        "compact if torch's cache has it)",
     )
     parser.add_argument(
         "--loss",

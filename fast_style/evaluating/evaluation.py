@@ -108,6 +108,7 @@ def _describe_model(model: Model, objective: Objective) -> dict[str, Any]:
         "digest": model.digest,
         "agrees": agreement(model, objective),
         "label": model.metadata["loss_network"]["label"],
+        "architecture": model.metadata["loss_network"]["architecture"],
     }
 
 

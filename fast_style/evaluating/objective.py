@@ -18,7 +18,7 @@ from fast_style.core.errors import UserError, printable
 from fast_style.core.files import sha256_of
 from fast_style.evaluating.baselines import digest_of
 from fast_style.losses.build import build_perceptual_loss, load_loss_weights, read_style
-from fast_style.losses.loss_network import Weights, imagenet_is_cached
+from fast_style.losses.loss_network import FULL_NETWORKS, Weights, full_network_is_cached
 from fast_style.losses.perceptual import PerceptualLoss
 from fast_style.models.checkpoint import load_transform_net
 from fast_style.networks.fast_transform import FastTransform
@@ -32,8 +32,8 @@ from fast_style.settings.sections import NAMED_WEIGHTS
 from fast_style.settings.writing import to_dict
 
 COMPACT_APPROXIMATES = (
-    "which approximate the full VGG-19; to measure with that one, give --weights FILE, or "
-    "--weights imagenet, which keeps it in torch's cache (548 MB)"
+    "which approximate the full VGG-16; to measure with that one, give --weights FILE, or "
+    "--weights imagenet_features, which keeps it in torch's cache (528 MB)"
 )
 """The caveat of every objective that is measured with COMPACT weights."""
 
@@ -101,8 +101,8 @@ def load_objective(
     Args:
         models: what will be measured.
         style: a style picture; None takes ``style.png`` of the first model's run folder.
-        weights: of the loss network; None takes those of the settings, but ``imagenet`` in place of
-            the first model's ``compact`` if torch's cache has the full network.
+        weights: of the loss network; None takes those of the settings, but the full network in
+            place of the first model's ``compact`` if torch's cache has it.
         loss: a training YAML, for its `loss`, `loss_network` and `style.size`; None takes the first
             model's settings.
         device: where to compute.
@@ -196,15 +196,17 @@ def _settings_of_objective(first: Model, weights: str | None, loss: Path | None)
     """
     config = load_config(loss) if loss is not None else first.settings
     network = config.loss_network
-    if weights is None and loss is None and network.weights == "compact":
-        # Compact weights stand in for the full network. A --loss that names them means them.
-        weights = "imagenet" if imagenet_is_cached(network.architecture) else None
+    # Compact weights stand in for the full network. A --loss that names them means them.
+    is_stand_in = weights is None and loss is None and network.weights == "compact"
+    if is_stand_in and full_network_is_cached(network.architecture):
+        weights = FULL_NETWORKS[network.architecture]
     if weights is not None:
         changed: dict[str, Any] = {"weights": weights}
         if weights in NAMED_WEIGHTS:
             changed["preprocessing"] = None  # they have their own
         config = config.model_copy(update={"loss_network": network.model_copy(update=changed)})
-    require_consistent(config, str(loss if loss is not None else first.path))
+    place = printable(loss if loss is not None else first.path)
+    require_consistent(config, place)
     return config
 
 
@@ -300,7 +302,7 @@ def _is_approximation(model: Model, objective: Objective) -> bool:
     trained_with, network = model.settings.loss_network, objective.description["loss_network"]
     return (
         trained_with.weights == "compact"
-        and network["label"] == "imagenet weights"
+        and network["label"] == f"{FULL_NETWORKS[trained_with.architecture]} weights"
         and trained_with.architecture == network["architecture"]
         and trained_with.pooling == network["pooling"]
     )

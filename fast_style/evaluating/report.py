@@ -125,9 +125,10 @@ def _cautions_about_models(results: Mapping[str, Any]) -> Iterator[str]:
         is_approximation = model["label"] == "COMPACT weights" != label
         if "loss network" in differing and is_approximation:
             differing.remove("loss network")
+            full = f"VGG-{model['architecture'].removeprefix('vgg')}"
             yield (
                 f"{name} was trained with {markdown(model['label'])}, which approximate the full "
-                f"VGG-19; here it is measured with {markdown(label)}."
+                f"{markdown(full)}; here it is measured with {markdown(label)}."
             )
         if differing:
             yield (

@@ -14,7 +14,7 @@ from fast_style.settings.config import Config, DistillConfig
 from fast_style.settings.sections import NAMED_WEIGHTS
 
 COMPACT_FILE = Path(__file__).with_name("compact.safetensors")
-"""The loss network that comes with the package, learned from VGG-19 by configs/distill.yaml;
+"""The loss network that comes with the package, learned from VGG-16 by configs/distill.yaml;
 docs/embedded_loss_network.md says how close it comes."""
 
 _WEIGHTS = "loss_network.weights"

@@ -57,6 +57,11 @@ _KNOWN_FILES = {
 }
 
 _NAMED = ("imagenet", "imagenet_features", "compact")
+_OF_VGG16 = ("imagenet_features", "compact")
+
+FULL_NETWORKS = {"vgg16": "imagenet_features", "vgg19": "imagenet"}
+"""The published weights nearest to those that ``compact`` was learned from, by its architecture:
+VGG-16 today, VGG-19 in models that earlier versions trained."""
 
 
 class Weights(NamedTuple):
@@ -70,7 +75,7 @@ class Weights(NamedTuple):
         digest: the sha256 of the file, in hex; of random weights, of their recipe.
         mean: RGB in 0..255, subtracted instead of the usual mean of `preprocessing`; None for the
             usual one.
-        heads: ``relu3_4`` to a matrix (C, C). The layer's output is multiplied by it; the next
+        heads: ``relu3_3`` to a matrix (C, C). The layer's output is multiplied by it; the next
             layer takes the features without it. See `distilling.students`.
     """
 
@@ -202,6 +207,11 @@ def load_weights(
     """
     if source == "random":
         return _random_weights(architecture, deepest, seed, padding or "zeros")
+    if source in _OF_VGG16 and architecture != "vgg16":
+        raise UserError(
+            f"loss_network.weights: {source} are weights of vgg16, and loss_network.architecture "
+            f"is {architecture}; set it to vgg16, or name other weights"
+        )
     if source in ("imagenet", "imagenet_features"):
         path = _torchvision_file(source, architecture)
     elif source == "compact":
@@ -244,16 +254,19 @@ def _random_weights(
     return Weights(convolutions, "torchvision", padding, "random", digest)
 
 
-def imagenet_is_cached(architecture: Architecture) -> bool:
-    """Whether ``imagenet`` weights lie in torch's cache folder, judged by the file's name.
+def full_network_is_cached(architecture: Architecture) -> bool:
+    """Whether `FULL_NETWORKS`' weights lie in torch's cache folder, judged by the file's name.
 
     Needs no torchvision; loading checks the digest.
     """
     folder = Path(torch.hub.get_dir()) / "checkpoints"
+    if FULL_NETWORKS[architecture] == "imagenet_features":
+        name, preprocessing = "vgg16_features-amdegroot", "caffe"
+    else:
+        name, preprocessing = architecture, "torchvision"
     return any(
-        # Caffe's weights have such names, too. os.access: False for an unreadable folder.
-        known.preprocessing == "torchvision"
-        and os.access(folder / f"{architecture}-{digest}.pth", os.R_OK)
+        # jcjohnson's weights have such names, too. os.access: False for an unreadable folder.
+        known.preprocessing == preprocessing and os.access(folder / f"{name}-{digest}.pth", os.R_OK)
         for digest, known in _KNOWN_FILES.items()
     )
 

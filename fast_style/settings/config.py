@@ -14,6 +14,7 @@ from fast_style.settings.fields import Counts, FilePath, Layer, RunName, Share
 from fast_style.settings.layers import require_layers
 from fast_style.settings.reading import load, parse
 from fast_style.settings.sections import (
+    DEEPEST_LAYER,
     LossConfig,
     LossNetworkConfig,
     PhotosConfig,
@@ -193,10 +194,10 @@ class Config(Root):
 class StudentConfig(Section):
     """The small network that learns."""
 
-    widths: Counts = (16, 32, 64)
+    widths: Counts = (24, 64, 96, 128)
     """Channels in each of VGG's blocks; VGG itself has 64, 128, 256, 512, 512."""
 
-    deepest: Layer = "relu3_4"
+    deepest: Layer = DEEPEST_LAYER
     """The last layer; `widths` has a number for each block up to it."""
 
 
@@ -210,8 +211,8 @@ class DistillDataConfig(PhotosConfig):
     """A folder of paintings to validate on. Unset: some of `paintings`, at most half, are held out,
     chosen by a hash of their names."""
 
-    crop_size: int = Field(96, ge=32, le=4096)
-    """Width and height of a crop, in pixels."""
+    crop_size: int = Field(192, ge=32, le=4096)
+    """Width and height of a crop, and of a painter's style picture, in pixels."""
 
 
 class DistillTrainConfig(Section):
@@ -276,7 +277,7 @@ class DistillLogConfig(Section):
 class DistillConfig(Root):
     """All settings of the distillation of a small loss network."""
 
-    example = "student.widths=[8,16,32]"
+    example = "student.widths=[8,16,32,64]"
     to_start_from = "configs/distill.yaml is a file to start from"
 
     name: RunName

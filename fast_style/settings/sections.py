@@ -20,6 +20,9 @@ Schedule = Literal["cosine", "constant"]
 NAMED_WEIGHTS = ("imagenet", "imagenet_features", "compact", "random")
 """What a loss network's `weights` may be instead of the path of a file."""
 
+DEEPEST_LAYER = "relu4_3"
+"""The deepest layer of the usual loss, and so of the ``compact`` network."""
+
 
 class PhotosConfig(Section):
     """Photos, and how crops are cut from them."""
@@ -71,16 +74,16 @@ class PhotosConfig(Section):
 class LossNetworkConfig(Section):
     """The fixed VGG network whose features the losses compare."""
 
-    architecture: Architecture = "vgg19"
+    architecture: Architecture = "vgg16"
     """The VGG network whose layers the losses name."""
 
-    weights: Annotated[str, PathOr(NAMED_WEIGHTS)] = "imagenet"
-    """imagenet: torchvision's, downloaded once. imagenet_features: torchvision's VGG-16 converted
-    from Caffe, which the paper uses. compact: the small network in this package, distilled from
-    VGG-19 up to relu3_4; several times as fast, and no download. random: random numbers from the
-    seed, for trying things out. Otherwise the path of a file: torchvision's names (.pth,
-    .safetensors), MatConvNet's imagenet-vgg-verydeep-19.mat, or Keras's weights (.h5); the last two
-    need the extra `weights`."""
+    weights: Annotated[str, PathOr(NAMED_WEIGHTS)] = "imagenet_features"
+    """imagenet_features: torchvision's VGG-16 converted from Caffe, which the paper uses;
+    downloaded once. imagenet: torchvision's own VGG-16 or VGG-19, downloaded once. compact: the
+    small network in this package, distilled from VGG-16 up to relu4_3; several times as fast, and
+    no download. random: random numbers from the seed, for trying things out. Otherwise the path of
+    a file: with torchvision's names (.pth, .safetensors), MatConvNet's (.mat) or Keras's (.h5); the
+    last two need the extra `weights`."""
 
     pooling: Pooling = "max"
     """max: as VGG was trained. average: smoother results (Gatys et al. 2015)."""
@@ -107,7 +110,7 @@ class LossConfig(Section):
     """Layers at which the result must resemble the photo, with their weights."""
 
     style_layers: LayerWeights = Field(
-        {"relu1_2": 1.0, "relu2_2": 1.0, "relu3_3": 1.0, "relu3_4": 1.0}
+        {"relu1_2": 1.0, "relu2_2": 1.0, "relu3_3": 1.0, DEEPEST_LAYER: 1.0}
     )
     """Layers at which the Gram matrix of the result must resemble the style picture's, with their
     weights."""
@@ -149,10 +152,16 @@ def loss_mistakes(
 def network_mistakes(section: str, network: LossNetworkConfig) -> Iterator[Mistake]:
     """Contradictions within a section that describes a VGG network."""
     weights = network.weights
-    if weights == "imagenet_features" and network.architecture != "vgg16":
-        yield Mistake((section, "weights"), f"imagenet_features needs {section}.architecture vgg16")
-    if weights == "compact" and network.architecture != "vgg19":
-        yield Mistake((section, "weights"), f"compact needs {section}.architecture vgg19")
+    reasons = {
+        "imagenet_features": f"for vgg19, set {section}.weights to imagenet",
+        "compact": f"they are learned from VGG-16 up to {DEEPEST_LAYER}, and no longer from VGG-19",
+    }
+    if weights in reasons and network.architecture != "vgg16":
+        yield Mistake(
+            (section, "architecture"),
+            f"must be vgg16 for the weights {weights}, got {network.architecture}; "
+            f"{reasons[weights]}",
+        )
     if weights in NAMED_WEIGHTS and network.preprocessing:
         yield Mistake(
             (section, "preprocessing"),

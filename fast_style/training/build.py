@@ -135,7 +135,7 @@ def build_trainer(
 
 
 def _load_weights(config: Config, say: Callable[[str], None]) -> Weights:
-    if config.loss_network.weights == "imagenet":
+    if config.loss_network.weights in ("imagenet", "imagenet_features"):
         say(
             "loss network: VGG's weights are downloaded once, and need a GPU to be fast; "
             "loss_network.weights=compact needs neither"

@@ -88,7 +88,7 @@ def test_help_config_tells_every_setting(capsys: Output) -> None:
     assert run("--help-config") == 0
     text = capsys.readouterr().out
     assert "\ndata.paintings: (required)  # path\n" in text
-    assert "\nstudent.widths: [16, 32, 64]  # a list of whole numbers, " in text
+    assert "\nstudent.widths: [24, 64, 96, 128]  # a list of whole numbers, " in text
     assert "style_weight" not in text
 
 
@@ -157,7 +157,7 @@ def test_run_says_what_it_does_and_again_that_it_is_finished(here: Path, capsys:
     assert lines[1] == "training in runs/small on cpu; watch with: tensorboard --logdir runs"
     assert lines[2].startswith("step 4/4  loss ")
     assert lines[3:] == ["finished: runs/small/loss_network.safetensors"]
-    assert len(load_weights(lines[3].removeprefix("finished: "), "vgg19", "relu2_2").heads) == 4
+    assert len(load_weights(lines[3].removeprefix("finished: "), "vgg16", "relu2_2").heads) == 4
     before = final_bytes(Path("runs/small"))
     assert learn() == 0
     assert capsys.readouterr().out == (

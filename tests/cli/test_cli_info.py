@@ -39,7 +39,7 @@ def test_info_tells_of_the_loss_network_that_comes_with_the_package(capsys: Outp
     assert run("info", "compact") == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "name: compact"
-    assert any(line.startswith("teacher: vgg19, ") for line in lines)
+    assert any(line.startswith("teacher: vgg16, ") for line in lines)
 
 
 def test_info_shows_control_characters_as_escapes(here: Path, capsys: Output) -> None:

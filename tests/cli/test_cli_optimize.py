@@ -136,7 +136,7 @@ def test_picture_is_drawn_and_told(here: Path, capsys: Output) -> None:
     captured = capsys.readouterr()
     assert captured.err == ""
     first, *middle, last = captured.out.splitlines()
-    assert first == "loss network: vgg19, RANDOM weights"
+    assert first == "loss network: vgg16, RANDOM weights"
     shown = [re.fullmatch(r"iteration (\d)/4  loss ([\d.]+)", line) for line in middle]
     assert [match and match[1] for match in shown] == ["1", "2", "3", "4"]
     losses = [float(match[2]) for match in shown if match]
@@ -301,11 +301,10 @@ OUTPUT = ["-o", "out.png"]
                 *CONTENT,
                 *OUTPUT,
                 "--reconstruct",
-                "relu3_4",
-                "loss_network.architecture=vgg16",
+                "relu1_3",
             ],
-            "'loss.content_layers={relu3_4: 1.0}' on the command line: loss.content_layers: vgg16 "
-            "has no relu3_4; the last of its block 3 is relu3_3 (loss_network.architecture)",
+            "'loss.content_layers={relu1_3: 1.0}' on the command line: loss.content_layers: vgg16 "
+            "has no relu1_3; the last of its block 1 is relu1_2 (loss_network.architecture)",
         ),
         (
             [

@@ -188,7 +188,7 @@ def test_check_finds_everything_there(config: Path, capsys: Output) -> None:
     assert capsys.readouterr().out.splitlines() == [
         "photos: 2 to train on, 2 held out, 0 of them unreadable",
         f"style: {config.parent / 'style.png'}, resized to 38 x 32 pixels",
-        "loss network: vgg19, RANDOM weights, torchvision preprocessing",
+        "loss network: vgg16, RANDOM weights, torchvision preprocessing",
         "all inputs can be used",
     ]
     assert not Path("runs").exists()

@@ -29,7 +29,7 @@ from fast_style.training.schedule import learning_rate_at
 
 
 def loaded_student(folder: Path) -> Weights:
-    return load_weights(str(folder / "loss_network.safetensors"), "vgg19", "relu2_2")
+    return load_weights(str(folder / "loss_network.safetensors"), "vgg16", "relu2_2")
 
 
 def test_written_network_is_the_judge_within_half_precision(
@@ -43,7 +43,7 @@ def test_written_network_is_the_judge_within_half_precision(
     assert list(weights.heads) == LAYERS
     pictures = random_pictures(2, 3, 32, 32)
     ours = distiller.judge(pictures, LAYERS)
-    found = LossNetwork("vgg19", weights)(pictures, LAYERS)
+    found = LossNetwork("vgg16", weights)(pictures, LAYERS)
     for layer in LAYERS:
         scale = float(ours[layer].square().mean().sqrt())
         assert 0 < float((found[layer] - ours[layer]).abs().max()) < 5e-3 * scale

@@ -443,7 +443,7 @@ def test_numbers_that_are_not_finite_are_never_saved(
     assert checkpoints_of(tmp_path / "small") == [1]
     if name.startswith("student"):
         assert network.read_bytes() == before
-    load_weights(str(network), "vgg19", "relu2_2")
+    load_weights(str(network), "vgg16", "relu2_2")
 
 
 def test_unreadable_photos_are_replaced_and_listed_the_same_after_stopping(

@@ -163,7 +163,7 @@ def test_pictures_and_teacher_are_told(
     said: list[str] = []
     open_distiller(say=said.append)
     assert said == [
-        "9 photos and 3 paintings to learn on, 3 and 3 held out; teacher: vgg19, "
+        "9 photos and 3 paintings to learn on, 3 and 3 held out; teacher: vgg16, "
         "teacher.safetensors weights"
     ]
 

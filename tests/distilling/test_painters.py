@@ -16,17 +16,21 @@ from small_run import draw_photo
 from torch import Tensor
 
 from fast_style.distilling.painters import Painter, Styles, painting_crop, plain_surface
+from fast_style.distilling.students import relu_layers
 from fast_style.losses.loss_network import LossNetwork
 from fast_style.losses.perceptual import (
     PerceptualLoss,
 )
 from fast_style.models.model_files import CheckpointError
-from fast_style.settings.sections import LossConfig
+from fast_style.settings.layers import convolution_of
+from fast_style.settings.sections import DEEPEST_LAYER, LossConfig
 
 CPU = torch.device("cpu")
 
 
-DEEP = {"1_1": 4, "1_2": 4, "2_1": 5, "2_2": 5, "3_1": 6, "3_2": 6, "3_3": 6, "3_4": 6}
+# Channels of all layers of the usual loss.
+WIDTHS = {1: 4, 2: 5, 3: 6, 4: 7}
+DEEP = {convolution_of(name): WIDTHS[int(name[4])] for name in relu_layers("vgg16", DEEPEST_LAYER)}
 
 
 # --- Pictures -------------------------------------------------------------------------------------
@@ -227,13 +231,13 @@ def test_two_in_three_painters_go_on_from_what_the_one_before_them_learned() -> 
         assert is_heir or torch.equal(first_weights(after), first_weights(alone))
         heirs += is_heir
     assert 30 <= heirs <= 50
-    after.paint(torch.rand(1, 3, 32, 32), LossNetwork("vgg19", random_weights(DEEP)))
+    after.paint(torch.rand(1, 3, 32, 32), LossNetwork("vgg16", random_weights(DEEP)))
     assert torch.equal(first_weights(before), first_weights(make_painter(0)))  # it has a copy
 
 
 @pytest.mark.usefixtures("no_photos")
 def test_painter_gives_what_it_made_before_it_learned() -> None:
-    judge = LossNetwork("vgg19", random_weights(DEEP))
+    judge = LossNetwork("vgg16", random_weights(DEEP))
     painter, photos = make_painter(), random_pictures(2, 3, 32, 32)
     with torch.no_grad():
         expected = painter.fast_net(photos).clamp(0, 1)
@@ -247,7 +251,7 @@ def test_painter_gives_what_it_made_before_it_learned() -> None:
 
 @pytest.mark.usefixtures("no_photos")
 def test_painter_learns_to_please_the_judge() -> None:
-    judge = LossNetwork("vgg19", random_weights(DEEP))
+    judge = LossNetwork("vgg16", random_weights(DEEP))
     painter, photos = make_painter(), random_pictures(2, 3, 32, 32)
     loss = PerceptualLoss(
         judge, painter.style, **LossConfig(style_weight=painter.weight).model_dump()
@@ -266,7 +270,7 @@ def test_painter_is_trained_on_the_usual_loss_at_the_layers_that_the_judge_has()
     painter = make_painter()
 
     def loss_of(channels: dict[str, int]) -> LossConfig:
-        return painter.loss_for(LossNetwork("vgg19", random_weights(channels)))
+        return painter.loss_for(LossNetwork("vgg16", random_weights(channels)))
 
     assert loss_of(DEEP) == LossConfig(style_weight=painter.weight)
     shallow = loss_of(CHANNELS)
@@ -280,7 +284,7 @@ def test_painter_is_trained_on_the_usual_loss_at_the_layers_that_the_judge_has()
 @pytest.mark.usefixtures("no_photos")
 @pytest.mark.parametrize("age", [0, 2])
 def test_restored_painter_goes_on_exactly(age: int) -> None:
-    judge = LossNetwork("vgg19", random_weights(CHANNELS))
+    judge = LossNetwork("vgg16", random_weights(CHANNELS))
     painter, photos = make_painter(), random_pictures(2, 3, 32, 32)
     for _ in range(age):
         painter.paint(photos, judge)
@@ -297,7 +301,7 @@ def test_restored_painter_goes_on_exactly(age: int) -> None:
 @pytest.mark.parametrize("lost", ["optimizer.step.to_rgb.conv.bias", "model.to_rgb.conv.bias"])
 def test_painter_without_all_its_tensors_is_refused(lost: str) -> None:
     painter = make_painter()
-    painter.paint(random_pictures(1, 3, 32, 32), LossNetwork("vgg19", random_weights(CHANNELS)))
+    painter.paint(random_pictures(1, 3, 32, 32), LossNetwork("vgg16", random_weights(CHANNELS)))
     saved = painter.state()
     del saved[lost]
     with pytest.raises(CheckpointError) as caught:

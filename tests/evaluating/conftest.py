@@ -13,7 +13,7 @@ from small_run import settings_of, train_once, write_photos, write_small_run
 
 from fast_style.evaluating import evaluation
 from fast_style.losses import loss_network
-from fast_style.settings.layers import torchvision_index
+from fast_style.settings.layers import Architecture, torchvision_index
 from fast_style.training.trainer import Trainer
 
 
@@ -66,23 +66,49 @@ def torch_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def full_vgg(torch_cache: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """torchvision's file for VGG-19, in the cache; a narrow one, up to relu2_2.
+    """torchvision's file for VGG-16 of Caffe origin, in the cache; a narrow one, up to relu2_2.
 
-    Beside it lies that for VGG-16, which up to there has the same layers.
+    Beside it lies the other one for VGG-16, with the same numbers.
     """
-    path = torch_cache / "vgg.pth"
-    tensors = {}
-    for number, (kernel, bias) in random_convolutions(CHANNELS).items():
-        index = torchvision_index(f"conv{number}", "vgg19")
-        tensors |= {f"features.{index}.weight": kernel, f"features.{index}.bias": bias}
-    torch.save(tensors, path)
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()[:8]
-    for architecture in ("vgg16", "vgg19"):
-        name = f"{architecture}-{digest}.pth"
-        shutil.copy(path, torch_cache / name)
-        entry = SimpleNamespace(url=f"https://example.org/{name}", meta={"_file_size": 548})
-        weights = SimpleNamespace(IMAGENET1K_V1=entry)
-        monkeypatch.setattr(torchvision.models, f"{architecture.upper()}_Weights", weights)
+    path, digest = write_vgg(torch_cache, "vgg16_features-amdegroot", "vgg16", CHANNELS)
+    path_of_other = torch_cache / f"vgg16-{digest}.pth"
+    shutil.copy(path, path_of_other)
+    offer(monkeypatch, "VGG16", IMAGENET1K_FEATURES=path, IMAGENET1K_V1=path_of_other)
+    known = loss_network._KnownFile("caffe", is_bgr=False)
+    monkeypatch.setitem(loss_network._KNOWN_FILES, digest, known)
+    return path
+
+
+@pytest.fixture
+def full_vgg19(torch_cache: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """torchvision's file for VGG-19, in the cache; a narrow one, up to relu3_4."""
+    channels = CHANNELS | dict.fromkeys(["3_1", "3_2", "3_3", "3_4"], 12)
+    path, digest = write_vgg(torch_cache, "vgg19", "vgg19", channels)
+    offer(monkeypatch, "VGG19", IMAGENET1K_V1=path)
     known = loss_network._KnownFile("torchvision", is_bgr=False)
     monkeypatch.setitem(loss_network._KNOWN_FILES, digest, known)
-    return torch_cache / f"vgg19-{digest}.pth"
+    return path
+
+
+def write_vgg(
+    folder: Path, name: str, architecture: Architecture, channels: dict[str, int]
+) -> tuple[Path, str]:
+    """A state dict, named as torchvision's are; its path, and the digest in its name."""
+    tensors = {}
+    for number, (kernel, bias) in random_convolutions(channels).items():
+        index = torchvision_index(f"conv{number}", architecture)
+        tensors |= {f"features.{index}.weight": kernel, f"features.{index}.bias": bias}
+    path = folder / "new.pth"
+    torch.save(tensors, path)
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()[:8]
+    return path.rename(folder / f"{name}-{digest}.pth"), digest
+
+
+def offer(monkeypatch: pytest.MonkeyPatch, architecture: str, **paths: Path) -> None:
+    """Let torchvision's weights be these files."""
+    entries = {
+        entry: SimpleNamespace(url=f"https://example.org/{path.name}", meta={"_file_size": 528})
+        for entry, path in paths.items()
+    }
+    weights = SimpleNamespace(**entries)
+    monkeypatch.setattr(torchvision.models, f"{architecture}_Weights", weights)

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from small_evaluation import WITH_COMPACT, WITH_IMAGENET
+from small_evaluation import WITH_COMPACT, WITH_FULL
 
 from fast_style.cli.main import main
 
@@ -34,7 +34,7 @@ def test_the_command_and_the_report_name_the_loss_network(
     words += ["--output", str(report), "--sizes", "32", "--iterations", "1", "--count", "1"]
     words += ["--baseline", "box"]
     for given, said, caution in (
-        ([], WITH_IMAGENET, "here it is measured with imagenet weights."),
+        ([], WITH_FULL, "here it is measured with imagenet_features weights."),
         (["--weights", "compact"], WITH_COMPACT, f"- T{WITH_COMPACT[1:]}."),
     ):
         assert main([*words, *given]) == 0

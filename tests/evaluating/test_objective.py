@@ -15,7 +15,7 @@ from small_distillation import write_teacher
 from small_evaluation import (
     CPU,
     WITH_COMPACT,
-    WITH_IMAGENET,
+    WITH_FULL,
     measure_with,
     objective_of,
     retrained,
@@ -118,22 +118,25 @@ def test_a_file_that_does_not_say_how_it_takes_pixels_needs_a_loss(
 def test_settings_that_contradict_each_other_are_refused_where_they_are_measured_with(
     run: Path, tmp_path: Path
 ) -> None:
-    model = run / "model.safetensors"
+    message = (
+        "{}: loss_network.architecture: must be vgg16 for the weights imagenet_features".format
+    )
+    other = retrained(run, tmp_path / "other", architecture="vgg19")
     with pytest.raises(UserError) as caught:
-        measure_with([model], weights="imagenet_features")
-    assert str(caught.value).startswith(f"{model}: loss_network.weights: ")
-    other = retrained(run, tmp_path / "other", weights="imagenet_features")
-    measure_with([model, other])  # its settings are only compared
+        measure_with([other], weights="imagenet_features")
+    assert str(caught.value).startswith(message(other))
+    other = retrained(run, tmp_path / "both", architecture="vgg19", weights="imagenet_features")
     with pytest.raises(UserError) as caught:
-        measure_with([other, model])
-    assert str(caught.value).startswith(f"{other}: loss_network.weights: ")
+        measure_with([other, run / "model.safetensors"])
+    assert str(caught.value).startswith(message(other))
+    measure_with([run / "model.safetensors", other])  # its settings are only compared
 
 
 @pytest.mark.usefixtures("full_vgg")
 def test_weights_with_a_name_need_no_preprocessing(run: Path, tmp_path: Path) -> None:
-    model = retrained(run, tmp_path / "file", weights="vgg19.pth", preprocessing="caffe")
-    network = measure_with([model], weights="imagenet")[0].description["loss_network"]
-    assert (network["label"], network["preprocessing"]) == ("imagenet weights", "torchvision")
+    model = retrained(run, tmp_path / "file", weights="vgg16.pth", preprocessing="torchvision")
+    network = measure_with([model], weights="imagenet_features")[0].description["loss_network"]
+    assert (network["label"], network["preprocessing"]) == ("imagenet_features weights", "caffe")
 
 
 # --- Objectives of runs -------------------------------------------------------------------------
@@ -157,7 +160,7 @@ def test_the_objective_comes_from_the_run_folder(run: Path) -> None:
     assert style["file"] == "style.png"
     assert (style["width"], style["height"]) == (32, 32)
     assert network["label"] == "RANDOM weights"
-    assert said == ["the objective is measured with vgg19, RANDOM weights"]
+    assert said == ["the objective is measured with vgg16, RANDOM weights"]
     checkpoint = next((run / "checkpoints").glob("*.safetensors"))
     assert measure_with([checkpoint])[0].digest == objective.digest
 
@@ -187,7 +190,7 @@ def test_models_of_other_objectives_are_warned_about_where_that_is_meant(
     other = write_tiny_model(tmp_path / "other.safetensors")
     _, said = measure_with([run / "model.safetensors", other], loss=run / "config.yaml")
     assert said == [
-        "the objective is measured with vgg19, RANDOM weights",
+        "the objective is measured with vgg16, RANDOM weights",
         f"warning: {other} was trained with another style picture and loss network and loss",
     ]
 
@@ -216,14 +219,14 @@ def test_a_compact_model_is_measured_with_the_full_network_that_is_cached(
     model = compact_run / "model.safetensors"
     objective, said = measure_with([model])
     network = objective.description["loss_network"]
-    assert network["label"] == "imagenet weights"
+    assert network["label"] == "imagenet_features weights"
     assert network["digest"] == hashlib.sha256(full_vgg.read_bytes()).hexdigest()
-    assert (network["preprocessing"], network["padding"]) == ("torchvision", "zeros")
-    assert said == [WITH_IMAGENET, approximates(model)]
-    asked = objective_of(compact_run, weights="imagenet")
+    assert (network["preprocessing"], network["padding"]) == ("caffe", "zeros")
+    assert said == [WITH_FULL, approximates(model)]
+    asked = objective_of(compact_run, weights="imagenet_features")
     by_settings = objective_of(
         compact_run,
-        loss=write_settings(full_vgg.parent, "imagenet"),
+        loss=write_settings(full_vgg.parent, "imagenet_features"),
         style=compact_run / "style.png",
     )
     assert objective.digest == asked.digest == by_settings.digest
@@ -242,8 +245,8 @@ def test_models_of_the_compact_and_of_the_full_network_are_measured_together(
 ) -> None:
     compact = compact_run / "model.safetensors"
     digest = hashlib.sha256(full_vgg.read_bytes()).hexdigest()
-    full = retrained(compact_run, tmp_path / "full", digest, weights="imagenet")
-    expected = [WITH_IMAGENET, approximates(compact)]
+    full = retrained(compact_run, tmp_path / "full", digest, weights="imagenet_features")
+    expected = [WITH_FULL, approximates(compact)]
     assert measure_with([compact, full])[1] == expected
     assert measure_with([full, compact])[1] == expected
 
@@ -260,15 +263,15 @@ def test_models_of_other_networks_are_refused_beside_a_compact_one(
         assert str(caught.value).startswith(f"{other}: ")
 
 
-def test_compact_is_no_approximation_of_vgg16(
-    compact_run: Path, full_vgg: Path, tmp_path: Path
+def test_compact_is_no_approximation_of_vgg19(
+    compact_run: Path, full_vgg19: Path, tmp_path: Path
 ) -> None:
-    digest = hashlib.sha256(full_vgg.read_bytes()).hexdigest()
-    settings = {"weights": "imagenet", "architecture": "vgg16"}
-    vgg16 = retrained(compact_run, tmp_path / "vgg16", digest, **settings)
+    digest = hashlib.sha256(full_vgg19.read_bytes()).hexdigest()
+    settings = {"weights": "imagenet", "architecture": "vgg19"}
+    vgg19 = retrained(compact_run, tmp_path / "vgg19", digest, **settings)
     compact = compact_run / "model.safetensors"
     with pytest.raises(UserError, match="trained with another loss network than") as caught:
-        measure_with([vgg16, compact])
+        measure_with([vgg19, compact])
     assert str(caught.value).startswith(f"{compact}: ")
 
 
@@ -281,6 +284,6 @@ def test_a_compact_model_can_be_measured_with_a_file(compact_run: Path, tmp_path
     assert network["label"] == "teacher.safetensors weights"
     assert (network["preprocessing"], network["padding"]) == ("caffe", "reflect")
     assert said == [
-        "the objective is measured with vgg19, teacher.safetensors weights",
+        "the objective is measured with vgg16, teacher.safetensors weights",
         f"warning: {model} was trained with another loss network",
     ]

@@ -196,12 +196,12 @@ def test_the_page_warns_of_models_that_stylize_nothing(
 @pytest.mark.parametrize(
     ("trained_with", "measured_with", "differing", "words"),
     [
-        ("COMPACT weights", "COMPACT weights", [], [["approximate the full VGG-19", "--weights"]]),
+        ("COMPACT weights", "COMPACT weights", [], [["approximate the full VGG-16", "--weights"]]),
         (
             "COMPACT weights",
             "imagenet weights",
             ["loss network"],
-            [["approximate the full VGG-19", "measured with imagenet weights"]],
+            [["approximate the full VGG-16", "measured with imagenet weights"]],
         ),
         (
             "COMPACT weights",
@@ -214,7 +214,7 @@ def test_the_page_warns_of_models_that_stylize_nothing(
             "COMPACT weights",
             "COMPACT weights",
             ["loss network"],
-            [["approximate the full VGG-19"], ["(another loss network)"]],
+            [["approximate the full VGG-16"], ["(another loss network)"]],
         ),
         ("imagenet weights", "imagenet weights", [], []),
     ],

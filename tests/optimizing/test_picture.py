@@ -364,7 +364,7 @@ def test_style_needs_no_photo_and_has_the_shape_of_the_style_picture(folder: Pat
 def real_config(assets: Path, *words: str) -> GatysConfig:
     given = (
         f"style.image={assets / 'styles/starry_night.jpg'}",
-        f"loss_network.weights={assets / 'weights/vgg19_conv3_4.pth'}",
+        f"loss_network.weights={assets / 'weights/vgg16_conv5_3.pth'}",
         "loss_network.preprocessing=caffe",
         "optimize.scales=1",
         "optimize.size=64",
@@ -391,7 +391,7 @@ def test_real_objective_falls_and_lbfgs_is_below_adam(assets: Path) -> None:
         result = optimize_picture(config, real_photo(assets), device=CPU, watch=watch)
         best[method], own[method] = result.minimum.best.values.total, seen[0]
     print(own, best)
-    # Seen when this was written: the photo itself 35.5; L-BFGS 0.69, Adam 0.85.
+    # Seen when this was written: the photo itself 177; L-BFGS 6.9, Adam 11.0.
     assert own["lbfgs"] == own["adam"]
     assert best["lbfgs"] < 0.2 * own["lbfgs"]
     assert best["lbfgs"] < best["adam"]
@@ -401,15 +401,15 @@ def test_real_objective_falls_and_lbfgs_is_below_adam(assets: Path) -> None:
 def test_real_reconstruction_of_a_deeper_layer_resembles_the_photo_less(assets: Path) -> None:
     photo = real_photo(assets)
     correlation = {}
-    for layer in ("relu2_1", "relu3_4"):
+    for layer in ("relu2_1", "relu4_1"):
         words = (*reconstruction(layer, "content"), "optimize.iterations=60")
         result = optimize_picture(real_config(assets, *words), photo, device=CPU)
         pair = [np.asarray(image, float).ravel() for image in (photo, result.picture)]
         correlation[layer] = np.corrcoef(*pair)[0, 1]
     print(correlation)
-    # Seen when this was written: 0.91 and 0.45.
+    # Seen when this was written: 0.91 and 0.38.
     assert correlation["relu2_1"] > 0.85
-    assert 0.2 < correlation["relu3_4"] < correlation["relu2_1"] - 0.2
+    assert 0.2 < correlation["relu4_1"] < correlation["relu2_1"] - 0.2
 
 
 @pytest.mark.real_data
@@ -423,5 +423,5 @@ def test_real_style_is_found_again_from_noise(assets: Path) -> None:
     words = (*reconstruction("relu3_1", "style"), "optimize.iterations=60")
     optimize_picture(real_config(assets, *words), None, device=CPU, watch=watch)
     print(seen[0], seen[-1])
-    # Seen when this was written: 0.26 % of the noise's.
+    # Seen when this was written: 0.33 % of the noise's.
     assert seen[-1] < 0.01 * seen[0]

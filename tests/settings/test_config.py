@@ -51,19 +51,20 @@ def test_settings_are_frozen_all_the_way_down(tmp_path):
         ("loss: {content_weight: 0, style_weight: 0, tv_weight: 0}",
          "FILE:4: loss.content_weight: content_weight, style_weight and tv_weight are all 0, which "
          "leaves nothing to learn; raise one of them"),
-        ("loss_network: {weights: imagenet_features}",
-         "FILE:4: loss_network.weights: imagenet_features needs loss_network.architecture "
-         "vgg16"),
+        ("loss_network: {architecture: vgg19}",
+         "FILE:4: loss_network.architecture: must be vgg16 for the weights imagenet_features, got "
+         "vgg19; for vgg19, set loss_network.weights to imagenet"),
         ("loss_network:\n  weights: random\n  preprocessing: caffe",
          "FILE:6: loss_network.preprocessing: cannot be set for the weights random, which have "
          "their own; leave it out"),
-        ("loss: {style_layers: {relu3_4: 1, conv4_4: 1}}\nloss_network: {architecture: vgg16}",
+        ("loss: {style_layers: {relu1_3: 1}}",
+         "FILE:4: loss.style_layers: vgg16 has no relu1_3; the last of its block 1 is relu1_2 "
+         "(loss_network.architecture)"),
+        ("loss: {style_layers: {relu3_4: 1, conv4_4: 1}}\nloss_network: {weights: random}",
          "FILE:4: loss.style_layers: vgg16 has no conv4_4; the last of its block 4 is conv4_3 "
          "(loss_network.architecture)\n"
          "FILE:4: loss.style_layers: vgg16 has no relu3_4; the last of its block 3 is relu3_3 "
          "(loss_network.architecture)"),
-        ("loss_network: {weights: compact, architecture: vgg16}\nloss: {style_layers: {}}",
-         "FILE:4: loss_network.weights: compact needs loss_network.architecture vgg19"),
     ],
 )  # fmt: skip
 def test_a_contradiction_in_a_training_run_is_told(tmp_path, lines, message):
@@ -76,7 +77,7 @@ def test_a_file_that_spells_all_defaults_of_a_distillation_equals_them(tmp_path)
     spelled = yaml.safe_load(ALL_DISTILL_DEFAULTS)
     assert {key for key, _ in iterate_fields(DistillConfig)} == set(flatten(spelled))
     assert least.data.paintings == tmp_path / "q"
-    assert least.student.widths == (16, 32, 64)
+    assert least.student.widths == (24, 64, 96, 128)
 
 
 @pytest.mark.parametrize(
@@ -84,15 +85,15 @@ def test_a_file_that_spells_all_defaults_of_a_distillation_equals_them(tmp_path)
     [
         # the student
         ("student: {widths: [8, 16]}",
-         "FILE:3: student.widths: must have 3 numbers, one for each block up to "
-         "student.deepest (relu3_4), got [8, 16]"),
+         "FILE:3: student.widths: must have 4 numbers, one for each block up to "
+         "student.deepest (relu4_3), got [8, 16]"),
         ("student:\n  deepest: relu2_2",
          "FILE:3: student.widths: must have 2 numbers, one for each block up to "
-         "student.deepest (relu2_2), got [16, 32, 64]"),
-        ("student: {deepest: conv3_4}",
-         "FILE:3: student.deepest: must be a layer after a ReLU, got conv3_4"),
-        ("teacher: {architecture: vgg16}\nstudent:\n  deepest: relu3_4",
-         "FILE:5: student.deepest: vgg16 has no relu3_4; the last of its block 3 is relu3_3 "
+         "student.deepest (relu2_2), got [24, 64, 96, 128]"),
+        ("student: {deepest: conv4_3}",
+         "FILE:3: student.deepest: must be a layer after a ReLU, got conv4_3"),
+        ("student:\n  deepest: relu3_4\n  widths: [8, 16, 32]",
+         "FILE:4: student.deepest: vgg16 has no relu3_4; the last of its block 3 is relu3_3 "
          "(teacher.architecture)"),
         ("student: {deepest: relu6_1}",
          "FILE:3: student.deepest: 'relu6_1' is not a VGG layer; say for example relu3_3, conv3_3 "
@@ -106,8 +107,9 @@ def test_a_file_that_spells_all_defaults_of_a_distillation_equals_them(tmp_path)
         ("student: {widths: [16, 32.0, 64]}",
          "FILE:3: student.widths[1]: must be an integer (write 32), got 32.0"),
         # the teacher
-        ("teacher: {weights: imagenet_features}",
-         "FILE:3: teacher.weights: imagenet_features needs teacher.architecture vgg16"),
+        ("teacher: {architecture: vgg19}",
+         "FILE:3: teacher.architecture: must be vgg16 for the weights imagenet_features, got "
+         "vgg19; for vgg19, set teacher.weights to imagenet"),
         ("teacher: {weights: random, preprocessing: caffe}",
          "FILE:3: teacher.preprocessing: cannot be set for the weights random, which have their "
          "own; leave it out"),

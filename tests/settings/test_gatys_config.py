@@ -100,12 +100,12 @@ def test_a_size_is_a_number_or_a_pair(tmp_path):
         ("loss: {content_weight: 0, style_weight: 0, tv_weight: 0}",
          "FILE:2: loss.content_weight: content_weight, style_weight and tv_weight are all 0, which "
          "leaves nothing to draw; raise one of them"),
-        ("loss:\n  style_layers: {conv4_4: 1}\nloss_network: {architecture: vgg16}",
+        ("loss:\n  style_layers: {conv4_4: 1}",
          "FILE:3: loss.style_layers: vgg16 has no conv4_4; the last of its block 4 is conv4_3 "
          "(loss_network.architecture)"),
-        ("loss_network: {weights: imagenet_features}",
-         "FILE:2: loss_network.weights: imagenet_features needs loss_network.architecture "
-         "vgg16"),
+        ("loss_network: {architecture: vgg19}",
+         "FILE:2: loss_network.architecture: must be vgg16 for the weights imagenet_features, got "
+         "vgg19; for vgg19, set loss_network.weights to imagenet"),
     ],
 )  # fmt: skip
 def test_a_mistake_about_an_optimization_is_told(tmp_path, lines, message):

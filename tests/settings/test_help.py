@@ -157,7 +157,7 @@ def test_every_setting_has_a_description_and_says_what_it_may_be(root, key):
         ("data.cache_folder", "(unset)", "path"),
         (
             "loss_network.weights",
-            "imagenet",
+            "imagenet_features",
             "imagenet | imagenet_features | compact | random | path",
         ),
         ("loss_network.padding", "(unset)", "zeros | reflect"),
@@ -195,11 +195,11 @@ def test_help_says_what_an_optimization_takes(key, default, allowed):
     ("key", "default", "allowed"),
     [
         ("data.paintings", "(required)", "path"),
-        ("student.widths", "[16, 32, 64]", "a list of whole numbers, each 1 to 4096"),
-        ("student.deepest", "relu3_4", "layer"),
+        ("student.widths", "[24, 64, 96, 128]", "a list of whole numbers, each 1 to 4096"),
+        ("student.deepest", "relu4_3", "layer"),
         (
             "teacher.weights",
-            "imagenet",
+            "imagenet_features",
             "imagenet | imagenet_features | compact | random | path",
         ),
         ("train.painters", "4", "0 to 64"),

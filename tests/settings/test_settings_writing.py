@@ -45,7 +45,7 @@ def test_settings_survive_a_yaml_file_and_plain_data(tmp_path, name):
         f"name='{name}'",
         "style.image=" + "é 墨 : # '\" \\ " * 20 + ".jpg",
         "train.learning_rate=1e-7",
-        "loss.style_layers={block1_conv1: 1e5, conv5_4: 0}",
+        "loss.style_layers={block1_conv1: 1e5, conv5_3: 0}",
         "loss.content_layers={}",
         "data.crop_scale=[0.123456789012345, 1]",
         "seed=9223372036854775807",

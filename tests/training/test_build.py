@@ -108,7 +108,8 @@ def test_full_network_is_announced_with_what_needs_no_download(
         raise UserError("no weights here")
 
     monkeypatch.setattr(runs_module, "load_loss_weights", refuse)
-    for weights, expected in (("imagenet", 1), ("random", 0), ("compact", 0)):
+    expected_lines = {"imagenet_features": 1, "imagenet": 1, "random": 0, "compact": 0}
+    for weights, expected in expected_lines.items():
         said: list[str] = []
         config = settings_of(yaml_file, f"name={weights}", f"loss_network.weights={weights}")
         run = open_small_run(config, tmp_path)

@@ -26,7 +26,7 @@ data:
   crop_size: 64
   workers: 0
 model: {{width: 16, residual_blocks: 2}}
-loss_network: {{weights: {assets / "weights/vgg19_conv3_4.pth"}, preprocessing: caffe}}
+loss_network: {{weights: {assets / "weights/vgg16_conv5_3.pth"}, preprocessing: caffe}}
 train: {{steps: 60, batch_size: 4, learning_rate: 2.0e-3, warmup_steps: 10}}
 log: {{samples: 1}}
 """
@@ -41,7 +41,7 @@ log: {{samples: 1}}
     trainer.train()
     trained = trainer.validate()["validation/total"]
     print(own, untrained, trained)
-    # Seen when this was written: photos 9.4, untrained 14.0, trained 2.2; with sixteen seeds 2.3 to
-    # 3.9. A rate of 5e-3 comes to 3 or to 10 as rounding has it.
-    assert trained < 0.5 * own
-    assert trained < 0.3 * untrained
+    # Seen when this was written: photos 17.7, untrained 22.8, trained 8.4; with six seeds from 22.8
+    # to 43.8 down to 8.1 to 8.8.
+    assert trained < 0.55 * own
+    assert trained < 0.45 * untrained
