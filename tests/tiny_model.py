@@ -64,3 +64,27 @@ def tiny_description(
         "license": "none",
         "versions": {"fast_style": "0", "torch": "2"},
     }
+
+
+FIRST_COMPACT = "f62bc3ef4aeed8dde0be05b1dff126805e84a9a13cde4f0c642f949ac62db4a1"
+"""The sha256 of the first compact.safetensors, which was learned from VGG-19 up to relu3_4."""
+
+
+def trained_with_first_compact(description: dict[str, Any]) -> dict[str, Any]:
+    """A description as versions wrote it that had the first compact.safetensors."""
+    settings = description["settings"]
+    loss_network = {"architecture": "vgg19", "weights": "compact"}
+    loss = {"style_layers": dict.fromkeys(["relu1_2", "relu2_2", "relu3_3", "relu3_4"], 1.0)}
+    return description | {
+        "settings": settings
+        | {
+            "loss_network": settings["loss_network"] | loss_network,
+            "loss": settings["loss"] | loss,
+        },
+        "loss_network": {
+            "architecture": "vgg19",
+            "source": "compact",
+            "label": "COMPACT weights",
+            "digest": FIRST_COMPACT,
+        },
+    }

@@ -28,7 +28,7 @@ from fast_style.pictures.reading import read_picture
 from fast_style.settings.config import Config, load_config, parse_config
 from fast_style.settings.gatys_config import GatysConfig
 from fast_style.settings.reading import require_consistent
-from fast_style.settings.sections import NAMED_WEIGHTS
+from fast_style.settings.sections import NAMED_WEIGHTS, is_first_compact
 from fast_style.settings.writing import to_dict
 
 COMPACT_APPROXIMATES = (
@@ -192,7 +192,7 @@ def _settings_of_objective(first: Model, weights: str | None, loss: Path | None)
     """The settings to measure with.
 
     Raises:
-        UserError: they contradict each other.
+        UserError: they contradict each other, or name a network that is no longer there.
     """
     config = load_config(loss) if loss is not None else first.settings
     network = config.loss_network
@@ -206,6 +206,13 @@ def _settings_of_objective(first: Model, weights: str | None, loss: Path | None)
             changed["preprocessing"] = None  # they have their own
         config = config.model_copy(update={"loss_network": network.model_copy(update=changed)})
     place = printable(loss if loss is not None else first.path)
+    if is_first_compact(config.loss_network):
+        raise UserError(
+            f"{place}: cannot be measured with compact weights of vgg19, which fast-style no "
+            "longer has: compact is learned from VGG-16 now. Measure with VGG-19 itself, --weights "
+            "FILE or --weights imagenet (548 MB, downloaded once), or name another objective, "
+            "--loss CONFIG.yaml"
+        )
     require_consistent(config, place)
     return config
 
@@ -283,10 +290,11 @@ def _require_agreement(
     differing = [part for part, is_same in agreement(model, objective).items() if not is_same]
     if "loss network" in differing and _is_approximation(model, objective):
         differing.remove("loss network")
-        say(
-            f"{printable(model.path)} was trained with COMPACT weights, which approximate these; "
-            "to measure with COMPACT weights, give --weights compact"
-        )
+        said = f"{printable(model.path)} was trained with COMPACT weights, which approximate these"
+        if is_first_compact(model.settings.loss_network):
+            say(said)
+        else:
+            say(f"{said}; to measure with COMPACT weights, give --weights compact")
     unnamed = " and ".join(part for part in differing if not is_named[part])
     if unnamed:
         raise UserError(

@@ -1,12 +1,12 @@
 """The sections that several kinds of file have in common, and the rules between them."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Annotated, Literal
 
 from pydantic import Field
 
 from fast_style.settings.fields import FilePath, LayerWeights, PathOr, ShareRange
-from fast_style.settings.layers import Architecture, require_layers
+from fast_style.settings.layers import Architecture, layer_names, require_layers
 from fast_style.settings.structure import Mistake, Section
 
 Cache = Literal["none", "disk"]
@@ -134,12 +134,16 @@ def loss_mistakes(
     network: LossNetworkConfig, loss: LossConfig, *, purpose: str
 ) -> Iterator[Mistake]:
     """Contradictions between a loss and its network; `purpose` is ``learn`` or ``draw``."""
+    # What is told about the layers is to hold once the architecture is corrected, too.
+    architecture = "vgg16" if network.weights == "compact" else network.architecture
     for name in ("content_layers", "style_layers"):
-        for layer in getattr(loss, name):
+        layers = getattr(loss, name)
+        for layer in layers:
             try:
-                require_layers([layer], network.architecture)
+                require_layers([layer], architecture)
             except ValueError as error:
-                yield Mistake(("loss", name), f"{error} (loss_network.architecture)")
+                remedy = _remedy_for_layer(layer, layers, network)
+                yield Mistake(("loss", name), f"{error} (loss_network.architecture){remedy}")
     yield from network_mistakes("loss_network", network)
     if loss.content_weight == loss.style_weight == loss.tv_weight == 0:
         yield Mistake(
@@ -147,6 +151,21 @@ def loss_mistakes(
             f"content_weight, style_weight and tv_weight are all 0, which leaves nothing to "
             f"{purpose}; raise one of them",
         )
+
+
+def _remedy_for_layer(layer: str, layers: Collection[str], network: LossNetworkConfig) -> str:
+    """What to do about one of the `layers` that VGG-16 lacks; nothing if VGG-19 lacks it, too."""
+    if layer not in layer_names("vgg19"):
+        return ""
+    last_of_block = f"{layer[:6]}3"
+    others = [name for name in dict.fromkeys([last_of_block, DEEPEST_LAYER]) if name not in layers]
+    remedy = f"; write {' or '.join(others)} instead" if others else "; leave it out"
+    if network.weights == "compact":
+        return remedy
+    remedy += ", or set loss_network.architecture to vgg19"
+    if network.weights == "imagenet_features":
+        remedy += " and loss_network.weights to imagenet"
+    return remedy
 
 
 def network_mistakes(section: str, network: LossNetworkConfig) -> Iterator[Mistake]:
@@ -167,6 +186,14 @@ def network_mistakes(section: str, network: LossNetworkConfig) -> Iterator[Mista
             (section, "preprocessing"),
             f"cannot be set for the weights {weights}, which have their own; leave it out",
         )
+
+
+def is_first_compact(network: LossNetworkConfig) -> bool:
+    """Whether the weights are ``compact`` as earlier versions had it, learned from VGG-19.
+
+    This version does not have that network; only files that earlier versions wrote can name it.
+    """
+    return network.weights == "compact" and network.architecture == "vgg19"
 
 
 def warmup_mistakes(steps: int, warmup_steps: int) -> Iterator[Mistake]:

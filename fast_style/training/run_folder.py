@@ -5,7 +5,7 @@ import os
 import platform
 import socket
 import subprocess
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,6 +22,7 @@ from fast_style.core.files import remove_stray_temporaries, write_text_atomicall
 from fast_style.models.checkpoint import Checkpoint, newest_valid_checkpoint
 from fast_style.settings.config import MAY_CHANGE_ON_RESUME, Config, DistillConfig
 from fast_style.settings.reading import parse
+from fast_style.settings.sections import is_first_compact
 from fast_style.settings.writing import changed_settings, to_yaml
 
 
@@ -163,16 +164,32 @@ def _require_same_run(
         )
         if not (is_harmless or is_prolonged):
             refused.append(key)
-    if not refused:
-        return
-    change = (
-        f"{path.parent.parent}: these settings differ from the checkpoint's and would change the "
-        f"result: {', '.join(refused)}. Set them back"
-    )
+    if refused:
+        raise _other_run(path.parent.parent, old, refused)
+
+
+def _other_run(folder: Path, old: Config | DistillConfig, refused: Sequence[str]) -> UserError:
+    """The error about a run folder whose checkpoint has other settings than `refused`'s."""
     anew = "train in a new folder with --resume never (or another name=...)"
-    if isinstance(config, DistillConfig):
-        raise UserError(f"{change}, or {anew}")
-    raise UserError(f"{change}, {anew}, or start from this model's weights with train.init_from")
+    if (
+        isinstance(old, Config)
+        and is_first_compact(old.loss_network)
+        and "loss_network.architecture" in refused
+    ):
+        return UserError(
+            f"{folder}: was trained with compact weights of vgg19 (loss_network), which fast-style "
+            f"no longer has: compact is learned from VGG-16 now. {anew.capitalize()}, from this "
+            f"run's model with train.init_from={folder / 'model.safetensors'}. It can be resumed "
+            f"only with those weights, of an earlier version: train {folder / 'config.yaml'} "
+            "loss_network.weights=FILE"
+        )
+    change = (
+        f"{folder}: these settings differ from the checkpoint's and would change the result: "
+        f"{', '.join(refused)}. Set them back"
+    )
+    if isinstance(old, DistillConfig):
+        return UserError(f"{change}, or {anew}")
+    return UserError(f"{change}, {anew}, or start from this model's weights with train.init_from")
 
 
 def require_same_inputs(

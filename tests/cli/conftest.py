@@ -5,7 +5,9 @@ from pathlib import Path
 import pytest
 import yaml
 from command_line import photo_at
-from tiny_model import write_tiny_model
+from tiny_model import trained_with_first_compact, write_tiny_model
+
+from fast_style.models.checkpoint import load_checkpoint, save_checkpoint
 
 
 @pytest.fixture
@@ -18,6 +20,14 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def model(here: Path) -> Path:
     return write_tiny_model(here / "model.safetensors")
+
+
+@pytest.fixture
+def old_model(model: Path) -> Path:
+    """The model as trained with the compact weights that were learned from VGG-19."""
+    tensors, description = load_checkpoint(model)
+    save_checkpoint(Path("old.safetensors"), tensors, trained_with_first_compact(description))
+    return Path("old.safetensors")
 
 
 @pytest.fixture

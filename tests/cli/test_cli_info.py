@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from command_line import Output, errors, photo_at, run
-from tiny_model import write_tiny_model
+from tiny_model import FIRST_COMPACT, write_tiny_model
 
 from fast_style.settings.config import load_config
 
@@ -33,6 +33,15 @@ def test_info_prints_what_a_model_says_of_itself(model: Path, capsys: Output) ->
         f"style: wave.jpg, sha256 of its pixels {'5' * 64}",
     ]
     assert "license: none" in lines
+
+
+def test_info_tells_of_a_model_of_the_first_compact_network(
+    old_model: Path, capsys: Output
+) -> None:
+    assert run("info", str(old_model)) == 0
+    text = capsys.readouterr().out
+    assert f"loss network: vgg19, COMPACT weights, sha256 {FIRST_COMPACT}\n" in text
+    assert "style: relu1_2, relu2_2, relu3_3, relu3_4, weight 5; " in text
 
 
 def test_info_tells_of_the_loss_network_that_comes_with_the_package(capsys: Output) -> None:

@@ -38,6 +38,17 @@ def test_result_lies_beside_its_photo_with_the_models_name(model: Path, capsys: 
     assert Path("a.tiny.jpg").is_file()
 
 
+def test_model_of_the_first_compact_network_stylizes_as_any_other(
+    model: Path, old_model: Path
+) -> None:
+    photo = photo_at("cat.png")
+    results = [Path(f"cat.{name}.png") for name in ("new", "old")]
+    for path, result in zip((model, old_model), results, strict=True):
+        suffix = result.suffixes[0]
+        assert run("stylize", "--model", str(path), "--suffix", suffix, str(photo)) == 0
+    assert results[0].read_bytes() == results[1].read_bytes()
+
+
 def test_several_photos_are_counted(model: Path, capsys: Output) -> None:
     for name in ("a.png", "in/b.png", "c.png", "out/c.png"):
         photo_at(name)

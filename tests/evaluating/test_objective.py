@@ -18,10 +18,11 @@ from small_evaluation import (
     WITH_FULL,
     measure_with,
     objective_of,
+    redescribed,
     retrained,
 )
 from small_run import draw_photo, write_small_run
-from tiny_model import write_tiny_model
+from tiny_model import trained_with_first_compact, write_tiny_model
 
 from fast_style.core.errors import UserError
 from fast_style.evaluating.objective import agreement, load_models
@@ -287,3 +288,68 @@ def test_a_compact_model_can_be_measured_with_a_file(compact_run: Path, tmp_path
         "the objective is measured with vgg16, teacher.safetensors weights",
         f"warning: {model} was trained with another loss network",
     ]
+
+
+# --- Models of the compact weights that were learned from VGG-19 --------------------------------
+
+
+@pytest.fixture
+def old_model(compact_run: Path, tmp_path: Path) -> Path:
+    """A model that a version trained whose compact weights were learned from VGG-19."""
+    return redescribed(compact_run, tmp_path / "old", trained_with_first_compact)
+
+
+@pytest.mark.usefixtures("full_vgg")
+@pytest.mark.parametrize("weights", [None, "compact"])
+def test_a_model_of_the_first_compact_network_asks_for_vgg19(
+    old_model: Path, weights: str | None
+) -> None:
+    with pytest.raises(UserError) as caught:
+        measure_with([old_model], weights=weights)
+    assert str(caught.value) == (
+        f"{old_model}: cannot be measured with compact weights of vgg19, which fast-style no "
+        "longer has: compact is learned from VGG-16 now. Measure with VGG-19 itself, --weights "
+        "FILE or --weights imagenet (548 MB, downloaded once), or name another objective, --loss "
+        "CONFIG.yaml"
+    )
+
+
+@pytest.mark.parametrize("weights", [None, "imagenet"])
+def test_a_model_of_the_first_compact_network_is_measured_with_vgg19_where_it_is_cached(
+    old_model: Path, full_vgg19: Path, weights: str | None
+) -> None:
+    objective, said = measure_with([old_model], weights=weights)
+    network = objective.description["loss_network"]
+    assert network["digest"] == hashlib.sha256(full_vgg19.read_bytes()).hexdigest()
+    assert "relu3_4" in objective.loss.style_layers
+    assert said == [
+        "the objective is measured with vgg19, imagenet weights",
+        f"{old_model} was trained with COMPACT weights, which approximate these",
+    ]
+
+
+def test_a_model_of_the_first_compact_network_can_be_measured_with_a_file(
+    old_model: Path, full_vgg19: Path, tmp_path: Path
+) -> None:
+    file = full_vgg19.rename(tmp_path / "vgg19.pth")
+    objective, said = measure_with([old_model], weights=str(file))
+    assert "relu3_4" in objective.loss.style_layers
+    assert said == [
+        "the objective is measured with vgg19, vgg19.pth weights",
+        f"warning: {old_model} was trained with another loss network",
+    ]
+
+
+@pytest.mark.usefixtures("torch_cache")
+def test_a_model_of_the_first_compact_network_can_be_measured_with_another_loss(
+    old_model: Path, compact_run: Path, tmp_path: Path
+) -> None:
+    objective, said = measure_with([old_model], loss=write_settings(tmp_path, "compact"))
+    assert objective.description["loss_network"]["architecture"] == "vgg16"
+    assert said == [
+        WITH_COMPACT,
+        f"warning: {old_model} was trained with another loss network and loss",
+    ]
+    new_model = compact_run / "model.safetensors"
+    with pytest.raises(UserError, match="trained with another loss network and loss than"):
+        measure_with([new_model, old_model])

@@ -62,13 +62,56 @@ def test_settings_are_frozen_all_the_way_down(tmp_path):
          "(loss_network.architecture)"),
         ("loss: {style_layers: {relu3_4: 1, conv4_4: 1}}\nloss_network: {weights: random}",
          "FILE:4: loss.style_layers: vgg16 has no conv4_4; the last of its block 4 is conv4_3 "
-         "(loss_network.architecture)\n"
+         "(loss_network.architecture); write conv4_3 or relu4_3 instead, or set "
+         "loss_network.architecture to vgg19\n"
          "FILE:4: loss.style_layers: vgg16 has no relu3_4; the last of its block 3 is relu3_3 "
-         "(loss_network.architecture)"),
+         "(loss_network.architecture); write relu3_3 or relu4_3 instead, or set "
+         "loss_network.architecture to vgg19"),
     ],
 )  # fmt: skip
 def test_a_contradiction_in_a_training_run_is_told(tmp_path, lines, message):
     assert complaint(Config, tmp_path, f"{LEAST}{lines}\n") == message
+
+
+OLD_LAYERS = "{relu1_2: 1, relu2_2: 1, relu3_3: 1, relu3_4: 1}"
+OF_VGG19 = "loss.style_layers: vgg16 has no relu3_4; the last of its block 3 is relu3_3 "
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        (f"loss_network:\n  architecture: vgg19\n  weights: compact\nloss:\n"
+         f"  style_layers: {OLD_LAYERS}",
+         "FILE:5: loss_network.architecture: must be vgg16 for the weights compact, got vgg19; "
+         "they are learned from VGG-16 up to relu4_3, and no longer from VGG-19\n"
+         f"FILE:8: {OF_VGG19}(loss_network.architecture); write relu4_3 instead"),
+        (f"loss_network: {{weights: compact}}\nloss:\n  style_layers: {OLD_LAYERS}\n"
+         "  content_layers: {relu3_4: 1}",
+         f"FILE:6: {OF_VGG19}(loss_network.architecture); write relu4_3 instead\n"
+         "FILE:7: loss.content_layers: vgg16 has no relu3_4; the last of its block 3 is relu3_3 "
+         "(loss_network.architecture); write relu3_3 or relu4_3 instead"),
+        ("loss_network: {weights: compact}\nloss: {style_layers: {relu3_3: 1, relu3_4: 1, "
+         "relu4_3: 1}}",
+         f"FILE:5: {OF_VGG19}(loss_network.architecture); leave it out"),
+        (f"loss: {{style_layers: {OLD_LAYERS}}}",
+         f"FILE:4: {OF_VGG19}(loss_network.architecture); write relu4_3 instead, or set "
+         "loss_network.architecture to vgg19 and loss_network.weights to imagenet"),
+        (f"loss_network: {{weights: vgg19.pth}}\nloss: {{style_layers: {OLD_LAYERS}}}",
+         f"FILE:5: {OF_VGG19}(loss_network.architecture); write relu4_3 instead, or set "
+         "loss_network.architecture to vgg19"),
+    ],
+    ids=["whole", "compact", "leave out", "defaults", "file"],
+)  # fmt: skip
+def test_a_file_for_the_vgg19_of_earlier_versions_is_told_which_lines_to_change(
+    tmp_path, lines, message
+):
+    assert complaint(Config, tmp_path, f"{LEAST}{lines}\n") == message
+
+
+def test_a_file_that_names_vgg19_and_its_weights_is_as_good_as_before(tmp_path):
+    text = f"{LEAST}loss: {{style_layers: {OLD_LAYERS}}}\n"
+    words = ["loss_network.architecture=vgg19", "loss_network.weights=imagenet"]
+    assert "relu3_4" in read(Config, tmp_path, text, *words).loss.style_layers
 
 
 def test_a_file_that_spells_all_defaults_of_a_distillation_equals_them(tmp_path):

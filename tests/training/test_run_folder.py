@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from small_distillation import random_convolutions
 from small_run import (
     PATIENCE_S,
     command_environment,
@@ -17,9 +18,11 @@ from small_run import (
     train_once,
     write_small_run,
 )
+from tiny_model import trained_with_first_compact
 
 from fast_style.core.errors import UserError
-from fast_style.models.checkpoint import load_checkpoint
+from fast_style.losses.weight_files import write_weights_file
+from fast_style.models.checkpoint import load_checkpoint, save_checkpoint
 from fast_style.settings.config import load_config
 
 
@@ -242,6 +245,86 @@ def test_damaged_newest_checkpoint_costs_an_interval_only(yaml_file: Path, tmp_p
         (folder / "checkpoints" / "step-00000006.safetensors").read_bytes() for folder in folders
     )
     assert first == second
+
+
+# --- Runs with the compact weights that were learned from VGG-19 ---------------------------------
+
+OLD_LAYERS = "{relu1_2: 1.0, relu2_2: 1.0, relu3_3: 1.0, relu3_4: 1.0}"
+
+
+@pytest.fixture
+def old_file(yaml_file: Path, tmp_path: Path) -> Path:
+    """The settings of a run that took one step with those weights; here they are random numbers.
+
+    The run folder is ``tiny``, its weights are ``first.safetensors``.
+    """
+    channels = {f"{block}_{number}": 4 for block in (1, 2) for number in (1, 2)}
+    channels |= {f"3_{number}": 4 for number in (1, 2, 3, 4)}
+    said = {"preprocessing": "caffe", "padding": "reflect"}
+    weights = tmp_path / "first.safetensors"
+    write_weights_file(weights, "vgg19", random_convolutions(channels), {}, said)
+    config = settings_of(
+        yaml_file,
+        f"loss_network.weights={weights}",
+        "loss_network.architecture=vgg19",
+        f"loss.style_layers={OLD_LAYERS}",
+    )
+    train_once(config, tmp_path / "straight")
+    train_once(config, tmp_path, stop_at=1)
+    (checkpoint,) = (tmp_path / "tiny" / "checkpoints").iterdir()
+    tensors, description = load_checkpoint(checkpoint)
+    old = trained_with_first_compact(description)
+    assert description["settings"]["loss"] == old["settings"]["loss"]
+    save_checkpoint(checkpoint, tensors, old | {"loss_network": description["loss_network"]})
+    settings = tmp_path / "tiny" / "config.yaml"
+    settings.write_text(settings.read_text().replace(str(weights), "compact"))
+    return settings
+
+
+def test_settings_with_the_first_compact_network_are_told_by_their_lines(old_file: Path) -> None:
+    lines = {line.strip(): n for n, line in enumerate(old_file.read_text().splitlines(), start=1)}
+    with pytest.raises(UserError) as caught:
+        load_config(old_file)
+    assert str(caught.value) == (
+        f"{old_file}:{lines['architecture: vgg19']}: loss_network.architecture: must be vgg16 for "
+        "the weights compact, got vgg19; they are learned from VGG-16 up to relu4_3, and no longer "
+        "from VGG-19\n"
+        f"{old_file}:{lines['style_layers:']}: loss.style_layers: vgg16 has no relu3_4; the last "
+        "of its block 3 is relu3_3 (loss_network.architecture); write relu4_3 instead"
+    )
+
+
+def test_run_with_the_first_compact_network_is_refused_with_the_ways_out(
+    old_file: Path, yaml_file: Path, tmp_path: Path
+) -> None:
+    folder = old_file.parent
+    compact = "loss_network.weights=compact"
+    assert message_of_opening(yaml_file, tmp_path, compact) == (
+        f"{folder}: was trained with compact weights of vgg19 (loss_network), which fast-style no "
+        "longer has: compact is learned from VGG-16 now. Train in a new folder with --resume never "
+        f"(or another name=...), from this run's model with train.init_from={folder}/"
+        "model.safetensors. It can be resumed only with those weights, of an earlier version: "
+        f"train {folder}/config.yaml loss_network.weights=FILE"
+    )
+    begun = f"train.init_from={folder / 'model.safetensors'}"
+    train_once(settings_of(yaml_file, compact, begun, "name=anew", "train.steps=1"), tmp_path)
+
+
+def test_run_with_the_first_compact_network_is_resumed_exactly_with_its_weights(
+    old_file: Path, tmp_path: Path
+) -> None:
+    weights = f"loss_network.weights={tmp_path / 'first.safetensors'}"
+    train_once(load_config(old_file, [weights]), tmp_path)
+    tables = [folder / "tiny" / "metrics.csv" for folder in (tmp_path, tmp_path / "straight")]
+    assert tables[0].read_bytes() == tables[1].read_bytes()
+
+
+def test_other_changes_of_a_run_with_the_first_compact_network_are_told_as_usual(
+    old_file: Path, tmp_path: Path
+) -> None:
+    words = [f"loss_network.weights={tmp_path / 'first.safetensors'}", "loss.style_weight=7"]
+    told = message_of_opening(old_file, tmp_path, *words)
+    assert "would change the result: loss.style_weight. Set them back" in told
 
 
 # --- Folders --------------------------------------------------------------------------------------
