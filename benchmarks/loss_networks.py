@@ -1,9 +1,9 @@
 r"""The objective of style models that were trained against different loss networks.
 
-    python benchmarks/loss_networks.py configs/starry_night.yaml style.image=starry_night.jpg \
+    python benchmarks/loss_networks.py configs/laptop.yaml style.image=starry_night.jpg \
         data.photos=photos/ --minutes 3 \
-        --judge 'loss_network.weights=vgg19.pth loss_network.preprocessing=caffe' \
-        --network 'full loss_network.weights=vgg19.pth loss_network.preprocessing=caffe' \
+        --judge 'loss_network.weights=vgg16.pth loss_network.preprocessing=caffe' \
+        --network 'full loss_network.weights=vgg16.pth loss_network.preprocessing=caffe' \
         --network 'compact loss_network.weights=compact' --mixture compact full
 
 Trains the same style with each network, for as many steps as fit into the same time (`--minutes`),

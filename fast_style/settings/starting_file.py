@@ -52,9 +52,10 @@ _HEADER = """\
 #
 # my.yaml stands for this file. Paths in it are relative to its folder.
 # These numbers are for a laptop: minutes of training, and no download. For a GPU and the best
-# quality, use the defaults: data.crop_size 256, model.width 32, loss_network.weights imagenet
-# (548 MB, downloaded once) and train.steps 40000. To continue from this run's model instead, take
-# configs/coco_vgg19.yaml with model.width=16 and train.init_from=runs/NAME/model.safetensors.
+# quality, use the defaults: data.crop_size 256, model.width 32, loss_network.weights
+# imagenet_features (528 MB, downloaded once) and train.steps 40000. To continue from this run's
+# model instead, take configs/coco_vgg16.yaml with model.width=16 and
+# train.init_from=runs/NAME/model.safetensors.
 """
 
 
