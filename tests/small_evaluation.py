@@ -9,13 +9,17 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors.torch import save_file
+from small_distillation import random_convolutions
 
 from fast_style.evaluating.evaluation import GridRow
 from fast_style.evaluating.objective import Objective, load_models, load_objective
 from fast_style.models.checkpoint import load_checkpoint, save_checkpoint
+from fast_style.settings.layers import torchvision_index
 
 CPU = torch.device("cpu")
 ITERATIONS = 12
+JUDGE_SIZE, JUDGE_ITERATIONS = 32, 6
 VARIANTS = ("box", "clip")
 
 WITH_COMPACT = (
@@ -60,6 +64,19 @@ def redescribed(
     tensors, metadata = load_checkpoint(run / "model.safetensors")
     save_checkpoint(folder / "model.safetensors", tensors, change(metadata))
     return folder / "model.safetensors"
+
+
+def write_narrow_vgg16(folder: Path) -> Path:
+    """A VGG-16 of few channels up to relu4_3, in a file that does not state its preprocessing."""
+    channels = {"1_1": 4, "1_2": 4, "2_1": 6, "2_2": 6, "3_1": 6, "3_2": 6, "3_3": 6}
+    channels |= {"4_1": 8, "4_2": 8, "4_3": 8}
+    tensors = {}
+    for number, (kernel, bias) in random_convolutions(channels).items():
+        index = torchvision_index(f"conv{number}", "vgg16")
+        tensors |= {f"features.{index}.weight": kernel, f"features.{index}.bias": bias}
+    path = folder / "vgg16.safetensors"
+    save_file(tensors, path)
+    return path
 
 
 # --- Results by hand ----------------------------------------------------------------------------

@@ -37,8 +37,9 @@ PACKAGES = {
         "streaming",
     ],
     "models": ["model_files", "checkpoint"],
-    "losses": ["inputs", "weight_files", "downloads", "loss_network", "perceptual", "build"],
-    "measures": ["artifacts", "blots"],
+    "losses": ["inputs", "weight_files", "downloads", "loss_network", "perceptual", "build",
+        "judge"],
+    "measures": ["artifacts", "blots", "second_opinion"],
     "stylizing": ["jobs", "memory", "stylizer", "folder"],
     "training": [
         "photo_cache", "unreadable", "data", "run_log", "recording", "schedule", "loop",
@@ -48,7 +49,7 @@ PACKAGES = {
     "optimizing": ["minimizing", "course", "picture"],
     "evaluating": [
         "plan", "baselines", "objective", "timing", "evaluation", "summary", "plots", "pages",
-        "report",
+        "report", "judge", "judge_report",
     ],
     "distilling": ["students", "painters", "distiller", "build"],
     "demo": ["demo"],

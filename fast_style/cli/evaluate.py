@@ -3,10 +3,14 @@
 import argparse
 import shlex
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Literal
 
 from fast_style.cli.arguments import add_device, nonempty_path, positive
 from fast_style.cli.process import lines_beside, say, stop_signals
-from fast_style.core.errors import Stopped, printable
+from fast_style.core.errors import Stopped, UserError, printable
 
 SUMMARY = "compare models with the optimization method, on held-out photos"
 EXAMPLES = """\
@@ -17,10 +21,16 @@ examples:
   {prog} runs/wave/model.safetensors --photos val2017/ --quick --output report/
   # models that were trained for different objectives, measured with one
   {prog} a.safetensors b.safetensors --loss my.yaml --style wave.jpg --photos val/ -o report/
+  # models of any styles, measured with the one objective that never changes
+  {prog} a.safetensors b.safetensors --judge --photos val/ --count 4 -o report/
 """
 LESS_MEMORY = "use smaller --sizes"
 
 _QUICK_PHOTOS, _QUICK_ITERATIONS = 2, 100
+_SIZES, _ITERATIONS = [256], 500
+_BASELINES: tuple[Literal["box", "clip"], ...] = ("box", "clip")
+_JUDGE_CACHE = Path("judge_cache")
+_NOT_THE_JUDGES = ("imagenet", "compact", "random")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -49,7 +59,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--sizes",
         nargs="+",
         type=positive,
-        default=[256],
         metavar="N",
         help="sides in pixels of the squares cut from the photos (default: 256)",
     )
@@ -65,15 +74,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--iterations",
         type=positive,
-        default=500,
         metavar="N",
         help="iterations of L-BFGS (default: 500)",
     )
     parser.add_argument(
         "--baseline",
         nargs="+",
-        choices=("box", "clip"),
-        default=("box", "clip"),
+        choices=_BASELINES,
         help="box: L-BFGS within [0, 1] from the photo; clip: clipped L-BFGS from white noise, as "
         "in Johnson et al. 2016 (default: both)",
     )
@@ -102,31 +109,60 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="training YAML for loss, loss_network and style.size (default: the first model's "
         "settings)",
     )
+    judge = parser.add_argument_group(
+        "the judge",
+        "one objective for all models, whatever each was trained with: VGG-16 up to relu4_3 "
+        "(configs/judge.yaml), against 100 iterations of L-BFGS; and a second opinion",
+    )
+    judge.add_argument(
+        "--judge",
+        action="store_true",
+        help="measure with the judge; each model in its own style, unless --style names one",
+    )
+    judge.add_argument(
+        "--second-opinion",
+        metavar="FILE",
+        help="SqueezeNet 1.0, as torchvision publishes it (default: from torch's cache, or "
+        "downloaded, 5 MB); none: no second opinion",
+    )
+    judge.add_argument(
+        "--judge-cache",
+        type=nonempty_path,
+        metavar="FOLDER",
+        help="folder of the judge's L-BFGS results, which all reports share (default: "
+        f"{_JUDGE_CACHE} in the working directory)",
+    )
     add_device(parser)
 
 
 def run(options: argparse.Namespace) -> int:
     """Evaluate, and write the report; returns the exit code."""
+    _require_fitting(options)
     _require_inputs(options)
-    from tqdm import tqdm
+    from fast_style.evaluating.plots import require_plotting
 
+    require_plotting()
+    try:
+        return _run_judge(options) if options.judge else _run_evaluation(options)
+    except Stopped as stopped:
+        return 128 + stopped.signal_number
+
+
+def _run_evaluation(options: argparse.Namespace) -> int:
     from fast_style.core.devices import resolve_device
     from fast_style.evaluating.evaluation import evaluate
     from fast_style.evaluating.objective import load_models, load_objective
     from fast_style.evaluating.plan import make_plan, pixel_iterations
-    from fast_style.evaluating.plots import require_plotting
     from fast_style.evaluating.report import write_report
 
-    require_plotting()
     device = resolve_device(options.device)
+    iterations = options.iterations or _ITERATIONS
     plan = make_plan(
         options.photos,
-        sizes=options.sizes,
+        sizes=options.sizes or _SIZES,
         counts=[_QUICK_PHOTOS] if options.quick else options.count,
-        iterations=min(options.iterations, _QUICK_ITERATIONS)
-        if options.quick
-        else options.iterations,
-        variants=options.baseline,
+        iterations=min(iterations, _QUICK_ITERATIONS) if options.quick else iterations,
+        variants=options.baseline or _BASELINES,
     )
     models = load_models(options.models, device)
     objective = load_objective(
@@ -137,32 +173,106 @@ def run(options: argparse.Namespace) -> int:
         device=device,
         say=say,
     )
+    with _shown_progress(pixel_iterations(plan)) as (progress, tell):
+        results, grid = evaluate(
+            models, objective, plan, options.output, device=device, progress=progress, say=tell
+        )
+    results["command"] = _command()
+    for path in write_report(options.output, results, grid):
+        say(printable(path))
+    return 0
+
+
+def _run_judge(options: argparse.Namespace) -> int:
+    from fast_style.core.devices import resolve_device
+    from fast_style.evaluating.judge import Judge
+    from fast_style.evaluating.judge_report import write_judge_report
+    from fast_style.evaluating.objective import load_models
+    from fast_style.evaluating.plan import spread
+    from fast_style.pictures.folders import pictures_of
+
+    device = resolve_device(options.device)
+    photos = pictures_of(options.photos)
+    judge = Judge(
+        load_models(options.models, device),
+        spread(photos, options.count[0] if options.count else len(photos)),
+        style=options.style,
+        weights=options.weights,
+        second_opinion=options.second_opinion,
+        cache=options.judge_cache or _JUDGE_CACHE,
+        device=device,
+        say=say,
+    )
+    with _shown_progress(judge.work) as (progress, tell):
+        judge.say = tell
+        results, grids = judge.run(progress)
+    results["command"] = _command()
+    for path in write_judge_report(options.output, results, grids):
+        say(printable(path))
+    return 0
+
+
+@contextmanager
+def _shown_progress(
+    work: int,
+) -> Iterator[tuple[Callable[[int, str], None], Callable[[str], None]]]:
+    """A progress bar: what advances it and ends the work on a signal, what prints beside it."""
+    from tqdm import tqdm
+
     # Without tqdm's counts: pixels times iterations mean nothing to a reader.
     bar_format = "{percentage:3.0f}% |{bar}| {elapsed}, {remaining} left, {desc}"
     with (
-        tqdm(total=pixel_iterations(plan), bar_format=bar_format, disable=None) as bar,
+        tqdm(total=work, bar_format=bar_format, disable=None) as bar,
         stop_signals() as stop_signal,
     ):
 
-        def progress(work: int, doing: str) -> None:
+        def progress(done: int, doing: str) -> None:
             bar.set_description_str(doing, refresh=False)
-            bar.update(work)
+            bar.update(done)
             signal_number = stop_signal()
             if signal_number is not None:
                 raise Stopped(signal_number)
 
         tell = lines_beside(bar)
         try:
-            results, grid = evaluate(
-                models, objective, plan, options.output, device=device, progress=progress, say=tell
-            )
-        except Stopped as stopped:
+            yield progress, tell
+        except Stopped:
             tell("stopped; repeat the command to resume after the last finished L-BFGS result")
-            return 128 + stopped.signal_number
-    results["command"] = shlex.join(["fast-style", *sys.argv[1:]])
-    for path in write_report(options.output, results, grid):
-        say(printable(path))
-    return 0
+            raise
+
+
+def _command() -> str:
+    return shlex.join(["fast-style", *sys.argv[1:]])
+
+
+def _require_fitting(options: argparse.Namespace) -> None:
+    """Check that options fit together.
+
+    Raises:
+        UserError: an option has no effect with, or without, --judge.
+    """
+    if options.judge:
+        if options.weights in _NOT_THE_JUDGES:
+            raise UserError(
+                f"--weights: the judge's network is VGG-16 of Caffe origin, got {options.weights}; "
+                "give a file of it, or remove --weights to take torchvision's imagenet_features"
+            )
+        fixed = ("loss", "sizes", "iterations", "baseline", "quick")
+        for name in fixed:
+            if getattr(options, name):
+                raise UserError(
+                    f"--{name}: the judge's is fixed, so that all its numbers can be compared; "
+                    f"remove --{name}, or --judge"
+                )
+        if options.count and len(options.count) > 1:
+            raise UserError(
+                f"--count: got {len(options.count)} numbers, but the judge has one size; give one"
+            )
+    else:
+        for name in ("second_opinion", "judge_cache"):
+            if getattr(options, name):
+                option = "--" + name.replace("_", "-")
+                raise UserError(f"{option}: works with --judge only; add --judge")
 
 
 def _require_inputs(options: argparse.Namespace) -> None:

@@ -288,7 +288,7 @@ def _summarize_artifacts(rows: Sequence[Artifacts]) -> dict[str, Any]:
     summary: dict[str, Any] = {
         kind: {
             name: {
-                artifact: _average(artifact, [row[kind][name][artifact] for row in rows])
+                artifact: average(artifact, [row[kind][name][artifact] for row in rows])
                 for artifact in artifacts
             }
             for name, artifacts in of_kind.items()
@@ -299,11 +299,12 @@ def _summarize_artifacts(rows: Sequence[Artifacts]) -> dict[str, Any]:
     return summary
 
 
-def _average(artifact: str, values: Sequence[float]) -> float | None:
+def average(artifact: str, values: Sequence[float]) -> float | None:
+    """The median over photos, but the mean of blots and of clipped values; None without any."""
     finite = [value for value in values if math.isfinite(value)]
     # Of these most photos may have nothing, and a few much.
-    average = statistics.fmean if artifact in ("blots", "clipped") else statistics.median
-    return average(finite) if finite else None
+    how = statistics.fmean if artifact in ("blots", "clipped") else statistics.median
+    return how(finite) if finite else None
 
 
 def _measure_blotches(net: nn.Module, size: int, device: torch.device) -> float | None:

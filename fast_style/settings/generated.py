@@ -1,4 +1,4 @@
-"""The files of ``configs/`` that are made from the settings: JSON Schemas and ``laptop.yaml``.
+"""The files of ``configs/`` that are made from the package: JSON Schemas and two YAML files.
 
 ``python -m fast_style.settings.generated configs`` rewrites them; run it after changing a setting.
 """
@@ -19,11 +19,15 @@ ROOTS: dict[str, type[Root]] = {
 }
 """Each kind of file, by the path of its schema in ``configs/``."""
 
+JUDGE_FILE = Path(__file__).parent.parent / "losses" / "judge.yaml"
+"""The file with which `fast-style evaluate --judge` measures; ``configs/`` has a copy to read."""
+
 
 def generated_files() -> dict[str, str]:
     """The text of every generated file, by its path in ``configs/``."""
     schemas = {path: json_schema(root) for path, root in ROOTS.items()}
-    return schemas | {"laptop.yaml": laptop_file()}
+    judge = JUDGE_FILE.read_text(encoding="utf-8")
+    return schemas | {"laptop.yaml": laptop_file(), "judge.yaml": judge}
 
 
 if __name__ == "__main__":

@@ -9,10 +9,11 @@ import pytest
 import torch
 import torchvision.models
 from small_distillation import CHANNELS, random_convolutions
+from small_evaluation import JUDGE_ITERATIONS, JUDGE_SIZE, write_narrow_vgg16
 from small_run import settings_of, train_once, write_photos, write_small_run
 
 from fast_style.evaluating import evaluation
-from fast_style.losses import loss_network
+from fast_style.losses import judge, loss_network
 from fast_style.settings.layers import Architecture, torchvision_index
 from fast_style.training.trainer import Trainer
 
@@ -112,3 +113,21 @@ def offer(monkeypatch: pytest.MonkeyPatch, architecture: str, **paths: Path) -> 
     }
     weights = SimpleNamespace(**entries)
     monkeypatch.setattr(torchvision.models, f"{architecture}_Weights", weights)
+
+
+@pytest.fixture(scope="package")
+def narrow_vgg16(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A narrow VGG-16 up to relu4_3, in a file that does not state its preprocessing."""
+    return write_narrow_vgg16(tmp_path_factory.mktemp("judge"))
+
+
+@pytest.fixture
+def small_judge(narrow_vgg16: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """Makes the judge one of small pictures and few iterations; gives weights for it."""
+    text = judge.JUDGE_FILE.read_text()
+    text = text.replace("size: 256", f"size: {JUDGE_SIZE}")
+    text = text.replace("iterations: 100", f"iterations: {JUDGE_ITERATIONS}")
+    path = tmp_path / "judge.yaml"
+    path.write_text(text)
+    monkeypatch.setattr(judge, "JUDGE_FILE", path)
+    return narrow_vgg16

@@ -60,3 +60,54 @@ def test_a_mistake_is_one_line(
         assert error.startswith("error: ")
         assert message in error
         assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--judge", "--iterations", "5"], "--iterations"),
+        (["--judge", "--sizes", "64"], "--sizes"),
+        (["--judge", "--quick"], "--quick"),
+        (["--judge", "--loss", "any.yaml"], "--loss"),
+        (["--judge", "--baseline", "box"], "--baseline"),
+        (["--judge", "--count", "1", "2"], "--count"),
+        (["--judge", "--weights", "compact"], "imagenet_features"),
+        (["--second-opinion", "none"], "--judge"),
+        (["--judge-cache", "here"], "--judge"),
+    ],
+)
+def test_options_that_do_not_fit_together_are_refused(
+    run: Path,
+    held_out: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    words: list[str],
+    message: str,
+) -> None:
+    command = ["evaluate", str(run / "model.safetensors"), "--photos", str(held_out)]
+    assert main([*command, "-o", str(tmp_path / "r"), *words]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: --")
+    assert message in error
+    assert not (tmp_path / "r").exists()
+
+
+def test_the_judge_writes_its_report_and_shares_its_cache(
+    run: Path,
+    held_out: Path,
+    tmp_path: Path,
+    small_judge: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    command = ["evaluate", str(run / "model.safetensors"), "--judge", "--photos", str(held_out)]
+    command += ["--weights", str(small_judge), "--second-opinion", "none", "--count", "2"]
+    for report in ("first", "second"):
+        assert main([*command, "-o", report]) == 0
+        said = capsys.readouterr().out
+        assert f"{report}/judge.md" in said
+        assert ("iterations of clip L-BFGS" in said) == (report == "first")
+        results = json.loads(Path(report, "judge.json").read_text())
+        assert len(results["styles"][0]["photos"]) == 2
+    assert len(list((tmp_path / "judge_cache").iterdir())) == 2

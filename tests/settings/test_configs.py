@@ -13,8 +13,10 @@ from fast_style.settings.layers import deepest_layer, layer_names
 ROOT = Path(__file__).resolve().parents[2]
 DISTILL_CONFIG = ROOT / "configs" / "distill.yaml"
 DEMO_CONFIG = ROOT / "fast_style" / "demo" / "quickstart.yaml"
-CONFIGS = sorted({*(ROOT / "configs").glob("*.yaml"), DEMO_CONFIG} - {DISTILL_CONFIG})
-GATYS_CONFIGS = sorted((ROOT / "configs" / "optimize").glob("*.yaml"))
+JUDGE_CONFIG = ROOT / "configs" / "judge.yaml"
+OF_OTHER_KINDS = {DISTILL_CONFIG, JUDGE_CONFIG}
+CONFIGS = sorted({*(ROOT / "configs").glob("*.yaml"), DEMO_CONFIG} - OF_OTHER_KINDS)
+GATYS_CONFIGS = [JUDGE_CONFIG, *sorted((ROOT / "configs" / "optimize").glob("*.yaml"))]
 
 # Those that have another text's constants; tests/optimizing/test_conversions.py checks the numbers.
 OF_OTHER_TEXTS = [
