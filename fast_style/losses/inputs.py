@@ -33,6 +33,8 @@ def require_inputs(config: Config | DistillConfig) -> None:
     if isinstance(config, Config):
         require_picture(config.style.image)
         require_weights(config.loss_network.weights)
+        if config.log.judge_weights is not None:
+            require_weights(config.log.judge_weights, "log.judge_weights")
     else:
         require_weights(config.teacher.weights, "teacher.weights")
 

@@ -6,11 +6,11 @@ The third kind of file is in `gatys_config`; sections that several kinds share a
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from fast_style.settings.fields import Counts, FilePath, Layer, RunName, Share
+from fast_style.settings.fields import Counts, FilePath, Layer, PathOr, RunName, Share
 from fast_style.settings.layers import require_layers
 from fast_style.settings.reading import load, parse
 from fast_style.settings.sections import (
@@ -153,6 +153,11 @@ class LogConfig(Section):
 
     samples: int = Field(6, ge=1, le=64)
     """Number of photos in a sample picture; the first validation photos are used."""
+
+    judge_weights: Annotated[str, PathOr(("imagenet_features",))] | None = None
+    """Weights of VGG-16: imagenet_features, or the path of a file. Every validation then also logs
+    the judge's terms (configs/judge.yaml) to TensorBoard, whatever the losses of the training are.
+    Unset: they are not logged."""
 
     checkpoint_every: int = Field(1000, ge=1)
     """Steps between checkpoints; one is also written when a run ends or is stopped."""

@@ -21,10 +21,13 @@ from fast_style.core.devices import resolve_precision, set_up_torch
 from fast_style.core.distributed import ALONE, Group
 from fast_style.core.errors import UserError
 from fast_style.losses.build import build_perceptual_loss, load_loss_weights, read_style
+from fast_style.losses.judge import judge_sides, load_judge_settings, load_judge_weights
 from fast_style.losses.loss_network import Weights
 from fast_style.models.checkpoint import load_transform_net
 from fast_style.networks.transform_net import TransformNet, memory_format_for
 from fast_style.pictures.folders import Photos, find_photos
+from fast_style.pictures.pixels import resize_shorter_side
+from fast_style.pictures.reading import read_photo
 from fast_style.pictures.writing import write_picture
 from fast_style.settings.config import Config, DistillConfig
 from fast_style.settings.sections import PhotosConfig
@@ -45,7 +48,7 @@ from fast_style.training.run_folder import (
     write_run_files,
 )
 from fast_style.training.saving import restore_weights
-from fast_style.training.trainer import Trainer
+from fast_style.training.trainer import Trainer, ValidationJudge
 from fast_style.training.unreadable import UnreadableList, probe_photos
 
 # Least side of sample pictures, in pixels: smaller ones show too little.
@@ -120,6 +123,7 @@ def build_trainer(
         run_folder=run.folder,
         description=description,
         precision=resolve_precision(config.train.precision, device),
+        judge=_build_judge(config, photos, device),
         resume_from=run.resume_from,
         group=group,
     )
@@ -141,6 +145,20 @@ def _load_weights(config: Config, say: Callable[[str], None]) -> Weights:
             "loss_network.weights=compact needs neither"
         )
     return load_loss_weights(config)
+
+
+def _build_judge(config: Config, photos: Photos, device: torch.device) -> ValidationJudge | None:
+    """The judge of `log.judge_weights`, with the style picture and the photos at its own sizes."""
+    if config.log.judge_weights is None:
+        return None
+    settings = load_judge_settings(config.log.judge_weights)
+    weights = load_judge_weights(settings, "log.judge_weights")
+    style_side, photo_side = judge_sides(settings)
+    style = resize_shorter_side(read_photo(config.style.image), style_side)
+    return ValidationJudge(
+        build_perceptual_loss(settings, weights, style, device),
+        read_validation_photos(photos.validation, photo_side),
+    )
 
 
 def _growth(config: Config) -> tuple[int, int] | None:

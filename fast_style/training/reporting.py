@@ -198,11 +198,11 @@ class Reporter:
                 )
         return {f"share/{term}": share for term, share in shares.items()}
 
-    def write(self, step: int, values: dict[str, float], speed: dict[str, float]) -> None:
-        """Write values to metrics.csv and TensorBoard, the speed to TensorBoard alone."""
+    def write(self, step: int, values: dict[str, float], untabled: dict[str, float]) -> None:
+        """Write `values` to metrics.csv and TensorBoard, `untabled` ones to TensorBoard alone."""
         if values:
             images = step * self.settings.batch_size
-            self.run_log.scalars(step, images, values, untabled=speed)
+            self.run_log.scalars(step, images, values, untabled=untabled)
 
     def write_samples(self, step: int) -> None:
         """Write the sample sheet of this step to TensorBoard and the run folder."""

@@ -9,7 +9,7 @@ everything else is a function of the settings and s.
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -38,6 +38,13 @@ from fast_style.training.step import TrainingStep
 _MANY_STEPS = 5000
 
 
+class ValidationJudge(NamedTuple):
+    """The judge's objective, and the validation photos at its size: uint8 (N, 3, S, S)."""
+
+    loss: PerceptualLoss
+    photos: Tensor
+
+
 class Trainer:
     """Trains one network and writes its run folder.
 
@@ -52,6 +59,7 @@ class Trainer:
         run_folder: an existing folder.
         description: the metadata of model files, without the step.
         precision: the dtype of autocast, or None for float32.
+        judge: logged with each validation, and without influence on the training.
         resume_from: the checkpoint to resume from.
         group: the processes that train together. Each has its share of every batch; all have the
             same weights at every step; rank zero writes.
@@ -73,6 +81,7 @@ class Trainer:
         run_folder: Path,
         description: dict[str, Any],
         precision: torch.dtype | None = None,
+        judge: ValidationJudge | None = None,
         resume_from: Checkpoint | None = None,
         group: Group = ALONE,
     ) -> None:
@@ -87,6 +96,7 @@ class Trainer:
         self.checkpoints = run_folder / "checkpoints"
         self.description = description
         self.precision = precision
+        self.judge = judge
         self.group = group
         self.device = next(net.parameters()).device
         # On a CPU, a step takes a thousand times as long, and torch's default is kept.
@@ -132,7 +142,7 @@ class Trainer:
         with closing(self.run_log):
             self.prepare()
             if self.step == 0:
-                self.reporter.write(0, self.validate(), {})
+                self.reporter.write(0, self.validate(), self.judge_terms())
                 self.reporter.write_samples(0)
             take_steps(
                 self,
@@ -204,15 +214,16 @@ class Trainer:
             return
         self._require_sound()
         values: dict[str, float] = {}
-        speed: dict[str, float] = {}
+        untabled: dict[str, float] = {}
         if due.log:
             values |= self.reporter.losses(self.step, result)
-            speed = self.reporter.speed(self.step, interval, values["loss/total"])
+            untabled = self.reporter.speed(self.step, interval, values["loss/total"])
         if due.shares:
             values |= self.reporter.shares(result)
         if due.validation:
             values |= self.validate()
-        self.reporter.write(self.step, values, speed)
+            untabled |= self.judge_terms()
+        self.reporter.write(self.step, values, untabled)
         if due.samples:
             self.reporter.write_samples(self.step)
         interval.restart(self.step)
@@ -220,19 +231,29 @@ class Trainer:
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
         """The mean objective and terms on the validation photos, in float32, by column."""
+        means = self._mean_terms(self.perceptual_loss, self.validation_photos)
+        return {f"validation/{name}": mean for name, mean in means.items()}
+
+    @torch.no_grad()
+    def judge_terms(self) -> dict[str, float]:
+        """The judge's mean terms on the validation photos, by tag; empty without a judge."""
+        if self.judge is None:
+            return {}
+        means = self._mean_terms(self.judge.loss, self.judge.photos)
+        return {f"judge/{name}": mean for name, mean in means.items()}
+
+    def _mean_terms(self, loss: PerceptualLoss, photos: Tensor) -> dict[str, float]:
+        """The mean objective, content and style of stylized photos, uint8 (N, 3, S, S)."""
         sums: dict[str, float] = {"total": 0.0, "content": 0.0, "style": 0.0}
         launch = self.group.launch
-        chunks = torch.split(self.validation_photos, self.settings.batch_size // launch.world_size)
+        chunks = torch.split(photos, self.settings.batch_size // launch.world_size)
         for chunk in chunks[launch.rank :: launch.world_size]:
-            photos = to_pixels(chunk, self.device)
-            terms = self.perceptual_loss(self.fast_net(photos), photos)
+            pixels = to_pixels(chunk, self.device)
+            terms = loss(self.fast_net(pixels), pixels)
             for name in sums:
                 sums[name] += getattr(terms, name).item() * len(chunk)
         totals = sum_over_processes(self.group, list(sums.values()))
-        return {
-            f"validation/{name}": total / len(self.validation_photos)
-            for name, total in zip(sums, totals, strict=True)
-        }
+        return {name: total / len(photos) for name, total in zip(sums, totals, strict=True)}
 
     def _require_sound(self) -> None:
         """Raise UserError if a number is not finite or too many photos are unreadable."""

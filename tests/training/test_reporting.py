@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
+from small_evaluation import write_narrow_vgg16
 from small_run import (
     checkpoints_of,
     events_of,
@@ -24,6 +25,7 @@ from small_run import (
 from tensorboard.backend.event_processing import plugin_event_accumulator
 from torch.utils.tensorboard import SummaryWriter
 
+from fast_style.core.errors import UserError
 from fast_style.settings.config import TrainConfig
 from fast_style.training import reporting
 from fast_style.training.run_log import photo_and_result_sheet
@@ -136,6 +138,33 @@ def test_tensorboard_shows_one_run_with_all_tags(straight: Path) -> None:
     assert b"style_weight: 5.0" in text.tensor_proto.string_val[0]
     (text,) = events.Tensors("command/text_summary")
     assert b"train.py" in text.tensor_proto.string_val[0]
+
+
+def test_the_judge_logs_its_own_terms_and_changes_nothing(
+    yaml_file: Path, tmp_path: Path, straight: Path
+) -> None:
+    weights = write_narrow_vgg16(tmp_path)
+    config = settings_of(yaml_file, f"log.judge_weights={weights}")
+    trainer = train_once(config, tmp_path)
+    judge = trainer.judge
+    assert judge is not None
+    assert (judge.loss.style_weight, judge.photos.shape) == (5.0, (3, 3, 256, 256))
+    folder = tmp_path / "tiny"
+    assert steps_with(folder, "validation/total") == [0, 3, 6]
+    events = events_of(folder)
+    for tag in ("judge/total", "judge/content", "judge/style"):
+        assert [event.step for event in events.Scalars(tag)] == [0, 3, 6]
+    with torch.no_grad():
+        pixels = judge.photos.float() / 255
+        expected = judge.loss(trainer.net(pixels), pixels)
+    assert events.Scalars("judge/total")[-1].value == pytest.approx(expected.total.item(), rel=1e-3)
+    assert rows_of(folder) == rows_of(straight)
+
+
+def test_missing_weights_of_the_judge_name_the_setting(yaml_file: Path, tmp_path: Path) -> None:
+    config = settings_of(yaml_file, f"log.judge_weights={tmp_path / 'none.pth'}")
+    with pytest.raises(UserError, match=r"log\.judge_weights"):
+        train_once(config, tmp_path)
 
 
 @pytest.mark.parametrize(
