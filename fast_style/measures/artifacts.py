@@ -80,8 +80,9 @@ def weave_strengths(pictures: Tensor, photos: Tensor) -> Weave:
     Measured: period 2: 0 on all of 50 photos of 256 pixels, and 0 to 0.1 on what four trained
     networks make of them. Period 4: 0.12 on the photos (mean; 0.8 at most), 1.3 to 3.0 on what the
     four networks make of them, at most 0.6 on 32 pictures of L-BFGS. Random weights have 8 to 16 of
-    either period with transposed convolutions, below 0.1 with resizing. Chance grows where there
-    are few windows: a single photo reaches 1.0 at 128 pixels, and 5.6 at 64, where there are two.
+    either period with transposed convolutions, below 0.1 with resizing. A single photo of 96 to 192
+    pixels may have 1 to 5 by chance or from fine texture; the means are 0.1 to 0.2 from 128 pixels
+    on, and 0.6 at 64 and 96, where there are few windows.
 
     Args:
         pictures: (N, 3, H, W) in [0, 1].
