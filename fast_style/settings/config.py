@@ -146,7 +146,8 @@ class LogConfig(Section):
     """Steps between logged shares of each loss term in the gradient at the output picture."""
 
     validate_every: int = Field(500, ge=1)
-    """Steps between validations, which log the losses on the held-out photos."""
+    """Steps between validations, which log the losses and the faults (blots and weave) of what the
+    network makes of the held-out photos."""
 
     samples_every: int = Field(500, ge=1)
     """Steps between sample pictures, which show held-out photos beside their stylized versions."""

@@ -26,7 +26,7 @@ from fast_style.losses.loss_network import Weights
 from fast_style.models.checkpoint import load_transform_net
 from fast_style.networks.transform_net import TransformNet, memory_format_for
 from fast_style.pictures.folders import Photos, find_photos
-from fast_style.pictures.pixels import resize_shorter_side
+from fast_style.pictures.pixels import image_to_tensor, resize_shorter_side
 from fast_style.pictures.reading import read_photo
 from fast_style.pictures.writing import write_picture
 from fast_style.settings.config import Config, DistillConfig
@@ -39,7 +39,7 @@ from fast_style.training.data import (
     resolve_workers,
 )
 from fast_style.training.photo_cache import open_photo_cache
-from fast_style.training.photo_stream import PhotoStream
+from fast_style.training.photo_stream import PhotoStream, to_pixels
 from fast_style.training.run_folder import (
     Run,
     environment,
@@ -116,6 +116,7 @@ def build_trainer(
             say=say,
             group=group,
         ),
+        style_picture=to_pixels(image_to_tensor(style)[None], device),
         validation_photos=validation,
         sample_photos=samples,
         settings=config.train,

@@ -28,6 +28,10 @@ _NEGLIGIBLE_SHARE = 0.01
 # With a larger share of values that become 0 or 255, pictures have lost their lights and shadows.
 _MUCH_CLIPPED = 0.25
 
+TERMS = ("total", "content", "style")
+VALIDATION = (*TERMS, "blots", "weave_2", "weave_4")
+"""What is measured on the validation photos: the objective, two terms, and faults."""
+
 
 class StepResult(NamedTuple):
     """The results of a training step that a report needs; tensors on the device.
@@ -55,7 +59,7 @@ def columns_of(perceptual_loss: PerceptualLoss) -> list[str]:
     """The columns of a run's metrics.csv, beside step and images."""
     layers = [f"loss/style/{layer}" for layer in perceptual_loss.style_layers]
     losses = ["loss/total", "loss/content", "loss/style", "loss/tv", *layers]
-    validation = ["validation/total", "validation/content", "validation/style"]
+    validation = [f"validation/{name}" for name in VALIDATION]
     shares = ["share/content", "share/style", "share/tv"]
     output = ["output/min", "output/max", "output/clipped"]
     return [*losses, *validation, *shares, "lr", "grad_norm", *output, "data/skipped"]

@@ -6,8 +6,9 @@ settings. Resuming at step s is starting at step s with the weights and Adam's m
 everything else is a function of the settings and s.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,6 +17,8 @@ from torch import Tensor
 
 from fast_style.core.distributed import ALONE, Group
 from fast_style.losses.perceptual import PerceptualLoss
+from fast_style.measures.artifacts import weave_strengths
+from fast_style.measures.blots import blot_share
 from fast_style.models.checkpoint import Checkpoint, checkpoint_path, save_checkpoint
 from fast_style.networks.fast_transform import FastTransform
 from fast_style.networks.transform_net import TransformNet
@@ -23,7 +26,14 @@ from fast_style.settings.config import LogConfig, TrainConfig
 from fast_style.training.guard import FiniteGuard
 from fast_style.training.loop import Interval, take_steps
 from fast_style.training.photo_stream import PhotoStream, to_pixels
-from fast_style.training.reporting import Reporter, StepResult, columns_of, sum_over_processes
+from fast_style.training.reporting import (
+    TERMS,
+    VALIDATION,
+    Reporter,
+    StepResult,
+    columns_of,
+    sum_over_processes,
+)
 from fast_style.training.run_log import RunLog
 from fast_style.training.saving import (
     restore_training,
@@ -52,6 +62,7 @@ class Trainer:
         net: the transform network, on its device.
         perceptual_loss: the objective, on the same device.
         photos: the training photos.
+        style_picture: (1, 3, H, W), float in [0, 1], on the device, as the loss network sees it.
         validation_photos: uint8 (N, 3, S, S), never trained on.
         sample_photos: uint8 (M, 3, S', S'), for people to look at.
         settings: steps, batch size, rate, schedule.
@@ -74,6 +85,7 @@ class Trainer:
         net: TransformNet,
         perceptual_loss: PerceptualLoss,
         photos: PhotoStream,
+        style_picture: Tensor,
         validation_photos: Tensor,
         sample_photos: Tensor,
         settings: TrainConfig,
@@ -89,6 +101,7 @@ class Trainer:
         self.fast_net = FastTransform(net)
         self.perceptual_loss = perceptual_loss
         self.photos = photos
+        self.style_picture = style_picture
         self.validation_photos = validation_photos
         self.settings = settings
         self.log = log
@@ -230,28 +243,49 @@ class Trainer:
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
-        """The mean objective and terms on the validation photos, in float32, by column."""
-        means = self._mean_terms(self.perceptual_loss, self.validation_photos)
+        """The mean objective, terms and faults on the validation photos, in float32, by column."""
+        means = self._means(self._terms_and_faults, VALIDATION, self.validation_photos)
         return {f"validation/{name}": mean for name, mean in means.items()}
+
+    def _terms_and_faults(self, stylized: Tensor, photos: Tensor) -> dict[str, Tensor]:
+        saved = stylized.clamp(0, 1)
+        weave = weave_strengths(saved, photos)
+        return {
+            **_terms(self.perceptual_loss, stylized, photos),
+            "blots": blot_share(saved, photos, self.style_picture),
+            "weave_2": weave.period_2,
+            "weave_4": weave.period_4,
+        }
 
     @torch.no_grad()
     def judge_terms(self) -> dict[str, float]:
         """The judge's mean terms on the validation photos, by tag; empty without a judge."""
         if self.judge is None:
             return {}
-        means = self._mean_terms(self.judge.loss, self.judge.photos)
+        measure = partial(_terms, self.judge.loss)
+        means = self._means(measure, TERMS, self.judge.photos)
         return {f"judge/{name}": mean for name, mean in means.items()}
 
-    def _mean_terms(self, loss: PerceptualLoss, photos: Tensor) -> dict[str, float]:
-        """The mean objective, content and style of stylized photos, uint8 (N, 3, S, S)."""
-        sums: dict[str, float] = {"total": 0.0, "content": 0.0, "style": 0.0}
+    def _means(
+        self,
+        measure: Callable[[Tensor, Tensor], dict[str, Tensor]],
+        names: Sequence[str],
+        photos: Tensor,
+    ) -> dict[str, float]:
+        """The means of what `measure` gives for stylized and original photos, by its names.
+
+        Args:
+            measure: takes both, (N, 3, S, S) in [0, 1]; gives values of single photos, or means.
+            names: of all that it gives; a process without photos adds zeros.
+            photos: uint8 (N, 3, S, S), of all processes together.
+        """
+        sums = dict.fromkeys(names, 0.0)
         launch = self.group.launch
         chunks = torch.split(photos, self.settings.batch_size // launch.world_size)
         for chunk in chunks[launch.rank :: launch.world_size]:
             pixels = to_pixels(chunk, self.device)
-            terms = loss(self.fast_net(pixels), pixels)
-            for name in sums:
-                sums[name] += getattr(terms, name).item() * len(chunk)
+            for name, values in measure(self.fast_net(pixels), pixels).items():
+                sums[name] += values.mean().item() * len(chunk)
         totals = sum_over_processes(self.group, list(sums.values()))
         return {name: total / len(photos) for name, total in zip(sums, totals, strict=True)}
 
@@ -304,3 +338,8 @@ class Trainer:
         self.step = checkpoint.metadata["step"]
         path = checkpoint_path(self.checkpoints, self.step)
         restore_training(self.net, self.optimizer, self.scaler, checkpoint, path)
+
+
+def _terms(loss: PerceptualLoss, stylized: Tensor, photos: Tensor) -> dict[str, Tensor]:
+    terms = loss(stylized, photos)
+    return {name: getattr(terms, name) for name in TERMS}

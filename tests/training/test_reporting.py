@@ -26,6 +26,9 @@ from tensorboard.backend.event_processing import plugin_event_accumulator
 from torch.utils.tensorboard import SummaryWriter
 
 from fast_style.core.errors import UserError
+from fast_style.measures.artifacts import weave_strengths
+from fast_style.measures.blots import blot_share
+from fast_style.pictures.pixels import image_to_tensor, resize_shorter_side
 from fast_style.settings.config import TrainConfig
 from fast_style.training import reporting
 from fast_style.training.run_log import photo_and_result_sheet
@@ -33,7 +36,9 @@ from fast_style.training.schedule import learning_rate_at
 from fast_style.training.trainer import Trainer
 
 LOSS_TAGS = ["loss/total", "loss/content", "loss/style", "loss/tv", "loss/style/relu1_2"]
-VALIDATION_TAGS = ["validation/total", "validation/content", "validation/style"]
+TERM_TAGS = ["validation/total", "validation/content", "validation/style"]
+FAULT_TAGS = ["validation/blots", "validation/weave_2", "validation/weave_4"]
+VALIDATION_TAGS = [*TERM_TAGS, *FAULT_TAGS]
 SHARE_TAGS = ["share/content", "share/style", "share/tv"]
 OTHER_TAGS = [
     "lr",
@@ -69,6 +74,33 @@ def test_intervals_do_what_they_say(yaml_file: Path, tmp_path: Path) -> None:
     assert checkpoints_of(folder) == [12, 13]
     samples = sorted(path.name for path in (folder / "samples").iterdir())
     assert samples == ["latest.png", *(f"step-{step:08}.png" for step in (0, 7, 13))]
+
+
+def test_validation_is_the_mean_over_the_photos_of_terms_and_faults(
+    open_trainer: Callable[..., Trainer], tmp_path: Path
+) -> None:
+    # Three photos in chunks of two; a bright style picture, so that dark results are blots.
+    style = tmp_path / "bright.png"
+    Image.new("RGB", (40, 40), (250, 240, 230)).save(style)
+    trainer = open_trainer(f"style.image={style}")
+    photos = trainer.validation_photos.float() / 255
+    with torch.no_grad():
+        results = trainer.net(photos)
+        terms = trainer.perceptual_loss(results, photos)
+    saved = results.clamp(0, 1)
+    with Image.open(style) as picture:
+        pixels = image_to_tensor(resize_shorter_side(picture, 32))[None].float() / 255
+    blots = blot_share(saved, photos, pixels)
+    weave = weave_strengths(saved, photos)
+    assert len(photos) == 3
+    assert blots.mean() > 0
+    assert weave.period_4.mean() > 0
+    found = trainer.validate()
+    assert list(found) == VALIDATION_TAGS
+    expected = [terms.total, terms.content, terms.style, blots, weave.period_2, weave.period_4]
+    assert list(found.values()) == pytest.approx(
+        [value.mean().item() for value in expected], rel=1e-4, abs=1e-6
+    )
 
 
 def test_logged_rate_is_the_one_that_made_the_step(straight: Path) -> None:
