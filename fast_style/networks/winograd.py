@@ -57,12 +57,12 @@ def is_faster(pixels: Tensor, kernel: Tensor, *, padding: int = 0) -> bool:
 def convolve(
     pixels: Tensor, kernel: Tensor, bias: Tensor | None = None, *, padding: int = 0
 ) -> Tensor:
-    """A 3x3 convolution with stride 1, differentiable in its pixels and its kernel.
+    """A 3x3 convolution with stride 1, differentiable in its pixels, its kernel and its bias.
 
     Args:
         pixels: (N, C, H, W).
         kernel: (C', C, 3, 3).
-        bias: (C',); it gets no gradient.
+        bias: (C',).
         padding: width of the border of zeros around the pixels.
 
     Returns:
@@ -99,9 +99,11 @@ class _Convolution(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
+    def backward(
+        ctx: Any, grad: Tensor
+    ) -> tuple[Tensor | None, Tensor | None, Tensor | None, None]:
         pixels, kernel = ctx.saved_tensors
-        pixels_wanted, kernel_wanted, *_ = ctx.needs_input_grad
+        pixels_wanted, kernel_wanted, bias_wanted, _ = ctx.needs_input_grad
         matrices = _transforms(_POINTS, pixels.dtype)
         kernels = _transformed_kernels(matrices.kernels, kernel)
         grad = grad.contiguous(memory_format=torch.channels_last)
@@ -119,9 +121,11 @@ class _Convolution(torch.autograd.Function):
                 tiles_grad = memory.product(products_grad, kernels)
                 source_grad = _grad_of_tiles(matrices.tiles, tiles_grad, piece.tiles, memory)
                 piece.add_source(source_grad, pixels_grad)
-        if kernels_grad is None:
-            return pixels_grad, None, None, None
-        return pixels_grad, _grad_of_kernels(matrices.kernels, kernels_grad), None, None
+        kernel_grad = None
+        if kernels_grad is not None:
+            kernel_grad = _grad_of_kernels(matrices.kernels, kernels_grad)
+        bias_grad = grad.sum(dim=(0, 2, 3)) if bias_wanted else None
+        return pixels_grad, kernel_grad, bias_grad, None
 
 
 def _first_pixels(

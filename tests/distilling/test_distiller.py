@@ -342,6 +342,20 @@ def test_resumed_run_without_painters_equals_the_straight_one(
     assert final_state(stopped) == final_state(straight)
 
 
+@pytest.mark.usefixtures("winograd_everywhere")
+def test_resumed_run_of_wide_layers_equals_the_straight_one(
+    yaml_file: Path, tmp_path: Path
+) -> None:
+    # Such layers are convolved in another way. Their biases once had no gradient, and so no state
+    # of Adam to resume with.
+    config = settings_of(yaml_file)
+    straight = distill_once(config, tmp_path / "straight")
+    assert len(straight.optimizer.state) == len(straight.parameters)
+    for stop in (3, None):
+        distill_once(config, tmp_path / "stopped", stop_at=stop)
+    assert final_state(tmp_path / "stopped/small") == final_state(tmp_path / "straight/small")
+
+
 def test_stop_signal_saves_and_tells_the_step_and_the_signal(
     open_distiller: Callable[..., Distiller], tmp_path: Path
 ) -> None:

@@ -91,19 +91,19 @@ def test_result_is_torchs_at_all_sizes(height: int, padding: int) -> None:
 def test_gradients_are_torchs(height: int, width: int, padding: int) -> None:
     pixels = make_numbers(2, 3, height, width).requires_grad_()
     kernel = make_numbers(4, 3, 3, 3, seed=1).requires_grad_()
-    expected = F.conv2d(pixels, kernel, padding=padding)
+    bias = make_numbers(4, seed=3).requires_grad_()
+    inputs = [pixels, kernel, bias]
+    expected = F.conv2d(pixels, kernel, bias, padding=padding)
     grad = make_numbers(*expected.shape, seed=2)
-    wanted = torch.autograd.grad(expected, [pixels, kernel], grad)
-    result = convolve(pixels, kernel, padding=padding)
-    for ours, theirs in zip(
-        torch.autograd.grad(result, [pixels, kernel], grad), wanted, strict=True
-    ):
+    wanted = torch.autograd.grad(expected, inputs, grad)
+    result = convolve(pixels, kernel, bias, padding=padding)
+    for ours, theirs in zip(torch.autograd.grad(result, inputs, grad), wanted, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-11)
 
 
-@pytest.mark.parametrize("wanted", [0, 1])
-def test_either_gradient_can_be_taken_alone(wanted: int) -> None:
-    inputs = [make_numbers(1, 2, 9, 9), make_numbers(3, 2, 3, 3, seed=1)]
+@pytest.mark.parametrize("wanted", [0, 1, 2])
+def test_each_gradient_can_be_taken_alone(wanted: int) -> None:
+    inputs = [make_numbers(1, 2, 9, 9), make_numbers(3, 2, 3, 3, seed=1), make_numbers(3, seed=2)]
     inputs[wanted].requires_grad_()
     (ours,) = torch.autograd.grad(convolve(*inputs, padding=1).square().sum(), inputs[wanted])
     expected = F.conv2d(*inputs, padding=1).square().sum()
