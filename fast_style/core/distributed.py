@@ -7,7 +7,7 @@ importing torch.
 """
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
@@ -171,6 +171,10 @@ class Group:
         values: list[Any] = [None] * self.launch.world_size
         distributed.all_gather_object(values, value, group=self._channel)
         return values
+
+    def sums(self, numbers: Sequence[float]) -> list[float]:
+        """Each number summed over all processes."""
+        return [sum(found) for found in zip(*self.gather(list(numbers)), strict=True)]
 
     def broadcast(self, value: T) -> T:
         """The value of rank zero; those of the other processes are ignored."""

@@ -48,8 +48,9 @@ from fast_style.training.run_folder import (
     write_run_files,
 )
 from fast_style.training.saving import restore_weights
-from fast_style.training.trainer import Trainer, ValidationJudge
+from fast_style.training.trainer import Trainer
 from fast_style.training.unreadable import UnreadableList, probe_photos
+from fast_style.training.validation import Validation, ValidationJudge
 
 # Least side of sample pictures, in pixels: smaller ones show too little.
 SMALLEST_SAMPLE = 256
@@ -88,13 +89,13 @@ def build_trainer(
     photos = find_readable_photos(config.data)
     style = read_style(config)
     largest_crop = config.data.grown_crop_size or config.data.crop_size
-    validation = read_held_out(photos, largest_crop, say)
+    held_out = read_held_out(photos, largest_crop, say)
     samples = read_validation_photos(
         photos.validation, max(largest_crop, SMALLEST_SAMPLE), num_photos=config.log.samples
     )
     weights = _load_weights(config, say)
     say(
-        f"{len(photos.training)} photos to train on, {len(validation)} held out; loss network: "
+        f"{len(photos.training)} photos to train on, {len(held_out)} held out; loss network: "
         f"{config.loss_network.architecture}, {weights.label}"
     )
     description = _describe(config, photos, style, weights)
@@ -103,9 +104,10 @@ def build_trainer(
         description,
         {"style": "style.image", "photos": "data.photos", "loss_network": "loss_network.weights"},
     )
+    perceptual_loss = build_perceptual_loss(config, weights, style, device)
     trainer = Trainer(
         net=net,
-        perceptual_loss=build_perceptual_loss(config, weights, style, device),
+        perceptual_loss=perceptual_loss,
         photos=open_photo_stream(
             config,
             photos,
@@ -116,15 +118,20 @@ def build_trainer(
             say=say,
             group=group,
         ),
-        style_picture=to_pixels(image_to_tensor(style)[None], device),
-        validation_photos=validation,
+        validation=Validation(
+            held_out,
+            perceptual_loss,
+            to_pixels(image_to_tensor(style)[None], device),
+            judge=_build_judge(config, photos, device),
+            batch_size=config.train.batch_size,
+            group=group,
+        ),
         sample_photos=samples,
         settings=config.train,
         log=config.log,
         run_folder=run.folder,
         description=description,
         precision=resolve_precision(config.train.precision, device),
-        judge=_build_judge(config, photos, device),
         resume_from=run.resume_from,
         group=group,
     )

@@ -22,15 +22,12 @@ from fast_style.training.loop import Interval, show_status
 from fast_style.training.photo_stream import PhotoStream, to_pixels
 from fast_style.training.run_log import RunLog, photo_and_result_sheet
 from fast_style.training.schedule import is_due, learning_rate_at
+from fast_style.training.validation import MEASURES
 
 # A term with a smaller share of the gradient has no effect; its weight is probably a mistake.
 _NEGLIGIBLE_SHARE = 0.01
 # With a larger share of values that become 0 or 255, pictures have lost their lights and shadows.
 _MUCH_CLIPPED = 0.25
-
-TERMS = ("total", "content", "style")
-VALIDATION = (*TERMS, "blots", "weave_2", "weave_4")
-"""What is measured on the validation photos: the objective, two terms, and faults."""
 
 
 class StepResult(NamedTuple):
@@ -59,15 +56,10 @@ def columns_of(perceptual_loss: PerceptualLoss) -> list[str]:
     """The columns of a run's metrics.csv, beside step and images."""
     layers = [f"loss/style/{layer}" for layer in perceptual_loss.style_layers]
     losses = ["loss/total", "loss/content", "loss/style", "loss/tv", *layers]
-    validation = [f"validation/{name}" for name in VALIDATION]
+    validation = [f"validation/{name}" for name in MEASURES]
     shares = ["share/content", "share/style", "share/tv"]
     output = ["output/min", "output/max", "output/clipped"]
     return [*losses, *validation, *shares, "lr", "grad_norm", *output, "data/skipped"]
-
-
-def sum_over_processes(group: Group, numbers: list[float]) -> list[float]:
-    """Each number summed over all processes."""
-    return [sum(found) for found in zip(*group.gather(numbers), strict=True)]
 
 
 class Reporter:
@@ -188,7 +180,7 @@ class Reporter:
         shares = loss.gradient_shares(
             result.stylized,
             result.photos,
-            sum_over_processes=lambda numbers: sum_over_processes(self.group, numbers),
+            sum_over_processes=self.group.sums,
         )
         for term, weight, layers in (
             ("content", loss.content_weight, loss.content_layers),

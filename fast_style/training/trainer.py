@@ -6,19 +6,16 @@ settings. Resuming at step s is starting at step s with the weights and Adam's m
 everything else is a function of the settings and s.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import closing
-from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from fast_style.core.distributed import ALONE, Group
 from fast_style.losses.perceptual import PerceptualLoss
-from fast_style.measures.artifacts import weave_strengths
-from fast_style.measures.blots import blot_share
 from fast_style.models.checkpoint import Checkpoint, checkpoint_path, save_checkpoint
 from fast_style.networks.fast_transform import FastTransform
 from fast_style.networks.transform_net import TransformNet
@@ -27,12 +24,9 @@ from fast_style.training.guard import FiniteGuard
 from fast_style.training.loop import Interval, take_steps
 from fast_style.training.photo_stream import PhotoStream, to_pixels
 from fast_style.training.reporting import (
-    TERMS,
-    VALIDATION,
     Reporter,
     StepResult,
     columns_of,
-    sum_over_processes,
 )
 from fast_style.training.run_log import RunLog
 from fast_style.training.saving import (
@@ -43,16 +37,10 @@ from fast_style.training.saving import (
 )
 from fast_style.training.schedule import set_learning_rate
 from fast_style.training.step import TrainingStep
+from fast_style.training.validation import Validation
 
 # With more steps left than this, compiling first saves time on a GPU.
 _MANY_STEPS = 5000
-
-
-class ValidationJudge(NamedTuple):
-    """The judge's objective, and the validation photos at its size: uint8 (N, 3, S, S)."""
-
-    loss: PerceptualLoss
-    photos: Tensor
 
 
 class Trainer:
@@ -62,15 +50,13 @@ class Trainer:
         net: the transform network, on its device.
         perceptual_loss: the objective, on the same device.
         photos: the training photos.
-        style_picture: (1, 3, H, W), float in [0, 1], on the device, as the loss network sees it.
-        validation_photos: uint8 (N, 3, S, S), never trained on.
+        validation: the photos that are never trained on, and what is measured on them.
         sample_photos: uint8 (M, 3, S', S'), for people to look at.
         settings: steps, batch size, rate, schedule.
         log: how often each part of a report, and a checkpoint, is written.
         run_folder: an existing folder.
         description: the metadata of model files, without the step.
         precision: the dtype of autocast, or None for float32.
-        judge: logged with each validation, and without influence on the training.
         resume_from: the checkpoint to resume from.
         group: the processes that train together. Each has its share of every batch; all have the
             same weights at every step; rank zero writes.
@@ -85,15 +71,13 @@ class Trainer:
         net: TransformNet,
         perceptual_loss: PerceptualLoss,
         photos: PhotoStream,
-        style_picture: Tensor,
-        validation_photos: Tensor,
+        validation: Validation,
         sample_photos: Tensor,
         settings: TrainConfig,
         log: LogConfig,
         run_folder: Path,
         description: dict[str, Any],
         precision: torch.dtype | None = None,
-        judge: ValidationJudge | None = None,
         resume_from: Checkpoint | None = None,
         group: Group = ALONE,
     ) -> None:
@@ -101,15 +85,13 @@ class Trainer:
         self.fast_net = FastTransform(net)
         self.perceptual_loss = perceptual_loss
         self.photos = photos
-        self.style_picture = style_picture
-        self.validation_photos = validation_photos
+        self.validation = validation
         self.settings = settings
         self.log = log
         self.run_folder = run_folder
         self.checkpoints = run_folder / "checkpoints"
         self.description = description
         self.precision = precision
-        self.judge = judge
         self.group = group
         self.device = next(net.parameters()).device
         # On a CPU, a step takes a thousand times as long, and torch's default is kept.
@@ -155,7 +137,8 @@ class Trainer:
         with closing(self.run_log):
             self.prepare()
             if self.step == 0:
-                self.reporter.write(0, self.validate(), self.judge_terms())
+                measured = self.validation.measure(self.fast_net)
+                self.reporter.write(0, measured, self.validation.judge_terms(self.fast_net))
                 self.reporter.write_samples(0)
             take_steps(
                 self,
@@ -234,60 +217,12 @@ class Trainer:
         if due.shares:
             values |= self.reporter.shares(result)
         if due.validation:
-            values |= self.validate()
-            untabled |= self.judge_terms()
+            values |= self.validation.measure(self.fast_net)
+            untabled |= self.validation.judge_terms(self.fast_net)
         self.reporter.write(self.step, values, untabled)
         if due.samples:
             self.reporter.write_samples(self.step)
         interval.restart(self.step)
-
-    @torch.no_grad()
-    def validate(self) -> dict[str, float]:
-        """The mean objective, terms and faults on the validation photos, in float32, by column."""
-        means = self._means(self._terms_and_faults, VALIDATION, self.validation_photos)
-        return {f"validation/{name}": mean for name, mean in means.items()}
-
-    def _terms_and_faults(self, stylized: Tensor, photos: Tensor) -> dict[str, Tensor]:
-        saved = stylized.clamp(0, 1)
-        weave = weave_strengths(saved, photos)
-        return {
-            **_terms(self.perceptual_loss, stylized, photos),
-            "blots": blot_share(saved, photos, self.style_picture),
-            "weave_2": weave.period_2,
-            "weave_4": weave.period_4,
-        }
-
-    @torch.no_grad()
-    def judge_terms(self) -> dict[str, float]:
-        """The judge's mean terms on the validation photos, by tag; empty without a judge."""
-        if self.judge is None:
-            return {}
-        measure = partial(_terms, self.judge.loss)
-        means = self._means(measure, TERMS, self.judge.photos)
-        return {f"judge/{name}": mean for name, mean in means.items()}
-
-    def _means(
-        self,
-        measure: Callable[[Tensor, Tensor], dict[str, Tensor]],
-        names: Sequence[str],
-        photos: Tensor,
-    ) -> dict[str, float]:
-        """The means of what `measure` gives for stylized and original photos, by its names.
-
-        Args:
-            measure: takes both, (N, 3, S, S) in [0, 1]; gives values of single photos, or means.
-            names: of all that it gives; a process without photos adds zeros.
-            photos: uint8 (N, 3, S, S), of all processes together.
-        """
-        sums = dict.fromkeys(names, 0.0)
-        launch = self.group.launch
-        chunks = torch.split(photos, self.settings.batch_size // launch.world_size)
-        for chunk in chunks[launch.rank :: launch.world_size]:
-            pixels = to_pixels(chunk, self.device)
-            for name, values in measure(self.fast_net(pixels), pixels).items():
-                sums[name] += values.mean().item() * len(chunk)
-        totals = sum_over_processes(self.group, list(sums.values()))
-        return {name: total / len(photos) for name, total in zip(sums, totals, strict=True)}
 
     def _require_sound(self) -> None:
         """Raise UserError if a number is not finite or too many photos are unreadable."""
@@ -338,8 +273,3 @@ class Trainer:
         self.step = checkpoint.metadata["step"]
         path = checkpoint_path(self.checkpoints, self.step)
         restore_training(self.net, self.optimizer, self.scaler, checkpoint, path)
-
-
-def _terms(loss: PerceptualLoss, stylized: Tensor, photos: Tensor) -> dict[str, Tensor]:
-    terms = loss(stylized, photos)
-    return {name: getattr(terms, name) for name in TERMS}

@@ -149,10 +149,12 @@ def test_the_objective_of_a_model_is_what_its_training_validates(
     run, trainer = trained
     (model,) = load_models([run / "model.safetensors"], CPU)
     loss = objective_of(run).loss
-    photos = trainer.validation_photos.float() / 255
+    photos = trainer.validation.photos.float() / 255
     with torch.no_grad():
         totals = [loss(model.net(photo[None]), photo[None]).total.item() for photo in photos]
-    assert np.mean(totals) == pytest.approx(trainer.validate()["validation/total"], rel=1e-5)
+    assert np.mean(totals) == pytest.approx(
+        trainer.validation.measure(trainer.fast_net)["validation/total"], rel=1e-5
+    )
 
 
 def test_the_objective_comes_from_the_run_folder(run: Path) -> None:

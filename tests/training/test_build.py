@@ -128,7 +128,7 @@ def test_crops_grow_after_their_share_of_the_steps(yaml_file: Path, tmp_path: Pa
     trainer.run_log.close()
     run.lock.release()
     assert sides == [16, 16, 16, 16, 24, 24]  # 0.6 of 6 is 3.6
-    assert trainer.validation_photos.shape[-1] == 24
+    assert trainer.validation.photos.shape[-1] == 24
     card = "\n".join(describe({**trainer.description, "step": 6}))
     assert "12 crops of 16, later 24, pixels from 9 photos" in card
 

@@ -83,7 +83,7 @@ def test_validation_is_the_mean_over_the_photos_of_terms_and_faults(
     style = tmp_path / "bright.png"
     Image.new("RGB", (40, 40), (250, 240, 230)).save(style)
     trainer = open_trainer(f"style.image={style}")
-    photos = trainer.validation_photos.float() / 255
+    photos = trainer.validation.photos.float() / 255
     with torch.no_grad():
         results = trainer.net(photos)
         terms = trainer.perceptual_loss(results, photos)
@@ -95,7 +95,7 @@ def test_validation_is_the_mean_over_the_photos_of_terms_and_faults(
     assert len(photos) == 3
     assert blots.mean() > 0
     assert weave.period_4.mean() > 0
-    found = trainer.validate()
+    found = trainer.validation.measure(trainer.fast_net)
     assert list(found) == VALIDATION_TAGS
     expected = [terms.total, terms.content, terms.style, blots, weave.period_2, weave.period_4]
     assert list(found.values()) == pytest.approx(
@@ -145,7 +145,7 @@ def test_samples_are_the_first_readable_validation_photos(
     trainer.run_log.close()
     run.lock.release()
     assert trainer.reporter.sample_photos.shape == (1, 3, 32, 32)
-    assert trainer.validation_photos.shape == (2, 3, 16, 16)
+    assert trainer.validation.photos.shape == (2, 3, 16, 16)
     assert said[0] == f"warning: skipping {held_out[0]}: empty file"
 
 
@@ -178,7 +178,7 @@ def test_the_judge_logs_its_own_terms_and_changes_nothing(
     weights = write_narrow_vgg16(tmp_path)
     config = settings_of(yaml_file, f"log.judge_weights={weights}")
     trainer = train_once(config, tmp_path)
-    judge = trainer.judge
+    judge = trainer.validation.judge
     assert judge is not None
     assert (judge.loss.style_weight, judge.photos.shape) == (5.0, (3, 3, 256, 256))
     folder = tmp_path / "tiny"
