@@ -53,7 +53,7 @@ train:
    init_from: null}
 log:
   {every: 50, shares_every: 500, validate_every: 500, samples_every: 500, samples: 6,
-   checkpoint_every: 1000, keep_checkpoints: 3}
+   judge_weights: null, checkpoint_every: 1000, keep_checkpoints: 3}
 name: a
 """
 
@@ -88,12 +88,12 @@ seed: 1
 teacher:
   {architecture: vgg16, weights: imagenet_features, pooling: max, padding: null,
    preprocessing: null}
-student: {widths: [24, 64, 96, 128], deepest: relu4_3}
+student: {widths: [24, 64, 96, 160], deepest: relu4_3}
 data:
   photos: p
   validation_photos: null
   validation_count: 16
-  crop_size: 192
+  crop_size: 128
   crop_scale: [0.5, 1]
   flip: true
   workers: auto

@@ -200,7 +200,7 @@ class Config(Root):
 class StudentConfig(Section):
     """The small network that learns."""
 
-    widths: Counts = (24, 64, 96, 128)
+    widths: Counts = (24, 64, 96, 160)
     """Channels in each of VGG's blocks; VGG itself has 64, 128, 256, 512, 512."""
 
     deepest: Layer = DEEPEST_LAYER
@@ -217,7 +217,7 @@ class DistillDataConfig(PhotosConfig):
     """A folder of paintings to validate on. Unset: some of `paintings`, at most half, are held out,
     chosen by a hash of their names."""
 
-    crop_size: int = Field(192, ge=32, le=4096)
+    crop_size: int = Field(128, ge=32, le=4096)
     """Width and height of a crop, and of a painter's style picture, in pixels."""
 
 

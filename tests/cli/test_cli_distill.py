@@ -88,7 +88,7 @@ def test_help_config_tells_every_setting(capsys: Output) -> None:
     assert run("--help-config") == 0
     text = capsys.readouterr().out
     assert "\ndata.paintings: (required)  # path\n" in text
-    assert "\nstudent.widths: [24, 64, 96, 128]  # a list of whole numbers, " in text
+    assert "\nstudent.widths: [24, 64, 96, 160]  # a list of whole numbers, " in text
     assert "style_weight" not in text
 
 

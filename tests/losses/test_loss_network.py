@@ -895,7 +895,7 @@ def test_compact_network_knows_how_it_is_used() -> None:
     assert (weights.preprocessing, weights.padding) == ("caffe", "reflect")
     assert {*weights.heads} == {f"relu{layer}" for layer in weights.convolutions}
     widths = [len(bias) for _, bias in weights.convolutions.values()]
-    assert widths == [24, 24, 64, 64, 96, 96, 96, 128, 128, 128]
+    assert widths == [24, 24, 64, 64, 96, 96, 96, 160, 160, 160]
 
 
 def test_compact_network_is_small() -> None:

@@ -120,7 +120,7 @@ def test_a_file_that_spells_all_defaults_of_a_distillation_equals_them(tmp_path)
     spelled = yaml.safe_load(ALL_DISTILL_DEFAULTS)
     assert {key for key, _ in iterate_fields(DistillConfig)} == set(flatten(spelled))
     assert least.data.paintings == tmp_path / "q"
-    assert least.student.widths == (24, 64, 96, 128)
+    assert least.student.widths == (24, 64, 96, 160)
 
 
 @pytest.mark.parametrize(
@@ -132,7 +132,7 @@ def test_a_file_that_spells_all_defaults_of_a_distillation_equals_them(tmp_path)
          "student.deepest (relu4_3), got [8, 16]"),
         ("student:\n  deepest: relu2_2",
          "FILE:3: student.widths: must have 2 numbers, one for each block up to "
-         "student.deepest (relu2_2), got [24, 64, 96, 128]"),
+         "student.deepest (relu2_2), got [24, 64, 96, 160]"),
         ("student: {deepest: conv4_3}",
          "FILE:3: student.deepest: must be a layer after a ReLU, got conv4_3"),
         ("student:\n  deepest: relu3_4\n  widths: [8, 16, 32]",

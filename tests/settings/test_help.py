@@ -195,7 +195,7 @@ def test_help_says_what_an_optimization_takes(key, default, allowed):
     ("key", "default", "allowed"),
     [
         ("data.paintings", "(required)", "path"),
-        ("student.widths", "[24, 64, 96, 128]", "a list of whole numbers, each 1 to 4096"),
+        ("student.widths", "[24, 64, 96, 160]", "a list of whole numbers, each 1 to 4096"),
         ("student.deepest", "relu4_3", "layer"),
         (
             "teacher.weights",
