@@ -38,6 +38,9 @@ INSTEAD = {
         "fast-style evaluate runs/quickstart/model.safetensors --photos demo/held_out/chelsea.png "
         "--quick --output report --iterations 5"
     ),
+    # Nor those of the judge; tests/evaluating/test_evaluate_command.py runs a smaller one.
+    "fast-style evaluate runs/*/model.safetensors --judge --photos demo/held_out/chelsea.png "
+    "--output judged": None,
     "tensorboard --logdir runs": "tensorboard --logdir runs --version",  # else it runs forever
     "make test": None,  # CI runs it by itself
     "make check": None,

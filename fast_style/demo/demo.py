@@ -52,7 +52,7 @@ STYLE_PICTURE = Path(__file__).with_name("style.png")
 SETTINGS = Path(__file__).with_name("quickstart.yaml")
 
 # Pixels of the longer side at which the held-out photo is stylized: large enough to look at, small
-# enough to show strokes that were learned on crops of 96 pixels.
+# enough to show strokes that were learned on crops of 160 pixels.
 _RESULT_SIDE = 800
 
 
@@ -122,7 +122,7 @@ def prepare_demo(
         folder,
         folder / "held_out" / held_out.name,
         config,
-        "demo: trains a small network for about two minutes on two CPU cores, with the COMPACT "
+        "demo: trains a small network for about three minutes on two CPU cores, with the COMPACT "
         "loss network that comes with fast-style, on five photos",
     )
 

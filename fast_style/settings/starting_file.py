@@ -35,7 +35,7 @@ _FIRST_VALUES = {
     "loss_network.weights": "compact",
     # In short trainings, relu3_3 alone lost trees and faces.
     "loss.content_layers": {"relu2_2": 0.5, "relu3_3": 1.0},
-    "loss.style_weight": 3.0,
+    "loss.style_weight": 1.5,
     "train.steps": 2000,
     "log.samples_every": 100,
     "log.checkpoint_every": 250,

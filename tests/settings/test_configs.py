@@ -5,6 +5,7 @@ import shlex
 from pathlib import Path
 
 import pytest
+import yaml
 
 from fast_style.settings.config import load_config, load_distill_config
 from fast_style.settings.gatys_config import load_gatys_config
@@ -99,6 +100,20 @@ def test_words_for_shallow_weights_leave_only_shallow_layers(path: Path) -> None
 )
 def test_every_setting_of_a_config_is_explained(path: Path) -> None:
     assert keys_without_comment(path.read_text(encoding="utf-8")) == []
+
+
+ABLATIONS = yaml.safe_load((ROOT / "benchmarks" / "ablations.yaml").read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("question", ABLATIONS["questions"])
+def test_variants_of_an_ablation_are_valid_and_differ(question: str) -> None:
+    laptop = ROOT / "configs" / "laptop.yaml"
+    found = [
+        load_config(laptop, [*ABLATIONS["settings"], *words])
+        for words in ABLATIONS["questions"][question].values()
+    ]
+    assert len(found) > 1
+    assert all(one != other for index, one in enumerate(found) for other in found[:index])
 
 
 @pytest.mark.parametrize(
