@@ -27,7 +27,7 @@ _FIRST_SETTINGS = (
     "log.checkpoint_every",
 )
 
-# Minutes on a laptop; docs/embedded_loss_network.md, "All of laptop.yaml", has the figures.
+# For minutes on a laptop; docs/ablations.md says why.
 _FIRST_VALUES = {
     "data.crop_size": 128,
     "data.grown_crop_size": 192,
