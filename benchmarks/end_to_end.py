@@ -152,7 +152,10 @@ class Judge:
         self.device = torch.device(options.device)
         torch.backends.cudnn.allow_tf32 = False
         self.loss = build_perceptual_loss(
-            config, load_loss_weights(config), read_style(config), self.device
+            config,
+            load_loss_weights(config),
+            read_style(config.style.image, config.style.size),
+            self.device,
         )
         held_out = find_photos_of(config.data).validation
         self.photos = read_validation_photos(held_out, options.size).float() / 255

@@ -66,8 +66,9 @@ class Bench:
         self.batch_size = settings.train.batch_size
         found = find_photos_of(settings.data)
         self.photos = read_validation_photos(found.validation, size).float() / 255
+        style = read_style(settings.style.image, settings.style.size)
         self.objective = build_perceptual_loss(
-            settings, load_loss_weights(settings), read_style(settings), torch.device("cpu")
+            settings, load_loss_weights(settings), style, torch.device("cpu")
         )
 
     def settings(self, words: list[str]) -> Config:

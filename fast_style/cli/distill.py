@@ -10,7 +10,7 @@ from fast_style.core.errors import UserError
 SUMMARY = "train a small loss network to imitate a large one"
 EXAMPLES = """\
 examples:
-  # an hour or two on two CPU cores; the same command resumes a stopped run
+  # half an hour on two CPU cores; the same command resumes a stopped run
   {prog} configs/distill.yaml
   # train a style with the result
   fast-style train my.yaml loss_network.weights=runs/compact/loss_network.safetensors

@@ -24,7 +24,7 @@ examples:
   # models of any styles, measured with the one objective that never changes
   {prog} a.safetensors b.safetensors --judge --photos val/ --count 4 -o report/
 """
-LESS_MEMORY = "use smaller --sizes"
+LESS_MEMORY = "use smaller --sizes, or with --judge another --device"
 
 _QUICK_PHOTOS, _QUICK_ITERATIONS = 2, 100
 _SIZES, _ITERATIONS = [256], 500
@@ -188,9 +188,11 @@ def _run_judge(options: argparse.Namespace) -> int:
     from fast_style.evaluating.judge import Judge
     from fast_style.evaluating.judge_report import write_judge_report
     from fast_style.evaluating.objective import load_models
+    from fast_style.evaluating.pages import make_folder
     from fast_style.evaluating.plan import spread
     from fast_style.pictures.folders import pictures_of
 
+    make_folder(options.output)
     device = resolve_device(options.device)
     photos = pictures_of(options.photos)
     judge = Judge(
@@ -204,8 +206,7 @@ def _run_judge(options: argparse.Namespace) -> int:
         say=say,
     )
     with _shown_progress(judge.work) as (progress, tell):
-        judge.say = tell
-        results, grids = judge.run(progress)
+        results, grids = judge.run(progress, tell)
     results["command"] = _command()
     for path in write_judge_report(options.output, results, grids):
         say(printable(path))

@@ -140,7 +140,7 @@ def finish_demo(prepared: PreparedDemo, runs: Path, *, device: str) -> list[str]
     stylizer = Stylizer(model, device=device)
     photo = fit_longer_side(read_photo(prepared.photo), _RESULT_SIDE)
     result = stylizer(photo)
-    style = read_style(config)
+    style = read_style(config.style.image, config.style.size)
     write_picture(prepared.folder / "result.png", result)
     sheet = prepared.folder / "sheet.png"
     write_picture(sheet, side_by_side([photo, style, result]))

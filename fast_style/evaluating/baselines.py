@@ -158,8 +158,11 @@ class BaselineCache:
         self.loss = loss
         self.objective_digest = objective_digest
 
-    def make_folder(self) -> None:
+    def make_folder(self, option: str) -> None:
         """Create the folder, before hours are spent on its contents.
+
+        Args:
+            option: what names the folder, for the message: ``--output``.
 
         Raises:
             UserError: the folder cannot be created or written to.
@@ -169,12 +172,12 @@ class BaselineCache:
         except OSError as error:
             raise UserError(
                 f"{printable(self.folder)}: cannot create this folder ({error.strerror}); choose "
-                "another --output"
+                f"another {option}"
             ) from None
         if not os.access(self.folder, os.W_OK | os.X_OK):
             raise UserError(
                 f"{printable(self.folder)}: no permission to write to this folder; choose "
-                "another --output"
+                f"another {option}"
             )
 
     def path(self, photo: Photo, variant: Variant) -> Path:

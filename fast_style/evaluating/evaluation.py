@@ -79,7 +79,7 @@ def evaluate(
         UserError: no photo can be read, or the folder cannot be written to.
     """
     cache = BaselineCache(output / "baselines", objective.loss, objective.digest)
-    cache.make_folder()
+    cache.make_folder("--output")
     evaluation = _Evaluation(models, objective, plan, cache, progress, say)
     sizes: dict[str, Any] = {}
     grid: list[GridRow] = []

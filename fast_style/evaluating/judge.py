@@ -7,7 +7,7 @@ only numbers and pictures are made; `judge_report` presents them.
 """
 
 import hashlib
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,8 +18,16 @@ from torch import Tensor
 from fast_style.core.errors import UserError, printable
 from fast_style.evaluating.baselines import BaselineCache, Descent, from_uint8, to_uint8
 from fast_style.evaluating.evaluation import GridRow, artifacts_of, describe_machine
-from fast_style.evaluating.objective import Model, Objective, full_float32, objective_of
+from fast_style.evaluating.objective import (
+    Model,
+    Objective,
+    full_float32,
+    objective_of,
+    style_copies,
+    unique_name,
+)
 from fast_style.evaluating.plan import Photo, read_photos
+from fast_style.losses.build import read_style
 from fast_style.losses.judge import judge_sides, load_judge_settings, load_judge_weights
 from fast_style.measures.second_opinion import SecondOpinion, load_squeezenet
 from fast_style.pictures.pixels import resize_shorter_side
@@ -50,7 +58,7 @@ class Judge:
         second_opinion: a file of SqueezeNet; None takes torchvision's, ``none`` leaves it out.
         cache: the folder of the L-BFGS results; created if it does not exist.
         device: where to compute.
-        say: prints a line for the user.
+        say: prints a line for the user about a skipped photo.
 
     Raises:
         UserError: a file is missing or cannot be used, or the folder cannot be written to.
@@ -80,7 +88,6 @@ class Judge:
         self.photos = read_photos(photos, self.size, device, say)
         self.cache = cache
         self.device = device
-        self.say = say
 
     @property
     def work(self) -> int:
@@ -88,13 +95,16 @@ class Judge:
         return self.size**2 * self.iterations * len(self.photos) * len(self.styles)
 
     def run(
-        self, progress: Callable[[int, str], None]
+        self,
+        progress: Callable[[int, str], None],
+        say: Callable[[str], None] = lambda line: None,
     ) -> tuple[dict[str, Any], dict[str, list[GridRow]]]:
         """The numbers as plain data, and the rows of a grid for each style, by its name.
 
         Args:
             progress: called with the work since the last call and a description of the present
                 step; may raise `Stopped`.
+            say: prints a line for the user before L-BFGS runs.
 
         Raises:
             Stopped: raised by `progress`.
@@ -104,8 +114,8 @@ class Judge:
         grids: dict[str, list[GridRow]] = {}
         with full_float32():
             for style in self.styles:
-                name = _unique(Path(style.file).stem, grids)
-                result, grids[name] = self._judge_style(name, style, progress)
+                name = unique_name(Path(style.file).stem, grids)
+                result, grids[name] = self._judge_style(name, style, progress, say)
                 results.append(result)
         return {
             "format": 1,
@@ -120,13 +130,17 @@ class Judge:
         }, grids
 
     def _judge_style(
-        self, name: str, style: "_Style", progress: Callable[[int, str], None]
+        self,
+        name: str,
+        style: _Style,
+        progress: Callable[[int, str], None],
+        say: Callable[[str], None],
     ) -> tuple[dict[str, Any], list[GridRow]]:
         objective = objective_of(
             self.settings, self.weights, style.picture, style.file, self.device
         )
         cache = BaselineCache(self.cache, objective.loss, objective.digest)
-        cache.make_folder()
+        cache.make_folder("--judge-cache")
         opinion = None
         if self.squeezenet is not None:
             opinion = SecondOpinion(self.squeezenet, objective.style)
@@ -135,7 +149,7 @@ class Judge:
         for index, photo in enumerate(self.photos):
             where = f"{name}, photo {index + 1} of {len(self.photos)}"
             descent = cache.load_or_compute(
-                photo, "clip", self.iterations, where=where, progress=progress, say=self.say
+                photo, "clip", self.iterations, where=where, progress=progress, say=say
             )
             progress(0, f"{where}, measures")
             row, grid_row = measured.measure_photo(photo, descent)
@@ -150,14 +164,6 @@ class Judge:
         return result, grid
 
 
-def _unique(name: str, taken: Collection[str]) -> str:
-    number = 2
-    unique = name
-    while unique in taken:
-        unique, number = f"{name}-{number}", number + 1
-    return unique
-
-
 # --- Style pictures -----------------------------------------------------------------------------
 
 
@@ -165,32 +171,26 @@ def _styles_of(models: Sequence[Model], style: Path | None, side: int) -> list[_
     """The style pictures at the judge's size, each with its models, in the order of the models."""
     styles: dict[str, _Style] = {}
     for model in models:
-        file, picture = (style.name, read_picture(style).rgb) if style else _own_style(model, side)
-        picture = resize_shorter_side(picture, side)
+        file, picture = (style.name, read_style(style, side)) if style else _own_style(model, side)
         key = hashlib.sha256(picture.tobytes()).hexdigest()
         styles.setdefault(key, _Style(file, picture, [])).models.append(model)
     return list(styles.values())
 
 
 def _own_style(model: Model, side: int) -> tuple[str, Image.Image]:
-    """The style picture that a model was trained on: its file if it is still there, or its copy.
+    """The style picture that a model was trained on, from its file or, if it has gone, its copy.
 
     Raises:
         UserError: neither is there, or the copy is smaller than the judge needs.
     """
-    trained_on = model.metadata["style"]
-    original = Path(model.settings.style.image)
-    folder = model.path.resolve().parent
-    copies = [parent / "style.png" for parent in (folder, folder.parent)]
-    for file, size in ((original, model.settings.style.size), *((copy, None) for copy in copies)):
-        if not file.is_file():
-            continue
+    trained_on, trained = model.metadata["style"], model.settings.style
+    original = [trained.image] if trained.image.is_file() else []
+    for file in (*original, *style_copies(model)):
         picture = read_picture(file).rgb
-        as_trained = picture if size is None else resize_shorter_side(picture, size)
-        if hashlib.sha256(as_trained.tobytes()).hexdigest() != trained_on["digest"]:
-            continue
-        if min(picture.size) >= side:
-            return str(trained_on["file"]), picture
+        as_trained = resize_shorter_side(picture, trained.size)  # a copy has this size already
+        digest = hashlib.sha256(as_trained.tobytes()).hexdigest()
+        if digest == trained_on["digest"] and min(picture.size) >= side:
+            return str(trained_on["file"]), resize_shorter_side(picture, side)
     raise UserError(
         f"{printable(model.path)}: its style picture {printable(str(trained_on['file']))} is not "
         f"where it was trained, and no style.png beside the model has {side} pixels or more; give "

@@ -9,10 +9,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fast_style.core.errors import printable
 from fast_style.evaluating.evaluation import GridRow, average
 from fast_style.evaluating.pages import (
+    command_lines,
     count,
+    machine_line,
     make_folder,
     markdown,
     plural,
@@ -176,8 +177,7 @@ def _cell(measure: str, value: float | None) -> str:
 
 
 def _setup_section(results: Mapping[str, Any]) -> Iterator[str]:
-    objective = results["styles"][0]["objective"]
-    network, machine = objective["loss_network"], results["machine"]
+    network = results["styles"][0]["objective"]["loss_network"]
     yield from ("## Setup", "")
     yield "- objective: configs/judge.yaml"
     yield (
@@ -189,12 +189,6 @@ def _setup_section(results: Mapping[str, Any]) -> Iterator[str]:
             f"- {markdown(model['name'])}: {markdown(model['file'])}, sha256 "
             f"`{model['digest'][:12]}`"
         )
-    yield (
-        f"- machine: {markdown(machine['device'])}, {count(machine['threads'], 'CPU thread')}; "
-        f"fast-style {machine['fast_style']}, torch {machine['torch']}, Python {machine['python']}"
-    )
+    yield machine_line(results["machine"])
     yield from ("", "[judge.json](judge.json) has all numbers, photo by photo.")
-    if results.get("command"):
-        yield from ("", "To repeat it (absolute paths are cut to their names):", "")
-        yield f"    {printable(results['command'])}"
-    yield ""
+    yield from command_lines(results)

@@ -5,7 +5,7 @@ another one is refused, unless an option names the objective explicitly.
 """
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -78,9 +78,7 @@ def load_models(paths: Sequence[Path], device: torch.device) -> list[Model]:
     models: list[Model] = []
     for path in paths:
         net, metadata = load_transform_net(path)
-        name, number = str(metadata["name"]), 2
-        while any(name == model.name for model in models):
-            name, number = f"{metadata['name']}-{number}", number + 1
+        name = unique_name(str(metadata["name"]), [model.name for model in models])
         net = net.to(device).to(memory_format=memory_format_for(device))
         settings = parse_config(metadata["settings"], str(path))
         models.append(Model(name, path, sha256_of(path), FastTransform(net), metadata, settings))
@@ -220,25 +218,36 @@ def _settings_of_objective(first: Model, weights: str | None, loss: Path | None)
 def _style_picture(config: Config, style: Path | None, first: Model) -> tuple[Image.Image, str]:
     """The style picture as the loss network sees it, and the name of its file."""
     if style is not None:
-        picture = config.style.model_copy(update={"image": style})
-        return read_style(config.model_copy(update={"style": picture})), style.name
+        return read_style(style, config.style.size), style.name
     trained_on = first.metadata["style"]
-    path = first.path.resolve()
-    for folder in (path.parent, path.parent.parent):  # of a model, and of a checkpoint
-        file = folder / "style.png"
-        if file.is_file():
-            image = read_picture(file).rgb
-            if hashlib.sha256(image.tobytes()).hexdigest() != trained_on["digest"]:
-                raise UserError(
-                    f"{printable(file)}: not the style picture that {printable(first.path)} was "
-                    "trained on (its digest differs); give that picture with --style PICTURE"
-                )
-            # Its size is style.size already, unless --loss sets another one.
-            return resize_shorter_side(image, config.style.size), str(trained_on["file"])
+    for file in style_copies(first):
+        image = read_picture(file).rgb
+        if hashlib.sha256(image.tobytes()).hexdigest() != trained_on["digest"]:
+            raise UserError(
+                f"{printable(file)}: not the style picture that {printable(first.path)} was "
+                "trained on (its digest differs); give that picture with --style PICTURE"
+            )
+        # Its size is style.size already, unless --loss sets another one.
+        return resize_shorter_side(image, config.style.size), str(trained_on["file"])
     raise UserError(
         f"{printable(first.path)}: found no style.png in its folder or in the folder above; give "
         "the style picture with --style PICTURE"
     )
+
+
+def style_copies(model: Model) -> list[Path]:
+    """The existing copies of the style picture that a run keeps beside its models."""
+    path = model.path.resolve()
+    folders = (path.parent, path.parent.parent)  # of a model, and of a checkpoint
+    return [file for folder in folders if (file := folder / "style.png").is_file()]
+
+
+def unique_name(name: str, taken: Collection[str]) -> str:
+    """The name, with ``-2`` or a higher number after it if it is taken."""
+    unique, number = name, 2
+    while unique in taken:
+        unique, number = f"{name}-{number}", number + 1
+    return unique
 
 
 def _describe(

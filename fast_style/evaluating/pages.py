@@ -87,6 +87,22 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
     return [f"| {' | '.join(row)} |" for row in (header, rules, *rows)] + [""]
 
 
+def machine_line(machine: Mapping[str, Any]) -> str:
+    """A list item: the device, and the versions, from `evaluation.describe_machine`."""
+    return (
+        f"- machine: {markdown(machine['device'])}, {count(machine['threads'], 'CPU thread')}; "
+        f"fast-style {machine['fast_style']}, torch {machine['torch']}, Python {machine['python']}"
+    )
+
+
+def command_lines(results: Mapping[str, Any]) -> list[str]:
+    """How to repeat the report, if the results have their `command`; an empty line at the end."""
+    if not results.get("command"):
+        return [""]
+    how = "To repeat it (absolute paths are cut to their names):"
+    return ["", how, "", f"    {printable(results['command'])}", ""]
+
+
 def count(number: int, noun: str) -> str:
     """A number with its noun: ``1 photo``, ``2 photos``."""
     return f"{number} {plural(number, noun)}"

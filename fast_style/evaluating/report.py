@@ -8,11 +8,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fast_style.core.errors import printable
 from fast_style.evaluating.evaluation import TERMS, GridRow
 from fast_style.evaluating.objective import COMPACT_APPROXIMATES
 from fast_style.evaluating.pages import (
+    command_lines,
     count,
+    machine_line,
     make_folder,
     markdown,
     plural,
@@ -303,7 +304,6 @@ _VARIANTS_EXPLAINED = {
 
 
 def _setup_section(results: Mapping[str, Any]) -> Iterator[str]:
-    machine = results["machine"]
     yield from ("## Setup", "", *_objective_lines(results))
     for variant in results["variants"]:
         yield f"- {VARIANT_TITLES[variant]}: {_VARIANTS_EXPLAINED[variant]}"
@@ -312,20 +312,13 @@ def _setup_section(results: Mapping[str, Any]) -> Iterator[str]:
             f"- {markdown(model['name'])}: {markdown(model['file'])}, sha256 "
             f"`{model['digest'][:12]}`, trained with {markdown(model['label'])}"
         )
-    yield (
-        f"- machine: {markdown(machine['device'])}, "
-        f"{count(machine['threads'], 'CPU thread')}; fast-style {machine['fast_style']}, torch "
-        f"{machine['torch']}, Python {machine['python']}; float32 without TF32"
-    )
+    yield f"{machine_line(results['machine'])}; float32 without TF32"
     yield ""
     yield (
         "[results.json](results.json) has all numbers, photo by photo: quartiles, seconds, and "
         "the objective after every iteration."
     )
-    if results.get("command"):
-        yield from ("", "To repeat it (absolute paths are cut to their names):", "")
-        yield f"    {printable(results['command'])}"
-    yield ""
+    yield from command_lines(results)
 
 
 def _objective_lines(results: Mapping[str, Any]) -> Iterator[str]:

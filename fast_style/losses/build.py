@@ -30,19 +30,19 @@ class BlendedStyle(NamedTuple):
     weight: float
 
 
-def read_style(config: Config) -> Image.Image:
-    """The style picture at its training size, RGB.
+def read_style(path: Path, size: int) -> Image.Image:
+    """A style picture with this shorter side in pixels, RGB.
 
     Raises:
         UserError: it is missing, unreadable, or a strip.
     """
-    style = read_photo(config.style.image)
+    style = read_photo(path)
     if max(style.size) > _LONGEST_STYLE * min(style.size):
         raise UserError(
-            f"{config.style.image}: {style.width} x {style.height} pixels are a strip; crop the "
+            f"{path}: {style.width} x {style.height} pixels are a strip; crop the "
             f"style picture to at most {_LONGEST_STYLE} times as long as wide"
         )
-    return resize_shorter_side(style, config.style.size)
+    return resize_shorter_side(style, size)
 
 
 def load_loss_weights(config: Config | GatysConfig) -> Weights:

@@ -26,8 +26,7 @@ from fast_style.losses.loss_network import Weights
 from fast_style.models.checkpoint import load_transform_net
 from fast_style.networks.transform_net import TransformNet, memory_format_for
 from fast_style.pictures.folders import Photos, find_photos
-from fast_style.pictures.pixels import image_to_tensor, resize_shorter_side
-from fast_style.pictures.reading import read_photo
+from fast_style.pictures.pixels import image_to_tensor
 from fast_style.pictures.writing import write_picture
 from fast_style.settings.config import Config, DistillConfig
 from fast_style.settings.sections import PhotosConfig
@@ -87,7 +86,7 @@ def build_trainer(
     init_from = None if run.resume_from else config.train.init_from
     net = build_net(config, init_from).to(device).to(memory_format=memory_format_for(device))
     photos = find_readable_photos(config.data)
-    style = read_style(config)
+    style = read_style(config.style.image, config.style.size)
     largest_crop = config.data.grown_crop_size or config.data.crop_size
     held_out = read_held_out(photos, largest_crop, say)
     samples = read_validation_photos(
@@ -162,7 +161,7 @@ def _build_judge(config: Config, photos: Photos, device: torch.device) -> Valida
     settings = load_judge_settings(config.log.judge_weights)
     weights = load_judge_weights(settings, "log.judge_weights")
     style_side, photo_side = judge_sides(settings)
-    style = resize_shorter_side(read_photo(config.style.image), style_side)
+    style = read_style(config.style.image, style_side)
     return ValidationJudge(
         build_perceptual_loss(settings, weights, style, device),
         read_validation_photos(photos.validation, photo_side),

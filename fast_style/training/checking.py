@@ -30,7 +30,7 @@ def check_inputs(config: Config, say: Callable[[str], None]) -> None:
         f"photos: {len(photos.training)} to train on, {len(photos.validation)} held out, "
         f"{len(unreadable)} of them unreadable"
     )
-    style = read_style(config)
+    style = read_style(config.style.image, config.style.size)
     say(f"style: {config.style.image}, resized to {style.width} x {style.height} pixels")
     weights = load_loss_weights(config)
     architecture = config.loss_network.architecture

@@ -23,11 +23,7 @@ from fast_style.settings.config import LogConfig, TrainConfig
 from fast_style.training.guard import FiniteGuard
 from fast_style.training.loop import Interval, take_steps
 from fast_style.training.photo_stream import PhotoStream, to_pixels
-from fast_style.training.reporting import (
-    Reporter,
-    StepResult,
-    columns_of,
-)
+from fast_style.training.reporting import Reporter, StepResult, columns_of
 from fast_style.training.run_log import RunLog
 from fast_style.training.saving import (
     restore_training,

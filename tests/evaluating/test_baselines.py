@@ -27,7 +27,7 @@ def photo(held_out: Path) -> Photo:
 
 def cache_in(folder: Path, objective: Objective) -> BaselineCache:
     cache = BaselineCache(folder, objective.loss, objective.digest)
-    cache.make_folder()
+    cache.make_folder("--output")
     return cache
 
 
@@ -187,7 +187,7 @@ def test_cache_messages(
     cache = cache_in(tmp_path / "cache", objective_of(run))
     monkeypatch.setattr(os, "access", lambda *_: False)  # root may write everywhere
     with pytest.raises(UserError) as caught:
-        cache.make_folder()
+        cache.make_folder("--output")
     assert str(caught.value) == (
         f"{cache.folder}: no permission to write to this folder; choose another --output"
     )

@@ -111,3 +111,17 @@ def test_the_judge_writes_its_report_and_shares_its_cache(
         results = json.loads(Path(report, "judge.json").read_text())
         assert len(results["styles"][0]["photos"]) == 2
     assert len(list((tmp_path / "judge_cache").iterdir())) == 2
+
+
+def test_folders_that_the_judge_cannot_write_to_name_their_option(
+    run: Path, held_out: Path, tmp_path: Path, small_judge: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "file"
+    file.write_text("x")
+    command = ["evaluate", str(run / "model.safetensors"), "--judge", "--photos", str(held_out)]
+    command += ["--weights", str(small_judge), "--second-opinion", "none"]
+    report = ["--output", str(tmp_path / "r")]
+    assert main([*command, *report, "--judge-cache", str(file / "cache")]) == 2
+    assert "--judge-cache" in capsys.readouterr().err
+    assert main([*command, "--output", str(file / "r")]) == 1
+    assert str(file / "r") in capsys.readouterr().err

@@ -81,10 +81,10 @@ def test_style_is_read_at_its_training_size_and_strips_are_refused(tmp_path: Pat
         {"name": "a", "style": {"image": path, "size": 32}, "data": {"photos": tmp_path}}
     )
     draw_photo(1, (80, 64)).save(path)
-    assert read_style(config).size == (40, 32)
+    assert read_style(config.style.image, config.style.size).size == (40, 32)
     draw_photo(1, (210, 10)).save(path)
     with pytest.raises(UserError) as caught:
-        read_style(config)
+        read_style(config.style.image, config.style.size)
     assert str(caught.value) == (
         f"{path}: 210 x 10 pixels are a strip; crop the style picture to at most 20 times as long "
         "as wide"

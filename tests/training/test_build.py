@@ -95,7 +95,7 @@ def test_blank_style_is_told(yaml_file: Path, tmp_path: Path) -> None:
         build_perceptual_loss(
             config,
             weights._replace(convolutions=dead),
-            read_style(config),
+            read_style(config.style.image, config.style.size),
             torch.device("cpu"),
         )
     run.lock.release()
