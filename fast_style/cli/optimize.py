@@ -29,6 +29,8 @@ SUMMARY = "draw one photo by optimizing its pixels (Gatys et al.)"
 EXAMPLES = """\
 examples:
   {prog} configs/optimize/gatys.yaml --content photo.jpg --output drawn.png
+  # what the losses of a training ask for, before the training
+  {prog} my_training.yaml optimize.iterations=60 --content photo.jpg -o wanted.png
   # a setting for this run; content, style and result side by side; the course as an animation
   {prog} my.yaml loss.style_weight=20 --content a.jpg -o b.png --sheet sheet.png --course course.gif
   # the photo as one layer encodes it; the style picture as the layers up to one encode it

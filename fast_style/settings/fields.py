@@ -48,6 +48,16 @@ class OldForm:
 
 
 @dataclass(frozen=True)
+class OnceMeant:
+    """What files and runs that earlier versions wrote, without this setting, mean: `value`.
+
+    They keep this meaning whatever the default is or becomes.
+    """
+
+    value: Any
+
+
+@dataclass(frozen=True)
 class IsPath:
     """Marks a text that is a path, relative to the folder of the file that contains it."""
 

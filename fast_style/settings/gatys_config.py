@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field
 
 from fast_style.core.errors import UserError
+from fast_style.settings.config import Config
 from fast_style.settings.fields import (
     SMALLEST_SIDE,
     FilePath,
@@ -118,6 +119,7 @@ class GatysConfig(Root):
 
     example = "optimize.iterations=200"
     to_start_from = "configs/optimize/ has files to start from, such as gatys.yaml"
+    also_read = Config  # the losses of a training, as the picture that they ask for
 
     seed: int = Field(1, ge=0, le=2**63 - 1)
     """Seed of every random choice."""

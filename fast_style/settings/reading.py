@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
 from fast_style.core.errors import UserError, printable, shortened
-from fast_style.settings.fields import IsPath, OldForm, usable_path
+from fast_style.settings.fields import IsPath, OldForm, OnceMeant, usable_path
 from fast_style.settings.mistakes import is_path, mistakes_in
 from fast_style.settings.strict_yaml import MAX_DEPTH, Key, dotted_key, read_text, read_yaml
 from fast_style.settings.structure import (
@@ -28,24 +28,33 @@ from fast_style.settings.structure import (
     fields_of,
     marks_of,
     section_in,
+    with_old_meanings,
 )
+from fast_style.settings.writing import to_dict
 
 AnyRoot = TypeVar("AnyRoot", bound=Root)
+AnySection = TypeVar("AnySection", bound=Section)
 
 
 def load(root: type[AnyRoot], path: Path, overrides: Sequence[str] = ()) -> AnyRoot:
     """Settings from a YAML file, overridden by ``key=value`` words.
 
     Paths in the file are relative to the file's folder, those in `overrides` to the working
-    directory; ``~`` is the home folder. An empty section means its defaults.
+    directory; ``~`` is the home folder. An empty section means its defaults. A file of the kind
+    `root.also_read` is checked as such, and gives the sections that both kinds have.
 
     Raises:
         UserError: one line per mistake, ``file:line: key: rule, what was found``.
     """
     place = printable(str(path))
     document = read_yaml(read_text(path, place, if_missing=root.to_start_from), place)
-    data = _with_absolute_paths(root, document.data, path.absolute().parent)
-    draft = _Draft(root, data, place, document.lines)
+    other = root.also_read
+    if other is not None and _is_of(other, root, document.data):
+        data = _only_known(root, to_dict(load(other, path)))
+    else:
+        data = _with_absolute_paths(root, document.data, path.absolute().parent)
+    lines = {key: line for key, line in document.lines.items() if key[0] in data}
+    draft = _Draft(root, data, place, lines)
     for word in overrides:
         draft.override(word)
     settings = draft.validate()
@@ -71,7 +80,26 @@ def parse(root: type[AnyRoot], data: Mapping[str, Any], place: str) -> AnyRoot:
     """
     if not isinstance(data, Mapping):  # a header may hold anything
         raise UserError(f"{place}: settings: must be a section of key: value lines")
-    return _Draft(root, dict(data), place, {}).validate()
+    return _Draft(root, with_old_meanings(root, data), place, {}).validate()
+
+
+def kept(settings: AnySection, stored: AnySection) -> AnySection:
+    """Settings of a run that goes on: what files once wrote without a setting stays as it was.
+
+    Args:
+        settings: those to go on with. A setting that they name is not changed.
+        stored: those that the run began with.
+    """
+    changes: dict[str, Any] = {}
+    for name, info in type(settings).model_fields.items():
+        value, before = getattr(settings, name), getattr(stored, name)
+        if isinstance(value, Section):
+            changes[name] = kept(value, before)
+        elif name not in settings.model_fields_set and any(
+            isinstance(mark, OnceMeant) for mark in marks_of(info)
+        ):
+            changes[name] = before
+    return settings.model_copy(update=changes)
 
 
 def require_consistent(settings: Root, place: str) -> None:
@@ -86,6 +114,23 @@ def require_consistent(settings: Root, place: str) -> None:
     """
     if mistakes := list(settings.mistakes()):
         raise _Draft(type(settings), {}, place, {}).error(mistakes)
+
+
+def _only_known(section: type[Section], data: Mapping[str, Any]) -> dict[str, Any]:
+    """The part of the data that a section, and the sections in it, have fields for."""
+    known: dict[str, Any] = {}
+    for name, info in fields_of(section).items():
+        if name in data:
+            inner = section_in(info)
+            is_section = inner is not None and isinstance(data[name], Mapping)
+            known[name] = _only_known(inner, data[name]) if is_section else data[name]
+    return known
+
+
+def _is_of(other: type[Root], root: type[Root], data: Any) -> bool:
+    """Whether data has a section or setting that `other` has and `root` lacks."""
+    own = fields_of(other).keys() - fields_of(root).keys()
+    return isinstance(data, Mapping) and not own.isdisjoint(data)
 
 
 class _Place(NamedTuple):

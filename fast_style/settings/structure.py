@@ -10,6 +10,7 @@ from typing import Any, ClassVar, NamedTuple, get_args, get_origin
 from pydantic import BaseModel, ConfigDict
 from pydantic.fields import FieldInfo
 
+from fast_style.settings.fields import OnceMeant
 from fast_style.settings.strict_yaml import Key
 
 
@@ -42,6 +43,9 @@ class Root(Section):
 
     to_start_from: ClassVar[str]
     """Where to get a first file, for the error about a missing one."""
+
+    also_read: ClassVar["type[Root] | None"] = None
+    """Another kind of file that may be given instead: its sections of the same names are taken."""
 
     def mistakes(self) -> Iterator[Mistake]:
         """Combinations of valid settings that cannot work together."""
@@ -102,6 +106,20 @@ def marks_of(info: FieldInfo) -> list[object]:
 
 def _metadata(annotation: object) -> tuple[object, ...]:
     return getattr(annotation, "__metadata__", ())
+
+
+def with_old_meanings(section: type[Section], data: Mapping[str, Any]) -> dict[str, Any]:
+    """Data that this software wrote for a section, with the settings that did not exist then."""
+    complete = dict(data)
+    for name, info in fields_of(section).items():
+        inner = section_in(info)
+        if inner is not None and isinstance(data.get(name), Mapping):
+            complete[name] = with_old_meanings(inner, data[name])
+        elif name not in data:
+            for mark in marks_of(info):
+                if isinstance(mark, OnceMeant):
+                    complete[name] = mark.value
+    return complete
 
 
 def takes_mapping(info: FieldInfo) -> bool:

@@ -95,7 +95,7 @@ def test_commands_of_the_examples_are_understood(
     run("--help")
     lines = capsys.readouterr().out.partition("\nexamples:\n")[2].splitlines()
     commands = [line.split()[2:] for line in lines if line.startswith("  fast-style optimize ")]
-    assert len(commands) == 4
+    assert len(commands) == 5
     for command in commands:
         yaml_file = ROOT / command[0] if "/" in command[0] else here / "my.yaml"
         assert run(str(yaml_file), *command[1:], "--print-config") == 0, command
@@ -381,11 +381,19 @@ def test_wrong_key_is_told_with_its_file_and_line(here: Path, capsys: Output) ->
     ]
 
 
-def test_settings_of_a_training_are_none_of_an_optimization(here: Path, capsys: Output) -> None:
-    assert run(str(ROOT / "configs" / "wave.yaml"), *CONTENT, *OUTPUT) == 2
-    lines = errors(capsys)
-    assert all("wave.yaml:" in line for line in lines)
-    assert any("data: unknown key" in line for line in lines)
+def test_the_losses_of_a_training_draw_a_picture(here: Path, capsys: Output) -> None:
+    Path("training.yaml").write_text(
+        "name: t\nstyle: {image: style.png}\ndata: {photos: nowhere}\n"
+        "loss_network: {weights: compact}\nmodel: {width: 2}\n"
+    )
+    small = ["optimize.iterations=2", "optimize.size=32", "style.size=32"]
+    assert run("training.yaml", *small, *CONTENT, *OUTPUT) == 0
+    capsys.readouterr()
+    with Image.open("out.png") as picture:
+        assert min(picture.size) == 32
+    assert run("training.yaml", "model.width=3", *CONTENT, "-o", "other.png") == 2
+    (line,) = errors(capsys)
+    assert line.startswith("error: 'model.width=3' on the command line: model: unknown key")
 
 
 @pytest.mark.parametrize(

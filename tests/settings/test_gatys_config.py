@@ -8,6 +8,7 @@ import pytest
 import yaml
 from settings_files import ALL_GATYS_DEFAULTS, GATYS_LEAST, complaint, read, write
 
+from fast_style.core.errors import UserError
 from fast_style.settings.gatys_config import INIT_WORDS, GatysConfig, load_gatys_config
 from fast_style.settings.reading import parse
 from fast_style.settings.structure import iterate_fields
@@ -291,3 +292,46 @@ def test_a_picture_of_a_blend_whose_path_is_not_utf8_survives(tmp_path):
     (further,) = config.style.blend
     assert os.fsencode(further.image).endswith(b"/\xff.jpg")
     assert read(GatysConfig, tmp_path, to_yaml(config)) == config
+
+
+# --- Files of trainings ---------------------------------------------------------------------------
+
+TRAINING = """\
+name: waves
+seed: 7
+style: {image: wave.jpg}
+data: {photos: photos}
+loss_network: {weights: compact}
+loss:
+  style_weight: 3
+"""
+
+
+def test_losses_of_a_training_file_are_taken(tmp_path: Path) -> None:
+    path = tmp_path / "training.yaml"
+    path.write_text(TRAINING)
+    config = load_gatys_config(path, ["optimize.iterations=60", "loss.tv_weight=2"])
+    assert config.seed == 7
+    assert config.style.image == tmp_path / "wave.jpg"
+    assert config.style.size == 256  # a training's default, at which the network learns its strokes
+    assert config.loss_network.weights == "compact"
+    assert (config.loss.style_weight, config.loss.tv_weight) == (3, 2)
+    assert config.optimize.iterations == 60
+
+
+@pytest.mark.parametrize(
+    ("text", "word", "expected"),
+    [
+        ("train: {stesp: 3}", "seed=2", "training.yaml:8: train.stesp: unknown key; did you mean"),
+        ("train: {steps: 0}", "seed=2", "training.yaml:8: train.steps: must be at least 1, got 0"),
+        ("train: {}", "train.steps=3", "on the command line: train: unknown key"),
+    ],
+)
+def test_mistakes_in_a_training_file_are_told_as_training_tells_them(
+    text: str, word: str, expected: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "training.yaml"
+    path.write_text(TRAINING + text)
+    with pytest.raises(UserError) as caught:
+        load_gatys_config(path, [word])
+    assert expected in str(caught.value)
