@@ -35,7 +35,7 @@ data:
   max_unreadable_share: 0.05
   grown_crop_size: null
   grow_after: 0.7
-model: {width: 32, residual_blocks: 5, upsampling: resize, tanh_scale: 150.0}
+model: {width: 32, residual_blocks: 5, upsampling: resize, antialiased: true, tanh_scale: 150.0}
 loss_network:
   {architecture: vgg16, weights: imagenet_features, pooling: max, padding: null,
    preprocessing: null}
@@ -47,6 +47,7 @@ loss:
   style_weight: 5
   tv_weight: 1e0
   tv_exponent: 2
+  stability_weight: 500
 train:
   {steps: 40000, batch_size: 4, learning_rate: 0.001, schedule: cosine, warmup_steps: 100,
    precision: auto, compile: false, cuda_graph: true, deterministic: false, threads: null,

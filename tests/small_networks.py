@@ -1,10 +1,18 @@
 """Transform networks and photos that are small and seeded, for tests that compute with them."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
 from fast_style.networks.transform_net import InstanceNorm, TransformNet
 
+KINDS: dict[str, dict[str, Any]] = {
+    "antialiased": {"upsampling": "resize", "antialiased": True},
+    "resize": {"upsampling": "resize", "antialiased": False},
+    "transposed": {"upsampling": "transposed", "antialiased": False},
+    "transposed, antialiased": {"upsampling": "transposed", "antialiased": True},
+}
 FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
 
 

@@ -28,25 +28,25 @@ PACKAGE = ROOT / "fast_style"
 PACKAGES = {
     "core": ["errors", "files", "devices", "free_memory", "distributed"],
     "settings": [
-        "strict_yaml", "structure", "layers", "fields", "help", "mistakes", "reading", "writing",
+        "strict_yaml", "layers", "fields", "structure", "help", "mistakes", "writing", "reading",
         "sections", "config", "gatys_config", "starting_file", "generated",
     ],
     "pictures": ["reading", "pixels", "sheets", "writing", "folders"],
     "networks": [
-        "winograd", "transform_net", "fast_kernels", "fast_transform", "compiling", "feature_store",
-        "streaming",
+        "winograd", "transform_net", "borders", "fast_kernels", "fast_transform", "compiling",
+        "feature_store", "streaming",
     ],
     "models": ["model_files", "checkpoint"],
     "losses": ["inputs", "weight_files", "downloads", "loss_network", "perceptual", "build",
         "judge"],
-    "measures": ["artifacts", "blots", "second_opinion"],
+    "measures": ["artifacts", "blots", "steadiness", "second_opinion"],
     "stylizing": ["jobs", "memory", "stylizer", "folder"],
     "training": [
         "photo_cache", "unreadable", "data", "run_log", "recording", "schedule", "loop",
-        "photo_stream", "step", "guard", "saving", "validation", "reporting", "trainer",
-        "run_folder", "build", "checking",
+        "photo_stream", "stability", "step", "guard", "saving", "validation", "reporting",
+        "trainer", "run_folder", "build", "checking",
     ],
-    "optimizing": ["minimizing", "course", "picture"],
+    "optimizing": ["minimizing", "course", "picture", "preview"],
     "evaluating": [
         "plan", "baselines", "objective", "timing", "evaluation", "summary", "plots", "pages",
         "report", "judge", "judge_report",
@@ -55,7 +55,7 @@ PACKAGES = {
     "demo": ["demo"],
     "cli": [
         "allocator", "arguments", "process", "runs", "distill", "evaluate", "info", "init",
-        "optimize", "stylize", "train", "demo", "main",
+        "optimize", "preview", "stylize", "train", "demo", "main",
     ],
 }  # fmt: skip
 MODULES = [f"{package}.{module}" for package, modules in PACKAGES.items() for module in modules]

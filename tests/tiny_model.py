@@ -24,6 +24,7 @@ def write_tiny_model(
         "width": width,
         "residual_blocks": 1,
         "upsampling": "resize",
+        "antialiased": True,
         "tanh_scale": tanh_scale,
     }
     with torch.random.fork_rng(devices=[]):

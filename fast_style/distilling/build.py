@@ -49,7 +49,7 @@ def build_distiller(
         UserError: pictures or weights do not fit the settings.
     """
     set_up_torch(device, threads=config.train.threads, deterministic=config.train.deterministic)
-    config = config.model_copy(update={"name": run.folder.name})  # which may be <name>-2
+    config = run.settings(config)
     data = config.data
     photos = find_readable_photos(data)
     paintings = find_photos(

@@ -100,7 +100,8 @@ class Painter:
         self.weight = float(rng.choice(self._STYLE_WEIGHTS))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(int(rng.integers(2**32)))
-            net = TransformNet(width=self.WIDTH).to(device)
+            # Not antialiased: runs that have begun go on as they began.
+            net = TransformNet(width=self.WIDTH, antialiased=False).to(device)
         self.net = net.to(memory_format=memory_format_for(device))
         if rng.random() < self._SHARE_OF_HEIRS and predecessor is not None:
             self.net.load_state_dict(predecessor.net.state_dict())

@@ -18,6 +18,7 @@ from PIL import Image, ImageDraw, ImageFont
 from fast_style.core.errors import UserError, printable
 from fast_style.evaluating.evaluation import TERMS, GridRow
 from fast_style.evaluating.plan import VARIANT_TITLES
+from fast_style.pictures.sheets import INK, fitting
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -258,7 +259,6 @@ def _font_file() -> str:
 # Sides in pixels: captions fit into the smallest cell, and a grid of the largest has a few MB.
 _SMALLEST_CELL, _LARGEST_CELL = 192, 512
 _GAP = 8
-_INK = (34, 34, 34)
 
 
 def draw_grid(rows: Sequence[GridRow]) -> bytes:
@@ -276,8 +276,8 @@ def draw_grid(rows: Sequence[GridRow]) -> bytes:
     for index, row in enumerate(rows):
         for column, (caption, levels) in enumerate(row.pictures):
             left, top = _GAP + column * (cell + _GAP), _GAP + index * height
-            text = _fitting(row.name if column == 0 else caption, font, cell)
-            draw.text((left, top + caption_height // 2), text, fill=_INK, font=font, anchor="lm")
+            text = fitting(row.name if column == 0 else caption, font, cell)
+            draw.text((left, top + caption_height // 2), text, fill=INK, font=font, anchor="lm")
             picture = Image.fromarray(levels)
             if cell != side:
                 resample = Image.Resampling.LANCZOS if cell < side else Image.Resampling.NEAREST
@@ -286,13 +286,3 @@ def draw_grid(rows: Sequence[GridRow]) -> bytes:
     buffer = io.BytesIO()
     sheet.save(buffer, "PNG")
     return buffer.getvalue()
-
-
-def _fitting(text: str, font: ImageFont.FreeTypeFont, width: int) -> str:
-    """As much of the text as fits into a line of this width, in pixels."""
-    text = printable(text)
-    if font.getlength(text) <= width:
-        return text
-    while text and font.getlength(f"{text}…") > width:
-        text = text[:-1]
-    return f"{text}…"

@@ -24,6 +24,7 @@ from fast_style.models.model_files import (
 )
 from fast_style.networks.transform_net import TransformNet
 from fast_style.settings.config import ModelConfig
+from fast_style.settings.structure import with_old_meanings
 
 
 class Checkpoint(NamedTuple):
@@ -105,7 +106,8 @@ def build_transform_net(checkpoint: Checkpoint, path: Path) -> TransformNet:
     """
     try:
         # A hostile file must not make us allocate: settings are checked, and "meta" has no memory.
-        architecture = ModelConfig(**checkpoint.metadata["architecture"])
+        found = {**checkpoint.metadata["architecture"]}
+        architecture = ModelConfig(**with_old_meanings(ModelConfig, found))
         with torch.device("meta"):
             net = TransformNet(**architecture.model_dump())
     except (KeyError, TypeError, ValueError) as error:

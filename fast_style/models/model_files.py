@@ -117,7 +117,8 @@ def describe(metadata: Mapping[str, Any]) -> list[str]:
         f"{style_layers}, weight {settings['loss']['style_weight']:g}; total variation: weight "
         f"{settings['loss']['tv_weight']:g} ({settings['loss']['normalization']})",
         f"network: width {architecture['width']}, {architecture['residual_blocks']} residual "
-        f"blocks, {architecture['upsampling']} up-sampling, tanh scale "
+        f"blocks, {architecture['upsampling']} up-sampling, "
+        f"{'' if architecture.get('antialiased') else 'not '}antialiased, tanh scale "
         f"{architecture['tanh_scale']:g}",
         f"license: {metadata['license']}",
         f"made with: fast-style {versions['fast_style']}, torch {versions['torch']}",

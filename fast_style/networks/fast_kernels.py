@@ -4,7 +4,7 @@ Each computes what a part of `transform_net` computes, up to rounding. None chec
 the compiler: `fast_transform` decides which kernel is used where, and says why.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from functools import reduce
 from typing import Any
 
@@ -13,119 +13,13 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from fast_style.networks.borders import empty, format_of
 from fast_style.networks.transform_net import (
     EPSILON,
-    Border,
     ChannelStatistics,
     InstanceNorm,
     instance_norm,
 )
-
-# --- Borders ------------------------------------------------------------------------------------
-
-
-def pad_by_library(features: Tensor, padding: int, border: Border) -> Tensor:
-    """`F.pad` on all four sides: (N, C, H, W) to (N, C, H + 2p, W + 2p)."""
-    return F.pad(features, (padding,) * 4, mode=border)
-
-
-def pad_by_copying(features: Tensor, padding: int, border: Border) -> Tensor:
-    """`pad_by_library` that keeps channels_last on a GPU too, with a copy for each side."""
-    padded: Tensor = _PadByCopying.apply(features, padding, border)
-    return padded
-
-
-def pad_by_index(features: Tensor, padding: int, border: Border) -> Tensor:
-    """`pad_by_library` as a gather, which a compiler fuses with its neighbors."""
-    padded: Tensor = _PadByIndex.apply(features, padding, border)
-    return padded
-
-
-class _PadByCopying(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, features: Tensor, padding: int, border: Border) -> Tensor:
-        # Sides are copied in reverse order, which other borders allow for a single row only.
-        assert padding == 1 or border == "reflect"
-        ctx.padding, ctx.border = padding, border
-        count, channels, height, width = features.shape
-        shape = count, channels, height + 2 * padding, width + 2 * padding
-        padded = _empty(shape, features, _format_of(features))
-        _inner(padded, padding).copy_(features)
-        for side, source, reversed_dims in _sides(padded, padding, border):
-            side.copy_(source.flip(reversed_dims) if reversed_dims else source)
-        return padded
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
-        grad = grad.clone()
-        for side, source, reversed_dims in reversed(list(_sides(grad, ctx.padding, ctx.border))):
-            source += side.flip(reversed_dims) if reversed_dims else side
-        return _inner(grad, ctx.padding), None, None
-
-
-def _inner(padded: Tensor, padding: int) -> Tensor:
-    return padded[:, :, padding:-padding, padding:-padding]
-
-
-def _sides(
-    padded: Tensor, padding: int, border: Border
-) -> Iterator[tuple[Tensor, Tensor, list[int]]]:
-    """Views of each side of the border, of the pixels it repeats, and the axes to reverse.
-
-    Top and bottom come first, so that left and right then fill the corners.
-    """
-    num_skipped = 1 if border == "reflect" else 0  # outermost rows that are not repeated
-    for dim in (2, 3):
-        end = padded.shape[dim] - padding
-        first, last = padding + num_skipped, end - num_skipped - padding  # where the sources begin
-        if padding == 1 and first < last:
-            # Both sides in one kernel: one this small takes less time than its launch.
-            sources = _strided(padded, dim, range(first, last + 1, last - first))
-            yield _strided(padded, dim, range(0, end + 1, end)), sources, []
-        else:
-            yield padded.narrow(dim, 0, padding), padded.narrow(dim, first, padding), [dim]
-            yield padded.narrow(dim, end, padding), padded.narrow(dim, last, padding), [dim]
-
-
-def _strided(features: Tensor, dim: int, places: range) -> Tensor:
-    """A view of the rows (dim 2) or columns (dim 3) at these places."""
-    wanted = slice(places.start, places.stop, places.step)
-    return features[:, :, wanted] if dim == 2 else features[..., wanted]
-
-
-class _PadByIndex(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, features: Tensor, padding: int, border: Border) -> Tensor:
-        ctx.padding, ctx.border = padding, border
-        is_last = _format_of(features) == torch.channels_last
-        pixels = features.permute(0, 2, 3, 1) if is_last else features
-        for dim in (1, 2) if is_last else (2, 3):
-            last = pixels.shape[dim] - 1
-            places = torch.arange(-padding, last + 1 + padding, device=features.device)
-            if border == "reflect":
-                places = last - (last - places.abs()).abs()
-            pixels = pixels.index_select(dim, places.clamp(0, last))
-        return pixels.permute(0, 3, 1, 2) if is_last else pixels
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
-        for dim in (3, 2):
-            grad = _folded_back(grad, ctx.padding, ctx.border, dim)
-        return grad, None, None
-
-
-def _folded_back(grad: Tensor, padding: int, border: Border, dim: int) -> Tensor:
-    """The gradient without the border along one axis: each side is added to its sources."""
-    num_skipped, size = 1 if border == "reflect" else 0, grad.shape[dim] - 2 * padding
-    inner = grad.narrow(dim, padding, size)
-    for begin, place in ((0, num_skipped), (padding + size, size - num_skipped - padding)):
-        side = grad.narrow(dim, begin, padding).flip(dim)
-        around = (place, size - place - padding)
-        inner = inner + F.pad(side, around if dim == 3 else (0, 0, *around))
-    return inner
-
 
 # --- Instance norm and ReLU ---------------------------------------------------------------------
 
@@ -211,7 +105,7 @@ class _NormReLU(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
         features, scale, mean, inverse_deviation, *outputs = ctx.saved_tensors
-        grad = grad.contiguous(memory_format=_format_of(features))
+        grad = grad.contiguous(memory_format=format_of(features))
         inputs = [grad, features, *outputs]
 
         def through_relu(grad: Tensor, output: list[Tensor]) -> Tensor:
@@ -268,44 +162,62 @@ def phase_kernels(kernel: Tensor) -> Tensor:
     return torch.cat([phase for half in two_phases(kernel, 2) for phase in two_phases(half, 3)])
 
 
-def interleave(phases: Tensor) -> Tensor:
-    """The enlarged picture with these four phases: (N, 4C', H + 1, W + 1) to (N, C', 2H, 2W).
+def smooth_phase_kernels(kernel: Tensor) -> Tensor:
+    """`phase_kernels` of an antialiased convolution: (C', C, 3, 3) to (4C', C, 3, 3).
+
+    They include the mean of each new pixel and the next one: along each axis, of an even pixel and
+    the odd one behind it, and of an odd pixel and the even one behind it.
+    """
+
+    def two_phases(kernel: Tensor, dim: int) -> list[Tensor]:
+        first, middle, last = kernel.unbind(dim)
+        even = first / 2, (first + last) / 2 + middle, last / 2
+        odd = torch.zeros_like(first), first + middle / 2, middle / 2 + last
+        return [torch.stack(taps, dim) for taps in (even, odd)]
+
+    return torch.cat([phase for half in two_phases(kernel, 2) for phase in two_phases(half, 3)])
+
+
+def interleave(phases: Tensor, *, overlap: int = 1) -> Tensor:
+    """The enlarged picture with these four phases: (N, 4C', H + overlap, W + overlap) to 2H, 2W.
 
     With `phase_kernels` this is nearest neighbor x2, reflection and a 3x3 convolution, without the
-    large picture. The small picture needs a border that repeats its outermost pixels once.
+    large picture. The small picture needs a border that repeats its outermost pixels once. The 2x2
+    kernels then have one position more than the small picture has pixels: even new pixels begin at
+    the first row and column of the phases, odd ones at the second. With `smooth_phase_kernels`, all
+    begin at the first, and the overlap is 0.
     """
-    pixels: Tensor = _Interleave.apply(phases)
+    pixels: Tensor = _Interleave.apply(phases, overlap)
     return pixels
 
 
 class _Interleave(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, phases: Tensor) -> Tensor:
-        ctx.shape, ctx.format = phases.shape, _format_of(phases)
+    def forward(ctx: Any, phases: Tensor, overlap: int) -> Tensor:
+        ctx.shape, ctx.format, ctx.overlap = phases.shape, format_of(phases), overlap
         count, channels, height, width = phases.shape
-        pixels = _empty(
-            (count, channels // 4, 2 * (height - 1), 2 * (width - 1)), phases, ctx.format
-        )
-        for place, phase in _places(pixels, phases):
+        size = 2 * (height - overlap), 2 * (width - overlap)
+        pixels = empty((count, channels // 4, *size), phases, ctx.format)
+        for place, phase in _places(pixels, phases, overlap):
             place.copy_(phase)
         return pixels
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> Tensor:
-        phases = _empty(ctx.shape, grad, ctx.format).zero_()
-        for place, phase in _places(grad, phases):
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        phases = empty(ctx.shape, grad, ctx.format).zero_()
+        for place, phase in _places(grad, phases, ctx.overlap):
             phase.copy_(place)
-        return phases
+        return phases, None
 
 
-def _places(pixels: Tensor, phases: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+def _places(pixels: Tensor, phases: Tensor, overlap: int) -> Iterator[tuple[Tensor, Tensor]]:
     """For each phase, a view of its pixels in the picture and one of their values in `phases`."""
     height, width = pixels.shape[2] // 2, pixels.shape[3] // 2
     for number, phase in enumerate(phases.chunk(4, dim=1)):
-        row, column = divmod(number, 2)
+        row, column = (place * overlap for place in divmod(number, 2))
         part = phase[:, :, row : row + height, column : column + width]
-        yield pixels[:, :, row::2, column::2], part
+        yield pixels[:, :, number // 2 :: 2, number % 2 :: 2], part
 
 
 # --- Convolutions to or from few channels -------------------------------------------------------
@@ -332,7 +244,7 @@ def sum_rows(rows: Tensor, *, num_channels: int, kernel_size: int) -> Tensor:
 class _SumRows(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, rows: Tensor, num_channels: int, kernel_size: int) -> Tensor:
-        ctx.shape, ctx.format = rows.shape, _format_of(rows)
+        ctx.shape, ctx.format = rows.shape, format_of(rows)
         ctx.num_channels, ctx.kernel_size = num_channels, kernel_size
         # Not in place: compiled by torch 2.11, that had a gradient of zero.
         return reduce(torch.add, _shifted(rows, num_channels, kernel_size))
@@ -340,7 +252,7 @@ class _SumRows(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
-        rows = _empty(ctx.shape, grad, ctx.format).zero_()
+        rows = empty(ctx.shape, grad, ctx.format).zero_()
         for row in _shifted(rows, ctx.num_channels, ctx.kernel_size):
             row.copy_(grad)
         return rows, None, None
@@ -484,17 +396,3 @@ def weight_gradient(padded: Tensor, grad: Tensor, shape: torch.Size, *, stride: 
 def _as_matrix(features: Tensor) -> Tensor:
     """(N, C, H, W) in channels_last to (N H W, C)."""
     return features.permute(0, 2, 3, 1).reshape(-1, features.shape[1])
-
-
-# --- Memory formats -----------------------------------------------------------------------------
-
-
-def _format_of(features: Tensor) -> torch.memory_format:
-    is_last = features.is_contiguous(memory_format=torch.channels_last)
-    return torch.channels_last if is_last else torch.contiguous_format
-
-
-def _empty(shape: Sequence[int], like: Tensor, memory_format: torch.memory_format) -> Tensor:
-    return torch.empty(
-        tuple(shape), dtype=like.dtype, device=like.device, memory_format=memory_format
-    )

@@ -21,8 +21,8 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor, nn
 
+from fast_style.networks import borders, winograd
 from fast_style.networks import fast_kernels as kernels
-from fast_style.networks import winograd
 from fast_style.networks.transform_net import (
     AnyConvolution,
     Border,
@@ -127,7 +127,7 @@ def _convolve_without_avx512(padded: Tensor, kernel: Tensor, stride: int) -> Ten
 
 # Plain formulas, which a compiler fuses.
 COMPILED = Execution(
-    pad=kernels.pad_by_index,
+    pad=borders.pad_by_index,
     norm_relu_=kernels.norm_relu_by_formula,
     statistics=channel_statistics,
     convolve=kernels.convolve_by_library,
@@ -136,9 +136,9 @@ COMPILED = Execution(
 COMPILED_FOR_GPU = COMPILED._replace(first_by_columns=True, channel_multiple=8)
 # A GPU's cache is too small for pieces to help. F.pad gives up channels_last there, so that every
 # convolution would copy its input.
-ON_GPU = COMPILED_FOR_GPU._replace(pad=kernels.pad_by_copying, norm_relu_=_norm_relu_on_gpu_)
+ON_GPU = COMPILED_FOR_GPU._replace(pad=borders.pad_by_copying, norm_relu_=_norm_relu_on_gpu_)
 ON_CPU = Execution(
-    pad=kernels.pad_by_library,
+    pad=borders.pad_by_library,
     norm_relu_=_norm_relu_on_cpu_,
     statistics=kernels.moments,
     convolve=_convolve_on_cpu,
@@ -146,7 +146,7 @@ ON_CPU = Execution(
 # Without AVX-512, oneDNN's own weight gradients are slow in channels_last.
 ON_CPU_WITHOUT_AVX512 = ON_CPU._replace(convolve=_convolve_without_avx512)
 # Other devices, such as Apple's GPUs, on which no kernel was measured.
-ELSEWHERE = COMPILED._replace(pad=kernels.pad_by_library)
+ELSEWHERE = COMPILED._replace(pad=borders.pad_by_library)
 
 
 def choose_execution(device: torch.device) -> Execution:
@@ -224,6 +224,9 @@ def convolve_padded(padded: Tensor, convolution: AnyConvolution, execution: Exec
         result: Tensor = convolution.conv(padded)
         return result
     if isinstance(convolution, ResizeConvolution):
+        if convolution.antialiased:
+            phases = kernels.smooth_phase_kernels(convolution.layer.weight)
+            return kernels.interleave(execution.convolve(padded, phases, 1), overlap=0)
         phases = kernels.phase_kernels(convolution.layer.weight)
         return kernels.interleave(execution.convolve(padded, phases, 1))
     if convolution.conv.bias is not None:  # the last one, to RGB
@@ -231,7 +234,7 @@ def convolve_padded(padded: Tensor, convolution: AnyConvolution, execution: Exec
     is_first = convolution.conv.in_channels == 3 and convolution.stride == 1
     if execution.first_by_columns and is_first:
         return _convolve_by_columns(padded, convolution, execution)
-    return execution.convolve(padded, convolution.conv.weight, convolution.stride)
+    return execution.convolve(padded, convolution.kernel, convolution.stride)
 
 
 def _convolve_by_rows(padded: Tensor, convolution: Convolution, execution: Execution) -> Tensor:

@@ -7,7 +7,10 @@ and a last convolution to RGB. It differs from the paper (supplement, table 1) i
 - reflection padding in every convolution instead of 40 pixels at the start, so that the result
   has the photo's size and residual blocks need no cropping;
 - up-sampling by nearest neighbor and a convolution (Odena et al. 2016), unless `upsampling` is
-  ``transposed``: then by the paper's strided transposed convolutions.
+  ``transposed``: then by the paper's strided transposed convolutions;
+- if `antialiased`, low-pass filters before each halving and after each doubling of the size (Zhang
+  2019, "Making Convolutional Networks Shift-Invariant Again"). Without them, a photo shifted by one
+  pixel gives another picture: most of what flickers in a video. The filters have no weights.
 """
 
 from typing import Literal, NamedTuple
@@ -80,10 +83,31 @@ class InstanceNorm(nn.Module):
         return instance_norm(features, self.weight, self.bias)
 
 
+def low_passed(kernel: Tensor) -> Tensor:
+    """The kernel that filters by (1 2 1) / 4 along both axes first: (C', C, k, k) to k + 2.
+
+    Filtering features with a reflected border and then convolving them with `kernel` is convolving
+    them once with this one: a symmetric filter keeps the reflection.
+    """
+    twice_the_mean_of_two = F.pad(kernel, (2,) * 4)
+    for _ in range(2):
+        twice_the_mean_of_two = F.avg_pool2d(twice_the_mean_of_two, 2, stride=1)
+    return twice_the_mean_of_two
+
+
 class Convolution(nn.Module):
     """Reflection padding, then a convolution: (N, C, H, W) to (N, C', ceil(H/s), ceil(W/s)).
 
     Zero padding would show as a dark or blotchy frame in the result.
+
+    Args:
+        in_channels: C.
+        out_channels: C'.
+        kernel_size: k, odd.
+        stride: s.
+        bias: add a learned number to each channel.
+        antialiased: filter the features by (1 2 1) / 4 first, which takes away what a stride of 2
+            would take for something else.
     """
 
     border: Border = "reflect"
@@ -96,17 +120,23 @@ class Convolution(nn.Module):
         *,
         stride: int = 1,
         bias: bool = False,
+        antialiased: bool = False,
     ) -> None:
         super().__init__()
-        self.padding = kernel_size // 2
+        self.padding = kernel_size // 2 + antialiased
         self.stride = stride
+        self.antialiased = antialiased
         self.conv = nn.Conv2d(in_channels, out_channels, kernel_size, stride, bias=bias)
 
     def forward(self, features: Tensor) -> Tensor:
-        """(N, C, H, W) to (N, C', ceil(H/s), ceil(W/s)); sides exceed kernel_size // 2."""
+        """(N, C, H, W) to (N, C', ceil(H/s), ceil(W/s)); sides exceed `padding`."""
         features = F.pad(features, (self.padding,) * 4, mode=self.border)
-        output: Tensor = self.conv(features)
-        return output
+        return F.conv2d(features, self.kernel, self.conv.bias, self.stride)
+
+    @property
+    def kernel(self) -> Tensor:
+        """What is multiplied with the features: the learned kernel, behind the filter if any."""
+        return low_passed(self.conv.weight) if self.antialiased else self.conv.weight
 
     @property
     def layer(self) -> nn.Conv2d:
@@ -168,19 +198,31 @@ class ResizeConvolution(nn.Module):
     `border` is that of the features before they are enlarged. The convolution reflects the enlarged
     ones, in which each outermost pixel occurs twice. Reflection skips one of the two and repeats
     the other, so the border of the small features repeats their outermost pixel.
+
+    If `antialiased`, each new pixel is then averaged with the next one on each axis. Old pixel n
+    becomes new pixels 2n and 2n + 1, whose center lies half a pixel beside 2n, from where a stride
+    of 2 took it. The mean shifts by half a pixel back, and takes away any pattern of every second
+    pixel. Together, the two interpolate linearly between old pixels at 2n.
     """
 
     border: Border = "replicate"
     padding = 1
 
-    def __init__(self, in_channels: int, out_channels: int) -> None:
+    def __init__(self, in_channels: int, out_channels: int, *, antialiased: bool = False) -> None:
         super().__init__()
         self.conv = Convolution(in_channels, out_channels, 3)
+        self.antialiased = antialiased
 
     def forward(self, features: Tensor) -> Tensor:
         """(N, C, H, W) to (N, C', 2H, 2W)."""
-        output: Tensor = self.conv(F.interpolate(features, scale_factor=2.0, mode="nearest"))
-        return output
+        if not self.antialiased:
+            output: Tensor = self.conv(F.interpolate(features, scale_factor=2.0, mode="nearest"))
+            return output
+        # With a border of one old pixel, there is a next pixel for the last one, too.
+        bordered = F.pad(features, (self.padding,) * 4, mode=self.border)
+        enlarged = F.interpolate(bordered, scale_factor=2.0, mode="nearest")
+        convolved = F.conv2d(enlarged, self.conv.kernel)  # (N, C', 2H + 2, 2W + 2), from -1 on
+        return F.avg_pool2d(convolved[:, :, 1:, 1:], 2, stride=1)
 
     @property
     def layer(self) -> nn.Conv2d:
@@ -243,6 +285,7 @@ class TransformNet(nn.Module):
         width: channels of the first convolution; the next two have twice and four times as many.
         residual_blocks: number of residual blocks.
         upsampling: ``resize`` or ``transposed``.
+        antialiased: filter before halving the size, and after ``resize`` doubles it.
         tanh_scale: half the output's range in units of 0..255.
     """
 
@@ -252,21 +295,27 @@ class TransformNet(nn.Module):
         width: int = 32,
         residual_blocks: int = 5,
         upsampling: Literal["resize", "transposed"] = "resize",
+        antialiased: bool = True,
         tanh_scale: float = 150.0,
     ) -> None:
         super().__init__()
-        up = ResizeConvolution if upsampling == "resize" else TransposedConvolution
+
+        def halving(channels: int) -> NormalizedStage:
+            convolution = Convolution(channels, 2 * channels, 3, stride=2, antialiased=antialiased)
+            return NormalizedStage(convolution, 2 * channels)
+
+        def doubling(channels: int) -> NormalizedStage:
+            sizes = channels, channels // 2
+            if upsampling == "transposed":
+                return NormalizedStage(TransposedConvolution(*sizes), sizes[1])
+            return NormalizedStage(ResizeConvolution(*sizes, antialiased=antialiased), sizes[1])
+
         self.tanh_scale = tanh_scale
         self.down = nn.Sequential(
-            NormalizedStage(Convolution(3, width, 9), width),
-            NormalizedStage(Convolution(width, 2 * width, 3, stride=2), 2 * width),
-            NormalizedStage(Convolution(2 * width, 4 * width, 3, stride=2), 4 * width),
+            NormalizedStage(Convolution(3, width, 9), width), halving(width), halving(2 * width)
         )
         self.residual = nn.Sequential(*(ResidualBlock(4 * width) for _ in range(residual_blocks)))
-        self.up = nn.Sequential(
-            NormalizedStage(up(4 * width, 2 * width), 2 * width),
-            NormalizedStage(up(2 * width, width), width),
-        )
+        self.up = nn.Sequential(doubling(4 * width), doubling(2 * width))
         self.to_rgb = Convolution(width, 3, 9, bias=True)
 
     def forward(self, photos: Tensor) -> Tensor:

@@ -1,8 +1,14 @@
-"""Arrange several pictures on one sheet, without labels."""
+"""Arrange several pictures on one sheet."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
+
+from fast_style.core.errors import printable
+
+INK = (34, 34, 34)
+"""The color of captions."""
 
 
 def side_by_side(pictures: Sequence[Image.Image], *, gap: int = 8) -> Image.Image:
@@ -43,3 +49,45 @@ def contact_sheet(pictures: Sequence[Image.Image], columns: int, *, gap: int = 8
         row, column = divmod(index, columns)
         sheet.paste(picture, (column * (width + gap), row * (height + gap)))
     return sheet
+
+
+class Captioned(NamedTuple):
+    """A picture, mode RGB, and the lines below it."""
+
+    picture: Image.Image
+    lines: Sequence[str]
+
+
+def captioned_grid(rows: Sequence[Sequence[Captioned]], *, gap: int = 12) -> Image.Image:
+    """The pictures on white, each with its lines below it; too long lines are cut off.
+
+    Args:
+        rows: from top to bottom, each from left to right; all pictures of one size.
+        gap: white pixels between neighbors.
+    """
+    width, height = rows[0][0].picture.size
+    font_size = max(10, width // 16)
+    font = ImageFont.load_default(font_size)
+    line_height = round(1.4 * font_size)
+    num_lines = max(len(cell.lines) for row in rows for cell in row)
+    columns = max(len(row) for row in rows)
+    whole = height + line_height * num_lines + gap
+    sheet = Image.new("RGB", (columns * (width + gap) + gap, len(rows) * whole + gap), "white")
+    draw = ImageDraw.Draw(sheet)
+    for top, row in zip(range(gap, sheet.height, whole), rows, strict=False):
+        for left, cell in zip(range(gap, sheet.width, width + gap), row, strict=False):
+            sheet.paste(cell.picture, (left, top))
+            for number, line in enumerate(cell.lines):
+                place = left, top + height + line_height * number
+                draw.text(place, fitting(line, font, width), fill=INK, font=font)
+    return sheet
+
+
+def fitting(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> str:
+    """As much of the text as fits into a line of this width, in pixels."""
+    text = printable(text)
+    if font.getlength(text) <= width:
+        return text
+    while text and font.getlength(f"{text}…") > width:
+        text = text[:-1]
+    return f"{text}…"

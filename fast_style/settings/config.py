@@ -10,7 +10,15 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from fast_style.settings.fields import Counts, FilePath, Layer, PathOr, RunName, Share
+from fast_style.settings.fields import (
+    Counts,
+    FilePath,
+    Layer,
+    OnceMeant,
+    PathOr,
+    RunName,
+    Share,
+)
 from fast_style.settings.layers import require_layers
 from fast_style.settings.reading import load, parse
 from fast_style.settings.sections import (
@@ -87,10 +95,25 @@ class ModelConfig(Section):
     """resize: nearest-neighbor interpolation before a convolution, which reduces checkerboard
     artifacts. transposed: transposed convolutions, as in the paper."""
 
+    antialiased: Annotated[bool, OnceMeant(False)] = True
+    """Low-pass filters before each halving of the size and after each doubling by resize, so that
+    a shifted photo gives a shifted picture, and videos flicker less. They have no weights. false:
+    as in the paper, and as in models of earlier versions."""
+
     tanh_scale: float = Field(150, ge=1, le=1000)
     """The output is 127.5 + tanh_scale * tanh(x), in units of 0..255. 150, as in the reference
     implementation, reaches black and white without saturating; what is beyond is clamped when a
     picture is written. 127.5 gives exactly the range of pixels."""
+
+
+class TrainingLossConfig(LossConfig):
+    """The loss that training lowers."""
+
+    stability_weight: Annotated[float, Field(ge=0), OnceMeant(0.0)] = 500.0
+    """Weight of the stability term: how much the picture of a shifted, slightly enlarged, noisy
+    photo differs from the picture of the photo, shifted and enlarged likewise. Larger: less flicker
+    in videos and less weave in skies, but weaker strokes. 0: as in earlier versions. One crop in
+    four is stylized twice for it."""
 
 
 class TrainConfig(Section):
@@ -184,7 +207,7 @@ class Config(Root):
     data: DataConfig
     model: ModelConfig = Field(default_factory=ModelConfig)
     loss_network: LossNetworkConfig = Field(default_factory=LossNetworkConfig)
-    loss: LossConfig = Field(default_factory=LossConfig)
+    loss: TrainingLossConfig = Field(default_factory=TrainingLossConfig)
     train: TrainConfig = Field(default_factory=TrainConfig)
     log: LogConfig = Field(default_factory=LogConfig)
 

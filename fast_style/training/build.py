@@ -81,7 +81,7 @@ def build_trainer(
         UserError: photos, style picture, weights or memory do not fit the settings.
     """
     set_up_torch(device, threads=config.train.threads, deterministic=config.train.deterministic)
-    config = config.model_copy(update={"name": run.folder.name})  # which may be <name>-2
+    config = run.settings(config)
     # A resumed run has its weights already, and the model of train.init_from may be gone.
     init_from = None if run.resume_from else config.train.init_from
     net = build_net(config, init_from).to(device).to(memory_format=memory_format_for(device))
@@ -127,6 +127,8 @@ def build_trainer(
         ),
         sample_photos=samples,
         settings=config.train,
+        stability_weight=config.loss.stability_weight,
+        seed=config.seed,
         log=config.log,
         run_folder=run.folder,
         description=description,

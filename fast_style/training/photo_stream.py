@@ -53,6 +53,16 @@ class PhotoStream:
         """Pixels of the crops' sides in the step that follows `step` finished ones."""
         return self.crops.size_of(step * self.batch_size)
 
+    def samples_of(self, step: int) -> list[int]:
+        """The numbers of this process's samples in the step that follows `step` finished ones."""
+        return next(iter(self._sampler(step, step + 1)))
+
+    def _sampler(self, start_step: int, end_step: int) -> StepSampler:
+        launch = self.group.launch
+        return StepSampler(
+            start_step, end_step, self.batch_size, rank=launch.rank, world_size=launch.world_size
+        )
+
     def batches(
         self, start_step: int, end_step: int, warn: Callable[[str], None]
     ) -> Iterator[Tensor]:
@@ -66,16 +76,9 @@ class PhotoStream:
         Raises:
             UserError: too many photos are unreadable, or no photos arrive any more.
         """
-        launch = self.group.launch
         return stream_photos(
             self.crops,
-            StepSampler(
-                start_step,
-                end_step,
-                self.batch_size,
-                rank=launch.rank,
-                world_size=launch.world_size,
-            ),
+            self._sampler(start_step, end_step),
             lambda batch: self._account_for(batch, warn),
             workers=self.workers,
             pin_memory=self.device.type == "cuda",

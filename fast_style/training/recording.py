@@ -5,78 +5,88 @@ GPU takes to compute twenty photos of 256 pixels; with smaller batches, the GPU 
 time.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from fast_style.core.errors import UserError, shortened
-from fast_style.losses.perceptual import LossTerms
 
 # Calls before a recording, in which libraries choose their kernels and allocate memory.
 _NUM_WARM_UPS = 3
 
-Gradients = Callable[[Tensor], tuple[Tensor, LossTerms]]
-"""From photos to stylized photos and loss terms; leaves gradients at the weights."""
+Results = TypeVar("Results")
 
 
-class Recorded:
-    """`compute`, recorded for full batches of one shape.
+class Recorded(Generic[Results]):
+    """`compute`, recorded for full batches of one shape, and for each shape of the other inputs.
 
     Every call overwrites the results of the call before. A full batch of another shape replaces
-    the recording. A batch with fewer photos is computed without a recording.
+    the recordings. A batch with fewer photos is computed without a recording.
 
     Args:
-        compute: what to record; its kernels must not depend on the values of the photos.
+        compute: what to record, from photos and other tensors to tensors; it leaves gradients at
+            the weights. Its kernels must not depend on the values of its inputs.
         parameters: where it leaves gradients.
         batch_size: photos of a full batch.
     """
 
     def __init__(
-        self, compute: Gradients, parameters: Iterable[nn.Parameter], *, batch_size: int
+        self,
+        compute: Callable[..., Results],
+        parameters: Iterable[nn.Parameter],
+        *,
+        batch_size: int,
     ) -> None:
         self.compute = compute
         self.parameters = list(parameters)
         self.batch_size = batch_size
         self.shape: torch.Size | None = None
-        self.replay: Gradients = compute
+        self.replays: dict[tuple[torch.Size, ...], Callable[..., Results]] = {}
 
-    def __call__(self, photos: Tensor) -> tuple[Tensor, LossTerms]:
+    def __call__(self, photos: Tensor, *others: Tensor) -> Results:
         """The results of `compute`.
 
         Args:
             photos: (N, 3, S, S) in [0, 1], on the device.
+            others: its other inputs, on the device.
 
         Raises:
             UserError: `compute` cannot be recorded.
         """
         if len(photos) != self.batch_size:
-            return self.compute(photos)
+            return self.compute(photos, *others)
         if photos.shape != self.shape:
-            self.replay = self.compute  # frees the memory of the old recording
-            self.replay = record(self.compute, photos, self.parameters)
+            self.replays.clear()  # frees the memory of the old recordings
             self.shape = photos.shape
-        return self.replay(photos)
+        inputs = (photos, *others)
+        shapes = tuple(each.shape for each in inputs)
+        if shapes not in self.replays:
+            self.replays[shapes] = record(self.compute, inputs, self.parameters)
+        return self.replays[shapes](*inputs)
 
 
-def record(compute: Gradients, photos: Tensor, parameters: list[nn.Parameter]) -> Gradients:
-    """A function that replays the kernels of `compute`, for photos of this shape.
+def record(
+    compute: Callable[..., Results], inputs: Sequence[Tensor], parameters: list[nn.Parameter]
+) -> Callable[..., Results]:
+    """A function that replays the kernels of `compute`, for inputs of these shapes.
 
     Raises:
         UserError: `compute` cannot be recorded.
     """
-    given = photos.clone()  # keeps the memory format
+    given = [each.clone() for each in inputs]  # keeps the memory format
     side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
     side.wait_stream(torch.cuda.current_stream())
     graph = torch.cuda.CUDAGraph()
     try:
         with torch.cuda.stream(side):
             for _ in range(_NUM_WARM_UPS):
-                compute(given)
+                compute(*given)
         torch.cuda.current_stream().wait_stream(side)
         # Record only this thread: others load photos meanwhile.
         with torch.cuda.graph(graph, capture_error_mode="thread_local"):
-            results = compute(given)
+            results = compute(*given)
     except torch.cuda.OutOfMemoryError:
         raise
     except RuntimeError as error:
@@ -88,8 +98,9 @@ def record(compute: Gradients, photos: Tensor, parameters: list[nn.Parameter]) -
         ) from None
     gradients = [parameter.grad for parameter in parameters]
 
-    def replay(photos: Tensor) -> tuple[Tensor, LossTerms]:
-        given.copy_(photos)
+    def replay(*inputs: Tensor) -> Results:
+        for place, each in zip(given, inputs, strict=True):
+            place.copy_(each)
         graph.replay()
         for parameter, gradient in zip(parameters, gradients, strict=True):
             parameter.grad = gradient

@@ -3,6 +3,7 @@
 `Trainer.report` decides the order; each method here makes one part of a report.
 """
 
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from statistics import fmean
@@ -33,13 +34,15 @@ _MUCH_CLIPPED = 0.25
 class StepResult(NamedTuple):
     """The results of a training step that a report needs; tensors on the device.
 
-    `photos` and `stylized` are (N, 3, S, S), this process's share of the batch. `gradient_norm` is
-    the norm of the gradient at all weights, without the scale of the loss.
+    `photos` and `stylized` are (N, 3, S, S), this process's share of the batch. `instability` is
+    the stability term before its weight, 0 if no photo had a changed copy. `gradient_norm` is the
+    norm of the gradient at all weights, without the scale of the loss.
     """
 
     photos: Tensor
     stylized: Tensor
     terms: LossTerms
+    instability: Tensor
     gradient_norm: Tensor
 
 
@@ -52,14 +55,15 @@ class Due(NamedTuple):
     samples: bool
 
 
-def columns_of(perceptual_loss: PerceptualLoss) -> list[str]:
+def columns_of(perceptual_loss: PerceptualLoss, *, with_stability: bool) -> list[str]:
     """The columns of a run's metrics.csv, beside step and images."""
     layers = [f"loss/style/{layer}" for layer in perceptual_loss.style_layers]
     losses = ["loss/total", "loss/content", "loss/style", "loss/tv", *layers]
     validation = [f"validation/{name}" for name in MEASURES]
     shares = ["share/content", "share/style", "share/tv"]
     output = ["output/min", "output/max", "output/clipped"]
-    return [*losses, *validation, *shares, "lr", "grad_norm", *output, "data/skipped"]
+    stability = ["loss/stability"] if with_stability else []
+    return [*losses, *validation, *shares, "lr", "grad_norm", *output, "data/skipped", *stability]
 
 
 class Reporter:
@@ -116,7 +120,8 @@ class Reporter:
     def losses(self, step: int, result: StepResult) -> dict[str, float]:
         """Losses, gradient norm, output range and learning rate of the step, by column.
 
-        Over all processes: the least output, the greatest output, and the mean of all else.
+        Over all processes: the least output, the greatest output, and the mean of all else; of the
+        stability term, the mean over those whose photos had changed copies, if any had.
         """
         stylized, terms = result.stylized, result.terms
         # Written as 0 or 255: beyond the range, or within half a value of its end.
@@ -127,6 +132,7 @@ class Reporter:
             "loss/style": terms.style,
             "loss/tv": terms.tv,
             **{f"loss/style/{layer}": term for layer, term in terms.style_by_layer.items()},
+            "loss/stability": result.instability,
             "grad_norm": result.gradient_norm,
             "output/min": stylized.min(),
             "output/max": stylized.max(),
@@ -135,10 +141,12 @@ class Reporter:
         # Together, so that the device is waited for once.
         numbers = torch.stack([value.detach().float() for value in named.values()]).tolist()
         by_process = zip(*self.group.gather(numbers), strict=True)
-        how = {"output/min": min, "output/max": max}
+        how = {"output/min": min, "output/max": max, "loss/stability": _mean_of_positive}
         values = {
             name: how.get(name, fmean)(found) for name, found in zip(named, by_process, strict=True)
         }
+        if values["loss/stability"] == 0:
+            del values["loss/stability"]
         self._warn_if_clipped(step, values["output/clipped"])
         values["lr"] = learning_rate_at(step - 1, self.settings)
         values["data/skipped"] = self.photos.num_unreadable
@@ -226,3 +234,7 @@ class Reporter:
         if kind not in self._given_warnings:
             self._given_warnings.add(kind)
             self.run_log.warn(line)
+
+
+def _mean_of_positive(numbers: Sequence[float]) -> float:
+    return fmean([number for number in numbers if number > 0] or [0.0])

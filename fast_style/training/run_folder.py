@@ -21,7 +21,7 @@ from fast_style.core.errors import UserError
 from fast_style.core.files import remove_stray_temporaries, write_text_atomically
 from fast_style.models.checkpoint import Checkpoint, newest_valid_checkpoint
 from fast_style.settings.config import MAY_CHANGE_ON_RESUME, Config, DistillConfig
-from fast_style.settings.reading import parse
+from fast_style.settings.reading import AnyRoot, kept, parse
 from fast_style.settings.sections import is_first_compact
 from fast_style.settings.writing import changed_settings, to_yaml
 
@@ -34,6 +34,16 @@ class Run(NamedTuple):
     """None in a process that is not rank zero, which holds the lock for all."""
     resume_from: Checkpoint | None
     """None in a new run."""
+
+    def settings(self, config: AnyRoot) -> AnyRoot:
+        """The settings to train with: `config`, with the run's name and what it keeps.
+
+        The name may be ``<name>-2``; and see `kept`.
+        """
+        if self.resume_from is not None:
+            stored = parse(type(config), self.resume_from.metadata["settings"], str(self.folder))
+            config = kept(config, stored)
+        return config.model_copy(update={"name": self.folder.name})
 
     @property
     def start_step(self) -> int:
@@ -153,7 +163,7 @@ def _require_same_run(
     """
     old = parse(type(config), checkpoint.metadata.get("settings", {}), str(path))
     refused = []
-    for key, before, after in changed_settings(old, config):
+    for key, before, after in changed_settings(old, kept(config, old)):
         say(f"changed since the checkpoint: {key}: {before} -> {after}")
         # Another name is harmless: the user may have renamed the folder.
         is_harmless = key == "name" or key.startswith(MAY_CHANGE_ON_RESUME)

@@ -5,6 +5,7 @@ or several, as a recorded CUDA graph or not. What Adam does with the gradients i
 """
 
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +15,7 @@ from fast_style.losses.perceptual import LossTerms, PerceptualLoss
 from fast_style.networks.compiling import CompileRequest, compile_whole
 from fast_style.training.photo_stream import to_pixels
 from fast_style.training.recording import Recorded
+from fast_style.training.stability import Changes
 
 # Largest relative difference between the compiled and the eager gradient that half precision
 # explains; a compiled gradient of zeros differs by 1.
@@ -21,17 +23,31 @@ _LARGEST_GRADIENT_DIFFERENCE = 0.5
 _COMPILING = CompileRequest("train.compile", "set train.compile=false")
 
 
+class StepOutput(NamedTuple):
+    """What a step computes beside the gradients; detached, on the device."""
+
+    stylized: Tensor
+    """(N, 3, S, S)."""
+
+    terms: LossTerms
+    """Those of the perceptual loss; the stability term is not in their total."""
+
+    instability: Tensor
+    """`Changes.instability`, before its weight; 0 without copies."""
+
+
 class TrainingStep:
-    """Computes the gradients of the perceptual loss, executed as these arguments say.
+    """Computes the gradients of the training's objective, executed as these arguments say.
 
     Args:
         net: the network, on its device.
-        perceptual_loss: the objective, on the same device.
+        perceptual_loss: the objective without the stability term, on the same device.
+        stability_weight: weight of the stability term.
         scaler: multiplies the loss, where half precision needs it.
         precision: the dtype of autocast, or None for float32.
         batch_size: photos of a full batch in this process.
-        compile_for: sides of the crops to compile for, before the first step; empty: do not
-            compile.
+        compile_for: (photos, side) of the batches that the network is applied to, copies
+            included, to compile for before the first step; empty: do not compile.
         record: record the step as a CUDA graph.
         group: the processes that train together; their gradients are averaged.
 
@@ -44,15 +60,17 @@ class TrainingStep:
         net: nn.Module,
         perceptual_loss: PerceptualLoss,
         *,
+        stability_weight: float,
         scaler: torch.amp.GradScaler,
         precision: torch.dtype | None,
         batch_size: int,
-        compile_for: Sequence[int] = (),
+        compile_for: Sequence[tuple[int, int]] = (),
         record: bool = False,
         group: Group = ALONE,
     ) -> None:
         self.net = net
         self.perceptual_loss = perceptual_loss
+        self.stability_weight = stability_weight
         self.scaler = scaler
         self.precision = precision
         self.batch_size = batch_size
@@ -68,45 +86,58 @@ class TrainingStep:
         self._forward_loss = forward_loss
         self._recorded = Recorded(self._compute, net.parameters(), batch_size=batch_size)
 
-    def __call__(self, photos: Tensor) -> tuple[Tensor, LossTerms]:
+    def __call__(self, photos: Tensor, changes: Changes | None) -> StepOutput:
         """Stylized photos and loss terms; the gradients of the scaled loss are left at the weights.
 
         Args:
             photos: (N, 3, S, S) in [0, 1], on the device.
+            changes: those of the photos that have a changed copy.
 
         Raises:
             UserError: the step cannot be recorded.
         """
-        return self._recorded(photos) if self.is_recorded else self._compute(photos)
+        inputs = (photos, *(changes or ()))
+        return self._recorded(*inputs) if self.is_recorded else self._compute(*inputs)
 
-    def _compute(self, photos: Tensor) -> tuple[Tensor, LossTerms]:
+    def _compute(self, photos: Tensor, *of_changes: Tensor) -> StepOutput:
         self.net.zero_grad(set_to_none=True)
+        changes = Changes(*of_changes) if of_changes else None
+        # Copies go through the network with the crops: DDP allows it one forward pass a step.
+        both = torch.cat([photos, changes.copies(photos)]) if changes else photos
         with self._autocast():
-            stylized = self._forward_net(photos)
+            pictures = self._forward_net(both)
+            stylized = pictures[: len(photos)]
             terms = self._forward_loss(stylized, photos)
-        self.scaler.scale(terms.total).backward()
-        return stylized.detach(), terms.detached()
+        objective, instability = terms.total, torch.zeros_like(terms.total)
+        if changes:
+            instability = changes.instability(stylized, pictures[len(photos) :])
+            weight = self.stability_weight * changes.weight_in(len(photos))
+            objective = objective + weight * instability
+        self.scaler.scale(objective).backward()
+        return StepOutput(stylized.detach(), terms.detached(), instability.detach())
 
     def _autocast(self) -> torch.autocast:
         return torch.autocast(
             self.device.type, dtype=self.precision, enabled=self.precision is not None
         )
 
-    def _compiled(self, sides: Iterable[int]) -> tuple[nn.Module, nn.Module]:
-        """The network and the loss, compiled for crops of these sides.
+    def _compiled(self, batches: Iterable[tuple[int, int]]) -> tuple[nn.Module, nn.Module]:
+        """The network and the loss, compiled for batches of so many crops and sides.
 
         They share their parameters with `net`, where these keep their names.
         """
         with _COMPILING.mistakes():
             net, loss = compile_whole(self.net), compile_whole(self.perceptual_loss)
-            for side in sides:
+            for count, side in batches:
                 generator = torch.Generator().manual_seed(0)
-                noise = torch.randint(256, (self.batch_size, 3, side, side), generator=generator)
+                noise = torch.randint(256, (count, 3, side, side), generator=generator)
                 self._require_same_gradient(net, loss, to_pixels(noise.byte(), self.device))
         return net, loss
 
     def _require_same_gradient(self, net: nn.Module, loss: nn.Module, photos: Tensor) -> None:
         """Compile for photos of this shape, and compare the gradient with the eager one.
+
+        Copies, the photos beyond a full batch, are in the network's batch and not in the loss's.
 
         Raises:
             UserError: they differ by more than rounding explains.
@@ -115,14 +146,14 @@ class TrainingStep:
         # The mean over photos, one at a time: a whole batch could take more memory than the
         # compiled step does.
         eager = torch.zeros_like(compiled)
-        for photo in torch.split(photos, 1):
-            eager += self._gradient(self.net, self.perceptual_loss, photo) / len(photos)
+        for photo in torch.split(photos[: self.batch_size], 1):
+            eager += self._gradient(self.net, self.perceptual_loss, photo) / self.batch_size
         _COMPILING.require_same(compiled, eager, "gradient", most=_LARGEST_GRADIENT_DIFFERENCE)
 
     def _gradient(self, net: nn.Module, loss: nn.Module, photos: Tensor) -> Tensor:
         """The gradient of the scaled loss at all weights, in one row."""
         with self._autocast():
-            terms = loss(net(photos), photos)
+            terms = loss(net(photos)[: self.batch_size], photos[: self.batch_size])
         total = self.scaler.scale(terms.total)
         gradients = torch.autograd.grad(total, list(self.net.parameters()))
         return torch.cat([gradient.flatten() for gradient in gradients])

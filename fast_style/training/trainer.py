@@ -32,6 +32,7 @@ from fast_style.training.saving import (
     writing_step,
 )
 from fast_style.training.schedule import set_learning_rate
+from fast_style.training.stability import EVERY, Changes, copied_in, draw_changes
 from fast_style.training.step import TrainingStep
 from fast_style.training.validation import Validation
 
@@ -49,6 +50,8 @@ class Trainer:
         validation: the photos that are never trained on, and what is measured on them.
         sample_photos: uint8 (M, 3, S', S'), for people to look at.
         settings: steps, batch size, rate, schedule.
+        stability_weight: weight of the stability term, beside the perceptual loss.
+        seed: of the run, for the changes of that term.
         log: how often each part of a report, and a checkpoint, is written.
         run_folder: an existing folder.
         description: the metadata of model files, without the step.
@@ -70,6 +73,8 @@ class Trainer:
         validation: Validation,
         sample_photos: Tensor,
         settings: TrainConfig,
+        stability_weight: float,
+        seed: int,
         log: LogConfig,
         run_folder: Path,
         description: dict[str, Any],
@@ -83,6 +88,8 @@ class Trainer:
         self.photos = photos
         self.validation = validation
         self.settings = settings
+        self.stability_weight = stability_weight
+        self.seed = seed
         self.log = log
         self.run_folder = run_folder
         self.checkpoints = run_folder / "checkpoints"
@@ -101,7 +108,7 @@ class Trainer:
             self.restore(resume_from)
         self.run_log = RunLog(
             run_folder,
-            columns=columns_of(perceptual_loss),
+            columns=columns_of(perceptual_loss, with_stability=stability_weight > 0),
             start_step=self.step,
             num_steps=settings.steps,
             is_silent=not group.is_first,
@@ -161,17 +168,34 @@ class Trainer:
                 "train.compile=true makes steps twice as fast on a GPU, after a minute or two of "
                 "compiling"
             )
-        sides = [self.photos.side_at(step) for step in (self.step, self.settings.steps - 1)]
+        num_photos = self.settings.batch_size // self.group.launch.world_size
         self.compute_gradients = TrainingStep(
             self.fast_net,
             self.perceptual_loss,
+            stability_weight=self.stability_weight,
             scaler=self.scaler,
             precision=self.precision,
-            batch_size=self.settings.batch_size // self.group.launch.world_size,
-            compile_for=sorted(set(sides)) if self.settings.compile else (),
+            batch_size=num_photos,
+            compile_for=self._batches() if self.settings.compile else (),
             record=self.settings.cuda_graph and is_cuda and self.group.is_alone,
             group=self.group,
         )
+
+    def _batches(self) -> list[tuple[int, int]]:
+        """(photos, side) of all batches that the network sees from here on, copies included."""
+        sides = {self.photos.side_at(step) for step in (self.step, self.settings.steps - 1)}
+        num_photos = self.settings.batch_size // self.group.launch.world_size
+        # Copies repeat after `EVERY` steps at the latest.
+        copies = {len(copied_in(self.photos.samples_of(step))) for step in range(EVERY)}
+        if self.stability_weight == 0:
+            copies = {0}
+        return sorted((num_photos + more, side) for more in copies for side in sides)
+
+    def _changes(self, photos: Tensor) -> Changes | None:
+        if self.stability_weight == 0:
+            return None
+        samples = self.photos.samples_of(self.step)[: len(photos)]
+        return draw_changes(self.seed, samples, photos.shape[-1], self.device)
 
     def train_step(self, photos: Tensor) -> StepResult:
         """One step of Adam on the perceptual loss; nothing in it waits for the device.
@@ -183,7 +207,7 @@ class Trainer:
         """
         set_learning_rate(self.optimizer, self.step, self.settings)
         pixels = to_pixels(photos, self.device)
-        stylized, terms = self.compute_gradients(pixels)
+        stylized, terms, instability = self.compute_gradients(pixels, self._changes(photos))
         self.scaler.unscale_(self.optimizer)
         gradient_norm = torch.nn.utils.get_total_norm(
             [p.grad for p in self.net.parameters() if p.grad is not None]
@@ -193,7 +217,7 @@ class Trainer:
         self.guard.note(self.step, terms, gradient_norm, loss_scale=loss_scale)
         self.scaler.step(self.optimizer)  # skipped if a scaled gradient is not finite
         self.scaler.update()
-        return StepResult(pixels, stylized, terms, gradient_norm)
+        return StepResult(pixels, stylized, terms, instability, gradient_norm)
 
     def report(self, interval: Interval, result: StepResult) -> None:
         """Write what is due at this step, and restart the interval if anything was.

@@ -11,12 +11,13 @@ from fast_style.core.distributed import Group
 from fast_style.losses.perceptual import PerceptualLoss
 from fast_style.measures.artifacts import weave_strengths
 from fast_style.measures.blots import blot_share
+from fast_style.measures.steadiness import noise_gains, shift_errors
 from fast_style.networks.fast_transform import FastTransform
 from fast_style.training.photo_stream import to_pixels
 
 TERMS = ("total", "content", "style")
-MEASURES = (*TERMS, "blots", "weave_2", "weave_4")
-"""What is measured on every validation: the objective, two terms, and faults."""
+MEASURES = (*TERMS, "blots", "weave_2", "weave_4", "shift", "noise_gain")
+"""What is measured on every validation: the objective, two terms, faults, and steadiness."""
 
 
 class ValidationJudge(NamedTuple):
@@ -58,7 +59,7 @@ class Validation:
     @torch.no_grad()
     def measure(self, net: FastTransform) -> dict[str, float]:
         """The mean objective, terms and faults, in float32, by column of metrics.csv."""
-        means = self._means(net, self._terms_and_faults, MEASURES, self.photos)
+        means = self._means(net, partial(self._all_of, net), MEASURES, self.photos)
         return {f"validation/{name}": mean for name, mean in means.items()}
 
     @torch.no_grad()
@@ -69,7 +70,11 @@ class Validation:
         means = self._means(net, partial(_terms, self.judge.loss), TERMS, self.judge.photos)
         return {f"judge/{name}": mean for name, mean in means.items()}
 
-    def _terms_and_faults(self, stylized: Tensor, photos: Tensor) -> dict[str, Tensor]:
+    def _all_of(self, net: FastTransform, stylized: Tensor, photos: Tensor) -> dict[str, Tensor]:
+        def stylize(pixels: Tensor) -> Tensor:
+            pictures: Tensor = net(pixels)
+            return pictures.clamp(0, 1)
+
         saved = stylized.clamp(0, 1)
         weave = weave_strengths(saved, photos)
         return {
@@ -77,6 +82,8 @@ class Validation:
             "blots": blot_share(saved, photos, self.style_picture),
             "weave_2": weave.period_2,
             "weave_4": weave.period_4,
+            "shift": shift_errors(stylize, photos),
+            "noise_gain": noise_gains(stylize, photos),
         }
 
     def _means(

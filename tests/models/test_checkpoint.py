@@ -30,7 +30,8 @@ from fast_style.models.checkpoint import (
 from fast_style.models.model_files import CheckpointError
 from fast_style.networks.transform_net import TransformNet
 
-ARCHITECTURE = {"width": 2, "residual_blocks": 1, "upsampling": "resize", "tanh_scale": 127.5}
+ARCHITECTURE = {"width": 2, "residual_blocks": 1, "tanh_scale": 127.5, "upsampling": "resize",
+                "antialiased": True}  # fmt: skip
 
 
 def save_model(path: Path, **changes: Any) -> TransformNet:

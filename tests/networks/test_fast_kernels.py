@@ -17,16 +17,14 @@ from fast_style.networks.fast_kernels import (
     norm_relu_by_formula,
     norm_relu_by_library,
     norm_relu_in_pieces_,
-    pad_by_copying,
-    pad_by_index,
     phase_kernels,
     row_kernels,
     side_by_side,
+    smooth_phase_kernels,
     sum_rows,
     weight_gradient,
 )
 from fast_style.networks.transform_net import (
-    Border,
     Convolution,
     InstanceNorm,
     ResizeConvolution,
@@ -41,55 +39,6 @@ each_format = pytest.mark.parametrize("memory_format", FORMATS.values(), ids=FOR
 def _small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     # Several per picture, the last one smaller.
     monkeypatch.setattr(fast_kernels, "NUMBERS_PER_PIECE", 500)
-
-
-# --- Borders ------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("pad", [pad_by_copying, pad_by_index])
-@each_format
-@pytest.mark.parametrize(("padding", "border"), [(4, "reflect"), (1, "reflect"), (1, "replicate")])
-def test_border_is_that_of_torch_and_keeps_the_format(
-    pad: Callable[..., Tensor], memory_format: torch.memory_format, padding: int, border: Border
-) -> None:
-    features = make_photos(2, 3, 5, 7).double().contiguous(memory_format=memory_format)
-    result = require_torchs_border(pad, features, padding, border)
-    assert result.is_contiguous(memory_format=memory_format)
-
-
-@pytest.mark.parametrize("pad", [pad_by_copying, pad_by_index])
-@pytest.mark.parametrize("padding", [1, 2])
-@pytest.mark.parametrize("height", [3, 4, 5, 6])
-def test_border_of_small_pictures_is_that_of_torch(
-    pad: Callable[..., Tensor], height: int, padding: int
-) -> None:
-    require_torchs_border(pad, make_photos(1, 2, height, 3).double(), padding, "reflect")
-
-
-@pytest.mark.slow
-@each_format
-@pytest.mark.parametrize(("padding", "border"), [(4, "reflect"), (1, "replicate")])
-def test_compiled_border_is_that_of_torch(
-    memory_format: torch.memory_format, padding: int, border: Border
-) -> None:
-    compiled = torch.compile(pad_by_index, backend="aot_eager", fullgraph=True, dynamic=False)
-    features = make_photos(2, 3, 5, 7).double().contiguous(memory_format=memory_format)
-    require_torchs_border(compiled, features, padding, border)
-
-
-def require_torchs_border(
-    pad: Callable[..., Tensor], features: Tensor, padding: int, border: Border
-) -> Tensor:
-    """The features with their border, after a check of values and gradients."""
-    features.requires_grad_()
-    expected = F.pad(features, (padding,) * 4, mode=border)
-    result = pad(features, padding, border)
-    assert torch.equal(result, expected)
-    grad = make_photos(*expected.shape).double()
-    (ours,) = torch.autograd.grad(result, features, grad)
-    (theirs,) = torch.autograd.grad(expected, features, grad)
-    torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-12)
-    return result
 
 
 # --- Instance norm and ReLU ---------------------------------------------------------------------
@@ -192,6 +141,21 @@ def test_phases_are_nearest_neighbour_and_a_convolution(
     features = make_photos(2, 3, height, width).double().contiguous(memory_format=memory_format)
     padded = F.pad(features, (1, 1, 1, 1), mode="replicate")
     result = interleave(F.conv2d(padded, phase_kernels(plain.layer.weight)))
+    torch.testing.assert_close(result, plain(features), rtol=0, atol=1e-12)
+    assert result.is_contiguous(memory_format=memory_format)
+
+
+@each_format
+@pytest.mark.parametrize(("height", "width"), [(4, 4), (5, 8), (1, 3)])
+def test_smooth_phases_are_the_antialiased_convolution(
+    memory_format: torch.memory_format, height: int, width: int
+) -> None:
+    torch.manual_seed(0)
+    plain = ResizeConvolution(3, 2, antialiased=True).double()
+    features = make_photos(2, 3, height, width).double().contiguous(memory_format=memory_format)
+    padded = F.pad(features, (1, 1, 1, 1), mode="replicate")
+    phases = F.conv2d(padded, smooth_phase_kernels(plain.layer.weight))
+    result = interleave(phases, overlap=0)
     torch.testing.assert_close(result, plain(features), rtol=0, atol=1e-12)
     assert result.is_contiguous(memory_format=memory_format)
 

@@ -5,7 +5,7 @@ from copy import deepcopy
 
 import pytest
 import torch
-from small_networks import FORMATS, make_net, make_photos
+from small_networks import FORMATS, KINDS, make_net, make_photos
 from torch import Tensor
 
 from fast_style.networks import fast_kernels, fast_transform
@@ -96,13 +96,13 @@ def test_fast_network_draws_the_same_picture_in_single_precision(
 
 @each_execution
 @each_format
-@pytest.mark.parametrize("upsampling", ["resize", "transposed"])
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(("count", "height", "width"), [(1, 16, 16), (3, 35, 30), (1, 5, 18)])
 def test_fast_network_has_the_same_gradients(
-    memory_format: torch.memory_format, upsampling: str, count: int, height: int, width: int
+    memory_format: torch.memory_format, kind: str, count: int, height: int, width: int
 ) -> None:
     # In float64, where nothing but rounding of 1e-16 can differ.
-    net = make_net(width=4, upsampling=upsampling).double().to(memory_format=memory_format)
+    net = make_net(width=4, **KINDS[kind]).double().to(memory_format=memory_format)
     photos = make_photos(count, 3, height, width).double().contiguous(memory_format=memory_format)
     expected = gradients(net, net, photos)
     for ours, theirs in zip(gradients(FastTransform(net), net, photos), expected, strict=True):

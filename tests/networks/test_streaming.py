@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from small_networks import make_net
+from small_networks import KINDS, make_net
 from torch import Tensor
 
 from fast_style.networks.streaming import (
@@ -65,10 +65,10 @@ def in_bands(
 # --- The same picture ---------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("upsampling", ["resize", "transposed"])
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("rows", [4, 20, 400])
-def test_bands_give_what_the_whole_gives(upsampling: str, rows: int) -> None:
-    net = channels_last_net(upsampling=upsampling)
+def test_bands_give_what_the_whole_gives(kind: str, rows: int) -> None:
+    net = channels_last_net(**KINDS[kind])
     for height, width in SIZES:
         photo = noise(height, width)
         difference = (in_bands(net, photo, rows=rows) - whole(net, photo)).abs().max()
@@ -76,10 +76,10 @@ def test_bands_give_what_the_whole_gives(upsampling: str, rows: int) -> None:
         assert difference < (1e-3 if height == width == 1 else 2e-5), (height, width)
 
 
-@pytest.mark.parametrize("upsampling", ["resize", "transposed"])
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(("width", "residual_blocks"), [(1, 0), (1, 1), (3, 2), (8, 5)])
-def test_any_network_does(upsampling: str, width: int, residual_blocks: int) -> None:
-    net = channels_last_net(width=width, residual_blocks=residual_blocks, upsampling=upsampling)
+def test_any_network_does(kind: str, width: int, residual_blocks: int) -> None:
+    net = channels_last_net(width=width, residual_blocks=residual_blocks, **KINDS[kind])
     photo = noise(37, 42)
     difference = (in_bands(net, photo, rows=8) - whole(net, photo)).abs().max()
     assert difference < 2e-5

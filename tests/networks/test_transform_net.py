@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 import torch
-from small_networks import FORMATS, make_net, make_photos
+from small_networks import FORMATS, KINDS, make_net, make_photos
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -20,7 +20,6 @@ from fast_style.networks.transform_net import (
     instance_norm,
 )
 
-UPSAMPLINGS = ["resize", "transposed"]
 each_format = pytest.mark.parametrize("memory_format", FORMATS.values(), ids=FORMATS)
 
 
@@ -36,6 +35,28 @@ def numpy_convolution(x: np.ndarray, kernel: np.ndarray, stride: int = 1) -> np.
     return np.einsum("chwij,ocij->ohw", windows[:, ::stride, ::stride], kernel)
 
 
+def numpy_binomial(x: np.ndarray) -> np.ndarray:
+    """x: (C, H, W), filtered by (1 2 1) / 4 along both axes. Reflection padding."""
+    for axis in (1, 2):
+        padded = np.pad(x, [(1, 1) if axis == other else (0, 0) for other in range(3)], "reflect")
+        before, behind = (padded.take(range(i, i + x.shape[axis]), axis) for i in (0, 2))
+        x = (before + 2 * x + behind) / 4
+    return x
+
+
+def numpy_enlarged(x: np.ndarray, kernel: np.ndarray) -> np.ndarray:
+    """x: (C, H, W); kernel: (C', C, 3, 3). Linear between pixels at 2n, then the convolution."""
+    x = np.pad(x, ((0, 0), (1, 1), (1, 1)), mode="edge")
+    for axis in (1, 2):
+        size = x.shape[axis]
+        places = np.arange(0, size - 1 + 0.5, 0.5)
+        low, high = np.floor(places).astype(int), np.ceil(places).astype(int)
+        x = (x.take(low, axis) + x.take(high, axis)) / 2
+    x = x[:, 1:, 1:]  # (C, 2H + 2, 2W + 2), from -1 on
+    windows = np.lib.stride_tricks.sliding_window_view(x, (3, 3), axis=(1, 2))
+    return np.einsum("chwij,ocij->ohw", windows, kernel)
+
+
 def numpy_transposed(x: np.ndarray, kernel: np.ndarray) -> np.ndarray:
     """x: (C, H, W); kernel: (C, C', 3, 3). Input pixel (i, j) stamps its kernel at (2i, 2j)."""
     height, width = x.shape[1:]
@@ -47,7 +68,7 @@ def numpy_transposed(x: np.ndarray, kernel: np.ndarray) -> np.ndarray:
     return canvas[:, 1:-1, 1:-1]
 
 
-def numpy_transform(net: TransformNet, photo: np.ndarray) -> np.ndarray:
+def numpy_transform(net: TransformNet, photo: np.ndarray, *, antialiased: bool) -> np.ndarray:
     """f_W of one photo (3, H, W) in float64, from the names of the saved weights alone."""
     weights = {name: value.double().numpy() for name, value in net.state_dict().items()}
 
@@ -61,6 +82,8 @@ def numpy_transform(net: TransformNet, photo: np.ndarray) -> np.ndarray:
     below, right = max(0, 16 - height), max(0, 16 - width)
     x = np.pad(photo, ((0, 0), (0, below), (0, right)), mode="edge")
     for number, stride in enumerate((1, 2, 2)):
+        if stride == 2 and antialiased:
+            x = numpy_binomial(x)
         x = numpy_convolution(x, weights[f"down.{number}.convolution.conv.weight"], stride)
         x = np.maximum(norm(x, f"down.{number}.norm"), 0)
     for number in range(len(net.residual)):
@@ -73,6 +96,8 @@ def numpy_transform(net: TransformNet, photo: np.ndarray) -> np.ndarray:
         name = f"up.{number}.convolution.conv"
         if f"{name}.weight" in weights:
             x = numpy_transposed(x, weights[f"{name}.weight"])
+        elif antialiased:
+            x = numpy_enlarged(x, weights[f"{name}.conv.weight"])
         else:
             larger = x.repeat(2, axis=1).repeat(2, axis=2)
             x = numpy_convolution(larger, weights[f"{name}.conv.weight"])
@@ -82,15 +107,16 @@ def numpy_transform(net: TransformNet, photo: np.ndarray) -> np.ndarray:
     return (0.5 + net.tanh_scale / 255 * np.tanh(rgb))[:, :height, :width]
 
 
-@pytest.mark.parametrize("upsampling", UPSAMPLINGS)
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(("height", "width"), [(16, 16), (17, 22), (35, 30), (5, 18), (1, 1)])
-def test_network_computes_what_numpy_computes(upsampling: str, height: int, width: int) -> None:
-    net = make_net(upsampling=upsampling, width=3, residual_blocks=2, tanh_scale=150.0)
+def test_network_computes_what_numpy_computes(kind: str, height: int, width: int) -> None:
+    net = make_net(**KINDS[kind], width=3, residual_blocks=2, tanh_scale=150.0)
     photo = make_photos(1, 3, height, width)
     with torch.inference_mode():
         output = net(photo)[0].numpy()
-    # 1e-4 is a fortieth of a grey level.
-    np.testing.assert_allclose(output, numpy_transform(net, photo[0].double().numpy()), atol=1e-4)
+    pixels = photo[0].double().numpy()
+    expected = numpy_transform(net, pixels, antialiased=KINDS[kind]["antialiased"])
+    np.testing.assert_allclose(output, expected, atol=1e-4)  # a fortieth of a grey level
 
 
 def test_default_network_has_the_papers_number_of_parameters() -> None:
@@ -102,34 +128,35 @@ def test_default_network_has_the_papers_number_of_parameters() -> None:
     # A scale and a shift per channel:
     norms = 2 * (32 + 64 + 128 + 64 + 32) + 5 * 2 * 2 * 128
     assert down + blocks + up + to_rgb + norms == 1_677_635
-    for upsampling in UPSAMPLINGS:
-        net = TransformNet(upsampling=upsampling)
+    for kind in KINDS.values():
+        net = TransformNet(**kind)
         assert sum(weights.numel() for weights in net.parameters()) == 1_677_635
 
 
-@pytest.mark.parametrize(("upsampling", "up"), [("resize", "conv.conv"), ("transposed", "conv")])
-def test_names_of_saved_weights_stay(upsampling: str, up: str) -> None:
+@pytest.mark.parametrize("kind", KINDS)
+def test_names_of_saved_weights_stay(kind: str) -> None:
     # Models that people have trained are found under these names.
+    up = "conv.conv" if KINDS[kind]["upsampling"] == "resize" else "conv"
     stages = ["down.0", "down.1", "down.2", "residual.0.first", "up.0", "up.1"]
     names = {f"{stage}.norm.{part}" for stage in stages for part in ("weight", "bias")}
     names |= {f"{stage}.convolution.conv.weight" for stage in stages if not stage.startswith("up")}
     names |= {f"up.{number}.convolution.{up}.weight" for number in (0, 1)}
     names |= {"residual.0.second.conv.weight", "residual.0.norm.weight", "residual.0.norm.bias"}
     names |= {"to_rgb.conv.weight", "to_rgb.conv.bias"}
-    assert set(make_net(upsampling=upsampling).state_dict()) == names
+    assert set(make_net(**KINDS[kind]).state_dict()) == names
 
 
 # --- Sizes, formats, range ----------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("upsampling", UPSAMPLINGS)
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(
     "sides",
     [(1, 2, 15, 16, 17, 18, 19, 34), pytest.param(range(1, 65), marks=pytest.mark.slow)],
     ids=["some sides", "all sides"],
 )
-def test_result_has_the_size_of_the_photo(upsampling: str, sides: Sequence[int]) -> None:
-    net = make_net(upsampling=upsampling, width=1)
+def test_result_has_the_size_of_the_photo(kind: str, sides: Sequence[int]) -> None:
+    net = make_net(**KINDS[kind], width=1)
     photo = make_photos(1, 3, 64, 64)
     with torch.inference_mode():
         for height in sides:
@@ -137,20 +164,18 @@ def test_result_has_the_size_of_the_photo(upsampling: str, sides: Sequence[int])
                 assert net(photo[..., :height, :width]).shape == (1, 3, height, width)
 
 
-@pytest.mark.parametrize("upsampling", UPSAMPLINGS)
+@pytest.mark.parametrize("kind", KINDS)
 @each_format
-def test_result_has_the_size_of_a_batch(
-    upsampling: str, memory_format: torch.memory_format
-) -> None:
-    net = make_net(upsampling=upsampling, width=1).to(memory_format=memory_format)
+def test_result_has_the_size_of_a_batch(kind: str, memory_format: torch.memory_format) -> None:
+    net = make_net(**KINDS[kind], width=1).to(memory_format=memory_format)
     photos = make_photos(3, 3, 21, 34).contiguous(memory_format=memory_format)
     with torch.inference_mode():
         assert net(photos).shape == (3, 3, 21, 34)
 
 
-@pytest.mark.parametrize("upsampling", UPSAMPLINGS)
-def test_memory_format_does_not_change_the_result(upsampling: str) -> None:
-    net, photos = make_net(upsampling=upsampling), make_photos(3, 3, 21, 34)
+@pytest.mark.parametrize("kind", KINDS)
+def test_memory_format_does_not_change_the_result(kind: str) -> None:
+    net, photos = make_net(**KINDS[kind]), make_photos(3, 3, 21, 34)
     with torch.inference_mode():
         expected = net(photos)
         net = net.to(memory_format=torch.channels_last)
@@ -198,7 +223,13 @@ def test_small_photo_gives_the_corner_of_its_edge_padded_copy() -> None:
 
 @pytest.mark.parametrize(
     "change",
-    [{"width": 3}, {"residual_blocks": 2}, {"upsampling": "transposed"}, {"tanh_scale": 127.5}],
+    [
+        {"width": 3},
+        {"residual_blocks": 2},
+        {"upsampling": "transposed"},
+        {"antialiased": False},
+        {"tanh_scale": 127.5},
+    ],
     ids=lambda change: next(iter(change)),
 )
 def test_every_setting_changes_the_result(change: dict[str, object]) -> None:
@@ -229,9 +260,9 @@ def test_residual_block_with_a_silent_branch_is_the_identity() -> None:
         assert torch.equal(block(features), features)
 
 
-@pytest.mark.parametrize("upsampling", UPSAMPLINGS)
-def test_every_parameter_gets_a_gradient(upsampling: str) -> None:
-    net = make_net(upsampling=upsampling)
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_parameter_gets_a_gradient(kind: str) -> None:
+    net = make_net(**KINDS[kind])
     # Squares, since a plain sum would be blind to what instance norm subtracts.
     net(make_photos(2, 3, 20, 24)).square().sum().backward()
     for name, parameter in net.named_parameters():
@@ -243,13 +274,13 @@ def test_every_parameter_gets_a_gradient(upsampling: str) -> None:
 def test_autocast_leaves_the_last_layer_in_float32() -> None:
     net = make_net()
     seen: dict[str, torch.dtype] = {}
-    net.down[0].convolution.conv.register_forward_hook(
+    net.down[0].convolution.register_forward_hook(
         lambda _module, _inputs, output: seen.update(first=output.dtype)
     )
     net.up[1].register_forward_hook(
         lambda _module, _inputs, output: seen.update(before_last=output.dtype)
     )
-    net.to_rgb.conv.register_forward_hook(
+    net.to_rgb.register_forward_hook(
         lambda _module, _inputs, output: seen.update(last=output.dtype)
     )
     photo = make_photos(1, 3, 20, 20)
@@ -382,13 +413,16 @@ def centre_of_influence(net: TransformNet, photo: Tensor, row: int, column: int)
     return np.array([(rows * influence).sum(), (columns * influence).sum()]) / influence.sum()
 
 
-@pytest.mark.parametrize(("upsampling", "shift"), [("transposed", 0.0), ("resize", -1.5)])
-def test_output_pixels_look_at_their_own_place(upsampling: str, shift: float) -> None:
+@pytest.mark.parametrize(
+    ("kind", "shift"), [("transposed", 0.0), ("resize", -1.5), ("antialiased", 0.0)]
+)
+def test_output_pixels_look_at_their_own_place(kind: str, shift: float) -> None:
     # With averaging kernels instead of learned ones, only the geometry is left. A strided
     # convolution's pixel k is centred at 4k. A transposed convolution puts it back there; nearest
     # neighbour makes the pixels 4k to 4k + 3 of it, whose distances to 4k are 1.5 on average. The
-    # learned kernels reach further than that, and make up for it.
-    net = TransformNet(width=1, residual_blocks=1, upsampling=upsampling)
+    # learned kernels reach further than that, and make up for it. The antialiased one interpolates
+    # linearly between pixels at 4k.
+    net = TransformNet(width=1, residual_blocks=1, **KINDS[kind])
     for module in net.modules():
         if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
             nn.init.constant_(module.weight, 1 / module.weight[0].numel())

@@ -4,7 +4,7 @@ import pytest
 from example_pictures import BLUE, LIME, RED, WHITE, gradient, plain
 from PIL import Image
 
-from fast_style.pictures.sheets import contact_sheet, side_by_side
+from fast_style.pictures.sheets import Captioned, captioned_grid, contact_sheet, side_by_side
 
 
 def colors_along(image: Image.Image, *places: tuple[int, int]) -> list[tuple[int, ...]]:
@@ -47,3 +47,14 @@ def test_contact_sheet_is_read_from_left_to_right():
 )
 def test_contact_sheet_is_no_larger_than_it_must_be(count, columns, size):
     assert contact_sheet([plain("red", 10, 6)] * count, columns).size == size
+
+
+def test_captions_stand_below_their_pictures():
+    red, lime = plain("red", 64, 40), plain("lime", 64, 40)
+    sheet = captioned_grid([[Captioned(red, ["one", "two"]), Captioned(lime, [])]])
+    assert sheet.getpixel((12, 12)) == RED
+    assert sheet.getpixel((12 + 64 + 12, 12 + 39)) == LIME
+    below = sheet.crop((12, 12 + 40, 12 + 64, sheet.height))
+    assert below.convert("L").getextrema()[0] < 100
+    beside = sheet.crop((12 + 64 + 12, 12 + 40, sheet.width, sheet.height))
+    assert beside.getextrema() == ((255, 255),) * 3

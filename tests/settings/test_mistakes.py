@@ -20,12 +20,12 @@ from fast_style.settings.gatys_config import GatysConfig
         (
             "model: {zzz: 3}",
             "FILE:4: model.zzz: unknown key; valid keys here: width, residual_blocks, "
-            "upsampling, tanh_scale",
+            "upsampling, antialiased, tanh_scale",
         ),
         (
             "model: {int: 3}",
             "FILE:4: model.int: unknown key; valid keys here: width, residual_blocks, "
-            "upsampling, tanh_scale",
+            "upsampling, antialiased, tanh_scale",
         ),
         (
             '? "a\\nb\\e[2J"\n: 3',

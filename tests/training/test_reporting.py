@@ -28,6 +28,7 @@ from torch.utils.tensorboard import SummaryWriter
 from fast_style.core.errors import UserError
 from fast_style.measures.artifacts import weave_strengths
 from fast_style.measures.blots import blot_share
+from fast_style.measures.steadiness import noise_gains, shift_errors
 from fast_style.pictures.pixels import image_to_tensor, resize_shorter_side
 from fast_style.settings.config import TrainConfig
 from fast_style.training import reporting
@@ -36,9 +37,11 @@ from fast_style.training.schedule import learning_rate_at
 from fast_style.training.trainer import Trainer
 
 LOSS_TAGS = ["loss/total", "loss/content", "loss/style", "loss/tv", "loss/style/relu1_2"]
+LOSS_TAGS += ["loss/stability"]
 TERM_TAGS = ["validation/total", "validation/content", "validation/style"]
 FAULT_TAGS = ["validation/blots", "validation/weave_2", "validation/weave_4"]
-VALIDATION_TAGS = [*TERM_TAGS, *FAULT_TAGS]
+STEADINESS_TAGS = ["validation/shift", "validation/noise_gain"]
+VALIDATION_TAGS = [*TERM_TAGS, *FAULT_TAGS, *STEADINESS_TAGS]
 SHARE_TAGS = ["share/content", "share/style", "share/tv"]
 OTHER_TAGS = [
     "lr",
@@ -76,7 +79,7 @@ def test_intervals_do_what_they_say(yaml_file: Path, tmp_path: Path) -> None:
     assert samples == ["latest.png", *(f"step-{step:08}.png" for step in (0, 7, 13))]
 
 
-def test_validation_is_the_mean_over_the_photos_of_terms_and_faults(
+def test_validation_is_the_mean_over_the_photos(
     open_trainer: Callable[..., Trainer], tmp_path: Path
 ) -> None:
     # Three photos in chunks of two; a bright style picture, so that dark results are blots.
@@ -97,7 +100,11 @@ def test_validation_is_the_mean_over_the_photos_of_terms_and_faults(
     assert weave.period_4.mean() > 0
     found = trainer.validation.measure(trainer.fast_net)
     assert list(found) == VALIDATION_TAGS
-    expected = [terms.total, terms.content, terms.style, blots, weave.period_2, weave.period_4]
+    steady = [
+        measure(lambda pixels: trainer.net(pixels).clamp(0, 1), photos)
+        for measure in (shift_errors, noise_gains)
+    ]
+    expected = [terms.total, terms.content, terms.style, blots, *weave, *steady]
     assert list(found.values()) == pytest.approx(
         [value.mean().item() for value in expected], rel=1e-4, abs=1e-6
     )

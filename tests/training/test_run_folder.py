@@ -247,6 +247,43 @@ def test_damaged_newest_checkpoint_costs_an_interval_only(yaml_file: Path, tmp_p
     assert first == second
 
 
+# --- Runs from before the network was antialiased -----------------------------------------------
+
+
+@pytest.fixture
+def aliased_folder(yaml_file: Path, tmp_path: Path) -> Path:
+    """A run that took one step of three, and whose files do not name model.antialiased."""
+    config = settings_of(yaml_file, "model.antialiased=false", "train.steps=3")
+    train_once(config, tmp_path / "straight")
+    train_once(config, tmp_path, stop_at=1)
+    (checkpoint,) = (tmp_path / "tiny" / "checkpoints").iterdir()
+    tensors, description = load_checkpoint(checkpoint)
+    for section in (description["architecture"], description["settings"]["model"]):
+        assert section.pop("antialiased") is False
+    save_checkpoint(checkpoint, tensors, description)
+    return tmp_path
+
+
+def test_run_without_the_setting_goes_on_with_the_network_it_has(
+    yaml_file: Path, aliased_folder: Path
+) -> None:
+    train_once(settings_of(yaml_file, "train.steps=3"), aliased_folder)
+    models = [
+        folder / "tiny" / "model.safetensors"
+        for folder in (aliased_folder, aliased_folder / "straight")
+    ]
+    assert models[0].read_bytes() == models[1].read_bytes()
+    assert load_config(aliased_folder / "tiny" / "config.yaml").model.antialiased is False
+
+
+def test_run_without_the_setting_does_not_take_another_network(
+    yaml_file: Path, aliased_folder: Path
+) -> None:
+    words = ["model.antialiased=true", "train.steps=3"]
+    told = message_of_opening(yaml_file, aliased_folder, *words)
+    assert "would change the result: model.antialiased. Set them back" in told
+
+
 # --- Runs with the compact weights that were learned from VGG-19 ---------------------------------
 
 OLD_LAYERS = "{relu1_2: 1.0, relu2_2: 1.0, relu3_3: 1.0, relu3_4: 1.0}"

@@ -30,6 +30,7 @@ from fast_style.networks.compiling import CompileRequest
 from fast_style.networks.fast_transform import FastTransform
 from fast_style.training import build as runs_module
 from fast_style.training.photo_stream import to_pixels
+from fast_style.training.stability import draw_changes
 from fast_style.training.step import TrainingStep
 from fast_style.training.trainer import Trainer
 
@@ -59,6 +60,7 @@ def step_of(trainer: Trainer, **options: Any) -> TrainingStep:
     return TrainingStep(
         trainer.net,
         trainer.perceptual_loss,
+        stability_weight=100.0,
         scaler=trainer.scaler,
         precision=None,
         batch_size=2,
@@ -73,13 +75,16 @@ def test_compiled_gradient_is_the_eager_one_to_the_bit(
     noise = torch.randint(256, (2, 3, 16, 16), generator=torch.Generator().manual_seed(5))
     photos = to_pixels(noise.byte(), trainer.device)
     results = []
-    for sides in ((), (16,)):
-        step = step_of(trainer, compile_for=sides)
-        assert step.is_compiled == bool(sides)
-        stylized, terms = step(photos)
-        gradients = [parameter.grad for parameter in trainer.net.parameters()]
-        results.append([stylized, terms.total, *gradients])
-    assert len(traced) == 2  # the network, and the loss: once each
+    changes = draw_changes(1, range(2, 4), 16, trainer.device)
+    for batches in ((), ((2, 16), (3, 16))):
+        step = step_of(trainer, compile_for=batches)
+        assert step.is_compiled == bool(batches)
+        found = []
+        for given in (None, changes):
+            found += [*step(photos, given)][::2]
+            found += [parameter.grad for parameter in trainer.net.parameters()]
+        results.append(found)
+    assert len(traced) == 3  # the loss, and the network with a copy and without: once each
     for eager, compiled in zip(*results, strict=True):
         assert eager is not None
         assert torch.equal(eager, compiled)
@@ -93,7 +98,8 @@ def test_compiled_run_resumes_to_the_same_bytes_and_keeps_the_names_of_weights(
     train_once(config, tmp_path / "straight")
     train_once(config, tmp_path / "stopped", stop_at=2)
     train_once(config, tmp_path / "stopped")
-    assert len(traced) == 6  # the network, and the loss: once in each process
+    # The loss, and the network with a copy and without: once in each process.
+    assert len(traced) == 9
     ours, other = (tmp_path / name / "tiny" for name in ("straight", "stopped"))
     assert final_state(ours) == final_state(other)
     saved, eager = (
@@ -109,13 +115,13 @@ def test_grown_crops_are_compiled_for_before_the_first_step(
 ) -> None:
     trainer = open_trainer("train.compile=true", "data.grown_crop_size=24")
     trainer.prepare()
-    assert len(traced) == 4
+    assert len(traced) == 6
     sides = set()
     for photos in trainer.photos.batches(0, trainer.settings.steps, ignore):
         trainer.train_step(photos)
         sides.add(photos.shape[-1])
     assert len(sides) == 2
-    assert len(traced) == 4  # nothing in the steps
+    assert len(traced) == 6  # nothing in the steps
 
 
 def test_compiling_may_be_given_up_by_saying_so(yaml_file: Path, tmp_path: Path) -> None:

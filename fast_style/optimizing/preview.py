@@ -1,0 +1,160 @@
+"""What a training is likely to make of its style weight and style size, seen before it begins.
+
+The losses of the training, at the size of its crops, are lowered by a short L-BFGS from coarse to
+fine, once for each pair of values. A trained network comes near such a picture and not beyond it.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional as F
+
+from fast_style.losses.build import build_perceptual_loss, load_loss_weights, read_style
+from fast_style.losses.perceptual import LossValues, PerceptualLoss
+from fast_style.optimizing.minimizing import Iterate, minimize
+from fast_style.pictures.pixels import center_crop, image_to_tensor, tensor_to_image
+from fast_style.pictures.sheets import Captioned, captioned_grid
+from fast_style.settings.config import Config
+
+# Sizes of the picture, as shares of the crop's side. Iterations are divided between them.
+_SCALES = (0.5, 1.0)
+
+
+class Choice(NamedTuple):
+    """Values of two settings."""
+
+    style_weight: float
+    style_size: int
+
+    def words(self) -> str:
+        """The settings as words of a command line."""
+        return f"style.size={self.style_size} loss.style_weight={self.style_weight:g}"
+
+
+class Preview(NamedTuple):
+    """The picture of a choice, with its terms and their shares of the gradient."""
+
+    choice: Choice
+    picture: Image.Image
+    values: LossValues
+    shares: dict[str, float]
+
+
+def side_of(config: Config) -> int:
+    """The side of the pictures: that of the training's largest crops, in pixels."""
+    return max(config.data.crop_size, config.data.grown_crop_size or 0)
+
+
+def choices_near(config: Config) -> tuple[list[float], list[int]]:
+    """Three style weights and three style sizes, the ones of the settings in the middle."""
+    weight, size = config.loss.style_weight, config.style.size
+    return [weight / 2.5, weight, weight * 2.5], [max(16, size * 2 // 3), size, size * 3 // 2]
+
+
+def draw_previews(
+    config: Config,
+    photo: Image.Image,
+    *,
+    style_weights: Sequence[float],
+    style_sizes: Sequence[int],
+    iterations: int,
+    device: torch.device,
+    watch: Callable[[], bool] = lambda: True,
+) -> Iterator[Preview]:
+    """The preview of every choice of one photo, sizes outermost.
+
+    Args:
+        config: the settings of the training, which give all other values.
+        photo: RGB; its centered square is drawn.
+        style_weights: values of ``loss.style_weight``.
+        style_sizes: values of ``style.size``.
+        iterations: of L-BFGS, over all scales.
+        device: where to compute.
+        watch: called after every iteration; False ends the generator without the present preview.
+
+    Raises:
+        UserError: the style picture or the weights cannot be used.
+    """
+    weights = load_loss_weights(config)
+    side = side_of(config)
+    sides = [round(side * scale) for scale in _SCALES]
+    contents = [_pixels(center_crop(photo, smaller)).to(device) for smaller in sides]
+    for size in style_sizes:
+        losses = [
+            build_perceptual_loss(
+                config, weights, read_style(config.style.image, round(size * scale)), device
+            )
+            for scale in _SCALES
+        ]
+        for weight in style_weights:
+            for loss in losses:
+                loss.style_weight = weight
+            last = _descend(losses, contents, iterations // len(_SCALES), watch)
+            if last is None:
+                return
+            shares = losses[-1].gradient_shares(last.picture, contents[-1])
+            yield Preview(
+                Choice(weight, size), tensor_to_image(last.picture[0]), last.values, shares
+            )
+
+
+def _descend(
+    losses: Sequence[PerceptualLoss],
+    contents: Sequence[Tensor],
+    iterations: int,
+    watch: Callable[[], bool],
+) -> Iterate | None:
+    """The last picture, from the photo through all scales; None if `watch` ended it."""
+    picture = contents[0]
+    is_ended = False
+
+    def on_iterate(iterate: Iterate) -> bool:
+        nonlocal is_ended
+        is_ended = iterate.iteration > 0 and not watch()
+        return not is_ended
+
+    for loss, content in zip(losses, contents, strict=True):
+        targets = loss.content_targets(content)
+        start = F.interpolate(picture, content.shape[-2:], mode="bicubic").clamp(0, 1)
+        found = minimize(
+            lambda pixels, loss=loss, targets=targets: loss.terms(pixels, targets),
+            start,
+            iterations=iterations,
+            bounds="clip",  # needs no SciPy
+            on_iterate=on_iterate,
+        )
+        if is_ended:
+            return None
+        picture = found.best.picture
+    return found.best
+
+
+def preview_sheet(
+    config: Config, photo: Image.Image, previews: Sequence[Preview], *, num_columns: int
+) -> Image.Image:
+    """One sheet: the photo and the style picture, and below them a row for each style size."""
+    side = side_of(config)
+    style = read_style(config.style.image, side)
+    top = [
+        Captioned(center_crop(photo, side), ["the photo"]),
+        Captioned(center_crop(style, side), ["the style picture"]),
+    ]
+    cells = [Captioned(preview.picture, _caption(preview)) for preview in previews]
+    rows = [cells[first : first + num_columns] for first in range(0, len(cells), num_columns)]
+    return captioned_grid([top, *rows])
+
+
+def _caption(preview: Preview) -> list[str]:
+    choice, values = preview.choice, preview.values
+    return [
+        f"style.size {choice.style_size}, style_weight {choice.style_weight:g}",
+        f"content {values.content:.2f}, style {values.style:.3f}",
+        "gradient: " + ", ".join(f"{name} {share:.0%}" for name, share in preview.shares.items()),
+    ]
+
+
+def _pixels(image: Image.Image) -> Tensor:
+    return image_to_tensor(image)[None].float() / 255  # (1, 3, S, S)

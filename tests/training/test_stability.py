@@ -1,0 +1,132 @@
+"""Claims about the consistency term: what it is for stylizers that anyone can understand."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from small_networks import make_photos
+from small_run import final_state, settings_of, train_once
+from torch import Tensor
+
+from fast_style.training import stability
+from fast_style.training.stability import EVERY, Changes, copied_in, draw_changes
+
+CPU = torch.device("cpu")
+
+
+def changes_of(samples: range, side: int = 24, seed: int = 1) -> Changes:
+    found = draw_changes(seed, samples, side, CPU)
+    assert found is not None
+    return found
+
+
+@pytest.fixture
+def silent(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Changes have no noise."""
+    monkeypatch.setattr(stability, "_NOISE", 0.0)
+
+
+# --- Changes --------------------------------------------------------------------------------------
+
+
+def test_the_last_of_four_samples_has_a_copy() -> None:
+    assert [copied_in(range(first, first + 4)) for first in (0, 4)] == [[3], [3]]
+    assert [copied_in(range(first, first + 2)) for first in (0, 2, 4)] == [[], [1], []]
+    assert copied_in(range(8)) == [3, 7]
+
+
+def test_a_batch_without_copies_has_no_changes() -> None:
+    assert draw_changes(1, range(3), 24, CPU) is None
+
+
+@pytest.mark.usefixtures("silent")
+def test_without_zoom_the_photo_is_shifted_by_whole_pixels(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(stability, "_ZOOM_SHARE", 0.0)
+    photos = make_photos(64, 3, 24, 24)
+    changes = changes_of(range(64))
+    moved = changes.copies(photos)
+    seen = set()
+    for photo, copy in zip(photos[EVERY - 1 :: EVERY], moved, strict=True):
+        fits = [
+            (down, right)
+            for down in range(-3, 4)
+            for right in range(-3, 4)
+            if torch.equal(
+                photo[:, 3 + down : 21 + down, 3 + right : 21 + right], copy[:, 3:21, 3:21]
+            )
+        ]
+        (shift,) = fits
+        seen.add(shift)
+    assert len(seen) > 8
+
+
+@pytest.mark.usefixtures("silent")
+def test_a_ramp_is_moved_to_a_ramp() -> None:
+    weights = torch.from_numpy(stability._interpolation(24, 1, 1.25))
+    line = torch.arange(24.0)
+    expected = (line - 11.5) / 1.25 + 11.5 + 1
+    torch.testing.assert_close(weights @ line, expected.clamp(0, 23))
+
+
+def test_noise_is_that_of_its_deviation() -> None:
+    changes = changes_of(range(8), side=64)
+    assert changes.noise.shape == (2, 3, 64, 64)
+    assert changes.noise.std().item() == pytest.approx(stability._NOISE, rel=0.05)
+    assert changes.noise.mean().item() == pytest.approx(0, abs=1e-3)
+
+
+def test_changes_depend_on_seed_and_sample_alone() -> None:
+    alone, among = changes_of(range(6, 8)), changes_of(range(8))
+    for one, all_of_them in zip(alone[1:], among[1:], strict=True):
+        assert torch.equal(one[0], all_of_them[1])
+    assert not torch.equal(alone.noise, changes_of(range(6, 8), seed=2).noise)
+    assert not torch.equal(among.noise[0], among.noise[1])
+
+
+# --- The term -------------------------------------------------------------------------------------
+
+
+def instability_of(stylize: Callable[[Tensor], Tensor], photos: Tensor) -> float:
+    changes = changes_of(range(len(photos)), side=photos.shape[-1])
+    return float(changes.instability(stylize(photos), stylize(changes.copies(photos))))
+
+
+@pytest.mark.usefixtures("silent")
+def test_a_stylizer_of_single_pixels_is_stable() -> None:
+    assert instability_of(lambda pixels: 1 - pixels, make_photos(8, 3, 48, 48)) < 1e-12
+
+
+@pytest.mark.usefixtures("silent")
+def test_a_pattern_that_stays_in_place_is_not() -> None:
+    pattern = 0.1 * torch.tensor([1.0, 1.0, -1.0, -1.0]).repeat(12)
+    found = instability_of(lambda pixels: 0 * pixels + pattern, make_photos(32, 3, 48, 48))
+    assert 0.005 < found < 0.03  # 0.02 for a shift by 1 or 3 pixels, 0.04 for 2, 0 for none
+
+
+def test_noise_that_a_stylizer_doubles_counts_four_times() -> None:
+    found = instability_of(lambda pixels: 2 * pixels, make_photos(8, 3, 48, 48))
+    assert found == pytest.approx(4 * stability._NOISE**2, rel=0.05)
+
+
+def test_copies_weigh_the_same_in_batches_of_every_size() -> None:
+    whole = changes_of(range(8)).weight_in(8)
+    parts = [draw_changes(1, range(first, first + 2), 24, CPU) for first in range(0, 8, 2)]
+    assert whole == 1
+    assert sum(part.weight_in(2) for part in parts if part is not None) / len(parts) == 1
+
+
+# --- In training ----------------------------------------------------------------------------------
+
+
+def test_a_weight_of_zero_trains_as_without_the_term(yaml_file: Path, tmp_path: Path) -> None:
+    states = []
+    for name, weight in (("zero", 0), ("one", 1)):
+        train_once(settings_of(yaml_file, f"loss.stability_weight={weight}"), tmp_path / name)
+        states.append(final_state(tmp_path / name / "tiny"))
+    assert states[0] != states[1]
+    table = (tmp_path / "zero" / "tiny" / "metrics.csv").read_text()
+    assert "loss/stability" not in table
+    assert "loss/stability" in (tmp_path / "one" / "tiny" / "metrics.csv").read_text()
