@@ -116,7 +116,16 @@ def results_of(photos: list[dict[str, Any]], **others: Any) -> dict[str, Any]:
             "evaluation": dict.fromkeys(VARIANTS, 2.0),
         },
         "artifacts": {
-            "photos": {"weave_2": 0.0, "weave_4": 0.125, "blots": 0.0, "clipped": 0.01},
+            "photos": {
+                "weave_2": 0.0,
+                "weave_4": 0.125,
+                "blots": 0.0,
+                "clipped": 0.01,
+                "shift": 0.0,
+                "whole_shift": 0.0,
+                "zoom": 0.0,
+                "noise_gain": 1.0,
+            },
             "models": {
                 name: {
                     "weave_2": 0.75,
@@ -124,6 +133,10 @@ def results_of(photos: list[dict[str, Any]], **others: Any) -> dict[str, Any]:
                     "blots": 0.0042,
                     "border": math.nan,
                     "clipped": 0.031,
+                    "shift": 0.0526,
+                    "whole_shift": 0.0044,
+                    "zoom": 0.1,
+                    "noise_gain": 1.25,
                     "blotches": 2.5,
                 }
                 for name in names

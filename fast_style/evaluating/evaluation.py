@@ -31,6 +31,7 @@ from fast_style.measures.artifacts import (
     weave_strengths,
 )
 from fast_style.measures.blots import blot_share
+from fast_style.measures.steadiness import steadiness
 
 TERMS = LossValues._fields
 
@@ -161,7 +162,9 @@ class _Evaluation:
             if index in in_grid:
                 grid.append(_grid_row(photo, pictures, rows[-1], descents, self.plan.iterations))
             self.progress(0, f"{where}, artifacts")
-            artifacts.append(_measure_artifacts(self.objective, photo, pictures, descents))
+            artifacts.append(
+                _measure_artifacts(self.models, self.objective, photo, pictures, descents)
+            )
         self.progress(0, f"{size} px, timing")
         first = photos[0].pixels
         seconds = measure_seconds(self.models, loss, first, self.plan.variants)
@@ -240,6 +243,7 @@ def _grid_row(
 
 @torch.no_grad()
 def _measure_artifacts(
+    models: Sequence[Model],
     objective: Objective,
     photo: Photo,
     pictures: Mapping[str, Tensor],
@@ -254,10 +258,14 @@ def _measure_artifacts(
         for variant, descent in descents.items()
     }
     return {
-        "photos": {"": artifacts_of(photo.pixels, photo, objective.style)},
+        "photos": {
+            "": artifacts_of(photo.pixels, photo, objective.style)
+            | steadiness_of(nn.Identity(), photo)
+        },
         "models": {
-            name: artifacts_of(picture, photo, objective.style, objective.loss)
-            for name, picture in pictures.items()
+            model.name: artifacts_of(pictures[model.name], photo, objective.style, objective.loss)
+            | steadiness_of(model.net, photo)
+            for model in models
         },
         "baselines": {
             variant: artifacts_of(picture, photo, objective.style, objective.loss)
@@ -281,6 +289,12 @@ def artifacts_of(
     if loss is not None:
         artifacts["border"] = border_ratio(loss, saved, photo.pixels)
     return {name: float(value) for name, value in artifacts.items()}
+
+
+def steadiness_of(net: nn.Module, photo: Photo) -> dict[str, float]:
+    """How much the network's picture changes with small changes of the photo, by measure."""
+    found = steadiness(lambda pixels: net(pixels).float().clamp(0, 1), photo.pixels)
+    return {name: float(value) for name, value in found._asdict().items()}
 
 
 def _summarize_artifacts(rows: Sequence[Artifacts]) -> dict[str, Any]:

@@ -13,11 +13,16 @@ from typing import Any, NamedTuple
 
 import torch
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 
 from fast_style.core.errors import UserError, printable
 from fast_style.evaluating.baselines import BaselineCache, Descent, from_uint8, to_uint8
-from fast_style.evaluating.evaluation import GridRow, artifacts_of, describe_machine
+from fast_style.evaluating.evaluation import (
+    GridRow,
+    artifacts_of,
+    describe_machine,
+    steadiness_of,
+)
 from fast_style.evaluating.objective import (
     Model,
     Objective,
@@ -218,7 +223,8 @@ class _JudgeOfStyle(NamedTuple):
         row: dict[str, Any] = {
             "name": photo.name,
             "enlarged": photo.is_enlarged,
-            "photo": self._measure(photo, photo.pixels, targets),
+            "photo": self._measure(photo, photo.pixels, targets)
+            | steadiness_of(nn.Identity(), photo),
             "models": {},
             "lbfgs": {},
         }
@@ -227,6 +233,7 @@ class _JudgeOfStyle(NamedTuple):
             with torch.no_grad():
                 picture = model.net(photo.pixels).float().clamp(0, 1)
             measures = self._measure(photo, picture, targets)
+            measures |= steadiness_of(model.net, photo)
             equals = descent.iterations_to_reach(measures["total"])
             row["models"][model.name] = measures | {"equals": equals}
             shown.append((model.name, to_uint8(picture)))

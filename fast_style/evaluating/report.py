@@ -210,7 +210,8 @@ def _size_section(size: str, summary: Mapping[str, Any], pictures: set[str]) -> 
 
 # --- Artifacts ----------------------------------------------------------------------------------
 
-# By artifact: its normal values, suspicious values, and its definition; see `measures.artifacts`.
+# By artifact: its normal values, suspicious values, and its definition; see `measures.artifacts`
+# and `measures.steadiness`.
 _ARTIFACTS = {
     "weave_2": (
         "below 0.5",
@@ -241,6 +242,28 @@ _ARTIFACTS = {
         "–",
         "the color values at black or white; normal is what the photos and the style picture have, "
         "and ink on white paper has more",
+    ),
+    "shift": (
+        "below 0.02",
+        "above 0.05",
+        "the change of the picture, of 1, when the photo is shifted by 1 to 3 pixels; in a video, "
+        "it flickers",
+    ),
+    "whole_shift": (
+        "below 0.01",
+        "–",
+        "likewise for 4 pixels, by which all features are shifted, too: the floor of *shift*",
+    ),
+    "zoom": (
+        "–",
+        "–",
+        "the change of the picture, of 1, when the photo is enlarged 1.1 times; strokes keep their "
+        "size, so it is never 0",
+    ),
+    "noise_gain": (
+        "below 1",
+        "above 1.5",
+        "how many times as strong as in the photo its noise is in the picture",
     ),
     "blotches": (
         "1.5 to 4",
@@ -287,7 +310,9 @@ def _artifacts_row(title: str, artifacts: Mapping[str, float | None]) -> list[st
         value = artifacts.get(name)
         if value is None or not math.isfinite(value):
             return "–"
-        return f"{100 * value:.2f}%" if name in ("blots", "clipped") else f"{value:.2f}"
+        if name in ("blots", "clipped"):
+            return f"{100 * value:.2f}%"
+        return f"{value:.3f}" if name in ("shift", "whole_shift", "zoom") else f"{value:.2f}"
 
     return [title, *(cell(name) for name in _ARTIFACTS)]
 

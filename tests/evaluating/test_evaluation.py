@@ -84,8 +84,10 @@ def test_results_hold_the_artifacts_of_photos_models_and_baselines(
 ) -> None:
     artifacts = straight["sizes"]["32"]["artifacts"]
     of_picture = ["weave_2", "weave_4", "blots", "clipped"]
-    assert list(artifacts["photos"]) == of_picture
-    assert list(artifacts["models"]["tiny"]) == [*of_picture, "border", "blotches"]
+    steadiness = ["shift", "whole_shift", "zoom", "noise_gain"]
+    assert list(artifacts["photos"]) == [*of_picture, *steadiness]
+    assert [artifacts["photos"][name] for name in steadiness] == pytest.approx([0, 0, 0, 1])
+    assert list(artifacts["models"]["tiny"]) == [*of_picture, "border", *steadiness, "blotches"]
     for variant in ("box", "clip"):
         assert list(artifacts["baselines"][variant]) == [*of_picture, "border"]
     assert all(value >= 0 for value in artifacts["models"]["tiny"].values())
