@@ -4,6 +4,7 @@ Checks only what the command line itself says; whether files and devices exist i
 """
 
 import argparse
+import math
 import re
 import sys
 from collections.abc import Sequence
@@ -206,6 +207,17 @@ def positive(text: str) -> int:
     if not text.isdecimal() or len(text) > 15 or int(text) < 1:
         raise argparse.ArgumentTypeError(f"must be a whole number from 1, got {shortened(text)!r}")
     return int(text)
+
+
+def positive_number(text: str) -> float:
+    """A number above 0."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not 0 < number < math.inf:
+        raise argparse.ArgumentTypeError(f"must be a number above 0, got {shortened(text)!r}")
+    return number
 
 
 def percent(text: str) -> int:

@@ -12,7 +12,17 @@ from types import ModuleType
 from typing import NoReturn
 
 from fast_style import __version__
-from fast_style.cli import demo, distill, evaluate, info, init, optimize, stylize, train
+from fast_style.cli import (
+    demo,
+    distill,
+    evaluate,
+    info,
+    init,
+    optimize,
+    preview,
+    stylize,
+    train,
+)
 from fast_style.cli.arguments import Parser
 from fast_style.cli.process import leave, run_command
 
@@ -21,6 +31,7 @@ __all__ = ["leave", "main", "run", "stylize_main", "train_main"]
 _COMMANDS = {
     "train": train,
     "stylize": stylize,
+    "preview": preview,
     "optimize": optimize,
     "evaluate": evaluate,
     "distill": distill,

@@ -1,0 +1,199 @@
+"""``fast-style preview``: see what style weights and sizes do, before training."""
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fast_style.cli.arguments import (
+    add_device,
+    add_settings,
+    nonempty_path,
+    positive,
+    positive_number,
+    read_settings,
+)
+from fast_style.cli.process import lines_beside, say, stop_signals
+from fast_style.core.errors import UserError, printable
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from fast_style.optimizing.preview import Preview
+    from fast_style.settings.config import Config
+
+SUMMARY = "see in minutes what style weights and sizes do, before training"
+EXAMPLES = """\
+examples:
+  # a sheet of three style weights and three style sizes, those of my.yaml in the middle
+  {prog} my.yaml --photo face.jpg --photo street.jpg
+  {prog} my.yaml --photo face.jpg --style-weights 1 3 --style-sizes 192 384 -o choices.png
+"""
+LESS_MEMORY = "set a smaller data.crop_size"
+
+_SMALLEST_SIZE, _LARGEST_SIZE = 16, 8192  # of style.size
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the command."""
+    add_settings(parser)
+    parser.add_argument(
+        "--photo",
+        "-p",
+        type=nonempty_path,
+        action="append",
+        default=[],
+        metavar="PHOTO",
+        help="a photo to draw; give the option again for further ones",
+    )
+    parser.add_argument(
+        "--style-weights",
+        type=positive_number,
+        nargs="+",
+        metavar="W",
+        help="values of loss.style_weight, the columns (default: the file's, and 2.5 times less "
+        "and more)",
+    )
+    parser.add_argument(
+        "--style-sizes",
+        type=style_size,
+        nargs="+",
+        metavar="S",
+        help="values of style.size, the rows (default: the file's, and 1.5 times less and more)",
+    )
+    parser.add_argument(
+        "--iterations", type=positive, default=60, metavar="N", help="of L-BFGS (default: 60)"
+    )
+    parser.add_argument(
+        "--output",
+        "-o",
+        type=nonempty_path,
+        default=Path("preview.png"),
+        metavar="PICTURE",
+        help="file for the sheet; of several photos, PICTURE-PHOTO (default: preview.png)",
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace existing sheets")
+    add_device(parser)
+
+
+def style_size(text: str) -> int:
+    """A value of ``style.size``."""
+    size = positive(text)
+    if not _SMALLEST_SIZE <= size <= _LARGEST_SIZE:
+        raise argparse.ArgumentTypeError(
+            f"must be {_SMALLEST_SIZE} to {_LARGEST_SIZE} pixels, got {text!r}"
+        )
+    return size
+
+
+def run(options: argparse.Namespace) -> int:
+    """Check the command line, then draw a sheet for each photo; returns the exit code."""
+    from fast_style.losses.inputs import require_weights
+    from fast_style.pictures.reading import require_picture
+    from fast_style.settings.config import Config
+
+    config = read_settings(options, Config, example="configs/laptop.yaml")
+    if config is None:
+        return 0
+    if not options.photo:
+        raise UserError("no photo to draw; name one with --photo PHOTO")
+    outputs = _outputs(options)
+    for path in (config.style.image, *options.photo):
+        require_picture(path)
+    require_weights(config.loss_network.weights)
+    return _preview(config, options, outputs)
+
+
+def _outputs(options: argparse.Namespace) -> list[Path]:
+    """The sheet of each photo.
+
+    Raises:
+        UserError: a sheet cannot be written, exists already, or would be written twice.
+    """
+    from fast_style.pictures.writing import writable_format
+
+    output: Path = options.output
+    writable_format(output)
+    outputs = [output]
+    if len(options.photo) > 1:
+        outputs = [
+            output.with_name(f"{output.stem}-{photo.stem}{output.suffix}")
+            for photo in options.photo
+        ]
+    for path in outputs:
+        if outputs.count(path) > 1:
+            raise UserError(
+                f"{printable(path)}: would be the sheet of two photos of the same name; give them "
+                "one by one, each with its own --output"
+            )
+        if path.exists() and not options.overwrite:
+            raise UserError(f"{printable(path)}: exists already; replace it with --overwrite")
+    return outputs
+
+
+def _preview(config: "Config", options: argparse.Namespace, outputs: list[Path]) -> int:
+    """Draw the sheets until the last one or a signal; returns the exit code."""
+    from tqdm import tqdm
+
+    from fast_style.core.devices import resolve_device
+    from fast_style.optimizing.preview import choices_near, draw_previews
+    from fast_style.pictures.reading import read_photo
+
+    near = choices_near(config)
+    weights, sizes = options.style_weights or near[0], options.style_sizes or near[1]
+    device = resolve_device(options.device)
+    total = len(outputs) * len(weights) * len(sizes) * options.iterations
+    with tqdm(total=total, unit="iteration", disable=None) as bar, stop_signals() as stop_signal:
+        tell = lines_beside(bar)
+
+        def watch() -> bool:
+            bar.update()
+            return stop_signal() is None
+
+        for photo_file, output in zip(options.photo, outputs, strict=True):
+            photo = read_photo(photo_file)
+            previews = []
+            for preview in draw_previews(
+                config,
+                photo,
+                style_weights=weights,
+                style_sizes=sizes,
+                iterations=options.iterations,
+                device=device,
+                watch=watch,
+            ):
+                previews.append(preview)
+                if bar.disable:
+                    say(f"{len(previews)} of {len(weights) * len(sizes)}: {_told(preview)}")
+            if previews:
+                _write(config, photo, previews, len(weights), output)
+                tell(f"{printable(output)}: {len(previews)} previews of {printable(photo_file)}")
+            if (signal_number := stop_signal()) is not None:
+                return 128 + signal_number
+    _tell_lines(previews)
+    return 0
+
+
+def _write(
+    config: "Config", photo: "Image.Image", previews: "list[Preview]", columns: int, output: Path
+) -> None:
+    from fast_style.optimizing.preview import preview_sheet
+    from fast_style.pictures.writing import write_picture
+
+    write_picture(output, preview_sheet(config, photo, previews, num_columns=columns))
+
+
+def _told(preview: "Preview") -> str:
+    values = preview.values
+    return (
+        f"{preview.choice.words()}: content {values.content:.3g}, style {values.style:.3g}, total "
+        f"variation {values.tv:.3g}"
+    )
+
+
+def _tell_lines(previews: "list[Preview]") -> None:
+    """Print what to write into the file, or on the command line, for each choice."""
+    say("Set what you like under style and loss in the file, or on the command line:")
+    for choice in (preview.choice for preview in previews):
+        say(
+            f"  size: {choice.style_size}, style_weight: {choice.style_weight:g}   {choice.words()}"
+        )

@@ -1,0 +1,129 @@
+"""`fast-style preview`: what it prints, what it writes, and how it ends."""
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+from command_line import photo_at
+from PIL import Image
+
+from fast_style.cli import main as cli
+from fast_style.optimizing import preview
+from fast_style.optimizing.preview import choices_near, draw_previews
+from fast_style.settings.config import load_config
+
+Output = pytest.CaptureFixture[str]
+
+
+@pytest.fixture(autouse=True)
+def config(config: Path) -> Path:
+    """Settings whose losses take milliseconds; `photo.png` is a photo."""
+    settings = yaml.safe_load(config.read_text())
+    settings["loss"] = {"content_layers": {"relu1_2": 1.0}, "style_layers": {"relu1_1": 1.0}}
+    config.write_text(yaml.safe_dump(settings))
+    photo_at("photo.png", seed=9)
+    return config
+
+
+def run(*arguments: str) -> int:
+    """The exit code, whether it is returned or raised."""
+    try:
+        return cli.main(["preview", *arguments, "--iterations", "4", "--device", "cpu"])
+    except SystemExit as end:
+        return int(end.code or 0)
+
+
+def size_of(path: str) -> tuple[int, int]:
+    with Image.open(path) as picture:
+        return picture.size
+
+
+def test_a_sheet_has_a_row_for_each_size_and_a_column_for_each_weight(capsys: Output) -> None:
+    values = ["--style-weights", "1", "20", "--style-sizes", "16", "24", "32"]
+    assert run("wave.yaml", "--photo", "photo.png", *values) == 0
+    width, height = size_of("preview.png")
+    assert width == 2 * (32 + 12) + 12
+    assert (height - 12) % 4 == 0  # the photo and the style picture, and three rows
+    lines = capsys.readouterr().out.splitlines()
+    choices = [(size, weight) for size in (16, 24, 32) for weight in (1, 20)]
+    for number, (size, weight) in enumerate(choices, start=1):
+        words = f"style.size={size} loss.style_weight={weight}"
+        assert re.match(rf"{number} of 6: {words}: content \S+, style ", lines[number - 1])
+        assert f"  size: {size}, style_weight: {weight}   {words}" in lines
+        assert load_config(Path("wave.yaml"), words.split()).style.size == size
+
+
+def test_values_near_those_of_the_file_are_taken_by_default() -> None:
+    config = load_config(Path("wave.yaml"), ["loss.style_weight=5", "style.size=300"])
+    assert choices_near(config) == ([2, 5, 12.5], [200, 300, 450])
+
+
+def test_a_larger_style_weight_lowers_style_and_raises_content() -> None:
+    config = load_config(Path("wave.yaml"))
+    with Image.open("photo.png") as photo:
+        weak, strong = draw_previews(
+            config,
+            photo.convert("RGB"),
+            style_weights=[0.2, 50],
+            style_sizes=[32],
+            iterations=20,
+            device=preview.torch.device("cpu"),
+        )
+    assert strong.values.style < weak.values.style
+    assert strong.values.content > weak.values.content
+    assert sum(strong.shares.values()) == pytest.approx(1)
+    assert strong.picture.size == (32, 32)
+
+
+def test_each_photo_gets_its_sheet(capsys: Output) -> None:
+    photo_at("other.png", seed=4)
+    photos = ["-p", "photo.png", "-p", "other.png"]
+    assert run("wave.yaml", *photos, "--style-weights", "1", "-o", "a.png") == 0
+    assert Path("a-photo.png").read_bytes() != Path("a-other.png").read_bytes()
+    assert not Path("a.png").exists()
+
+
+@pytest.mark.parametrize("is_stopped_at", [5, 9])
+def test_a_stopped_preview_keeps_what_it_has(
+    is_stopped_at: int, monkeypatch: pytest.MonkeyPatch, capsys: Output
+) -> None:
+    """After 4 iterations the first of three pictures is finished, after 8 the second."""
+    calls = []
+    original = preview._descend
+
+    def stop(losses, contents, iterations, watch):  # type: ignore[no-untyped-def]
+        def until() -> bool:
+            calls.append(1)
+            return watch() and len(calls) < is_stopped_at
+
+        return original(losses, contents, iterations, until)
+
+    monkeypatch.setattr(preview, "_descend", stop)
+    values = ["--style-weights", "1", "2", "3", "--style-sizes", "32"]
+    run("wave.yaml", "-p", "photo.png", *values)
+    assert f"preview.png: {is_stopped_at // 4} preview" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "parts"),
+    [
+        ([], ["--photo"]),
+        (["-p", "gone.png"], ["gone.png", "not found"]),
+        (["-p", "photo.png", "--style-weights", "0"], ["--style-weights", "above 0", "'0'"]),
+        (["-p", "photo.png", "--style-weights", "nan"], ["--style-weights", "above 0", "'nan'"]),
+        (["-p", "photo.png", "--style-sizes", "8"], ["--style-sizes", "16", "'8'"]),
+        (["-p", "photo.png", "-o", "sheet.xyz"], ["sheet.xyz", "use one of .jpg"]),
+        (["-p", "photo.png", "-o", "photo.png"], ["photo.png", "exists already", "--overwrite"]),
+        (["-p", "photo.png", "-p", "photos/../photo.png"], ["two photos", "--output"]),
+        (["-p", "photo.png", "train.stesp=3"], ["train.stesp", "did you mean 'train.steps'"]),
+    ],
+)
+def test_mistakes_are_told_with_their_remedy(
+    words: list[str], parts: list[str], capsys: Output
+) -> None:
+    assert run("wave.yaml", *words) == 2
+    message = capsys.readouterr().err
+    assert message.startswith("error: ")
+    assert all(part in message for part in parts), message
+    assert not Path("preview.png").exists()
