@@ -27,7 +27,10 @@ from fast_style.settings.config import load_config
 HERE = Path(__file__).resolve().parent
 NEVER = 1_000_000_000
 QUIET = [f"log.{what}_every={NEVER}" for what in ("shares", "validate", "samples")]
-MEASURES = ("total", "content", "style", "second_opinion", "blots", "weave_2", "weave_4", "border")
+MEASURES = (
+    *("total", "content", "style", "second_opinion"),
+    *("blots", "weave_2", "weave_4", "border", "shift", "zoom", "noise_gain"),
+)
 
 
 def main() -> None:
