@@ -44,10 +44,10 @@ loss:
   content_layers: {relu3_3: 1.0}
   style_layers: {relu1_2: 1.0, block2_conv2: 1, relu3_3: 1.0, relu4_3: 1.0}
   content_weight: 1.0
-  style_weight: 5
+  style_weight: 2.5
   tv_weight: 1e0
   tv_exponent: 2
-  stability_weight: 500
+  stability_weight: 20
 train:
   {steps: 40000, batch_size: 4, learning_rate: 0.001, schedule: cosine, warmup_steps: 100,
    precision: auto, compile: false, cuda_graph: true, deterministic: false, threads: null,

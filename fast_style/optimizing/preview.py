@@ -5,6 +5,7 @@ fine, once for each pair of values. A trained network comes near such a picture 
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -13,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from fast_style.losses.build import build_perceptual_loss, load_loss_weights, read_style
-from fast_style.losses.perceptual import LossValues, PerceptualLoss
+from fast_style.losses.perceptual import LossTerms, LossValues, PerceptualLoss
 from fast_style.optimizing.minimizing import Iterate, minimize
 from fast_style.pictures.pixels import center_crop, image_to_tensor, tensor_to_image
 from fast_style.pictures.sheets import Captioned, captioned_grid
@@ -120,7 +121,7 @@ def _descend(
         targets = loss.content_targets(content)
         start = F.interpolate(picture, content.shape[-2:], mode="bicubic").clamp(0, 1)
         found = minimize(
-            lambda pixels, loss=loss, targets=targets: loss.terms(pixels, targets),
+            partial(_terms, loss, targets),
             start,
             iterations=iterations,
             bounds="clip",  # needs no SciPy
@@ -130,6 +131,10 @@ def _descend(
             return None
         picture = found.best.picture
     return found.best
+
+
+def _terms(loss: PerceptualLoss, targets: dict[str, Tensor], pixels: Tensor) -> LossTerms:
+    return loss.terms(pixels, targets)
 
 
 def preview_sheet(

@@ -109,11 +109,16 @@ class ModelConfig(Section):
 class TrainingLossConfig(LossConfig):
     """The loss that training lowers."""
 
-    stability_weight: Annotated[float, Field(ge=0), OnceMeant(0.0)] = 500.0
+    style_weight: Annotated[float, Field(ge=0), OnceMeant(5.0)] = 2.5
+    """Weight of the style loss. Change this first: raise it if the style is too weak, lower it if
+    the photo is lost. A model trained with 0.25 leaves the photo nearly as it is, 10 is very
+    strong (with the default normalization)."""
+
+    stability_weight: Annotated[float, Field(ge=0), OnceMeant(0.0)] = 20.0
     """Weight of the stability term: how much the picture of a shifted, slightly enlarged, noisy
-    photo differs from the picture of the photo, shifted and enlarged likewise. Larger: less flicker
-    in videos and less weave in skies, but weaker strokes. 0: as in earlier versions. One crop in
-    four is stylized twice for it."""
+    photo differs from the picture of the photo, shifted and enlarged likewise, as a share of the
+    picture's variance. Larger: less flicker in videos and less weave in skies, but weaker strokes.
+    0: as in earlier versions. One crop in four is stylized twice for it."""
 
 
 class TrainConfig(Section):

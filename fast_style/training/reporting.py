@@ -3,7 +3,7 @@
 `Trainer.report` decides the order; each method here makes one part of a report.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from statistics import fmean
@@ -141,7 +141,11 @@ class Reporter:
         # Together, so that the device is waited for once.
         numbers = torch.stack([value.detach().float() for value in named.values()]).tolist()
         by_process = zip(*self.group.gather(numbers), strict=True)
-        how = {"output/min": min, "output/max": max, "loss/stability": _mean_of_positive}
+        how: dict[str, Callable[[Sequence[float]], float]] = {
+            "output/min": min,
+            "output/max": max,
+            "loss/stability": _mean_of_positive,
+        }
         values = {
             name: how.get(name, fmean)(found) for name, found in zip(named, by_process, strict=True)
         }

@@ -3,7 +3,8 @@
 Without it, a network paints patterns that stay in place when the photo moves: they fill flat areas
 with a weave, and flicker in videos. For one crop in four, a copy is shifted by a few pixels,
 slightly enlarged and noisy; the term is the mean squared difference between its picture and the
-picture of the crop, shifted and enlarged likewise. No video or optical flow is needed.
+picture of the crop, shifted and enlarged likewise, as a share of the picture's variance. No video
+or optical flow is needed.
 """
 
 from collections.abc import Sequence
@@ -26,6 +27,7 @@ _LARGEST_SHIFT = 3
 # A larger zoom would ask for strokes that grow with the photo.
 _ZOOM_SHARE, _LARGEST_ZOOM = 1 / 3, 1.02
 _NOISE = 6 / 255  # standard deviation; with a camera's 2/255, the difference hardly counts
+_LEAST_VARIANCE = (1 / 255) ** 2  # of a picture in a single color
 # Pixels at the borders, whose surroundings differ: so many, or less of small crops.
 _MARGIN = 16
 _LARGEST_MARGIN_SHARE = 1 / 8
@@ -61,7 +63,11 @@ class Changes(NamedTuple):
         return copies.contiguous(memory_format=memory_format_for(photos.device))
 
     def instability(self, stylized: Tensor, of_copies: Tensor) -> Tensor:
-        """The mean squared difference of the pictures of the copies to the moved pictures: ().
+        """How much the pictures of the copies differ from the moved pictures: ().
+
+        For each, the mean squared difference divided by the variance; the mean of these. If it were
+        not divided, paleness would lower the term, and a training that begins with random weights
+        could end in a single color.
 
         Args:
             stylized: the pictures of all crops, (N, 3, S, S).
@@ -70,8 +76,10 @@ class Changes(NamedTuple):
         side = stylized.shape[-1]
         margin = min(_MARGIN, int(side * _LARGEST_MARGIN_SHARE))
         inside = slice(margin, side - margin)
-        difference = (self.moved(stylized) - of_copies)[..., inside, inside]
-        return difference.square().mean()
+        moved = self.moved(stylized)[..., inside, inside]
+        difference = moved - of_copies[..., inside, inside]
+        variance = moved.var(dim=(2, 3), correction=0).mean(dim=1)  # (k,)
+        return (difference.square().mean(dim=(1, 2, 3)) / (variance + _LEAST_VARIANCE)).mean()
 
     def weight_in(self, num_photos: int) -> float:
         """What `instability` counts in a batch: 1 on average over the steps, whatever the batch."""

@@ -1,6 +1,6 @@
 """Claims about `recording`: when a step is recorded, and that it stays the same."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pytest
 import torch
@@ -19,7 +19,7 @@ class Brightness:
         self.weight = nn.Parameter(torch.tensor(2.0, device=device))
         self.calls: list[int] = []
 
-    def __call__(self, photos: Tensor) -> tuple[Tensor, LossTerms]:
+    def __call__(self, photos: Tensor, *others: Tensor) -> tuple[Tensor, LossTerms]:
         self.calls.append(len(photos))
         self.weight.grad = None
         output = photos * self.weight
@@ -35,10 +35,12 @@ def recorded_sizes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     sizes: list[int] = []
 
     def keep(
-        compute: Callable[[Tensor], tuple[Tensor, LossTerms]], photos: Tensor, parameters: object
-    ) -> Callable[[Tensor], tuple[Tensor, LossTerms]]:
-        sizes.append(photos.shape[-1])
-        return lambda given: compute(given)
+        compute: Callable[..., tuple[Tensor, LossTerms]],
+        inputs: Sequence[Tensor],
+        parameters: object,
+    ) -> Callable[..., tuple[Tensor, LossTerms]]:
+        sizes.append(inputs[0].shape[-1])
+        return lambda *given: compute(*given)
 
     monkeypatch.setattr(recording, "record", keep)
     return sizes
@@ -54,6 +56,16 @@ def test_whole_batches_are_recorded_once_and_again_when_photos_grow(
         assert terms.total == pytest.approx(0.5)
         assert float(brightness.weight.grad) == pytest.approx(0.25)
     assert recorded_sizes == [8, 12]
+
+
+def test_other_inputs_are_recorded_for_each_of_their_shapes(recorded_sizes: list[int]) -> None:
+    step = Recorded(brightness := Brightness(), [brightness.weight], batch_size=2)
+    photos, change = torch.full((2, 3, 8, 8), 0.25), torch.zeros(1, 8, 8)
+    for others in ([], [change], [], [change], [change.repeat(2, 1, 1)], [change]):
+        step(photos, *others)
+    assert recorded_sizes == [8, 8, 8]
+    step(torch.full((2, 3, 12, 12), 0.25))
+    assert len(step.replays) == 1  # those of smaller photos are gone
 
 
 def test_batch_that_lacks_photos_is_computed_without_a_recording(recorded_sizes: list[int]) -> None:
@@ -90,4 +102,4 @@ def test_what_waits_for_the_gpu_cannot_be_recorded() -> None:
         return photos, LossTerms(zero, zero, zero, zero, {})
 
     with pytest.raises(UserError, match=r"^train\.cuda_graph: a step cannot be recorded here \("):
-        record(wait, torch.zeros(1, device="cuda"), [])
+        record(wait, [torch.zeros(1, device="cuda")], [])
