@@ -43,8 +43,8 @@ PACKAGES = {
     "stylizing": ["jobs", "memory", "stylizer", "folder"],
     "training": [
         "photo_cache", "unreadable", "data", "run_log", "recording", "schedule", "loop",
-        "photo_stream", "stability", "step", "guard", "saving", "validation", "reporting",
-        "trainer", "run_folder", "build", "checking",
+        "photo_stream", "stability", "step", "guard", "saving", "start", "validation",
+        "reporting", "trainer", "run_folder", "build", "checking",
     ],
     "optimizing": ["minimizing", "course", "picture", "preview"],
     "evaluating": [

@@ -38,6 +38,9 @@ from fast_style.settings.structure import Mistake, Root, Section
 
 Upsampling = Literal["resize", "transposed"]
 
+BASE = "base"
+"""The word for the weights in this package that training may start from."""
+
 MAY_CHANGE_ON_RESUME = (
     "log.",
     "train.compile",
@@ -159,9 +162,10 @@ class TrainConfig(Section):
     """CPU threads of torch. Unset: torch's own choice. A run resumes bit for bit only with the same
     number."""
 
-    init_from: FilePath | None = None
-    """A model file whose weights training starts from. Starting from another style's model saves
-    most of the training."""
+    init_from: Annotated[str, PathOr((BASE,))] | None = None
+    """What training starts from. base: the weights in this package, a trained network whose
+    model.width is 16; another style is learned from it in a fraction of the steps. A path: a model
+    file, likewise. Unset: random weights."""
 
 
 class LogConfig(Section):

@@ -21,6 +21,8 @@ _FIRST_SETTINGS = (
     "loss.content_weight",
     "loss.style_weight",
     "loss.tv_weight",
+    "loss.stability_weight",
+    "train.init_from",
     "train.steps",
     "train.batch_size",
     "log.samples_every",
@@ -35,7 +37,7 @@ _FIRST_VALUES = {
     "loss_network.weights": "compact",
     # In short trainings, relu3_3 alone lost trees and faces.
     "loss.content_layers": {"relu2_2": 0.5, "relu3_3": 1.0},
-    "loss.style_weight": 1.5,
+    "train.init_from": "base",
     "train.steps": 2000,
     "log.samples_every": 100,
     "log.checkpoint_every": 250,

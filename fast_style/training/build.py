@@ -19,12 +19,10 @@ from torch import Tensor
 
 from fast_style.core.devices import resolve_precision, set_up_torch
 from fast_style.core.distributed import ALONE, Group
-from fast_style.core.errors import UserError
 from fast_style.losses.build import build_perceptual_loss, load_loss_weights, read_style
 from fast_style.losses.judge import judge_sides, load_judge_settings, load_judge_weights
 from fast_style.losses.loss_network import Weights
-from fast_style.models.checkpoint import load_transform_net
-from fast_style.networks.transform_net import TransformNet, memory_format_for
+from fast_style.networks.transform_net import memory_format_for
 from fast_style.pictures.folders import Photos, find_photos
 from fast_style.pictures.pixels import image_to_tensor
 from fast_style.pictures.writing import write_picture
@@ -46,7 +44,7 @@ from fast_style.training.run_folder import (
     versions,
     write_run_files,
 )
-from fast_style.training.saving import restore_weights
+from fast_style.training.start import build_net
 from fast_style.training.trainer import Trainer
 from fast_style.training.unreadable import UnreadableList, probe_photos
 from fast_style.training.validation import Validation, ValidationJudge
@@ -84,7 +82,7 @@ def build_trainer(
     config = run.settings(config)
     # A resumed run has its weights already, and the model of train.init_from may be gone.
     init_from = None if run.resume_from else config.train.init_from
-    net = build_net(config, init_from).to(device).to(memory_format=memory_format_for(device))
+    net = build_net(config, init_from, say).to(device).to(memory_format=memory_format_for(device))
     photos = find_readable_photos(config.data)
     style = read_style(config.style.image, config.style.size)
     largest_crop = config.data.grown_crop_size or config.data.crop_size
@@ -176,27 +174,6 @@ def _growth(config: Config) -> tuple[int, int] | None:
         return None
     steps = math.ceil(config.data.grow_after * config.train.steps)
     return steps * config.train.batch_size, config.data.grown_crop_size
-
-
-def build_net(config: Config, init_from: Path | None) -> TransformNet:
-    """The network before the first step: with seeded weights, or those of the model `init_from`.
-
-    Raises:
-        UserError: `init_from` does not exist, or has another architecture.
-    """
-    # A fork, so that the weights depend on the seed alone.
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed)
-        net = TransformNet(**config.model.model_dump())
-    if init_from is not None:
-        if not init_from.exists():
-            raise UserError(
-                f"{init_from}: the model of train.init_from does not exist; train it first, or "
-                "start from random weights with train.init_from=null and more train.steps"
-            )
-        start, _ = load_transform_net(init_from)
-        restore_weights(net, start.state_dict(), init_from)
-    return net
 
 
 def _describe(

@@ -10,7 +10,8 @@ from tqdm import tqdm
 from fast_style.core.errors import UserError
 from fast_style.losses.build import load_loss_weights, read_style
 from fast_style.settings.config import Config
-from fast_style.training.build import build_net, find_photos_of
+from fast_style.training.build import find_photos_of
+from fast_style.training.start import build_net
 from fast_style.training.unreadable import too_many_unreadable, why_unreadable
 
 
@@ -20,7 +21,7 @@ def check_inputs(config: Config, say: Callable[[str], None]) -> None:
     Raises:
         UserError: something is missing, or too many photos are unreadable.
     """
-    build_net(config, config.train.init_from)  # raises UserError if the model cannot be used
+    build_net(config, config.train.init_from, say)  # raises UserError if the model cannot be used
     photos = find_photos_of(config.data)
     reasons = _why_unreadable([*photos.training, *photos.validation])
     unreadable = [reason for reason in reasons if reason is not None]

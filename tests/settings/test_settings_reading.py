@@ -189,7 +189,7 @@ loss_network: {weights: w.pth}
     assert config.style.image == here / "s.jpg"
     assert config.data.photos == here / "a #1: [x].d"
     assert config.data.validation_photos == Path("/home/someone/w")
-    assert config.train.init_from == here / "m: 1"
+    assert config.train.init_from == str(here / "m: 1")
     assert config.loss_network.weights == str(here / "w.pth")
     words = ["data.validation_photos=null", "loss_network.weights=random"]
     config = load_config(path, words)

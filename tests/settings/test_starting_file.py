@@ -51,7 +51,7 @@ def test_the_starting_file_differs_from_the_defaults_in_what_a_laptop_needs(tmp_
         "model.width": 16,
         "loss_network.weights": "compact",
         "loss.content_layers.relu2_2": 0.5,
-        "loss.style_weight": 1.5,
+        "train.init_from": "base",
         "train.steps": 2000,
         "log.samples_every": 100,
         "log.checkpoint_every": 250,

@@ -1,0 +1,65 @@
+"""The network before the first step: seeded weights, another model's, or those of the base.
+
+The base lies beside this module: the weights of a network that has learned one style, Van Gogh's
+Starry Night, for twenty minutes (configs/base.yaml). Most of what a network learns is the same for
+any style, so another one is learned from it in a fraction of the steps (docs/ablations.md).
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from fast_style.core.errors import UserError
+from fast_style.models.checkpoint import load_transform_net
+from fast_style.networks.transform_net import TransformNet
+from fast_style.settings.config import BASE, Config
+from fast_style.training.saving import restore_weights
+
+BASE_FILE = Path(__file__).with_name("base.safetensors")
+
+
+def build_net(
+    config: Config, init_from: str | None, say: Callable[[str], None] = lambda line: None
+) -> TransformNet:
+    """The network before the first step.
+
+    Args:
+        config: the settings; its `train.init_from` is not read.
+        init_from: a model file, ``base``, or None for seeded weights.
+        say: prints a line for the user if the base has another architecture, and is not used.
+
+    Raises:
+        UserError: the model of `init_from` does not exist, or has another architecture.
+    """
+    # A fork, so that the weights depend on the seed alone.
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        net = TransformNet(**config.model.model_dump())
+    if init_from == BASE:
+        _start_from_base(net, config, say)
+    elif init_from is not None:
+        path = Path(init_from)
+        if not path.exists():
+            raise UserError(
+                f"{path}: the model of train.init_from does not exist; train it first, or start "
+                "from the base with train.init_from=base, or from random weights with "
+                "train.init_from=null and more train.steps"
+            )
+        start, _ = load_transform_net(path)
+        restore_weights(net, start.state_dict(), path)
+    return net
+
+
+def _start_from_base(net: TransformNet, config: Config, say: Callable[[str], None]) -> None:
+    base, description = load_transform_net(BASE_FILE)
+    ours, theirs = config.model.model_dump(), description["architecture"]
+    differing = [name for name in theirs if ours[name] != theirs[name]]
+    if differing:
+        values = ", ".join(f"model.{name}={theirs[name]}" for name in differing)
+        say(
+            f"train.init_from: the base has {values}; this network starts from nothing, and needs "
+            "more train.steps"
+        )
+        return
+    restore_weights(net, base.state_dict(), BASE_FILE)
