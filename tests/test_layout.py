@@ -36,7 +36,7 @@ PACKAGES = {
         "winograd", "transform_net", "borders", "fast_kernels", "fast_transform", "compiling",
         "feature_store", "streaming",
     ],
-    "models": ["model_files", "checkpoint"],
+    "models": ["model_files", "narrow", "checkpoint", "shipping"],
     "losses": ["inputs", "weight_files", "downloads", "loss_network", "perceptual", "build",
         "judge"],
     "measures": ["artifacts", "blots", "steadiness", "second_opinion"],

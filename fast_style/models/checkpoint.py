@@ -16,12 +16,14 @@ from fast_style import __version__
 from fast_style.core.files import atomic_write, with_sorted_metadata
 from fast_style.models.model_files import (
     FORMAT_VERSION,
+    NARROW_FORMAT_VERSION,
     NO_DIGEST,
     CheckpointError,
     digest_place,
     read_model_file,
     require_description,
 )
+from fast_style.models.narrow import widened
 from fast_style.networks.transform_net import TransformNet
 from fast_style.settings.config import ModelConfig
 from fast_style.settings.structure import with_old_meanings
@@ -42,13 +44,20 @@ class Checkpoint(NamedTuple):
         }
 
 
-def save_checkpoint(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
+def save_checkpoint(
+    path: Path,
+    tensors: Mapping[str, Tensor],
+    metadata: Mapping[str, Any],
+    *,
+    format_version: int = FORMAT_VERSION,
+) -> None:
     """Write tensors and their description to a file, atomically.
 
     Args:
         path: the file, in a folder that exists.
         tensors: any dtype and memory format; they are saved contiguous.
         metadata: plain data; the versions of the format and of the software are added.
+        format_version: which of the formats of `model_files` the tensors have.
 
     Raises:
         OSError: it cannot be written; an older file of that name is untouched.
@@ -58,7 +67,7 @@ def save_checkpoint(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping
     for name, tensor in ready.items():
         if not torch.isfinite(tensor).all():
             raise ValueError(f"{name} has numbers that are not finite")
-    description = {"format": FORMAT_VERSION, "fast_style": __version__, **metadata}
+    description = {"format": format_version, "fast_style": __version__, **metadata}
     data = with_sorted_metadata(
         safetensors.torch.save(
             ready, {"fast_style": json.dumps(description, sort_keys=True), "sha256": NO_DIGEST}
@@ -113,8 +122,11 @@ def build_transform_net(checkpoint: Checkpoint, path: Path) -> TransformNet:
     except (KeyError, TypeError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise CheckpointError(f"{path}: describes no transform network ({reason})") from None
-    require_same_tensors(checkpoint.part("model"), net.state_dict(), path)
-    net.load_state_dict(checkpoint.part("model"), assign=True)
+    weights = checkpoint.part("model")
+    if checkpoint.metadata.get("format") == NARROW_FORMAT_VERSION:
+        weights = widened(weights, checkpoint.part("scale"), net.state_dict(), path)
+    require_same_tensors(weights, net.state_dict(), path)
+    net.load_state_dict(weights, assign=True)
     return net.eval()
 
 

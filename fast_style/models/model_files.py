@@ -23,6 +23,11 @@ from fast_style.core.errors import UserError
 from fast_style.core.files import what_it_looks_like
 
 FORMAT_VERSION = 1
+"""The format of checkpoints, and of the models that training writes."""
+
+NARROW_FORMAT_VERSION = 2
+"""The format of models that come with fast-style, whose weights have 8 or 16 bits (`narrow`)."""
+
 NO_DIGEST = "0" * 64
 """Takes the place of the digest in the file while the digest is computed."""
 
@@ -64,10 +69,11 @@ def read_model_file(path: Path) -> ModelFile:
     # RecursionError: JSON nested a thousand levels deep
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise CheckpointError(f"{path}: is not a fast-style model ({error})") from None
-    if version > FORMAT_VERSION:
+    if version > NARROW_FORMAT_VERSION:
         raise CheckpointError(
             f"{path}: has format {version}, written by fast-style {metadata.get('fast_style')}; "
-            f"this is {__version__}, which reads formats up to {FORMAT_VERSION}. Upgrade fast-style"
+            f"this is {__version__}, which reads formats up to {NARROW_FORMAT_VERSION}. Upgrade "
+            "fast-style"
         )
     return ModelFile(data, metadata)
 
@@ -109,6 +115,7 @@ def describe(metadata: Mapping[str, Any]) -> list[str]:
         f"name: {metadata['name']}",
         f"kind: {metadata.get('kind', 'model')}, format {metadata.get('format', FORMAT_VERSION)}",
         f"style: {metadata['style']['file']}, sha256 of its pixels {metadata['style']['digest']}",
+        *_describe_shipped(metadata.get("card")),
         f"loss network: {loss_network['architecture']}, {loss_network['label']}, sha256 "
         f"{loss_network['digest']}",
         f"trained: {steps} of {settings['train']['steps']} steps, {steps * batch_size} crops of "
@@ -123,6 +130,15 @@ def describe(metadata: Mapping[str, Any]) -> list[str]:
         f"license: {metadata['license']}",
         f"made with: fast-style {versions['fast_style']}, torch {versions['torch']}",
     ]
+
+
+def _describe_shipped(card: Mapping[str, Any] | None) -> list[str]:
+    if card is None:
+        return []
+    words = [card[key] for key in ("title", "artist", "year", "source")]
+    if not all(isinstance(word, str) for word in words):
+        raise TypeError(f"card: must be texts, got {words}")
+    return [f"picture: {', '.join(words[:-1])}, from {words[-1]}"]
 
 
 def describe_learned(path: Path) -> list[str] | None:

@@ -1,10 +1,12 @@
 """Settings as plain data and as YAML, and the differences between two sets of settings."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+from fast_style.settings.fields import IsPath
 from fast_style.settings.strict_yaml import dump_yaml
-from fast_style.settings.structure import Root
+from fast_style.settings.structure import Root, iterate_fields, marks_of
 
 
 def to_dict(settings: Root) -> dict[str, Any]:
@@ -15,6 +17,21 @@ def to_dict(settings: Root) -> dict[str, Any]:
 def to_yaml(settings: Root) -> str:
     """The complete settings as a YAML file, which loads to an equal object."""
     return dump_yaml(to_dict(settings))
+
+
+def without_folders(settings: Root) -> dict[str, Any]:
+    """The plain data with every path cut to its last part, for a file that is given to others."""
+    data = to_dict(settings)
+    for dotted, info in iterate_fields(type(settings)):
+        *sections, key = dotted.split(".")
+        section = data
+        for name in sections:
+            section = section[name]
+        value = section[key]
+        marks = (mark for mark in marks_of(info) if isinstance(mark, IsPath))
+        if isinstance(value, str) and any(mark.means_path(value) for mark in marks):
+            section[key] = Path(value).name
+    return data
 
 
 def changed_settings(old: Root, new: Root) -> list[tuple[str, Any, Any]]:

@@ -16,7 +16,14 @@ from tiny_model import tiny_description, write_tiny_model
 from fast_style import __version__
 from fast_style.models import model_files
 from fast_style.models.checkpoint import load_checkpoint, save_checkpoint
-from fast_style.models.model_files import CheckpointError, read_description, read_model_file
+from fast_style.models.model_files import (
+    CheckpointError,
+    describe,
+    read_description,
+    read_model_file,
+)
+
+ARCHITECTURE = {"width": 1, "residual_blocks": 1, "upsampling": "resize", "tanh_scale": 127.5}
 
 
 def write_forged(path: Path, description: str) -> None:
@@ -72,9 +79,9 @@ OTHER = "is not a fast-style model ({})".format
             "copy",
         ),
         (
-            lambda path: write_forged(path, '{"format": 2, "fast_style": "9.0"}'),
-            f"has format 2, written by fast-style 9.0; this is {__version__}, which reads formats "
-            "up to 1. Upgrade fast-style",
+            lambda path: write_forged(path, '{"format": 3, "fast_style": "9.0"}'),
+            f"has format 3, written by fast-style 9.0; this is {__version__}, which reads formats "
+            "up to 2. Upgrade fast-style",
         ),
         (
             lambda path: write_forged(path, '{"format": 1}'),
@@ -153,13 +160,30 @@ def test_description_cannot_move_the_digest(tmp_path: Path) -> None:
 
 
 def test_description_is_read_as_it_was_written(tmp_path: Path) -> None:
-    metadata = tiny_description({"width": 1, "residual_blocks": 1, "upsampling": "resize",
-                                 "tanh_scale": 127.5})  # fmt: skip
+    metadata = tiny_description(ARCHITECTURE)
     save_checkpoint(tmp_path / "m", {}, metadata)
     found = read_description(tmp_path / "m")
     assert found == {"format": 1, "fast_style": __version__, **json.loads(json.dumps(metadata))}
 
 
-def test_format_version_is_one() -> None:
+def test_format_versions_are_one_and_two() -> None:
     # A change needs a reader for files of the old version, and a fixture that is one.
-    assert model_files.FORMAT_VERSION == 1
+    assert (model_files.FORMAT_VERSION, model_files.NARROW_FORMAT_VERSION) == (1, 2)
+
+
+CARD = {"title": "The Wave", "artist": "Hokusai", "year": "1831", "source": "a museum"}
+
+
+def test_description_of_a_shipped_model_names_its_picture(tmp_path: Path) -> None:
+    metadata = tiny_description(ARCHITECTURE)
+    save_checkpoint(tmp_path / "m", {}, metadata | {"card": CARD})
+    lines = describe(read_description(tmp_path / "m"))
+    assert "picture: The Wave, Hokusai, 1831, from a museum" in lines
+    assert not any(line.startswith("picture:") for line in describe(metadata))
+
+
+@pytest.mark.parametrize("card", [{}, "The Wave", {**CARD, "year": 1831}, 3])
+def test_card_of_another_kind_is_refused(tmp_path: Path, card: Any) -> None:
+    save_checkpoint(tmp_path / "m", {}, tiny_description(ARCHITECTURE) | {"card": card})
+    with pytest.raises(CheckpointError, match="its description is incomplete"):
+        read_description(tmp_path / "m")

@@ -11,7 +11,13 @@ from settings_files import DISTILL_LEAST, GATYS_LEAST, LEAST, LETTER, Letter, re
 from fast_style.settings.config import Config, DistillConfig, parse_config
 from fast_style.settings.gatys_config import GatysConfig
 from fast_style.settings.reading import parse
-from fast_style.settings.writing import changed_settings, flatten, to_dict, to_yaml
+from fast_style.settings.writing import (
+    changed_settings,
+    flatten,
+    to_dict,
+    to_yaml,
+    without_folders,
+)
 
 
 def test_plain_data_of_any_root_is_read_and_written(tmp_path):
@@ -34,6 +40,20 @@ def test_flatten_joins_keys_with_dots():
         "a.c.d": [2],
         "e": None,
     }
+
+
+def test_paths_without_folders_are_the_last_parts_and_all_else_is_kept(tmp_path):
+    words = ["data.photos=/home/me/photos", "style.image=/home/me/a.jpg"]
+    words += ["loss_network.weights=/home/me/vgg.pth"]
+    config = read(Config, tmp_path, LEAST, *words)
+    data, bare = to_dict(config), without_folders(config)
+    assert "/home" not in json.dumps(bare)
+    assert bare["data"]["photos"] == "photos"
+    data["data"]["photos"], data["style"]["image"] = "photos", "a.jpg"
+    data["loss_network"]["weights"] = "vgg.pth"
+    assert bare == data
+    named = read(Config, tmp_path, LEAST, "loss_network.weights=compact")
+    assert without_folders(named)["loss_network"]["weights"] == "compact"
 
 
 @pytest.mark.parametrize("name", ["a", "1e5", "0o17", "010", "null", "yes", "1_000", "2020-01-01"])
