@@ -27,6 +27,7 @@ PACKAGE = ROOT / "fast_style"
 # A package imports only packages above it; a module only modules above it in its own package.
 PACKAGES = {
     "core": ["errors", "files", "devices", "free_memory", "distributed"],
+    "styles": ["shipped"],
     "settings": [
         "strict_yaml", "layers", "fields", "structure", "help", "mistakes", "writing", "reading",
         "sections", "config", "gatys_config", "starting_file", "generated",
@@ -72,7 +73,7 @@ ALLOWED_BETWEEN_PRODUCTS = {
 MAY_IMPORT_TORCHVISION = {"losses.downloads"}
 
 # --help and mistakes in a YAML are answered without the seconds that importing torch takes.
-PACKAGES_WITHOUT_TORCH = ["core", "settings", "pictures", "cli"]
+PACKAGES_WITHOUT_TORCH = ["core", "styles", "settings", "pictures", "cli"]
 WITHOUT_TORCH = [
     *(module for module in MODULES if module.partition(".")[0] in PACKAGES_WITHOUT_TORCH),
     "models.model_files",

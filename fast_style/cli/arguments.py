@@ -193,6 +193,13 @@ def nonempty_path(text: str) -> Path:
     return Path(text)
 
 
+def style_picture(text: str) -> Path:
+    """The path of a style picture, or of the picture of a style that comes with fast-style."""
+    from fast_style.styles import shipped
+
+    return shipped.style_picture(text, nonempty_path(text))
+
+
 def device_name(text: str) -> str:
     """A device of a form that torch knows; whether this machine has it is checked later."""
     if re.fullmatch(r"auto|cpu|mps|cuda(:\d{1,4})?", text, re.ASCII) is None:

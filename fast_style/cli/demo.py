@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from fast_style.cli.arguments import add_device, nonempty_path
+from fast_style.cli.arguments import add_device, nonempty_path, style_picture
 from fast_style.cli.process import say
 from fast_style.cli.runs import RUNS
 from fast_style.cli.train import train
@@ -24,9 +24,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
     parser.add_argument(
         "--style",
-        type=nonempty_path,
+        type=style_picture,
         metavar="PICTURE",
-        help="your style picture (default: a painted one that comes with fast-style)",
+        help="your style picture, or the name of a style that comes with fast-style (default: a "
+        "painted one)",
     )
     parser.add_argument(
         "--photo",
@@ -39,11 +40,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Prepare the pictures, train, and stylize; returns the exit code."""
+    from fast_style.losses.inputs import require_style_picture
     from fast_style.pictures.reading import require_picture
 
-    for path in (options.style, options.photo):
-        if path is not None:
-            require_picture(path)  # before torch, which takes seconds to import
+    # Before torch, which takes seconds to import.
+    if options.style is not None:
+        require_style_picture(options.style)
+    if options.photo is not None:
+        require_picture(options.photo)
     from fast_style.core.devices import resolve_device
     from fast_style.demo.demo import finish_demo, prepare_demo
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
-from fast_style.cli.arguments import add_device, nonempty_path, positive
+from fast_style.cli.arguments import add_device, nonempty_path, positive, style_picture
 from fast_style.cli.process import lines_beside, say, stop_signals
 from fast_style.core.errors import Stopped, UserError, printable
 
@@ -91,9 +91,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--style",
-        type=nonempty_path,
+        type=style_picture,
         metavar="PICTURE",
-        help="style picture (default: style.png of the first model's run folder)",
+        help="style picture, or the name of a style that comes with fast-style (default: style.png "
+        "of the first model's run folder)",
     )
     parser.add_argument(
         "--weights",
@@ -282,17 +283,16 @@ def _require_inputs(options: argparse.Namespace) -> None:
     Raises:
         UserError: names the first file that is missing or wrong.
     """
-    from fast_style.losses.inputs import require_weights
+    from fast_style.losses.inputs import require_style_picture, require_weights
     from fast_style.models.model_files import read_description
     from fast_style.pictures.folders import pictures_of
-    from fast_style.pictures.reading import require_picture
     from fast_style.settings.config import load_config
 
     for path in options.models:
         read_description(path)
     pictures_of(options.photos)
     if options.style is not None:
-        require_picture(options.style)
+        require_style_picture(options.style)
     config = load_config(options.loss) if options.loss is not None else None
     if options.weights is not None:
         require_weights(options.weights, "--weights")

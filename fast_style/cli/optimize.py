@@ -190,16 +190,17 @@ def _require_files(options: argparse.Namespace, config: "GatysConfig") -> None:
     Raises:
         UserError: a file is missing, unreadable or cannot be written; names the first one.
     """
-    from fast_style.losses.inputs import require_weights
+    from fast_style.losses.inputs import require_style_picture, require_weights
     from fast_style.pictures.reading import require_picture
     from fast_style.settings.gatys_config import INIT_WORDS
 
-    sources = [config.style.image, *(further.image for further in config.style.blend)]
-    if options.content is not None:
-        sources.insert(0, options.content)
-    _require_outputs(options, config, sources)
-    for path in sources:
+    styles = [config.style.image, *(further.image for further in config.style.blend)]
+    contents = [] if options.content is None else [options.content]
+    _require_outputs(options, config, [*contents, *styles])
+    for path in contents:
         require_picture(path)
+    for path in styles:
+        require_style_picture(path)
     if config.optimize.init not in INIT_WORDS:
         require_picture(Path(config.optimize.init))
     require_weights(config.loss_network.weights)

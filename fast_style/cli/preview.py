@@ -87,7 +87,7 @@ def style_size(text: str) -> int:
 
 def run(options: argparse.Namespace) -> int:
     """Check the command line, then draw a sheet for each photo; returns the exit code."""
-    from fast_style.losses.inputs import require_weights
+    from fast_style.losses.inputs import require_style_picture, require_weights
     from fast_style.pictures.reading import require_picture
     from fast_style.settings.config import Config
 
@@ -97,7 +97,8 @@ def run(options: argparse.Namespace) -> int:
     if not options.photo:
         raise UserError("no photo to draw; name one with --photo PHOTO")
     outputs = _outputs(options)
-    for path in (config.style.image, *options.photo):
+    require_style_picture(config.style.image)
+    for path in options.photo:
         require_picture(path)
     require_weights(config.loss_network.weights)
     return _preview(config, options, outputs)

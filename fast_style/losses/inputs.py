@@ -9,9 +9,10 @@ from pathlib import Path
 
 from fast_style.core.errors import UserError
 from fast_style.pictures.folders import require_folder
-from fast_style.pictures.reading import require_picture
+from fast_style.pictures.reading import PictureError, require_picture
 from fast_style.settings.config import Config, DistillConfig
 from fast_style.settings.sections import NAMED_WEIGHTS
+from fast_style.styles.shipped import picture_hint
 
 COMPACT_FILE = Path(__file__).with_name("compact.safetensors")
 """The loss network that comes with the package, learned from VGG-16 by configs/distill.yaml;
@@ -31,12 +32,25 @@ def require_inputs(config: Config | DistillConfig) -> None:
         if folder is not None:
             require_folder(folder, f"data.{kind}")
     if isinstance(config, Config):
-        require_picture(config.style.image)
+        require_style_picture(config.style.image)
         require_weights(config.loss_network.weights)
         if config.log.judge_weights is not None:
             require_weights(config.log.judge_weights, "log.judge_weights")
     else:
         require_weights(config.teacher.weights, "teacher.weights")
+
+
+def require_style_picture(path: Path) -> None:
+    """Check that a style picture has the header of a picture.
+
+    Raises:
+        PictureError: as `require_picture`; for a missing file, with styles that may be meant.
+    """
+    try:
+        require_picture(path)
+    except PictureError as error:
+        hint = "" if os.path.exists(path) else picture_hint(path)
+        raise PictureError(f"{error}{hint}") from None
 
 
 def require_weights(source: str, key: str = _WEIGHTS) -> None:

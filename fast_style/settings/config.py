@@ -18,6 +18,7 @@ from fast_style.settings.fields import (
     PathOr,
     RunName,
     Share,
+    StylePicture,
 )
 from fast_style.settings.layers import require_layers
 from fast_style.settings.reading import load, parse
@@ -64,8 +65,9 @@ point to are compared instead."""
 class StyleConfig(Section):
     """The style picture."""
 
-    image: FilePath
-    """The style picture; any photo or painting in a format that Pillow reads."""
+    image: StylePicture
+    """The style picture; any photo or painting in a format that Pillow reads, or the name of a
+    style that comes with fast-style."""
 
     size: int = Field(256, ge=16, le=8192)
     """Shorter side of the style picture in pixels, as the loss network sees it. Larger: larger

@@ -24,6 +24,7 @@ from pydantic import (
 from pydantic_core import CoreSchema, core_schema
 
 from fast_style.settings.layers import LAYER_PATTERN, canonical_layer
+from fast_style.styles.shipped import style_picture
 
 # --- Marks: annotations that describe a type ----------------------------------------------------
 
@@ -64,6 +65,23 @@ class IsPath:
     def means_path(self, text: str) -> bool:
         """Whether `text` is a path, and not a word with a meaning of its own."""
         return True
+
+    def path_of(self, text: str, folder: Path) -> Path:
+        """The path that `text` means in a file of this folder.
+
+        Raises:
+            ValueError: no file can have this path.
+        """
+        return folder / usable_path(text)
+
+
+@dataclass(frozen=True)
+class IsStylePicture(IsPath):
+    """Marks the path of a style picture, or the name of a style that comes with its picture."""
+
+    def path_of(self, text: str, folder: Path) -> Path:
+        """As `IsPath.path_of`; that of the picture in the package if `text` is such a name."""
+        return style_picture(text, super().path_of(text, folder))
 
 
 @dataclass(frozen=True)
@@ -124,6 +142,11 @@ FilePath = Annotated[
     Path, BeforeValidator(_to_path), PlainSerializer(str, return_type=str), IsPath()
 ]
 """A file or folder, which need not exist."""
+
+StylePicture = Annotated[
+    Path, BeforeValidator(_to_path), PlainSerializer(str, return_type=str), IsStylePicture()
+]
+"""A style picture, which need not exist."""
 
 
 # --- Numbers ------------------------------------------------------------------------------------

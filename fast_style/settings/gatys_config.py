@@ -11,11 +11,11 @@ from fast_style.core.errors import UserError
 from fast_style.settings.config import Config
 from fast_style.settings.fields import (
     SMALLEST_SIDE,
-    FilePath,
     InWords,
     OldForm,
     PathOr,
     Size,
+    StylePicture,
     to_tuple,
 )
 from fast_style.settings.layers import canonical_layer
@@ -33,8 +33,9 @@ INIT_WORDS = ("content", "style", "uniform_noise", "normal_noise")
 class BlendedStyleConfig(Section):
     """A further style picture, and its weight."""
 
-    image: FilePath
-    """The style picture; any photo or painting in a format that Pillow reads."""
+    image: StylePicture
+    """The style picture; any photo or painting in a format that Pillow reads, or the name of a
+    style that comes with fast-style."""
 
     weight: float = Field(gt=0)
     """The weight of this picture in the style loss; the first style picture has the weight 1."""
@@ -58,8 +59,9 @@ Blend = Annotated[
 class GatysStyleConfig(Section):
     """The style picture, or several."""
 
-    image: FilePath
-    """The style picture; any photo or painting in a format that Pillow reads."""
+    image: StylePicture
+    """The style picture; any photo or painting in a format that Pillow reads, or the name of a
+    style that comes with fast-style."""
 
     blend: Blend = ()
     """Further style pictures, for example [{image: other.jpg, weight: 0.5}]. The style loss is the

@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
 from fast_style.core.errors import UserError, printable, shortened
-from fast_style.settings.fields import IsPath, OldForm, OnceMeant, usable_path
+from fast_style.settings.fields import IsPath, OldForm, OnceMeant
 from fast_style.settings.mistakes import is_path, mistakes_in
 from fast_style.settings.strict_yaml import MAX_DEPTH, Key, dotted_key, read_text, read_yaml
 from fast_style.settings.structure import (
@@ -249,9 +249,8 @@ def _with_absolute_path(info: FieldInfo, value: Any, folder: Path) -> Any:
             value = mark.convert(value)
     if (section := section_in(info)) is not None:
         return _with_absolute_paths(section, value, folder)
-    if isinstance(value, str) and any(
-        isinstance(mark, IsPath) and mark.means_path(value) for mark in marks
-    ):
-        with suppress(ValueError):  # an unusable path: validation reports it, as it was written
-            return str(folder / usable_path(value))
+    for mark in marks:
+        if isinstance(mark, IsPath) and isinstance(value, str) and mark.means_path(value):
+            with suppress(ValueError):  # an unusable path: validation reports it, as it was written
+                return str(mark.path_of(value, folder))
     return value

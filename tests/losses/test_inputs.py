@@ -8,6 +8,7 @@ from PIL import Image
 from fast_style.core.errors import UserError
 from fast_style.losses.inputs import require_inputs
 from fast_style.settings.config import Config, DistillConfig
+from fast_style.styles import shipped
 
 
 @pytest.fixture
@@ -72,3 +73,18 @@ def test_what_is_missing_is_named(folder: Path, key: str, text: str) -> None:
 def test_teachers_missing_weights_are_named_by_their_own_key(folder: Path) -> None:
     with pytest.raises(UserError, match=r"none\.pth: .* not found; check teacher\.weights \("):
         require_inputs(distilling(folder, str(folder / "none.pth")))
+
+
+def test_missing_style_picture_is_answered_with_a_style_that_may_be_meant(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "starry_night.safetensors").touch()
+    monkeypatch.setattr(shipped, "FOLDER", folder)
+    with pytest.raises(UserError) as caught:
+        require_inputs(training(folder, style="starry_nigt"))
+    path = folder / "starry_nigt"
+    assert str(caught.value) == f"{path}: not found; did you mean 'starry_night'?"
+    path.write_text("no picture")  # what is there is not mistyped
+    with pytest.raises(UserError, match="not a picture of a known format") as caught:
+        require_inputs(training(folder, style="starry_nigt"))
+    assert "did you mean" not in str(caught.value)

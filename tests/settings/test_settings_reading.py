@@ -19,6 +19,7 @@ from fast_style.core.errors import UserError
 from fast_style.settings.config import Config, DistillConfig, load_config, parse_config
 from fast_style.settings.gatys_config import GatysConfig
 from fast_style.settings.reading import load, parse, require_consistent
+from fast_style.styles import shipped
 
 
 def test_a_root_is_read_from_a_file_with_words_over_it(tmp_path, monkeypatch):
@@ -237,3 +238,22 @@ def test_parsing_leaves_the_given_data_alone():
 def test_the_example_of_each_kind_of_file_is_a_setting_of_it(tmp_path, root, text):
     assert complaint(root, tmp_path, text, "photo.jpg").endswith(f"for example {root.example}")
     assert read(root, tmp_path, text, root.example) != read(root, tmp_path, text)
+
+
+def test_style_picture_may_be_the_name_of_a_style_that_ships_it(tmp_path, monkeypatch):
+    ships = tmp_path / "ships"
+    ships.mkdir()
+    for name in ("wave.safetensors", "wave.jpg", "ink.safetensors"):
+        (ships / name).touch()
+    monkeypatch.setattr(shipped, "FOLDER", ships)
+    monkeypatch.chdir(tmp_path)
+    least = LEAST.replace("s.jpg", "wave")
+    assert read(Config, tmp_path, least).style.image == ships / "wave.jpg"
+    assert read(Config, tmp_path, LEAST, "style.image=wave").style.image == ships / "wave.jpg"
+    blended = read(GatysConfig, tmp_path, GATYS_LEAST, "style.blend=[{image: wave, weight: 1}]")
+    assert blended.style.blend[0].image == ships / "wave.jpg"
+    # One without a picture, and any other setting that is a path, are paths as ever.
+    assert read(Config, tmp_path, LEAST, "style.image=ink").style.image == tmp_path / "ink"
+    assert read(Config, tmp_path, LEAST, "data.photos=wave").data.photos == tmp_path / "wave"
+    (tmp_path / "wave").touch()
+    assert read(Config, tmp_path, least).style.image == tmp_path / "wave"
