@@ -2,6 +2,7 @@
 
 Examples:
     python stylize.py --help
+    python stylize.py --style starry_night photo.jpg
     python stylize.py --model runs/starry_night/model.safetensors photo.jpg
     python stylize.py --model runs/starry_night/model.safetensors --output stylized/ photos/
 """

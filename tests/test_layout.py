@@ -41,7 +41,7 @@ PACKAGES = {
     "losses": ["inputs", "weight_files", "downloads", "loss_network", "perceptual", "build",
         "judge"],
     "measures": ["artifacts", "blots", "steadiness", "second_opinion"],
-    "stylizing": ["jobs", "memory", "stylizer", "folder"],
+    "stylizing": ["jobs", "memory", "stylizer", "folder", "style_sheet"],
     "training": [
         "photo_cache", "unreadable", "data", "run_log", "recording", "schedule", "loop",
         "photo_stream", "stability", "step", "guard", "saving", "start", "validation",
@@ -55,8 +55,8 @@ PACKAGES = {
     "distilling": ["students", "painters", "distiller", "build"],
     "demo": ["demo"],
     "cli": [
-        "allocator", "arguments", "process", "runs", "distill", "evaluate", "info", "init",
-        "optimize", "preview", "stylize", "train", "demo", "main",
+        "allocator", "arguments", "process", "outputs", "runs", "distill", "evaluate", "info",
+        "init", "optimize", "preview", "styles", "stylize", "train", "demo", "main",
     ],
 }  # fmt: skip
 MODULES = [f"{package}.{module}" for package, modules in PACKAGES.items() for module in modules]
@@ -281,6 +281,9 @@ MISTAKES = [
     ["stylize", "-m", "model.safetensors", "empty"],
     ["stylize", "-m", "model.safetensors", "a.png", "--device", "gpu"],
     ["stylize", "-m", "model.safetensors", "a.png", "--threads", "0"],
+    ["stylize", "--style", "nonesuch", "a.png"],
+    ["styles", "--output", "a.png"],
+    ["styles", "--sheet", "none.png"],
     ["info", "none.safetensors"],
     ["init", "none.png"],
     ["optimize", "gatys.yaml", "-o", "b.png", "-c", "none.png"],

@@ -20,6 +20,7 @@ from fast_style.cli import (
     init,
     optimize,
     preview,
+    styles,
     stylize,
     train,
 )
@@ -30,6 +31,7 @@ __all__ = ["leave", "main", "run", "stylize_main", "train_main"]
 
 _COMMANDS = {
     "train": train,
+    "styles": styles,
     "stylize": stylize,
     "preview": preview,
     "optimize": optimize,
@@ -71,7 +73,7 @@ def train_main(arguments: Sequence[str] | None = None) -> int:
 
 
 def stylize_main(arguments: Sequence[str] | None = None) -> int:
-    """Run ``stylize.py --model MODEL PHOTO ...``; returns the exit code."""
+    """Run ``stylize.py PHOTO ...``; returns the exit code."""
     return _single_command("stylize.py", stylize, arguments)
 
 

@@ -14,6 +14,7 @@ from fast_style.cli.arguments import (
     positive,
     read_settings,
 )
+from fast_style.cli.outputs import make_writable_folder, require_replaceable
 from fast_style.cli.process import lines_beside, say, stop_signals
 from fast_style.core.errors import UserError, printable
 
@@ -233,33 +234,6 @@ def _require_outputs(
         if os.path.realpath(path) in taken:
             raise UserError(f"{printable(path)}: would be written twice; choose another name")
         taken.add(os.path.realpath(path))
-        _require_replaceable(path, present, overwrite=options.overwrite)
+        require_replaceable(path, present, overwrite=options.overwrite)
     for folder in {path.parent for path in outputs}:
-        _make_writable_folder(folder)
-
-
-def _require_replaceable(path: Path, sources: Iterable[Path], *, overwrite: bool) -> None:
-    """Check that a file does not exist; with --overwrite it may, unless it is an input."""
-    try:
-        exists = path.exists()
-    except OSError as error:
-        raise UserError(f"{printable(path)}: cannot be written ({error.strerror})") from None
-    if exists and any(path.samefile(source) for source in sources):
-        raise UserError(
-            f"{printable(path)}: is an input, and would be replaced; choose another name"
-        )
-    if exists and not overwrite:
-        raise UserError(f"{printable(path)}: exists already; replace it with --overwrite")
-
-
-def _make_writable_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(
-            f"{printable(folder)}: cannot create this folder ({error.strerror}); choose another"
-        ) from None
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise UserError(
-            f"{printable(folder)}: no permission to write to this folder; choose another"
-        )
+        make_writable_folder(folder)

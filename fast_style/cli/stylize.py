@@ -19,17 +19,22 @@ from fast_style.cli.arguments import (
 from fast_style.cli.process import say
 from fast_style.core.distributed import Launch, joined, own_device, read_launch
 from fast_style.core.errors import UserError, printable
+from fast_style.styles.shipped import ALL, SHEET_SIDE, find_style, require_styles
 
 if TYPE_CHECKING:
     from tqdm import tqdm
 
+    from fast_style.stylizing.folder import Painter
     from fast_style.stylizing.jobs import Job, OutputOptions
-    from fast_style.stylizing.stylizer import Stylizer
 
 SUMMARY = "apply a model to photos"
 EXAMPLES = """\
 examples:
-  # writes photo.wave.jpg
+  # a style that comes with fast-style: writes photo.starry_night.jpg; fast-style styles lists them
+  {prog} --style starry_night photo.jpg
+  # one sheet of all these styles: photo.all.jpg
+  {prog} --style all photo.jpg
+  # a model of your own: writes photo.wave.jpg
   {prog} --model runs/wave/model.safetensors photo.jpg
   # the results of a folder keep its structure
   {prog} --model wave.safetensors --output out/ holiday/ a.png
@@ -47,11 +52,17 @@ _BAR = "{n_fmt}/{total_fmt} |{bar}| {rate_noinv_fmt}, {elapsed} gone, {remaining
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
     parser.add_argument("words", nargs="+", metavar="PHOTO", help="photos, or folders of photos")
-    parser.add_argument(
+    which = parser.add_mutually_exclusive_group(required=True)
+    which.add_argument(
+        "--style",
+        metavar="NAME",
+        help=f"a style that comes with fast-style (fast-style styles lists them); {ALL}: one sheet "
+        "of all of them for each photo",
+    )
+    which.add_argument(
         "--model",
         "-m",
         type=nonempty_path,
-        required=True,
         help="a model.safetensors, or a checkpoint of a run",
     )
     parser.add_argument(
@@ -65,7 +76,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--max-side",
         type=positive,
         metavar="N",
-        help="shrink photos to a longer side of at most N pixels",
+        help="shrink photos to a longer side of at most N pixels (default: not at all; for a sheet "
+        f"of all styles, {SHEET_SIDE})",
     )
     parser.add_argument(
         "--suffix",
@@ -126,17 +138,36 @@ def run(options: argparse.Namespace) -> int:
     if "" in options.words:  # an unset shell variable; Path("") would be the working directory
         raise UserError("a PHOTO is an empty word; name a file or a folder")
     launch = read_launch()
-    description = read_description(options.model)
+    models = _models(options)
+    descriptions = [read_description(model) for model in models]
+    name = ALL if options.style == ALL else descriptions[0]["name"]
     jobs, skipped = plan_jobs(
-        [Path(word) for word in options.words], _output_options(options, description["name"])
+        [Path(word) for word in options.words], _output_options(options, name)
     )
-    label = description["loss_network"]["label"]
-    if label.startswith("RANDOM") and launch.is_first:
-        print(f"note: this model is only a test, trained with {label}", file=sys.stderr)
-    num_failed = _stylize(options, jobs, launch)
+    for label in (description["loss_network"]["label"] for description in descriptions):
+        if label.startswith("RANDOM") and launch.is_first:
+            print(f"note: this model is only a test, trained with {label}", file=sys.stderr)
+    num_failed = _stylize(options, models, jobs, launch)
     if len(jobs) + len(skipped) > 1 and launch.is_first:
         say(f"{len(jobs) - num_failed} done, {len(skipped)} skipped, {num_failed} failed")
     return 1 if num_failed else 0
+
+
+def _models(options: argparse.Namespace) -> list[Path]:
+    """The model that the command line names, or those of all styles.
+
+    Raises:
+        UserError: no style of that name comes with fast-style, or all would be compiled.
+    """
+    if options.style is None:
+        return [options.model]
+    if options.style != ALL:
+        return [find_style(options.style).model]
+    if options.compile:
+        raise UserError(
+            f"--compile: would take minutes for every style; remove it, or --style {ALL}"
+        )
+    return [style.model for style in require_styles("give a model.safetensors with --model")]
 
 
 def _output_options(options: argparse.Namespace, model_name: str) -> "OutputOptions":
@@ -156,12 +187,13 @@ def _output_options(options: argparse.Namespace, model_name: str) -> "OutputOpti
     )
 
 
-def _stylize(options: argparse.Namespace, jobs: "Sequence[Job]", launch: Launch) -> int:
+def _stylize(
+    options: argparse.Namespace, models: Sequence[Path], jobs: "Sequence[Job]", launch: Launch
+) -> int:
     """Do the jobs, shared among all processes; returns how many failed, in all of them."""
     import torch
 
     from fast_style.core.devices import resolve_device
-    from fast_style.stylizing.stylizer import Stylizer
 
     if options.threads is not None:
         torch.set_num_threads(options.threads)
@@ -175,18 +207,23 @@ def _stylize(options: argparse.Namespace, jobs: "Sequence[Job]", launch: Launch)
         if options.compile and launch.is_first:
             on_cpu = "; on a CPU, the compiled network is slower" if device.type == "cpu" else ""
             print(f"note: compiling takes a minute or two the first time{on_cpu}", file=sys.stderr)
-        stylizer = Stylizer(
-            options.model,
-            device=str(device),
-            memory_bytes=options.memory,
-            compile=options.compile,
-        )
-        num_failed = _stylize_share(options, stylizer, jobs[launch.rank :: launch.world_size])
+        painter = _painter(options, models, str(device))
+        num_failed = _stylize_share(options, painter, jobs[launch.rank :: launch.world_size])
         # torchrun ends all processes as soon as one has failed, so each waits for the last photo.
         return sum(group.gather(num_failed))
 
 
-def _stylize_share(options: argparse.Namespace, stylizer: "Stylizer", jobs: "Sequence[Job]") -> int:
+def _painter(options: argparse.Namespace, models: Sequence[Path], device: str) -> "Painter":
+    if options.style == ALL:
+        from fast_style.stylizing.style_sheet import StyleSheet
+
+        return StyleSheet(models, device=device, memory_bytes=options.memory)
+    from fast_style.stylizing.stylizer import Stylizer
+
+    return Stylizer(models[0], device=device, memory_bytes=options.memory, compile=options.compile)
+
+
+def _stylize_share(options: argparse.Namespace, painter: "Painter", jobs: "Sequence[Job]") -> int:
     """Do the jobs of this process and report each; returns how many failed."""
     from tqdm import tqdm
 
@@ -194,9 +231,9 @@ def _stylize_share(options: argparse.Namespace, stylizer: "Stylizer", jobs: "Seq
     from fast_style.stylizing.folder import stylize_files
 
     outcomes = stylize_files(
-        stylizer,
+        painter,
         jobs,
-        max_side=options.max_side,
+        max_side=options.max_side or (SHEET_SIDE if options.style == ALL else None),
         max_pixels=options.max_pixels or DEFAULT_MAX_PIXELS,
         quality=options.quality,
         progress=_BandsBar() if sys.stderr.isatty() else None,

@@ -16,6 +16,9 @@ FOLDER = Path(__file__).parent
 ALL = "all"
 """The word that stands for all styles, where a command takes the name of one."""
 
+SHEET_SIDE = 384
+"""The usual longer side of a photo on a sheet of all styles, in pixels: enough to choose by."""
+
 NONE_SHIPPED = "no model comes with this installation"
 
 

@@ -8,17 +8,28 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import groupby, islice
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from fast_style.core.errors import UserError, printable
 from fast_style.pictures.pixels import fit_longer_side
 from fast_style.pictures.reading import DEFAULT_MAX_PIXELS, Picture, read_picture, size_in_header
 from fast_style.pictures.writing import write_picture
 from fast_style.stylizing.jobs import Job
-from fast_style.stylizing.stylizer import Stylizer
 
 # Threads that decode ahead, and as many that encode behind.
 _NUM_HELPERS = 2
+
+
+class Painter(Protocol):
+    """What makes a picture of a photo: a `Stylizer`, or a `StyleSheet`."""
+
+    def stylize_picture(
+        self, picture: Picture, *, progress: Callable[[float], None] | None = None
+    ) -> Picture:
+        """The picture of a photo."""
+
+    def is_small(self, height: int, width: int, *, max_side: int | None = None) -> bool:
+        """Whether photos of this size may wait in memory while one of them is painted."""
 
 
 class Outcome(NamedTuple):
@@ -29,7 +40,7 @@ class Outcome(NamedTuple):
 
 
 def stylize_files(
-    stylizer: Stylizer,
+    painter: Painter,
     jobs: Iterable[Job],
     *,
     max_side: int | None = None,
@@ -45,15 +56,15 @@ def stylize_files(
     thread that was 0 to 6 % faster at 128 pixels and no faster at 512.
 
     Args:
-        stylizer: the model. It runs in the caller's thread, which uses glibc's main heap; that is
-            the one that `cli.allocator` sets up.
+        painter: the model, or a sheet of several. It runs in the caller's thread, which uses
+            glibc's main heap; that is the one that `cli.allocator` sets up.
         jobs: from `plan_jobs`.
         max_side: shrink photos whose longer side has more pixels.
         max_pixels: refuse photos with more pixels.
         quality: of JPEG and WebP results, 1 to 100.
         progress: called during photos in bands; see `Stylizer.stylize_picture`.
     """
-    steps = _Steps(stylizer, max_side, max_pixels, quality, progress)
+    steps = _Steps(painter, max_side, max_pixels, quality, progress)
     for are_small, group in groupby(jobs, key=steps.is_small):
         if are_small:
             yield from _overlap(steps, group)
@@ -94,7 +105,7 @@ class _Steps:
     The attributes are arguments of `stylize_files`.
     """
 
-    stylizer: Stylizer
+    painter: Painter
     max_side: int | None
     max_pixels: int
     quality: int
@@ -104,7 +115,7 @@ class _Steps:
         """Whether other photos may be read and written while this one is painted."""
         size = size_in_header(job.photo)
         # No size: the file cannot be read, and so takes no memory.
-        return size is None or self.stylizer.is_small(*size, max_side=self.max_side)
+        return size is None or self.painter.is_small(*size, max_side=self.max_side)
 
     def read(self, job: Job) -> Picture | Exception:
         """The photo, shrunk to `max_side`."""
@@ -112,7 +123,7 @@ class _Steps:
             picture = read_picture(
                 job.photo, max_pixels=self.max_pixels, limit_option="--max-pixels"
             )
-            return picture if self.max_side is None else _shrunk(picture, self.max_side)
+            return picture if self.max_side is None else shrunk(picture, self.max_side)
         except (UserError, OSError, MemoryError) as error:
             return error
 
@@ -121,7 +132,7 @@ class _Steps:
         if isinstance(photo, Exception):
             return photo
         try:
-            return self.stylizer.stylize_picture(photo, progress=self.progress)
+            return self.painter.stylize_picture(photo, progress=self.progress)
         except (UserError, OSError, MemoryError) as error:
             return error
 
@@ -137,7 +148,8 @@ class _Steps:
         return Outcome(job, None)
 
 
-def _shrunk(picture: Picture, max_side: int) -> Picture:
+def shrunk(picture: Picture, max_side: int) -> Picture:
+    """The picture with a longer side of `max_side` pixels at most."""
     alpha = picture.alpha
     return Picture(
         fit_longer_side(picture.rgb, max_side),

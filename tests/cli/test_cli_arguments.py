@@ -31,7 +31,7 @@ def test_size_of_memory_is_in_powers_of_1000(word: str, expected: int) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["stylize", "a.jpg"], "the following arguments are required: --model/-m"),
+        (["stylize", "a.jpg"], "one of the arguments --style --model/-m is required"),
         (
             ["stylize", "-m", "m", "a.jpg", "--overwrite", "--skip-existing"],
             "argument --skip-existing: not allowed with argument --overwrite",

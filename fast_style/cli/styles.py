@@ -1,0 +1,107 @@
+"""``fast-style styles``: the styles that come with fast-style, as a list or on one's own photo."""
+
+import argparse
+import os
+from pathlib import Path
+
+from fast_style.cli.arguments import add_device, nonempty_path, positive
+from fast_style.cli.outputs import make_writable_folder, require_replaceable
+from fast_style.cli.process import say
+from fast_style.core.errors import UserError, printable
+from fast_style.styles.shipped import (
+    NONE_SHIPPED,
+    SHEET_SIDE,
+    require_styles,
+    shipped_styles,
+)
+
+SUMMARY = "list the styles that come with fast-style, or draw them all on a photo"
+EXAMPLES = """\
+examples:
+  {prog}
+  # a photo in every style, with their names below
+  {prog} --sheet photo.jpg --output sheet.jpg
+  # the one that you like
+  fast-style stylize --style starry_night photo.jpg
+"""
+LESS_MEMORY = "use a smaller --max-side"
+
+_SHEET = Path("styles.png")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the command."""
+    parser.add_argument(
+        "--sheet",
+        type=nonempty_path,
+        metavar="PHOTO",
+        help="draw this photo in every style, on one sheet",
+    )
+    parser.add_argument(
+        "--output",
+        "-o",
+        type=nonempty_path,
+        metavar="PICTURE",
+        help=f"file for the sheet (default: {_SHEET})",
+    )
+    parser.add_argument(
+        "--max-side",
+        type=positive,
+        metavar="N",
+        help=f"longer side of the photo on the sheet, in pixels (default: {SHEET_SIDE})",
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace an existing sheet")
+    add_device(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print the list, or draw the sheet; returns the exit code."""
+    if options.sheet is None:
+        for name in ("output", "max_side", "overwrite"):
+            if getattr(options, name):
+                option = "--" + name.replace("_", "-")
+                raise UserError(f"{option}: works with --sheet only; add --sheet PHOTO")
+        _list()
+        return 0
+    _draw(options, options.output or _SHEET)
+    return 0
+
+
+def _list() -> None:
+    """Print name, title, artist and year of every style."""
+    from fast_style.models.model_files import read_description
+
+    styles = shipped_styles()
+    if not styles:
+        say(f"{NONE_SHIPPED}; train one of your own: fast-style demo --style PICTURE")
+    width = max((len(style.name) for style in styles), default=0)
+    for style in styles:
+        card = read_description(style.model).get("card")
+        words = [] if card is None else [card[key] for key in ("title", "artist", "year")]
+        say(printable(f"{style.name:{width}}  {', '.join(words)}".rstrip()))
+
+
+def _draw(options: argparse.Namespace, output: Path) -> None:
+    """Draw the sheet of a photo.
+
+    Raises:
+        UserError: no model is there, the photo cannot be read, or the sheet cannot be written.
+    """
+    from fast_style.pictures.reading import read_picture, require_picture
+    from fast_style.pictures.writing import writable_format, write_picture
+
+    styles = require_styles("train one of your own: fast-style demo --style PICTURE")
+    require_picture(options.sheet)
+    if os.path.isdir(output):
+        raise UserError(f"{printable(output)}: is a folder; name a file")
+    writable_format(output)
+    require_replaceable(output, [options.sheet], overwrite=options.overwrite)
+    make_writable_folder(output.parent)
+
+    from fast_style.stylizing.folder import shrunk
+    from fast_style.stylizing.style_sheet import StyleSheet
+
+    photo = shrunk(read_picture(options.sheet), options.max_side or SHEET_SIDE)
+    sheet = StyleSheet([style.model for style in styles], device=options.device)
+    write_picture(output, sheet.stylize_picture(photo).rgb)
+    say(f"{printable(output)}: {printable(options.sheet)} in {len(styles)} styles")
