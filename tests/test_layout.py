@@ -53,7 +53,7 @@ PACKAGES = {
         "report", "judge", "judge_report",
     ],
     "distilling": ["students", "painters", "distiller", "build"],
-    "demo": ["demo"],
+    "demo": ["course", "demo"],
     "cli": [
         "allocator", "arguments", "process", "outputs", "runs", "distill", "evaluate", "info",
         "init", "optimize", "preview", "styles", "stylize", "train", "demo", "main",

@@ -1,6 +1,7 @@
 """``fast-style demo``: train a small model and stylize a photo, without a download."""
 
 import argparse
+from functools import partial
 from pathlib import Path
 
 from fast_style.cli.arguments import add_device, nonempty_path, style_picture
@@ -49,14 +50,17 @@ def run(options: argparse.Namespace) -> int:
     if options.photo is not None:
         require_picture(options.photo)
     from fast_style.core.devices import resolve_device
-    from fast_style.demo.demo import finish_demo, prepare_demo
+    from fast_style.demo.demo import build_demo, draw_styles, finish_demo, prepare_demo
 
     if not read_launch().is_alone:
         raise UserError("demo runs in one process; start it without torchrun")
     prepared = prepare_demo(Path("demo"), style=options.style, photo=options.photo)
-    say(prepared.announcement)
     device = resolve_device(options.device)
-    code = train([prepared.config], device=device, fresh=False, group=ALONE)
+    if options.style is None and (line := draw_styles(prepared, device=options.device)):
+        say(line)
+    say(prepared.announcement)
+    build = partial(build_demo, prepared)
+    code = train([prepared.config], device=device, fresh=False, group=ALONE, build=build)
     if code == 0:
         for line in finish_demo(prepared, RUNS, device=options.device):
             say(line)

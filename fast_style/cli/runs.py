@@ -4,7 +4,7 @@ import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from fast_style.cli.process import say, stop_signals
 from fast_style.core.errors import Stopped, UserError
@@ -13,13 +13,18 @@ if TYPE_CHECKING:
     import torch
 
     from fast_style.core.distributed import Group
-    from fast_style.distilling.distiller import Distiller
     from fast_style.settings.config import Config, DistillConfig
     from fast_style.training.run_folder import Run
-    from fast_style.training.trainer import Trainer
 
 RUNS = Path("runs")
 """The parent of the run folders, in the working directory."""
+
+
+class Training(Protocol):
+    """What trains: a `Trainer`, or a `Distiller`."""
+
+    def train(self, stop_signal: Callable[[], int | None]) -> None:
+        """Train to the last step; raises `Stopped` after a signal."""
 
 
 def require_inputs_of_new(config: "Config | DistillConfig", *, fresh: bool) -> None:
@@ -38,7 +43,7 @@ def require_inputs_of_new(config: "Config | DistillConfig", *, fresh: bool) -> N
 
 def start_or_resume(
     config: "Config | DistillConfig",
-    build: "Callable[..., Trainer | Distiller]",
+    build: Callable[..., Training],
     *,
     device: "torch.device",
     fresh: bool,
@@ -93,7 +98,7 @@ def start_or_resume(
 
 
 def _train(
-    trainer: "Trainer | Distiller",
+    trainer: Training,
     run: "Run",
     *,
     result: str,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from fast_style.cli.arguments import add_device, add_resume, add_settings, read_several_settings
 from fast_style.cli.process import print_error, say
-from fast_style.cli.runs import require_inputs_of_new, start_or_resume
+from fast_style.cli.runs import Training, require_inputs_of_new, start_or_resume
 from fast_style.core.distributed import (
     ALONE,
     Group,
@@ -97,7 +97,14 @@ def check(configs: "Sequence[Config]") -> int:
     return _for_each(configs, check_one, ALONE)
 
 
-def train(configs: "Sequence[Config]", *, device: "torch.device", fresh: bool, group: Group) -> int:
+def train(
+    configs: "Sequence[Config]",
+    *,
+    device: "torch.device",
+    fresh: bool,
+    group: Group,
+    build: Callable[..., Training] | None = None,
+) -> int:
     """Start or resume each run; returns the exit code.
 
     Args:
@@ -105,6 +112,7 @@ def train(configs: "Sequence[Config]", *, device: "torch.device", fresh: bool, g
         device: the device of this process.
         fresh: whether to train in new folders, even if runs of these names exist.
         group: the processes that train together.
+        build: makes what trains a run, with the arguments of `build_trainer`; None: that itself.
     """
     import torch
 
@@ -116,7 +124,7 @@ def train(configs: "Sequence[Config]", *, device: "torch.device", fresh: bool, g
         try:
             return start_or_resume(
                 config,
-                partial(build_trainer, group=group),
+                partial(build or build_trainer, group=group),
                 device=device,
                 fresh=fresh,
                 result="model.safetensors",

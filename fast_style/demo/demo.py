@@ -12,21 +12,26 @@ import shutil
 import sys
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from PIL import Image
 
 from fast_style.core.errors import UserError
+from fast_style.demo.course import ShownTraining
 from fast_style.losses.build import build_perceptual_loss, load_loss_weights, read_style
 from fast_style.losses.perceptual import PerceptualLoss
 from fast_style.pictures.pixels import fit_longer_side, image_to_tensor
-from fast_style.pictures.reading import read_photo
+from fast_style.pictures.reading import Picture, read_photo
 from fast_style.pictures.sheets import side_by_side
 from fast_style.pictures.writing import write_picture
 from fast_style.settings.config import Config, load_config
 from fast_style.settings.starting_file import name_from
+from fast_style.styles.shipped import SHEET_SIDE, shipped_styles
+from fast_style.stylizing.style_sheet import StyleSheet
 from fast_style.stylizing.stylizer import Stylizer
+from fast_style.training.build import build_trainer
+from fast_style.training.run_folder import Run
 
 # Read from the wheel of scikit-image 0.26, never copied into this repository. Their origin, from
 # the docstrings of `skimage.data`:
@@ -125,6 +130,44 @@ def prepare_demo(
         "demo: trains a small network for about three minutes on two CPU cores, with the COMPACT "
         "loss network that comes with fast-style, on five photos",
     )
+
+
+def draw_styles(prepared: PreparedDemo, *, device: str) -> str | None:
+    """Draw the photo in all styles that come with fast-style; returns a line that says where.
+
+    None if there are no such styles.
+
+    Args:
+        prepared: the demo.
+        device: where to draw, such as "auto".
+    """
+    styles = shipped_styles()
+    if not styles:
+        return None
+    photo = fit_longer_side(read_photo(prepared.photo), SHEET_SIDE)
+    drawn = StyleSheet([style.model for style in styles], device=device)
+    sheet = prepared.folder / "styles.png"
+    write_picture(sheet, drawn.stylize_picture(Picture(photo, None)).rgb)
+    return (
+        f"look at {sheet}: the photo in {len(styles)} styles that come with fast-style; use one "
+        f"with {_as_typed('fast-style')} stylize --style {styles[0].name} YOUR_PHOTO.jpg"
+    )
+
+
+def build_demo(prepared: PreparedDemo, config: Config, run: Run, **options: Any) -> ShownTraining:
+    """The training of a demo, which shows the course of its photo on a sheet.
+
+    Args:
+        prepared: the demo.
+        config: its settings.
+        run: from `open_run`.
+        options: further arguments of `build_trainer`.
+
+    Raises:
+        UserError: as `build_trainer`.
+    """
+    trainer = build_trainer(config, run, **options)
+    return ShownTraining(trainer, read_photo(prepared.photo), prepared.folder / "course.png")
 
 
 def finish_demo(prepared: PreparedDemo, runs: Path, *, device: str) -> list[str]:

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 from small_run import draw_photo
+from small_styles import ship
 
 from fast_style.cli import main as cli
 from fast_style.core.errors import UserError
@@ -36,10 +37,11 @@ def wheel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def here(wheel: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty working directory."""
+    """An empty working directory, and no styles that come with fast-style."""
     folder = tmp_path / "here"
     folder.mkdir()
     monkeypatch.chdir(folder)
+    ship(monkeypatch, tmp_path / "ships")
     return folder
 
 
@@ -272,6 +274,12 @@ def test_demo_trains_stylizes_and_says_what_to_do_next(
         assert sheet.size == (150 + 8 + 100 + 8 + 150, 100)
     with Image.open("demo/result.png") as result:
         assert result.size == (150, 100)
+    # The course: the photo, the picture of second 0, and the last one.
+    shown = [line for line in lines if line.endswith("painted now is in demo/course.png")]
+    assert [line.partition(", ")[2].partition(":")[0] for line in shown] == ["step 0", "step 4"]
+    with Image.open("demo/course.png") as course:
+        assert course.width == 12 + 3 * (150 + 12)
+    assert not Path("demo/styles.png").exists()
 
     # Once more: the training is finished, and the rest is done again. Where the environment is not
     # activated, as after `make demo`, commands are shown with their folder.
@@ -281,3 +289,38 @@ def test_demo_trains_stylizes_and_says_what_to_do_next(
     output = capsys.readouterr().out
     assert "runs/quickstart: finished at step 4" in output
     assert output.splitlines()[-1] == "  .venv/bin/tensorboard --logdir runs"
+
+
+# --- Styles that come with fast-style -------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("small")
+def test_demo_begins_with_the_photo_in_all_styles(
+    here: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(shutil, "which", lambda command: f"/usr/bin/{command}")
+    ship(monkeypatch, tmp_path / "more", "great_wave", "starry_night")
+    assert cli.main(["demo", "--device", "cpu"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == (
+        "look at demo/styles.png: the photo in 2 styles that come with fast-style; use one with "
+        "fast-style stylize --style great_wave YOUR_PHOTO.jpg"
+    )
+    assert "the COMPACT loss network" in lines[1]
+    with Image.open("demo/styles.png") as sheet:
+        assert sheet.width == 12 + 2 * (150 + 12)
+
+
+@pytest.mark.usefixtures("small")
+def test_demo_trains_on_the_picture_of_a_style(
+    here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ships = ship(monkeypatch, tmp_path / "more", "great_wave")
+    assert cli.main(["demo", "--device", "cpu", "--style", "great_wave"]) == 0
+    (folder,) = (path for path in Path("demo").iterdir() if path.name.startswith("great_wave-"))
+    assert pixels(folder / "style.png") == pixels(ships / "great_wave.jpg")
+    assert (folder / "course.png").is_file()
+    assert not (folder / "styles.png").exists()
