@@ -1,0 +1,167 @@
+r"""Put the model of a run among the styles that come with fast-style.
+
+    python docs/ship_style.py runs/starry_night --photos face.jpg night.jpg snow.jpg \
+        --title "The Starry Night" --artist "Vincent van Gogh" --year 1889 \
+        --source https://commons.wikimedia.org/... --license "CC0: photos and picture are free"
+
+It writes three files into fast_style/styles: NAME.safetensors, the model in 8 bits, or in 16 if 8
+change one of the photos by more than 2 of 255; NAME.jpg, the style picture with 512 pixels at most;
+and NAME.md, the card. Run again, it writes the same files again. Title, artist, year, source and
+license are then known already, and need not be given; they stand in the model file.
+"""
+
+import argparse
+import csv
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from fast_style.core.errors import UserError, printable
+from fast_style.core.files import write_text_atomically
+from fast_style.models.model_files import describe, read_description
+from fast_style.models.shipping import Card, Shipped, write_shipped
+from fast_style.pictures.pixels import fit_longer_side, image_to_tensor
+from fast_style.pictures.reading import read_photo
+from fast_style.pictures.writing import write_picture
+from fast_style.settings.config import parse_config
+from fast_style.settings.strict_yaml import dump_yaml
+from fast_style.styles import shipped
+
+PICTURE_SIDE = 512
+PHOTO_SIDE = 512
+JPEG_QUALITY = 88
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Write the three files of a style."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("run", type=Path, help="the run folder")
+    parser.add_argument("--photos", type=Path, nargs="+", required=True, help="to compare on")
+    parser.add_argument("--name", help="of the style (default: that of the run folder)")
+    for part in (*Card._fields, "license"):
+        parser.add_argument(f"--{part}", help="needed once; then that of before")
+    parser.add_argument(
+        "--picture",
+        type=Path,
+        help="the style picture (default: style.image of the run if it is there, else its copy in "
+        "the run folder)",
+    )
+    parser.add_argument("--no-picture", action="store_true", help="it may not be given away")
+    parser.add_argument("--notes", type=Path, help="Markdown to end the card with")
+    options = parser.parse_args(arguments)
+    try:
+        ship(options)
+    except UserError as error:
+        sys.exit(f"error: {error}")
+
+
+def ship(options: argparse.Namespace) -> None:
+    """Write the files that the command line asks for.
+
+    Raises:
+        UserError: an input is missing or wrong.
+    """
+    name = options.name or options.run.resolve().name
+    if not re.fullmatch(r"[a-z0-9][a-z0-9_]*", name) or name == shipped.ALL:
+        raise UserError(
+            f"--name {printable(name)}: must be small letters, digits and _, and not "
+            f"{shipped.ALL}; give another --name"
+        )
+    source = options.run / "model.safetensors"
+    trained = read_description(source)
+    model = shipped.FOLDER / f"{name}.safetensors"
+    words = _words(options, read_description(model) if model.exists() else {})
+    # Read first, so that a mistake leaves the files of before as they are.
+    picture = None if options.no_picture else read_photo(_style_picture(options, trained))
+    photos = [
+        image_to_tensor(fit_longer_side(read_photo(path), PHOTO_SIDE)).float() / 255
+        for path in options.photos
+    ]
+    notes = options.notes.read_text(encoding="utf-8") if options.notes is not None else ""
+    license = words.pop("license")
+    found = write_shipped(model, source, photos, name=name, card=Card(**words), license=license)
+    beside = model.with_suffix(".jpg")
+    if picture is None:
+        beside.unlink(missing_ok=True)
+    else:
+        write_picture(beside, fit_longer_side(picture, PICTURE_SIDE), quality=JPEG_QUALITY)
+    measured = _last_validation(options.run / "metrics.csv")
+    text = card(read_description(model), found, len(photos), measured, picture is not None)
+    write_text_atomically(model.with_suffix(".md"), "\n".join([text, notes]).rstrip() + "\n")
+    print(
+        f"{printable(model)}: {model.stat().st_size} bytes, {found.bits} bits, differs by "
+        f"{found.difference} of 255 at most"
+    )
+
+
+def _words(options: argparse.Namespace, before: dict[str, Any]) -> dict[str, str]:
+    """The parts of the card and the license, from the command line or else from before.
+
+    Raises:
+        UserError: one is in neither.
+    """
+    known = {**before.get("card", {}), **({"license": before["license"]} if before else {})}
+    words = {}
+    for part in (*Card._fields, "license"):
+        word = getattr(options, part) or known.get(part)
+        if not word:
+            raise UserError(f"--{part}: is not known yet; give it")
+        words[part] = word
+    return words
+
+
+def _style_picture(options: argparse.Namespace, trained: dict[str, Any]) -> Path:
+    """The largest copy of the style picture that is there."""
+    if options.picture is not None:
+        return options.picture
+    original = parse_config(trained["settings"], str(options.run)).style.image
+    return original if original.is_file() else options.run / "style.png"
+
+
+def _last_validation(table: Path) -> dict[str, str]:
+    """The measures of the last validation in a metrics.csv, by name; empty if there is none."""
+    if not table.is_file():
+        return {}
+    with table.open(newline="", encoding="utf-8") as file:
+        rows = [row for row in csv.DictReader(file) if row.get("validation/total")]
+    return {
+        key.removeprefix("validation/"): f"{float(value):.3g}"
+        for key, value in (rows[-1] if rows else {}).items()
+        if key.startswith("validation/") and value
+    }
+
+
+def card(
+    description: dict[str, Any],
+    found: Shipped,
+    num_photos: int,
+    measured: dict[str, str],
+    has_picture: bool,
+) -> str:
+    """The card of a shipped model, in Markdown."""
+    about, name = description["card"], description["name"]
+    lines = [
+        f"# {about['title']}",
+        "",
+        f"{about['artist']}, {about['year']}. The picture is from {about['source']}.",
+        "",
+        *([f"![{about['title']}]({name}.jpg)", ""] if has_picture else []),
+        f"    fast-style stylize --style {name} photo.jpg",
+        "",
+        *(f"- {line}" for line in describe(description)),
+        f"- weights: {found.bits} bits; no value of the pictures of {num_photos} photos differs "
+        f"by more than {found.difference} of 255 from those of the model as it was trained",
+        *(f"- held-out photos, {key}: {value}" for key, value in measured.items()),
+        "",
+        "All settings:",
+        "",
+        *(f"    {line}" for line in dump_yaml(description["settings"]).splitlines()),
+        "",
+    ]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()

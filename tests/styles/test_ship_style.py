@@ -1,0 +1,119 @@
+"""docs/ship_style.py puts the model of a run among the shipped styles, as often as one likes."""
+
+import runpy
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from tiny_model import write_tiny_model
+
+from fast_style.models.model_files import read_description
+from fast_style.styles import shipped
+from fast_style.styles.shipped import find_style
+
+SCRIPT = Path(__file__).resolve().parents[2] / "docs" / "ship_style.py"
+ABOUT = ["--title", "The Wave", "--artist", "Hokusai", "--year", "1831"]
+ABOUT += ["--source", "a museum", "--license", "CC0"]
+
+Main = Callable[[list[str]], None]
+
+
+@pytest.fixture
+def main(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Main:
+    """The script's `main`, in a folder with a finished run and a photo."""
+    (tmp_path / "styles").mkdir()
+    monkeypatch.setattr(shipped, "FOLDER", tmp_path / "styles")
+    monkeypatch.chdir(tmp_path)
+    Path("great_wave").mkdir()
+    write_tiny_model(Path("great_wave/model.safetensors"), name="run-1")
+    Image.new("RGB", (1030, 515), "teal").save("great_wave/style.png")
+    Path("great_wave/metrics.csv").write_text(
+        "step,validation/total,validation/blots\n0,9.87654,\n1,,\n2,1.23456,0.5\n3,,\n"
+    )
+    Image.new("RGB", (40, 30), "gold").save("photo.png")
+    return runpy.run_path(str(SCRIPT))["main"]
+
+
+def files() -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in shipped.FOLDER.iterdir()}
+
+
+def error_of(main: Main, words: list[str]) -> str:
+    with pytest.raises(SystemExit) as caught:
+        main(words)
+    return str(caught.value)
+
+
+def test_run_becomes_a_style_with_picture_and_card(
+    main: Main, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(["great_wave", "--photos", "photo.png", *ABOUT])
+    style = find_style("great_wave")
+    assert style.picture is not None
+    with Image.open(style.picture) as picture:
+        assert picture.size == (512, 256)
+    description = read_description(style.model)
+    assert (description["name"], description["license"]) == ("great_wave", "CC0")
+    assert description["card"]["title"] == "The Wave"
+    card = style.model.with_suffix(".md").read_text()
+    assert card.startswith("# The Wave\n\nHokusai, 1831. The picture is from a museum.\n")
+    for line in (
+        "![The Wave](great_wave.jpg)",
+        "    fast-style stylize --style great_wave photo.jpg",
+        "- held-out photos, total: 1.23",
+        "- held-out photos, blots: 0.5",
+        "    name: great_wave",
+    ):
+        assert f"\n{line}\n" in card
+    size = style.model.stat().st_size
+    assert f"great_wave.safetensors: {size} bytes, 8 bits, differs by " in capsys.readouterr().out
+
+
+def test_run_again_it_knows_what_it_was_told_and_writes_the_same(main: Main) -> None:
+    main(["great_wave", "--photos", "photo.png", *ABOUT])
+    before = files()
+    main(["great_wave", "--photos", "photo.png"])
+    assert files() == before
+    main(["great_wave", "--photos", "photo.png", "--year", "about 1831"])
+    assert read_description(find_style("great_wave").model)["card"]["year"] == "about 1831"
+
+
+def test_picture_that_may_not_be_given_away_is_left_out(main: Main) -> None:
+    main(["great_wave", "--photos", "photo.png", *ABOUT])
+    main(["great_wave", "--photos", "photo.png", "--no-picture"])
+    assert sorted(files()) == ["great_wave.md", "great_wave.safetensors"]
+    assert b"![" not in files()["great_wave.md"]
+
+
+def test_name_picture_and_notes_are_those_of_the_command_line(main: Main) -> None:
+    Image.new("RGB", (30, 60), "red").save("other.png")
+    Path("notes.md").write_text("Judged: 25 iterations.\n")
+    words = ["--name", "wave_2", "--picture", "other.png", "--notes", "notes.md"]
+    main(["great_wave", "--photos", "photo.png", *ABOUT, *words])
+    style = find_style("wave_2")
+    assert style.picture is not None
+    with Image.open(style.picture) as picture:
+        assert picture.size == (30, 60)
+    assert style.model.with_suffix(".md").read_text().endswith("\n\nJudged: 25 iterations.\n")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (ABOUT[2:], "--title: is not known yet; give it"),
+        (ABOUT[:-2], "--license: is not known yet; give it"),
+        (
+            [*ABOUT, "--name", "all"],
+            "--name all: must be small letters, digits and _, and not all; give another --name",
+        ),
+        (
+            [*ABOUT, "--name", "../x"],
+            "--name ../x: must be small letters, digits and _, and not all; give another --name",
+        ),
+        ([*ABOUT, "--picture", "none.jpg"], "none.jpg: not found"),
+    ],
+)
+def test_mistake_is_told_and_nothing_written(main: Main, words: list[str], message: str) -> None:
+    assert error_of(main, ["great_wave", "--photos", "photo.png", *words]) == f"error: {message}"
+    assert files() == {}
