@@ -9,7 +9,7 @@ from PIL import Image
 
 from fast_style.core.errors import UserError, printable
 from fast_style.pictures.pixels import fit_longer_side, image_to_tensor, tensor_to_image
-from fast_style.pictures.sheets import Captioned, captioned_grid
+from fast_style.pictures.sheets import Captioned, captioned_grid, in_rows
 from fast_style.pictures.writing import write_picture
 from fast_style.training.photo_stream import to_pixels
 from fast_style.training.trainer import Trainer
@@ -67,11 +67,8 @@ class ShownTraining:
         self._shown_step = self.trainer.step
         caption = f"{elapsed_s:.0f} s, step {self._shown_step}"
         self._cells.append(Captioned(self._paint(), [caption]))
-        rows = [
-            self._cells[start : start + _COLUMNS] for start in range(0, len(self._cells), _COLUMNS)
-        ]
         try:
-            write_picture(self.sheet, captioned_grid(rows))
+            write_picture(self.sheet, captioned_grid(in_rows(self._cells, _COLUMNS)))
         except UserError as error:
             self.trainer.run_log.warn(str(error))
         else:

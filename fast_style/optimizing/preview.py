@@ -17,7 +17,7 @@ from fast_style.losses.build import build_perceptual_loss, load_loss_weights, re
 from fast_style.losses.perceptual import LossTerms, LossValues, PerceptualLoss
 from fast_style.optimizing.minimizing import Iterate, minimize
 from fast_style.pictures.pixels import center_crop, image_to_tensor, tensor_to_image
-from fast_style.pictures.sheets import Captioned, captioned_grid
+from fast_style.pictures.sheets import Captioned, captioned_grid, in_rows
 from fast_style.settings.config import Config
 
 # Sizes of the picture, as shares of the crop's side. Iterations are divided between them.
@@ -148,8 +148,7 @@ def preview_sheet(
         Captioned(center_crop(style, side), ["the style picture"]),
     ]
     cells = [Captioned(preview.picture, _caption(preview)) for preview in previews]
-    rows = [cells[first : first + num_columns] for first in range(0, len(cells), num_columns)]
-    return captioned_grid([top, *rows])
+    return captioned_grid([top, *in_rows(cells, num_columns)])
 
 
 def _caption(preview: Preview) -> list[str]:

@@ -58,6 +58,11 @@ class Captioned(NamedTuple):
     lines: Sequence[str]
 
 
+def in_rows(cells: Sequence[Captioned], columns: int) -> list[Sequence[Captioned]]:
+    """The cells in rows of so many, from left to right; the last row may be shorter."""
+    return [cells[first : first + columns] for first in range(0, len(cells), columns)]
+
+
 def captioned_grid(rows: Sequence[Sequence[Captioned]], *, gap: int = 12) -> Image.Image:
     """The pictures on white, each with its lines below it; too long lines are cut off.
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from fast_style.pictures.reading import Picture, over_white
-from fast_style.pictures.sheets import Captioned, captioned_grid
+from fast_style.pictures.sheets import Captioned, captioned_grid, in_rows
 from fast_style.stylizing.stylizer import Stylizer
 
 
@@ -52,8 +52,7 @@ class StyleSheet:
             for version, caption in zip([photo, *versions], self._captions, strict=True)
         ]
         columns = math.ceil(math.sqrt(len(cells)))
-        rows = [cells[start : start + columns] for start in range(0, len(cells), columns)]
-        return Picture(captioned_grid(rows), None)
+        return Picture(captioned_grid(in_rows(cells, columns)), None)
 
     def is_small(self, height: int, width: int, *, max_side: int | None = None) -> bool:
         """As `Stylizer.is_small`, of one picture of the sheet."""
