@@ -165,7 +165,7 @@ class TrainConfig(Section):
     number."""
 
     init_from: Annotated[str, PathOr((BASE,))] | None = None
-    """What training starts from. base: the weights in this package, a trained network whose
+    """What training starts from. base: the network of Starry Night in this package, whose
     model.width is 16; another style is learned from it in a fraction of the steps. A path: a model
     file, likewise. Unset: random weights."""
 

@@ -1,8 +1,8 @@
 """The network before the first step: seeded weights, another model's, or those of the base.
 
-The base lies beside this module: the weights of a network that has learned one style, Van Gogh's
-Starry Night, for twenty minutes (configs/base.yaml). Most of what a network learns is the same for
-any style, so another one is learned from it in a fraction of the steps (docs/ablations.md).
+The base is one of the styles that come with fast-style, Van Gogh's Starry Night. Most of what a
+network learns is the same for any style, so another one is learned from it in a fraction of the
+steps (docs/ablations.md).
 """
 
 from collections.abc import Callable
@@ -14,9 +14,10 @@ from fast_style.core.errors import UserError
 from fast_style.models.checkpoint import load_transform_net
 from fast_style.networks.transform_net import TransformNet
 from fast_style.settings.config import BASE, Config
+from fast_style.styles.shipped import FOLDER
 from fast_style.training.saving import restore_weights
 
-BASE_FILE = Path(__file__).with_name("base.safetensors")
+BASE_FILE = FOLDER / "starry_night.safetensors"
 
 
 def build_net(
