@@ -61,10 +61,24 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def pointer_in(start: bytes) -> str | None:
+    """What a file is that only points to its content, and the remedy; None for other files.
+
+    Version control of large files leaves such a file where the content was not fetched.
+    """
+    if start.startswith(b"version https://git-lfs.github.com/"):
+        return "a Git LFS pointer: run git lfs pull"
+    if start.startswith(b"/annex/objects/"):
+        return "a git-annex pointer: run git annex get"
+    return None
+
+
 def what_it_looks_like(start: bytes) -> str:
     """The likely reason why a file is unusable, from its first bytes; part of an error message."""
     if not start:
         return "it is empty"
+    if pointer := pointer_in(start):
+        return pointer
     if start.lstrip().lower().startswith((b"<!doctype", b"<html")):
         return "it is a web page"
     return "damaged, or of another format"
@@ -86,6 +100,17 @@ def with_sorted_metadata(data: bytes) -> bytes:
 def size_in_words(num_bytes: float) -> str:
     """A number of bytes for messages, such as ``12.3 MB`` or ``1.2 GB``."""
     return f"{num_bytes / 1e9:,.1f} GB" if num_bytes >= 1e9 else f"{num_bytes / 1e6:,.1f} MB"
+
+
+def identity_of(path: str | os.PathLike[str]) -> object:
+    """What all names of one file or folder have in common, links followed; can be compared.
+
+    Raises:
+        OSError: there is no such file, or it cannot be reached.
+    """
+    status = os.stat(path)
+    # Some file systems have no inodes.
+    return (status.st_dev, status.st_ino) if status.st_ino else os.path.realpath(path)
 
 
 def free_bytes(folder: Path) -> int:

@@ -23,7 +23,12 @@ from safetensors import safe_open
 from torch import Tensor
 
 from fast_style.core.errors import UserError
-from fast_style.core.files import atomic_write, what_it_looks_like, with_sorted_metadata
+from fast_style.core.files import (
+    atomic_write,
+    pointer_in,
+    what_it_looks_like,
+    with_sorted_metadata,
+)
 from fast_style.losses.inputs import require_weights_file
 from fast_style.settings.layers import Architecture, torchvision_index
 
@@ -69,6 +74,8 @@ def read_weights_file(
             start = opened.read(512)
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+    if pointer_in(start):
+        _refuse(path, start)
     # Where layers have names, VGG-19 has those of VGG-16 and others between them: `loss_network`
     # tells the two apart by conv3_4.
     names = dict.fromkeys([*numbers, "3_4"])

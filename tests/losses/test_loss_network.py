@@ -557,7 +557,10 @@ def test_one_architecture_is_not_taken_for_the_other(
         (b"", "it is empty"),
         (b"\n<!DOCTYPE html><html>Quota exceeded</html>", "it is a web page"),
         (b"<html>Sign in</html>", "it is a web page"),
-        (b"version https://git-lfs.github.com/spec/v1\n", "damaged, or of another format"),
+        (
+            b"version https://git-lfs.github.com/spec/v1\n",
+            "a Git LFS pointer: run git lfs pull",
+        ),
         (bytes(range(256)), "damaged, or of another format"),
     ],
     ids=["empty", "doctype", "html", "lfs", "bytes"],

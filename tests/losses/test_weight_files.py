@@ -312,7 +312,10 @@ def test_kernels_in_the_order_of_theano_are_refused(tmp_path: Path) -> None:
     [
         (b"", "it is empty"),
         (b"\n<!DOCTYPE html><html>Quota exceeded</html>", "it is a web page"),
-        (b"version https://git-lfs.github.com/spec/v1\n", "damaged, or of another format"),
+        (
+            b"version https://git-lfs.github.com/spec/v1\n",
+            "a Git LFS pointer: run git lfs pull",
+        ),
         (bytes(range(256)), "damaged, or of another format"),
         (bytes(1000), "damaged, or of another format"),
         (b"MATLAB 5.0 MAT-file".ljust(124) + b"\x01\x00MI", "damaged, or of another format"),

@@ -66,6 +66,10 @@ OTHER = "is not a fast-style model ({})".format
         (containing(b""), OTHER("it is empty")),
         (containing(b"  \n<!DOCTYPE html><html>"), OTHER("it is a web page")),
         (containing(b"<html>"), OTHER("it is a web page")),
+        (
+            containing(b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n"),
+            OTHER("a Git LFS pointer: run git lfs pull"),
+        ),
         (containing(b"PK\x03\x04 and so on"), OTHER("it looks like a .pth of another project")),
         (containing(os.urandom(5)), OTHER("damaged, or of another format")),
         (containing(b"\x01" * 3000), OTHER("damaged, or of another format")),
@@ -89,8 +93,8 @@ OTHER = "is not a fast-style model ({})".format
         ),
     ],
     ids=[
-        *("missing", "folder", "enormous", "empty", "doctype", "html", "zip", "short", "long"),
-        *("safetensors", "flipped weight", "newer", "incomplete"),
+        *("missing", "folder", "enormous", "empty", "doctype", "html", "lfs", "zip", "short"),
+        *("long", "safetensors", "flipped weight", "newer", "incomplete"),
     ],
 )
 def test_message_about_a_file_that_is_refused(
