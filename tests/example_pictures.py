@@ -9,7 +9,9 @@ import numpy as np
 from PIL import Image, ImageCms
 
 # The error for files that no decoder recognizes.
-UNKNOWN = "not a picture of a known format (JPEG, MPO, PNG, WEBP, BMP, GIF, TIFF)"
+UNKNOWN = (
+    "not a picture of a known format (JPEG, MPO, PNG, WEBP, BMP, DIB, GIF, TIFF, AVIF, JPEG2000)"
+)
 RED, LIME, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
 
 

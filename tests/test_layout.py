@@ -32,7 +32,9 @@ PACKAGES = {
         "strict_yaml", "layers", "fields", "structure", "help", "mistakes", "writing", "reading",
         "sections", "config", "gatys_config", "starting_file", "generated",
     ],
-    "pictures": ["reading", "pixels", "sheets", "writing", "folders"],
+    "pictures": [
+        "formats", "tiff_pages", "reading", "pixels", "sheets", "writing", "folders",
+    ],
     "networks": [
         "winograd", "transform_net", "borders", "fast_kernels", "fast_transform", "compiling",
         "feature_store", "streaming",

@@ -1,7 +1,7 @@
 """Read picture files as upright 8-bit sRGB pixels, with the alpha channel apart.
 
 Orientation, color profile, alpha and bit depth are settled here; the rest of the package sees none
-of them. Left to others: sizes and tensors (`pixels`), and the search for files (`folders`). Not
+of them. Left to others: sizes and tensors (`pixels`), and the search for files (`scanning`). Not
 supported: metadata other than orientation and colors (it is never copied), frames after the first,
 and PNG's gAMA.
 
@@ -28,9 +28,9 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageCms, UnidentifiedImageError
 
 from fast_style.core.errors import UserError, printable
-
-FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "BMP", "GIF", "TIFF")
-"""The formats that Pillow may decode, judged by content. Excludes its EPS, PDF, PSD... decoders."""
+from fast_style.core.files import pointer_in
+from fast_style.pictures.formats import FORMATS, RAW_PHOTO, known_by
+from fast_style.pictures.tiff_pages import beginning_with, find_pages, picture_among
 
 DEFAULT_MAX_PIXELS = 178_956_970
 """Pillow's own limit for an error: twice the default of its MAX_IMAGE_PIXELS."""
@@ -50,8 +50,27 @@ _UPRIGHT = {
 }
 
 
+MARK = "fast-style"
+"""What `writing` puts into its files as the EXIF tag Software (TIFF 6.0), or as a GIF's comment."""
+
+BITMAP_MARK = b"fsty"
+"""Its place in a BMP, which has no metadata: bytes 6 to 9, reserved for "the application that
+creates the image", and ignored by readers."""
+
+RESULT_REASON = "a result of fast-style, not a photo"
+
+
 class PictureError(UserError):
     """A file cannot be used as a picture: one line with its path and the reason."""
+
+
+class ResultError(PictureError):
+    """A file is a result of this software where a photo is wanted: one line, as `PictureError`."""
+
+    @classmethod
+    def about(cls, path: Path) -> "ResultError":
+        """The error for a file."""
+        return cls(f"{printable(path)}: {RESULT_REASON}")
 
 
 @dataclass(frozen=True)
@@ -64,10 +83,12 @@ class Picture:
             stylized picture.
         alpha: mode L, 0 transparent to 255 opaque. Kept even if opaque everywhere, so that a file
             with an alpha channel gives a result with one.
+        is_result: whether this software made the file.
     """
 
     rgb: Image.Image
     alpha: Image.Image | None
+    is_result: bool = False
 
     @property
     def size(self) -> tuple[int, int]:
@@ -84,6 +105,7 @@ def read_picture(
     max_pixels: int = DEFAULT_MAX_PIXELS,
     limit_option: str | None = None,
     shorter_side_at_least: int | None = None,
+    takes_results: bool = True,
 ) -> Picture:
     """The picture in a file; the first frame of an animation.
 
@@ -93,24 +115,33 @@ def read_picture(
         limit_option: the command's option that raises `max_pixels`, for the error message.
         shorter_side_at_least: lets JPEGs be decoded at 1/2, 1/4 or 1/8 of their size, several times
             faster, as long as the shorter side keeps this many pixels.
+        takes_results: whether a result of this software is as good as a photo.
 
     Raises:
         PictureError: the file is missing, not regular, not a picture, damaged or too large.
+        ResultError: it is a result of this software.
     """
     with _errors_about(path), _open_regular_file(path) as file:
         image = _open_image(file, max_pixels, limit_option)
         if shorter_side_at_least is not None:
             image.draft(None, (shorter_side_at_least, shorter_side_at_least))
-        return to_picture(image)
+        picture = to_picture(image)
+    if picture.is_result and not takes_results:
+        raise ResultError.about(path)
+    return picture
 
 
-def read_photo(path: Path, *, shorter_side_at_least: int | None = None) -> Image.Image:
+def read_photo(
+    path: Path, *, shorter_side_at_least: int | None = None, takes_results: bool = True
+) -> Image.Image:
     """A photo on white, mode RGB.
 
     Raises:
         PictureError: as `read_picture`.
     """
-    return over_white(read_picture(path, shorter_side_at_least=shorter_side_at_least))
+    return over_white(
+        read_picture(path, shorter_side_at_least=shorter_side_at_least, takes_results=takes_results)
+    )
 
 
 def require_picture(path: Path) -> None:
@@ -153,7 +184,8 @@ def to_picture(image: Image.Image) -> Picture:
         Exception: whatever Pillow raises when it cannot decode `image`.
     """
     _load(image)
-    orientation = _orientation_of(image)
+    orientation, software = _exif_of(image)
+    is_result = software == MARK or image.info.get("comment") == MARK.encode()
     colors, alpha = _split_alpha(image)
     rgb = _to_srgb(colors, image.info.get("icc_profile"))
     if orientation in _UPRIGHT:
@@ -165,7 +197,7 @@ def to_picture(image: Image.Image) -> Picture:
     for part in (rgb, alpha):
         if part is not None:
             part.info = {}
-    return Picture(rgb, alpha)
+    return Picture(rgb, alpha, is_result)
 
 
 def over_white(picture: Picture) -> Image.Image:
@@ -200,6 +232,8 @@ def explain(error: Exception) -> str:
     match error:
         case FileNotFoundError():
             return "not found"
+        case NotADirectoryError():
+            return "not a folder"
         case PermissionError():
             return "permission denied"
         case UnidentifiedImageError():
@@ -227,17 +261,49 @@ def _open_regular_file(path: Path) -> BinaryIO:
 
 def _open_image(file: BinaryIO, max_pixels: int, limit_option: str | None = None) -> Image.Image:
     """An image with its header read and its size checked; no pixels are decoded yet."""
+    pages = find_pages(file)
+    page = picture_among(pages) if pages else None
+    if pages and page is None:
+        raise _UnusableError(RAW_PHOTO)
+    file.seek(0)
+    if page is not None and page is not pages[0]:
+        _check_size(page.num_pixels, max_pixels, limit_option)
+        file = beginning_with(file, page)
+    image = _open_first_page(file, max_pixels, limit_option)
+    if page is not None and page.orientation is None and pages[0].orientation is not None:
+        # Converters write the orientation of all pages on the first one.
+        image.getexif()[ExifTags.Base.Orientation] = pages[0].orientation
+    return image
+
+
+def _open_first_page(file: BinaryIO, max_pixels: int, limit_option: str | None) -> Image.Image:
     try:
         with _quiet_pillow(max_pixels):
             image = Image.open(file, formats=_DECODERS)
+    except UnidentifiedImageError:
+        file.seek(0)
+        start = file.read(512)
+        if reason := pointer_in(start) or known_by(start):
+            raise _UnusableError(reason) from None
+        raise
     except Image.DecompressionBombError as error:
         # Pillow refuses some files before there is an image to ask for its size.
         found = re.search(r"(\d+) pixels", str(error))
         raise _too_large(int(found[1]) if found else None, max_pixels, limit_option) from None
-    if image.width * image.height > max_pixels:
-        raise _too_large(image.width * image.height, max_pixels, limit_option)
+    _check_size(image.width * image.height, max_pixels, limit_option)
     _mend_transparent_value(image)
+    if image.format == "BMP":
+        place = file.tell()
+        file.seek(6)
+        if file.read(4) == BITMAP_MARK:
+            image.info["comment"] = MARK.encode()
+        file.seek(place)
     return image
+
+
+def _check_size(num_pixels: int, max_pixels: int, limit_option: str | None) -> None:
+    if num_pixels > max_pixels:
+        raise _too_large(num_pixels, max_pixels, limit_option)
 
 
 def _too_large(num_pixels: int | None, max_pixels: int, limit_option: str | None) -> _UnusableError:
@@ -293,16 +359,21 @@ def _load(image: Image.Image) -> None:
         image.load()
 
 
-def _orientation_of(image: Image.Image) -> int:
-    """The EXIF (or XMP) orientation of a loaded image; 1 (upright) if missing or invalid."""
+def _exif_of(image: Image.Image) -> tuple[int, object]:
+    """The EXIF (or XMP) orientation of a loaded image, and the software that wrote it.
+
+    The orientation is 1 (upright), and the software None, where missing or invalid.
+    """
     with _quiet_pillow(0):
         try:
-            orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+            exif = image.getexif()
+            orientation = exif.get(ExifTags.Base.Orientation, 1)
+            software = exif.get(ExifTags.Base.Software)
         except Exception:
             # Metadata can be damaged in as many ways as pixels. Then the orientation is lost, not
             # the picture.
-            return 1
-    return orientation if isinstance(orientation, int) else 1
+            return 1, None
+    return orientation if isinstance(orientation, int) else 1, software
 
 
 # --- Alpha and bit depth ------------------------------------------------------------------------

@@ -1,6 +1,6 @@
 """Write picture files. A file appears under its name only when it is complete.
 
-Folders are not created here, and no metadata is written.
+Folders are not created here. The only metadata is the mark by which `reading` knows our results.
 """
 
 import io
@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
+from PIL import ExifTags, Image
 
 from fast_style.core.errors import UserError, printable
 from fast_style.core.files import atomic_write
-from fast_style.pictures.reading import Picture, over_white
+from fast_style.pictures.reading import BITMAP_MARK, MARK, Picture, over_white
 
 WRITABLE = {
     ".jpg": "JPEG",
@@ -47,8 +47,8 @@ def write_picture(
 ) -> None:
     """Write 8-bit sRGB pixels; an existing file is replaced only when the new one is complete.
 
-    No metadata is written, neither GPS position nor orientation. Nor is a color profile: programs
-    assume sRGB for a picture without one.
+    No metadata of the photo is written, neither GPS position nor orientation. Nor is a color
+    profile: programs assume sRGB for a picture without one. The file says that fast-style made it.
 
     Args:
         path: the file, in an existing folder.
@@ -82,7 +82,13 @@ def write_animation(path: Path, frames: Sequence[Image.Image], *, frame_ms: int 
     durations = [frame_ms] * (len(frames) - 1) + [10 * frame_ms]
     buffer = io.BytesIO()
     frames[0].save(
-        buffer, "GIF", save_all=True, append_images=frames[1:], duration=durations, loop=0
+        buffer,
+        "GIF",
+        save_all=True,
+        append_images=frames[1:],
+        duration=durations,
+        loop=0,
+        comment=MARK,
     )
     _write_bytes(path, buffer.getvalue())
 
@@ -128,16 +134,21 @@ def _encode(picture: Picture, kind: str, quality: int) -> memoryview:
         image.putalpha(picture.alpha)
     else:
         image = _without_metadata(over_white(picture))
-    options: dict[str, Any] = {}
+    mark = Image.Exif()
+    mark[ExifTags.Base.Software] = MARK
+    options: dict[str, Any] = {"exif": mark}
     if kind == "JPEG":
-        options = {"quality": quality, "subsampling": "4:4:4" if quality >= 90 else "4:2:0"}
+        options |= {"quality": quality, "subsampling": "4:4:4" if quality >= 90 else "4:2:0"}
     elif kind == "WEBP":
-        options = {"quality": quality}
+        options |= {"quality": quality}
     elif kind == "TIFF":
-        options = {"compression": "tiff_adobe_deflate"}
+        options |= {"compression": "tiff_adobe_deflate"}
     buffer = io.BytesIO()
     image.save(buffer, kind, **options)
-    return buffer.getbuffer()
+    encoded = buffer.getbuffer()
+    if kind == "BMP":
+        encoded[6:10] = BITMAP_MARK
+    return encoded
 
 
 def _without_metadata(image: Image.Image) -> Image.Image:

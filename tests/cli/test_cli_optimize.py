@@ -26,7 +26,7 @@ SCIPY_MISSING = (
     "error: this L-BFGS is SciPy's, which is not installed: pip install 'fast-style[evaluation]'"
 )
 WRITABLE = "use one of .jpg, .jpeg, .png, .webp, .tif, .tiff, .bmp"
-KNOWN_FORMATS = "(JPEG, MPO, PNG, WEBP, BMP, GIF, TIFF)"
+KNOWN_FORMATS = "(JPEG, MPO, PNG, WEBP, BMP, DIB, GIF, TIFF, AVIF, JPEG2000)"
 
 Output = pytest.CaptureFixture[str]
 

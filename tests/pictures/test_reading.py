@@ -16,8 +16,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from example_pictures import UNKNOWN, corners, gradient, must_not_block, saved, swapped_profile
-from PIL import Image, ImageCms
+from PIL import Image, ImageCms, features
 
+from fast_style.pictures.formats import EXTENSIONS
 from fast_style.pictures.pixels import resize_shorter_side
 from fast_style.pictures.reading import (
     DEFAULT_MAX_PIXELS,
@@ -519,6 +520,42 @@ def test_file_type_is_judged_by_content_not_name(tmp_path):
     assert read_picture(path).size == (48, 64)
 
 
+@pytest.mark.parametrize(
+    ("suffix", "kind"),
+    [
+        (".jpe", "JPEG"),
+        (".jfif", "JPEG"),
+        (".mpo", "MPO"),
+        (".apng", "PNG"),
+        (".dib", "DIB"),
+        (".avif", "AVIF"),
+        (".jp2", "JPEG2000"),
+        (".j2k", "JPEG2000"),
+    ],
+)
+def test_every_format_is_read_under_its_usual_suffixes(tmp_path, suffix, kind):
+    if kind == "AVIF" and not features.check("avif"):
+        pytest.skip("this Pillow has no AVIF")
+    path = saved(gradient(), tmp_path / f"a{suffix}", format=kind)
+    assert suffix in EXTENSIONS
+    picture = read_picture(path)
+    assert picture.size == (48, 64)
+    assert np.abs(np.subtract(picture.rgb, gradient(), dtype=np.int16)).mean() < 4
+
+
+def test_avif_is_turned_upright_and_keeps_alpha(tmp_path):
+    if not features.check("avif"):
+        pytest.skip("this Pillow has no AVIF")
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    image = gradient()
+    image.putalpha(128)
+    picture = read_picture(saved(image, tmp_path / "a.avif", exif=exif))
+    assert picture.size == (64, 48)
+    assert picture.alpha is not None
+    assert picture.alpha.getextrema() == (128, 128)
+
+
 def test_link_to_a_picture_is_followed(tmp_path):
     saved(gradient(), tmp_path / "a.png")
     (tmp_path / "b.png").symlink_to("a.png")
@@ -533,6 +570,28 @@ def test_link_to_a_picture_is_followed(tmp_path):
         (b"\xff\xd8\xff\xe0" + b"\0" * 16, {}, UNKNOWN),
         (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", {}, UNKNOWN),
         (b"%PDF-1.4\n", {}, UNKNOWN),
+        (
+            b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n",
+            {},
+            "a Git LFS pointer: run git lfs pull",
+        ),
+        (b"/annex/objects/SHA256E-s9--0.jpg\n", {}, "a git-annex pointer: run git annex get"),
+        (
+            b"\0\0\0\x18ftypheic" + bytes(99),
+            {},
+            "a HEIC picture; convert it with heif-convert (package libheif-examples; on macOS: "
+            "sips -s format jpeg)",
+        ),
+        (
+            b"\xff\x0a" + bytes(99),
+            {},
+            "a JPEG XL picture; convert it with djxl (package libjxl-tools)",
+        ),
+        (
+            b"FUJIFILMCCD-RAW " + bytes(99),
+            {},
+            "a camera raw file; develop it with darktable-cli (package darktable)",
+        ),
         (
             png_bytes(2, 1, b"\0" * 3, bit_depth=8, color_type=0),
             {"max_pixels": 1},

@@ -9,8 +9,13 @@ from example_pictures import BLUE, LIME, RED, gradient, plain, swapped_profile
 from PIL import Image
 
 from fast_style.core.errors import UserError
-from fast_style.pictures.reading import read_picture
-from fast_style.pictures.writing import writable_format, write_animation, write_picture
+from fast_style.pictures.reading import ResultError, read_picture
+from fast_style.pictures.writing import (
+    WRITABLE,
+    writable_format,
+    write_animation,
+    write_picture,
+)
 
 
 @pytest.mark.parametrize("name", ["a.png", "a.PNG", "a.bmp", "a.tif", "a.tiff"])
@@ -70,13 +75,17 @@ def test_bare_picture_is_written_without_a_copy_of_it(tmp_path, monkeypatch, suf
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".tif"])
-def test_no_metadata_is_written(tmp_path, suffix):
+def test_no_metadata_is_written_but_the_mark(tmp_path, suffix):
     image = gradient()
     image.info = {"icc_profile": swapped_profile(), "comment": b"secret", "dpi": (7, 7)}
     image.info["exif"] = b"Exif\0\0secret"
     write_picture(tmp_path / f"a{suffix}", image)
     with Image.open(tmp_path / f"a{suffix}") as found:
-        assert not {"icc_profile", "comment", "exif", "transparency"} & set(found.info)
+        assert not {"icc_profile", "comment", "transparency"} & set(found.info)
+        exif = dict(found.getexif())
+        assert exif[0x0131] == "fast-style"
+        if suffix != ".tif":  # there, the structure of the file is in these tags
+            assert len(exif) == 1
     assert b"secret" not in (tmp_path / f"a{suffix}").read_bytes()
     assert image.info["comment"] == b"secret"
 
@@ -188,3 +197,30 @@ def test_writable_format_is_told_by_the_suffix_or_by_name(name, format, expected
 def test_format_that_cannot_be_written_is_refused_without_a_picture(name, format):
     with pytest.raises(UserError, match="cannot write the format"):
         writable_format(Path(name), format)
+
+
+@pytest.mark.parametrize("suffix", WRITABLE)
+@pytest.mark.parametrize("alpha", [None, Image.new("L", (64, 48), 99)])
+def test_results_are_marked_in_every_format(tmp_path, suffix, alpha):
+    path = tmp_path / f"a{suffix}"
+    write_picture(path, gradient(), alpha=alpha)
+    picture = read_picture(path)
+    assert picture.is_result
+    with pytest.raises(ResultError) as caught:
+        read_picture(path, takes_results=False)
+    assert str(caught.value) == f"{path}: a result of fast-style, not a photo"
+    kind = {"jpg": "jpeg", "tif": "tiff"}.get(suffix[1:], suffix[1:])
+    picture.rgb.save(path, kind)  # by another program
+    assert not read_picture(path, takes_results=False).is_result
+
+
+def test_animations_are_marked(tmp_path):
+    write_animation(tmp_path / "a.gif", [gradient(), gradient().transpose(0)])
+    assert read_picture(tmp_path / "a.gif").is_result
+
+
+def test_mark_does_not_change_a_bitmaps_pixels(tmp_path):
+    write_picture(tmp_path / "a.bmp", gradient())
+    gradient().save(tmp_path / "b.bmp")
+    ours, theirs = ((tmp_path / name).read_bytes() for name in ("a.bmp", "b.bmp"))
+    assert [place for place in range(len(ours)) if ours[place] != theirs[place]] == [6, 7, 8, 9]

@@ -1,0 +1,130 @@
+"""The formats of picture files: those that are read, and what to do about the others.
+
+A suffix only decides what a search of a folder takes. Whether a file is read is judged by content.
+"""
+
+import os
+from collections.abc import Collection, Iterator
+from typing import NamedTuple
+
+FORMATS = {
+    "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif", ".jif", ".jfi", ".pjpeg", ".pjp"),
+    "MPO": (".mpo",),
+    "PNG": (".png", ".apng"),
+    "WEBP": (".webp",),
+    "BMP": (".bmp",),
+    "DIB": (".dib",),
+    "GIF": (".gif",),
+    "TIFF": (".tif", ".tiff"),
+    "AVIF": (".avif", ".avifs"),
+    "JPEG2000": (".jp2", ".j2k", ".jpc", ".j2c", ".jpf", ".jpx"),
+}
+"""The formats that are read, with their usual suffixes in lower case.
+
+Pillow decodes each of them itself. It has decoders that start other programs (EPS), draw what a
+file describes (WMF), or are hardly used (FITS, PSD): those stay shut.
+"""
+
+EXTENSIONS = frozenset(suffix for suffixes in FORMATS.values() for suffix in suffixes)
+"""All suffixes of pictures that are read, in lower case."""
+
+
+class _OtherKind(NamedTuple):
+    """Files that are no pictures to this software, though they may be to their owner."""
+
+    suffixes: frozenset[str]
+    remedy: str
+    """With a place for the suffixes, or for the word it."""
+    name: str = ""
+    """What such a file is; empty if it is never told by content."""
+
+
+def _suffixes(words: str) -> frozenset[str]:
+    return frozenset(f".{word}" for word in words.split())
+
+
+# The packages are those of Debian and Ubuntu; Homebrew has the same programs.
+_HEIC = _OtherKind(
+    _suffixes("heic heif hif heics heifs"),
+    "convert {} with heif-convert (package libheif-examples; on macOS: sips -s format jpeg)",
+    "a HEIC picture",
+)
+_JPEG_XL = _OtherKind(
+    _suffixes("jxl"), "convert {} with djxl (package libjxl-tools)", "a JPEG XL picture"
+)
+_RAW = _OtherKind(
+    _suffixes(
+        "3fr arw cr2 cr3 crw dcr dng erf fff iiq kdc mef mos mrw nef nrw orf pef raf raw rw2 rwl "
+        "sr2 srf srw x3f"
+    ),
+    "develop {} with darktable-cli (package darktable)",
+    "a camera raw file",
+)
+_OTHER_KINDS = (
+    _HEIC,
+    _JPEG_XL,
+    _RAW,
+    _OtherKind(
+        _suffixes(
+            "ai cur dds emf eps exr fit fits hdr icns ico pam pbm pcx pdf pfm pgm pnm ppm ps psb "
+            "psd qoi ras rgb sgi svg svgz tga wmf xbm xcf xpm"
+        ),
+        "convert {} with magick (package imagemagick)",
+    ),
+    _OtherKind(
+        _suffixes("3gp avi flv m2ts m4v mkv mov mp4 mpeg mpg mts webm wmv"),
+        "take pictures out of {} with ffmpeg (package ffmpeg)",
+    ),
+    _OtherKind(_suffixes("7z bz2 gz lmdb parquet rar tar tfrecord tgz xz zip zst"), "unpack {}"),
+    _OtherKind(frozenset({""}), "add a suffix such as .jpg to pictures that have none"),
+)
+
+# Of ISO media files: the word behind "ftyp" (the brand), at byte 8.
+_BRANDS = {
+    _HEIC: (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"),
+    _RAW: (b"crx ",),
+}
+_BEGINNINGS = {
+    _JPEG_XL: (b"\xff\x0a", b"\0\0\0\x0cJXL "),
+    _RAW: (b"FUJIFILMCCD-RAW", b"IIRO", b"IIRS", b"MMOR", b"IIU\0", b"\0MRM", b"FOVb"),
+}
+
+
+def suffix_of(name: str) -> str:
+    """The suffix of a file name in lower case, with its dot; empty if there is none."""
+    return os.path.splitext(name)[1].lower()
+
+
+def is_known_suffix(suffix: str) -> bool:
+    """Whether a suffix (lower case, with its dot) is that of a picture, a video or an archive."""
+    return suffix in EXTENSIONS or any(suffix in kind.suffixes for kind in _OTHER_KINDS)
+
+
+def remedies_for(suffixes: Collection[str]) -> Iterator[str]:
+    """What makes pictures of files with these suffixes: a line for each kind that is known."""
+    for kind in _OTHER_KINDS:
+        if found := [suffix for suffix in suffixes if suffix in kind.suffixes]:
+            yield kind.remedy.format(" ".join(sorted(found)))
+
+
+def known_by(start: bytes) -> str | None:
+    """What a file that no decoder accepts is, by its first bytes, and the remedy; None if unknown.
+
+    Args:
+        start: at least the first 16 bytes.
+    """
+    for kind, beginnings in _BEGINNINGS.items():
+        if start.startswith(beginnings):
+            return _described(kind)
+    for kind, brands in _BRANDS.items():
+        if start[4:8] == b"ftyp" and start[8:12] in brands:
+            return _described(kind)
+    return None
+
+
+def _described(kind: _OtherKind) -> str:
+    return f"{kind.name}; {kind.remedy.format('it')}"
+
+
+RAW_PHOTO = _described(_RAW)
+"""What is told of a file with the values of a camera's sensor."""
