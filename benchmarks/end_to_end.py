@@ -31,8 +31,8 @@ from fast_style.losses.loss_network import load_weights
 from fast_style.losses.perceptual import LossValues
 from fast_style.models.checkpoint import load_transform_net
 from fast_style.networks.fast_transform import FastTransform
-from fast_style.pictures.folders import find_pictures
 from fast_style.pictures.reading import read_photo
+from fast_style.pictures.scanning import scan_folder
 from fast_style.settings.config import Config, load_config
 from fast_style.settings.layers import CHANNELS_PER_BLOCK, torchvision_index
 from fast_style.training.build import find_photos_of
@@ -110,7 +110,7 @@ def write_peer_inputs(folder: Path, options: argparse.Namespace) -> None:
 
 def write_config(folder: Path, options: argparse.Namespace) -> Path:
     """Write a YAML file of ours with the peer's losses."""
-    steps = options.epochs * len(find_pictures(options.photos)) // options.batch_size
+    steps = options.epochs * len(scan_folder(options.photos).names) // options.batch_size
     # Its mean over a Gram matrix is our sum, divided by the number of entries.
     entries = {layer: CHANNELS_PER_BLOCK[int(layer[4]) - 1] ** 2 for layer in STYLE_LAYERS}
     settings = {
@@ -157,7 +157,7 @@ class Judge:
             read_style(config.style.image, config.style.size),
             self.device,
         )
-        held_out = find_photos_of(config.data).validation
+        held_out = find_photos_of(config.data, print).validation
         self.photos = read_validation_photos(held_out, options.size).float() / 255
 
     @torch.no_grad()

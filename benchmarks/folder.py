@@ -79,11 +79,11 @@ def prepare_photos(folder: Path, options: argparse.Namespace) -> list[Path]:
             draw_photo(folder / f"{number:03}.jpg", number, options.scale)
             for number in range(options.count)
         ]
-    from fast_style.pictures.folders import find_pictures
+    from fast_style.pictures.scanning import scan_folder
 
     found = [
         path
-        for path in find_pictures(options.photos)
+        for path in scan_folder(options.photos).pictures
         if path.suffix.lower() in (".jpg", ".jpeg", ".png")  # the peer reads these
     ]
     return [

@@ -64,7 +64,7 @@ class Bench:
         self.output = output
         settings = self.settings(judge)
         self.batch_size = settings.train.batch_size
-        found = find_photos_of(settings.data)
+        found = find_photos_of(settings.data, print)
         self.photos = read_validation_photos(found.validation, size).float() / 255
         style = read_style(settings.style.image, settings.style.size)
         self.objective = build_perceptual_loss(

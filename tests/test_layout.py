@@ -33,7 +33,7 @@ PACKAGES = {
         "sections", "config", "gatys_config", "starting_file", "generated",
     ],
     "pictures": [
-        "formats", "tiff_pages", "reading", "pixels", "sheets", "writing", "folders",
+        "formats", "tiff_pages", "reading", "pixels", "sheets", "writing", "scanning", "folders",
     ],
     "networks": [
         "winograd", "transform_net", "borders", "fast_kernels", "fast_transform", "compiling",

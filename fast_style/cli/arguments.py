@@ -53,6 +53,16 @@ def add_device(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_include_results(parser: argparse.ArgumentParser) -> None:
+    """Add ``--include-results``."""
+    parser.add_argument(
+        "--include-results",
+        action="store_true",
+        help="take pictures that fast-style made for photos; otherwise those among the photos are "
+        "left out, unless one alone is named",
+    )
+
+
 def add_settings(parser: argparse.ArgumentParser, *, several: bool = False) -> None:
     """Add a YAML file, ``key=value`` words, ``--print-config`` and ``--help-config``.
 

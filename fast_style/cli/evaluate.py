@@ -6,11 +6,20 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from fast_style.cli.arguments import add_device, nonempty_path, positive, style_picture
+from fast_style.cli.arguments import (
+    add_device,
+    add_include_results,
+    nonempty_path,
+    positive,
+    style_picture,
+)
 from fast_style.cli.process import lines_beside, say, stop_signals
 from fast_style.core.errors import Stopped, UserError, printable
+
+if TYPE_CHECKING:
+    from fast_style.pictures.folders import Inputs
 
 SUMMARY = "compare models with the optimization method, on held-out photos"
 EXAMPLES = """\
@@ -133,23 +142,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="folder of the judge's L-BFGS results, which all reports share (default: "
         f"{_JUDGE_CACHE} in the working directory)",
     )
+    add_include_results(parser)
     add_device(parser)
 
 
 def run(options: argparse.Namespace) -> int:
     """Evaluate, and write the report; returns the exit code."""
     _require_fitting(options)
-    _require_inputs(options)
+    photos = _require_inputs(options)
     from fast_style.evaluating.plots import require_plotting
 
     require_plotting()
     try:
-        return _run_judge(options) if options.judge else _run_evaluation(options)
+        return (_run_judge if options.judge else _run_evaluation)(options, photos)
     except Stopped as stopped:
         return 128 + stopped.signal_number
 
 
-def _run_evaluation(options: argparse.Namespace) -> int:
+def _run_evaluation(options: argparse.Namespace, photos: "Inputs") -> int:
     from fast_style.core.devices import resolve_device
     from fast_style.evaluating.evaluation import evaluate
     from fast_style.evaluating.objective import load_models, load_objective
@@ -159,11 +169,12 @@ def _run_evaluation(options: argparse.Namespace) -> int:
     device = resolve_device(options.device)
     iterations = options.iterations or _ITERATIONS
     plan = make_plan(
-        options.photos,
+        photos.pictures,
         sizes=options.sizes or _SIZES,
         counts=[_QUICK_PHOTOS] if options.quick else options.count,
         iterations=min(iterations, _QUICK_ITERATIONS) if options.quick else iterations,
         variants=options.baseline or _BASELINES,
+        takes_results=photos.takes_results,
     )
     models = load_models(options.models, device)
     objective = load_objective(
@@ -184,27 +195,27 @@ def _run_evaluation(options: argparse.Namespace) -> int:
     return 0
 
 
-def _run_judge(options: argparse.Namespace) -> int:
+def _run_judge(options: argparse.Namespace, photos: "Inputs") -> int:
     from fast_style.core.devices import resolve_device
     from fast_style.evaluating.judge import Judge
     from fast_style.evaluating.judge_report import write_judge_report
     from fast_style.evaluating.objective import load_models
     from fast_style.evaluating.pages import make_folder
     from fast_style.evaluating.plan import spread
-    from fast_style.pictures.folders import pictures_of
 
     make_folder(options.output)
     device = resolve_device(options.device)
-    photos = pictures_of(options.photos)
+    files = photos.pictures
     judge = Judge(
         load_models(options.models, device),
-        spread(photos, options.count[0] if options.count else len(photos)),
+        spread(files, options.count[0] if options.count else len(files)),
         style=options.style,
         weights=options.weights,
         second_opinion=options.second_opinion,
         cache=options.judge_cache or _JUDGE_CACHE,
         device=device,
         say=say,
+        takes_results=photos.takes_results,
     )
     with _shown_progress(judge.work) as (progress, tell):
         results, grids = judge.run(progress, tell)
@@ -277,20 +288,25 @@ def _require_fitting(options: argparse.Namespace) -> None:
                 raise UserError(f"{option}: works with --judge only; add --judge")
 
 
-def _require_inputs(options: argparse.Namespace) -> None:
-    """Check files and settings before torch takes seconds to import.
+def _require_inputs(options: argparse.Namespace) -> "Inputs":
+    """Check files and settings before torch takes seconds to import; returns the photos.
+
+    Says what is left out of the folders of photos.
 
     Raises:
         UserError: names the first file that is missing or wrong.
     """
     from fast_style.losses.inputs import require_style_picture, require_weights
     from fast_style.models.model_files import read_description
-    from fast_style.pictures.folders import pictures_of
+    from fast_style.pictures.folders import find_inputs
+    from fast_style.pictures.scanning import lines_about
     from fast_style.settings.config import load_config
 
     for path in options.models:
         read_description(path)
-    pictures_of(options.photos)
+    photos = find_inputs(options.photos, takes_results=options.include_results, tell=say)
+    for line in lines_about(photos.left_out, "--include-results"):
+        say(line)
     if options.style is not None:
         require_style_picture(options.style)
     config = load_config(options.loss) if options.loss is not None else None
@@ -298,3 +314,4 @@ def _require_inputs(options: argparse.Namespace) -> None:
         require_weights(options.weights, "--weights")
     elif config is not None:
         require_weights(config.loss_network.weights)
+    return photos

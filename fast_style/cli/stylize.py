@@ -5,11 +5,13 @@ import os
 import sys
 from collections.abc import Sequence
 from contextlib import closing
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fast_style.cli.arguments import (
     add_device,
+    add_include_results,
     nonempty_path,
     num_bytes,
     percent,
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
     from tqdm import tqdm
 
     from fast_style.stylizing.folder import Painter
-    from fast_style.stylizing.jobs import Job, OutputOptions
+    from fast_style.stylizing.jobs import Job, OutputOptions, Plan
 
 SUMMARY = "apply a model to photos"
 EXAMPLES = """\
@@ -122,6 +124,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="compile the network first, which may take minutes; useful for many photos on a GPU, "
         "slower on a CPU",
     )
+    add_include_results(parser)
     existing = parser.add_mutually_exclusive_group()
     existing.add_argument("--overwrite", action="store_true", help="replace existing results")
     existing.add_argument(
@@ -132,6 +135,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Stylize the photos of the command line; returns the exit code."""
     from fast_style.models.model_files import read_description
+    from fast_style.pictures.scanning import LeftOut, keep_silent, lines_about
     from fast_style.stylizing.jobs import plan_jobs
 
     # Mistakes are reported before seconds are spent on importing torch.
@@ -141,16 +145,29 @@ def run(options: argparse.Namespace) -> int:
     models = _models(options)
     descriptions = [read_description(model) for model in models]
     name = ALL if options.style == ALL else descriptions[0]["name"]
-    jobs, skipped = plan_jobs(
-        [Path(word) for word in options.words], _output_options(options, name)
+    tell = _note if launch.is_first else keep_silent
+    plan = plan_jobs(
+        [Path(word) for word in options.words],
+        _output_options(options, name),
+        takes_results=options.include_results,
+        tell=tell,
     )
+    for line in lines_about(plan.left_out, "--include-results"):
+        tell(line)
     for label in (description["loss_network"]["label"] for description in descriptions):
-        if label.startswith("RANDOM") and launch.is_first:
-            print(f"note: this model is only a test, trained with {label}", file=sys.stderr)
-    num_failed = _stylize(options, models, jobs, launch)
-    if len(jobs) + len(skipped) > 1 and launch.is_first:
-        say(f"{len(jobs) - num_failed} done, {len(skipped)} skipped, {num_failed} failed")
+        if label.startswith("RANDOM"):
+            tell(f"this model is only a test, trained with {label}")
+    num_failed, results = _stylize(options, models, plan, launch)
+    if results:
+        tell(LeftOut(Path(), {"result": results}).summary("--include-results"))
+    if len(plan.jobs) + len(plan.skipped) > 1 and launch.is_first:
+        num_done = len(plan.jobs) - num_failed - len(results)
+        say(f"{num_done} done, {len(plan.skipped)} skipped, {num_failed} failed")
     return 1 if num_failed else 0
+
+
+def _note(line: str) -> None:
+    print(f"note: {line}", file=sys.stderr)
 
 
 def _models(options: argparse.Namespace) -> list[Path]:
@@ -188,9 +205,12 @@ def _output_options(options: argparse.Namespace, model_name: str) -> "OutputOpti
 
 
 def _stylize(
-    options: argparse.Namespace, models: Sequence[Path], jobs: "Sequence[Job]", launch: Launch
-) -> int:
-    """Do the jobs, shared among all processes; returns how many failed, in all of them."""
+    options: argparse.Namespace, models: Sequence[Path], plan: "Plan", launch: Launch
+) -> tuple[int, list[str]]:
+    """Do the jobs, shared among all processes.
+
+    Returns, of all processes, how many failed, and the photos that are results of this software.
+    """
     import torch
 
     from fast_style.core.devices import resolve_device
@@ -203,14 +223,16 @@ def _stylize(
     with joined(launch, torch.device("cpu"), advice=advice) as group:
         # No process writes a result before every process has looked for existing ones. All use the
         # list of rank zero, since the folders may have changed meanwhile.
-        jobs = group.gather(jobs)[0]
+        jobs = group.gather(plan.jobs)[0]
         if options.compile and launch.is_first:
             on_cpu = "; on a CPU, the compiled network is slower" if device.type == "cpu" else ""
             print(f"note: compiling takes a minute or two the first time{on_cpu}", file=sys.stderr)
         painter = _painter(options, models, str(device))
-        num_failed = _stylize_share(options, painter, jobs[launch.rank :: launch.world_size])
+        share = jobs[launch.rank :: launch.world_size]
+        own = _stylize_share(options, painter, share, takes_results=plan.takes_results)
         # torchrun ends all processes as soon as one has failed, so each waits for the last photo.
-        return sum(group.gather(num_failed))
+        num_failed, results = zip(*group.gather(own), strict=True)
+        return sum(num_failed), list(chain(*results))
 
 
 def _painter(options: argparse.Namespace, models: Sequence[Path], device: str) -> "Painter":
@@ -223,11 +245,17 @@ def _painter(options: argparse.Namespace, models: Sequence[Path], device: str) -
     return Stylizer(models[0], device=device, memory_bytes=options.memory, compile=options.compile)
 
 
-def _stylize_share(options: argparse.Namespace, painter: "Painter", jobs: "Sequence[Job]") -> int:
-    """Do the jobs of this process and report each; returns how many failed."""
+def _stylize_share(
+    options: argparse.Namespace,
+    painter: "Painter",
+    jobs: "Sequence[Job]",
+    *,
+    takes_results: bool,
+) -> tuple[int, list[str]]:
+    """Do the jobs of this process and report each; returns the same as `_stylize`."""
     from tqdm import tqdm
 
-    from fast_style.pictures.reading import DEFAULT_MAX_PIXELS
+    from fast_style.pictures.reading import DEFAULT_MAX_PIXELS, ResultError
     from fast_style.stylizing.folder import stylize_files
 
     outcomes = stylize_files(
@@ -236,20 +264,24 @@ def _stylize_share(options: argparse.Namespace, painter: "Painter", jobs: "Seque
         max_side=options.max_side or (SHEET_SIDE if options.style == ALL else None),
         max_pixels=options.max_pixels or DEFAULT_MAX_PIXELS,
         quality=options.quality,
+        takes_results=takes_results,
         progress=_BandsBar() if sys.stderr.isatty() else None,
     )
     num_failed = 0
+    results: list[str] = []
     # Several photos on a terminal have a progress bar. Otherwise, each result is a line.
     show_bar = len(jobs) > 1 and sys.stderr.isatty() and read_launch().is_alone
     bar = tqdm(outcomes, total=len(jobs), unit=" photos", bar_format=_BAR, disable=not show_bar)
     with closing(outcomes), bar:  # an interrupt ends the threads of `outcomes` at once
         for outcome in bar:
-            if outcome.error is not None:
+            if isinstance(outcome.error, ResultError):
+                results.append(outcome.job.photo)
+            elif outcome.error is not None:
                 num_failed += 1
                 tqdm.write(f"error: {outcome.error}", file=sys.stderr)
             elif not show_bar:
                 say(printable(outcome.job.output))
-    return num_failed
+    return num_failed, results
 
 
 class _BandsBar:

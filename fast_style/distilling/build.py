@@ -7,16 +7,18 @@ import torch
 from torch import Tensor
 
 from fast_style.core.devices import set_up_torch
-from fast_style.core.errors import UserError
+from fast_style.core.errors import UserError, printable
 from fast_style.distilling.distiller import PICTURES_STREAM, Distiller
 from fast_style.distilling.painters import Styles, painting_crop
 from fast_style.distilling.students import choose_channels, relu_layers
 from fast_style.losses.loss_network import LossNetwork, Weights, load_weights
-from fast_style.pictures.folders import Photos, find_photos
-from fast_style.pictures.reading import read_photo
+from fast_style.pictures.folders import INCLUDE_RESULTS, Photos
+from fast_style.pictures.reading import ResultError, read_photo
 from fast_style.settings.config import DistillConfig, DistillDataConfig
 from fast_style.training.build import (
+    describe_photos,
     describe_run,
+    find_photos_of,
     find_readable_photos,
     open_photo_stream,
     read_held_out,
@@ -51,13 +53,8 @@ def build_distiller(
     set_up_torch(device, threads=config.train.threads, deterministic=config.train.deterministic)
     config = run.settings(config)
     data = config.data
-    photos = find_readable_photos(data)
-    paintings = find_photos(
-        data.paintings,
-        validation_folder=data.validation_paintings,
-        validation_count=data.validation_count,
-        kind="paintings",
-    )
+    photos = find_readable_photos(data, say, rules=run.photo_rules)
+    paintings = find_photos_of(data, say, rules=run.photo_rules, kind="paintings")
     validation = {
         "photos": read_held_out(photos, data.crop_size, say),
         "paintings": read_held_out(paintings, data.crop_size, say),
@@ -73,7 +70,7 @@ def build_distiller(
     )
     description = {
         **describe_run(config, photos),
-        "paintings": {"count": len(paintings.training), "digest": paintings.digest},
+        "paintings": describe_photos(paintings),
         "teacher": {
             "architecture": config.teacher.architecture,
             "source": weights.source,
@@ -85,7 +82,7 @@ def build_distiller(
         description,
         {"photos": "data.photos", "paintings": "data.paintings", "teacher": "teacher.weights"},
     )
-    styles = _read_styles(paintings, photos, size=data.crop_size)
+    styles = _read_styles(paintings, photos, size=data.crop_size, say=say)
     stream = open_photo_stream(
         config, photos, run, batch_size=config.train.num_photos, device=device, say=say
     )
@@ -143,8 +140,26 @@ def _load_teacher(config: DistillConfig) -> Weights:
     return weights
 
 
-def _read_styles(paintings: Photos, photos: Photos, *, size: int) -> Styles:
-    return Styles([read_photo(path) for path in paintings.training], photos.training, size=size)
+def _read_styles(
+    paintings: Photos, photos: Photos, *, size: int, say: Callable[[str], None]
+) -> Styles:
+    """The paintings, decoded, without those that are results; and the photos.
+
+    Raises:
+        UserError: a painting cannot be read, or all of them are results.
+    """
+    found = []
+    for path in paintings.training:
+        try:
+            found.append(read_photo(path, takes_results=paintings.takes_results))
+        except ResultError as error:
+            say(f"warning: skipping {error}")
+    if not found:
+        raise UserError(
+            f"{printable(paintings.folder)}: all of its paintings are results of fast-style; add "
+            f"paintings, or take results in with {INCLUDE_RESULTS}"
+        )
+    return Styles(found, photos.training, size=size, takes_results=photos.takes_results)
 
 
 def _first_pictures(crops: Crops, styles: Styles, data: DistillDataConfig, seed: int) -> Tensor:

@@ -167,20 +167,28 @@ class Styles:
         photos: files.
         size: of the squares that painters cut from them, in pixels: the size of the photos that
             they stylize, so that strokes are learned at the size at which they appear.
+        takes_results: whether a result of this software is as good as a photo.
     """
 
     SHARE_OF_PHOTOS = 0.25
 
     def __init__(
-        self, paintings: Sequence[Image.Image], photos: Sequence[Path], *, size: int
+        self,
+        paintings: Sequence[Image.Image],
+        photos: Sequence[Path],
+        *,
+        size: int,
+        takes_results: bool = True,
     ) -> None:
         self.paintings = paintings
         self.photos = photos
         self.size = size
+        self.takes_results = takes_results
 
     def draw(self, rng: np.random.Generator) -> Image.Image:
-        """A random style picture; a painting if the drawn photo is unreadable."""
+        """A random style picture; a painting if the drawn photo cannot be used."""
         if rng.random() < self.SHARE_OF_PHOTOS:
             with suppress(PictureError):
-                return read_photo(self.photos[int(rng.integers(len(self.photos)))])
+                photo = self.photos[int(rng.integers(len(self.photos)))]
+                return read_photo(photo, takes_results=self.takes_results)
         return self.paintings[int(rng.integers(len(self.paintings)))]

@@ -86,7 +86,7 @@ def evaluate(
     grid: list[GridRow] = []
     with full_float32():
         for size, files in plan.photos.items():
-            photos = read_photos(files, size, device, say)
+            photos = read_photos(files, size, device, say, takes_results=plan.takes_results)
             sizes[str(size)], rows = evaluation.measure_size(size, photos)
             grid += rows
     results = {

@@ -64,6 +64,7 @@ class Judge:
         cache: the folder of the L-BFGS results; created if it does not exist.
         device: where to compute.
         say: prints a line for the user about a skipped photo.
+        takes_results: whether a result of this software is as good as a photo.
 
     Raises:
         UserError: a file is missing or cannot be used, or the folder cannot be written to.
@@ -80,6 +81,7 @@ class Judge:
         cache: Path,
         device: torch.device,
         say: Callable[[str], None] = lambda line: None,
+        takes_results: bool = True,
     ) -> None:
         self.models = models
         self.squeezenet = None
@@ -90,7 +92,7 @@ class Judge:
         style_side, self.size = judge_sides(self.settings)
         self.styles = _styles_of(models, style, style_side)
         self.iterations = self.settings.optimize.iterations
-        self.photos = read_photos(photos, self.size, device, say)
+        self.photos = read_photos(photos, self.size, device, say, takes_results=takes_results)
         self.cache = cache
         self.device = device
 

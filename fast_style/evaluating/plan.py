@@ -8,9 +8,8 @@ import torch
 from torch import Tensor
 
 from fast_style.core.errors import UserError
-from fast_style.pictures.folders import pictures_of
 from fast_style.pictures.pixels import center_crop, image_to_tensor
-from fast_style.pictures.reading import PictureError, read_photo
+from fast_style.pictures.reading import PictureError, ResultError, read_photo
 
 ItemT = TypeVar("ItemT")
 
@@ -33,6 +32,9 @@ class Plan(NamedTuple):
     iterations: int
     variants: Sequence[Variant]
 
+    takes_results: bool = True
+    """Whether results of this software, which are known when they are read, are photos too."""
+
 
 class Photo(NamedTuple):
     """The center square of a held-out photo, (1, 3, S, S), float in [0, 1]."""
@@ -44,28 +46,29 @@ class Photo(NamedTuple):
 
 
 def make_plan(
-    inputs: Sequence[Path],
+    files: Sequence[Path],
     *,
     sizes: Sequence[int],
     counts: Sequence[int] | None,
     iterations: int,
     variants: Sequence[Variant],
+    takes_results: bool = True,
 ) -> Plan:
     """The plan of an evaluation: the photos of each size, and the L-BFGS baselines.
 
     Args:
-        inputs: photos, and folders of photos.
+        files: the photos.
         sizes: sides of the squares, in pixels.
         counts: how many photos to spread evenly over the files: one number, or one for each size;
             None takes all.
         iterations: of L-BFGS.
         variants: of L-BFGS; duplicates are dropped.
+        takes_results: see `Plan`.
 
     Raises:
-        UserError: the inputs hold no photos, a size is out of range, or the number of `counts` is
-            neither one nor that of `sizes`.
+        UserError: a size is out of range, or the number of `counts` is neither one nor that of
+            `sizes`.
     """
-    files = pictures_of(inputs)
     if counts is not None and len(counts) not in (1, len(sizes)):
         raise UserError(
             f"--count: got {len(counts)} numbers for {len(sizes)} --sizes; give one number, or one "
@@ -79,7 +82,7 @@ def make_plan(
     counts = counts or [len(files)]
     counts = counts if len(counts) > 1 else list(counts) * len(sizes)
     photos = {size: spread(files, count) for size, count in zip(sizes, counts, strict=True)}
-    return Plan(photos, iterations, list(dict.fromkeys(variants)))
+    return Plan(photos, iterations, list(dict.fromkeys(variants)), takes_results)
 
 
 def pixel_iterations(plan: Plan) -> int:
@@ -98,19 +101,32 @@ def spread(items: Sequence[ItemT], count: int) -> list[ItemT]:
 
 
 def read_photos(
-    files: Sequence[Path], size: int, device: torch.device, say: Callable[[str], None]
+    files: Sequence[Path],
+    size: int,
+    device: torch.device,
+    say: Callable[[str], None],
+    *,
+    takes_results: bool = True,
 ) -> list[Photo]:
-    """The center squares of the photos, resized to `size`; unreadable files are skipped.
+    """The center squares of the photos, resized to `size`; what cannot be used is skipped.
+
+    Args:
+        files: the photos.
+        size: pixels of a square's side.
+        device: of the squares.
+        say: prints a line for the user.
+        takes_results: whether a result of this software can be used.
 
     Raises:
-        UserError: no file can be read (exit code 1).
+        UserError: no file can be used (exit code 1).
     """
     photos = []
     for file in files:
         try:
-            image = read_photo(file)
+            image = read_photo(file, takes_results=takes_results)
         except PictureError as error:
-            say(f"skipping {error}")
+            remedy = " (--include-results takes it in)" if isinstance(error, ResultError) else ""
+            say(f"skipping {error}{remedy}")
             continue
         pixels = image_to_tensor(center_crop(image, size))[None].to(device).float() / 255
         photos.append(Photo(file.name, pixels, min(image.size) < size))

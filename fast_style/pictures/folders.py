@@ -1,88 +1,119 @@
-"""Decide which files of a folder are photos, and which photos a run holds out for validation.
+"""The photos that a command is given: files and folders of them, and which a run holds out.
 
-Only names and kinds of files are examined here. No picture is opened, so damaged ones are included.
+What of a folder is a photo, `scanning` decides.
 """
 
 import hashlib
 import os
-from collections.abc import Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from fast_style.core.errors import UserError, printable
-from fast_style.pictures.reading import PictureError, explain
+from fast_style.pictures.formats import FORMATS
+from fast_style.pictures.scanning import (
+    RULES,
+    LeftOut,
+    Scan,
+    keep_silent,
+    names_of_results,
+    prefix_of,
+    scan_folder,
+)
 
-_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")
-
-EXTENSIONS = frozenset(_SUFFIXES)
-"""Suffixes of picture files, in lower case; other files of a folder are ignored."""
-
-# --- Pictures of any folder ---------------------------------------------------------------------
-
-
-def find_pictures(folder: Path) -> list[Path]:
-    """All picture files in a folder and its sub-folders, sorted by the parts of their paths.
-
-    Included are regular files, and links to them, with a suffix of `EXTENSIONS` in any case. Not
-    included are hidden files and folders (such as macOS's ``._x.jpg``) and links to folders.
-
-    Raises:
-        PictureError: `folder` or one of its sub-folders cannot be listed. (To skip a sub-folder
-            would silently train on, or stylize, only a part.)
-    """
-    found: list[Path] = []
-    unvisited = [folder]
-    while unvisited:
-        for entry in _visible_entries(unvisited.pop()):
-            if entry.is_dir(follow_symlinks=False):
-                unvisited.append(Path(entry.path))
-            elif _has_picture_suffix(entry.name) and _is_regular_file(entry):
-                found.append(Path(entry.path))
-    return sorted(found, key=lambda path: path.parts)
+# --- Photos of a command line -------------------------------------------------------------------
 
 
-def _visible_entries(folder: Path) -> list[os.DirEntry[str]]:
-    try:
-        with os.scandir(folder) as entries:
-            return [entry for entry in entries if not entry.name.startswith(".")]
-    except NotADirectoryError:
-        raise PictureError(f"{printable(folder)}: not a folder") from None
-    except OSError as error:
-        raise PictureError(f"{printable(folder)}: {explain(error)}") from error
+class Inputs(NamedTuple):
+    """The photos that a command line names, and what was left out."""
+
+    scans: list[Scan]
+    """For each input: a folder's photos; or of a file its folder, and its name unless left out."""
+    takes_results: bool
+    """Whether results of this software, which are known when they are read, are photos too."""
+
+    @property
+    def pictures(self) -> list[Path]:
+        """All photos in the order of the inputs, each path once."""
+        return list(dict.fromkeys(path for scan in self.scans for path in scan.pictures))
+
+    @property
+    def left_out(self) -> list[LeftOut]:
+        """What was left out of each folder."""
+        return [scan.left_out for scan in self.scans]
 
 
-def _has_picture_suffix(name: str) -> bool:
-    return os.path.splitext(name)[1].lower() in EXTENSIONS
+def find_inputs(
+    inputs: Sequence[Path],
+    *,
+    takes_results: bool = False,
+    option: str = "--include-results",
+    tell: Callable[[str], None] = keep_silent,
+) -> Inputs:
+    """The given files, and the photos of the given folders.
 
+    A file that is the only input is always taken. Of several, results of others among them are left
+    out: a shell's ``*.jpg`` names them too.
 
-def _is_regular_file(entry: os.DirEntry[str]) -> bool:
-    try:
-        return entry.is_file()
-    except OSError:
-        return False  # a link to itself
-
-
-def pictures_of(inputs: Sequence[Path]) -> list[Path]:
-    """The given files and the pictures of the given folders, in this order and without repeats.
+    Args:
+        inputs: files and folders.
+        takes_results: take results of this software for photos.
+        option: what of the command line sets `takes_results`, for messages.
+        tell: as in `scan_folder`.
 
     Raises:
-        UserError: an input does not exist, or there is no picture in any of them.
-        PictureError: as `find_pictures`.
+        UserError: an input does not exist, or there is no photo in one of the folders or at all.
+        PictureError: as `scan_folder`.
     """
+    # os.path: Path.exists and Path.is_dir raise an OSError for some names before Python 3.12
+    missing = [path for path in inputs if not os.path.exists(path)]
+    if missing:
+        raise UserError("\n".join(f"{printable(path)}: not found" for path in missing))
+    takes_results = takes_results or (len(inputs) == 1 and not inputs[0].is_dir())
+    results = set() if takes_results else _results_among_files(inputs)
+    scans = [
+        scan_folder(path, takes_results=takes_results, tell=tell)
+        if path.is_dir()
+        else _scan_of_file(path, is_result=path in results)
+        for path in inputs
+    ]
+    empty = [
+        scan for path, scan in zip(inputs, scans, strict=True) if not scan.names and path.is_dir()
+    ]
+    if empty:
+        raise UserError("\n".join(_no_photos(scan, option) for scan in empty))
+    return Inputs(scans, takes_results)
+
+
+def _results_among_files(inputs: Iterable[Path]) -> set[Path]:
+    by_folder = defaultdict(set)
     for path in inputs:
-        if not os.path.exists(path):  # see `require_folder`
-            raise UserError(f"{printable(path)}: not found")
-    files: Iterable[Path] = (
-        file for path in inputs for file in (find_pictures(path) if path.is_dir() else [path])
+        by_folder[path.parent].add(path.name)
+    return {
+        folder / name for folder, names in by_folder.items() for name in names_of_results(names)
+    }
+
+
+def _scan_of_file(path: Path, *, is_result: bool) -> Scan:
+    left_out = LeftOut(path.parent)
+    if is_result:
+        left_out.add("result", path.name)
+    return Scan(path.parent, [] if is_result else [path.name], left_out)
+
+
+def _no_photos(scan: Scan, option: str, remedy: str = "") -> str:
+    summary = scan.left_out.summary(option)
+    return (
+        f"{printable(scan.folder)}: no photos in this folder or below it (looked for "
+        f"{', '.join(FORMATS)})" + (f"; {summary}" if summary else "") + remedy
     )
-    found = list(dict.fromkeys(files))
-    if not found:
-        problem = "no photos in this folder or below it"
-        raise UserError("\n".join(f"{printable(folder)}: {problem}" for folder in inputs))
-    return found
 
 
 # --- Photos of a run ----------------------------------------------------------------------------
+
+INCLUDE_RESULTS = "data.include_results=true"
+"""The setting that takes results of this software in, as it is written on a command line."""
 
 
 class Photos(NamedTuple):
@@ -91,16 +122,22 @@ class Photos(NamedTuple):
     folder: Path
     training: list[Path]
     validation: list[Path]
+    left_out: Sequence[LeftOut] = ()
+    """What was left out of the folders."""
+    rules: int = RULES
+    """Those that the folders were scanned by; see `scanning.RULES`."""
+    takes_results: bool = False
+    """Whether results of this software, which are known when they are read, are photos too."""
 
     @property
     def digest(self) -> str:
         """The sha256 of the training photos' names in order: it identifies the data set."""
-        names = "\n".join(map(self.name_of, self.training))
+        names = "\n".join(names_of(self.training, self.folder))
         return hashlib.sha256(names.encode("utf-8", "surrogateescape")).hexdigest()
 
     def name_of(self, photo: Path) -> str:
         """The path of a photo relative to the folder, with forward slashes."""
-        return _name_of(photo, self.folder)
+        return names_of([photo], self.folder)[0]
 
 
 def find_photos(
@@ -109,6 +146,9 @@ def find_photos(
     validation_folder: Path | None = None,
     validation_count: int = 16,
     kind: str = "photos",
+    rules: int = RULES,
+    takes_results: bool = False,
+    tell: Callable[[str], None] = keep_silent,
 ) -> Photos:
     """All photos of a folder, some of them held out for validation.
 
@@ -121,22 +161,35 @@ def find_photos(
         validation_folder: the folder to hold out photos of, if not `folder`.
         validation_count: largest number of photos to hold out.
         kind: the settings' name for them, as in ``data.photos``; used in errors.
+        rules: as in `scan_folder`.
+        takes_results: likewise.
+        tell: likewise.
 
     Raises:
         UserError: a folder does not exist or contains too few photos.
-        PictureError: as `find_pictures`.
+        PictureError: as `scan_folder`.
     """
-    found = _list_folder(folder, f"data.{kind}")
+
+    def scan(place: Path, key: str) -> Scan:
+        require_folder(place, key)
+        done = scan_folder(place, rules=rules, takes_results=takes_results, tell=tell)
+        if not done.names:
+            raise UserError(_no_photos(done, INCLUDE_RESULTS, f"; check {key}"))
+        return done
+
+    scans = [scan(folder, f"data.{kind}")]
+    found = scans[0].pictures
     if validation_folder is None:
         # At least half remain for training, however small the folder.
         held_out = by_hash(found, folder)[: min(validation_count, len(found) // 2)]
     else:
-        candidates = _list_folder(validation_folder, f"data.validation_{kind}")
-        held_out = by_hash(candidates, validation_folder)[:validation_count]
-    untouchable = set(_below_real_folder(held_out, validation_folder or folder))
-    real_paths = _below_real_folder(found, folder)
+        scans.append(scan(validation_folder, f"data.validation_{kind}"))
+        held_out = by_hash(scans[1].pictures, validation_folder)[:validation_count]
+    untouchable = set(_in_real_folders(held_out))
     training = [
-        path for path, real in zip(found, real_paths, strict=True) if real not in untouchable
+        path
+        for path, real in zip(found, _in_real_folders(found), strict=True)
+        if real not in untouchable
     ]
     if not held_out:
         raise UserError(
@@ -148,7 +201,9 @@ def find_photos(
             f"{printable(folder)}: all photos are held out for validation; add photos, or set "
             f"data.validation_{kind} to another folder"
         )
-    return Photos(folder, training, held_out)
+    left_out = [done.left_out for done in scans]
+    # A run that began by the first rules goes on with all of its photos.
+    return Photos(folder, training, held_out, left_out, rules, takes_results or rules == 1)
 
 
 def require_folder(folder: Path, key: str) -> None:
@@ -170,31 +225,28 @@ def require_folder(folder: Path, key: str) -> None:
 
 def by_hash(photos: Iterable[Path], folder: Path) -> list[Path]:
     """Photos ordered by the sha256 of their names relative to `folder`: arbitrary, but stable."""
+    photos = list(photos)
+    ranks = [
+        hashlib.sha256(name.encode("utf-8", "surrogateescape")).digest()
+        for name in names_of(photos, folder)
+    ]
+    return [photo for _, photo in sorted(zip(ranks, photos, strict=True))]
 
-    def rank(path: Path) -> bytes:
-        name = _name_of(path, folder).encode("utf-8", "surrogateescape")
-        return hashlib.sha256(name).digest()
 
-    return sorted(photos, key=rank)
+def names_of(photos: Iterable[Path], folder: Path) -> list[str]:
+    """The paths of photos in a folder relative to it, with forward slashes."""
+    length = len(prefix_of(folder))
+    return [os.fspath(photo)[length:].replace(os.sep, "/") for photo in photos]
 
 
-def _list_folder(folder: Path, key: str) -> list[Path]:
-    require_folder(folder, key)
-    found = find_pictures(folder)
-    if not found:
-        raise UserError(
-            f"{printable(folder)}: no photos in this folder or below it (looked for "
-            f"{' '.join(_SUFFIXES)}); check {key}"
-        )
+def _in_real_folders(photos: Iterable[Path]) -> list[str]:
+    """The photos' paths, each with the real path of its folder in place of the one it has."""
+    # Asking for the real path of a folder costs several accesses to the disk, of a photo too.
+    real: dict[str, str] = {}
+    found = []
+    for photo in photos:
+        folder, _, name = os.fspath(photo).rpartition(os.sep)
+        if folder not in real:
+            real[folder] = os.path.realpath(photo.parent)
+        found.append(os.path.join(real[folder], name))
     return found
-
-
-def _name_of(path: Path, folder: Path) -> str:
-    return path.relative_to(folder).as_posix()
-
-
-def _below_real_folder(photos: Iterable[Path], folder: Path) -> list[Path]:
-    # Photos of two folders are compared by the real paths of the folders. That is enough, because
-    # links to folders are not followed below them, and it costs no access to the disk per photo.
-    real_folder = Path(os.path.realpath(folder))
-    return [real_folder / path.relative_to(folder) for path in photos]

@@ -66,6 +66,10 @@ class PhotosConfig(Section):
     """The folder of the caches, which holds one for each set of photos and cache_side. Unset:
     photo_cache in the working directory."""
 
+    include_results: bool = False
+    """Take pictures that fast-style made for photos. Otherwise those among the photos are left out:
+    they are known by their names (photo.wave.jpg beside photo.jpg) and by a mark in their files."""
+
     max_unreadable_share: float = Field(0.05, ge=0, le=1)
     """Unreadable photos are skipped and listed. The run stops when they are more than ten and more
     than this share of all photos."""

@@ -8,11 +8,18 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import groupby, islice
+from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from fast_style.core.errors import UserError, printable
 from fast_style.pictures.pixels import fit_longer_side
-from fast_style.pictures.reading import DEFAULT_MAX_PIXELS, Picture, read_picture, size_in_header
+from fast_style.pictures.reading import (
+    DEFAULT_MAX_PIXELS,
+    Picture,
+    ResultError,
+    read_picture,
+    size_in_header,
+)
 from fast_style.pictures.writing import write_picture
 from fast_style.stylizing.jobs import Job
 
@@ -46,6 +53,7 @@ def stylize_files(
     max_side: int | None = None,
     max_pixels: int = DEFAULT_MAX_PIXELS,
     quality: int = 95,
+    takes_results: bool = True,
     progress: Callable[[float], None] | None = None,
 ) -> Generator[Outcome, None, None]:
     """Stylize photos, and yield how each ended, in the order of the jobs; a failure stops no other.
@@ -62,9 +70,11 @@ def stylize_files(
         max_side: shrink photos whose longer side has more pixels.
         max_pixels: refuse photos with more pixels.
         quality: of JPEG and WebP results, 1 to 100.
+        takes_results: whether a result of this software is stylized; otherwise its job ends with a
+            `ResultError`.
         progress: called during photos in bands; see `Stylizer.stylize_picture`.
     """
-    steps = _Steps(painter, max_side, max_pixels, quality, progress)
+    steps = _Steps(painter, max_side, max_pixels, quality, takes_results, progress)
     for are_small, group in groupby(jobs, key=steps.is_small):
         if are_small:
             yield from _overlap(steps, group)
@@ -109,11 +119,12 @@ class _Steps:
     max_side: int | None
     max_pixels: int
     quality: int
+    takes_results: bool
     progress: Callable[[float], None] | None
 
     def is_small(self, job: Job) -> bool:
         """Whether other photos may be read and written while this one is painted."""
-        size = size_in_header(job.photo)
+        size = size_in_header(Path(job.photo))
         # No size: the file cannot be read, and so takes no memory.
         return size is None or self.painter.is_small(*size, max_side=self.max_side)
 
@@ -121,7 +132,10 @@ class _Steps:
         """The photo, shrunk to `max_side`."""
         try:
             picture = read_picture(
-                job.photo, max_pixels=self.max_pixels, limit_option="--max-pixels"
+                Path(job.photo),
+                max_pixels=self.max_pixels,
+                limit_option="--max-pixels",
+                takes_results=self.takes_results,
             )
             return picture if self.max_side is None else shrunk(picture, self.max_side)
         except (UserError, OSError, MemoryError) as error:
@@ -141,8 +155,9 @@ class _Steps:
         if isinstance(result, Exception):
             return _failure(job, result)
         try:
-            job.output.parent.mkdir(parents=True, exist_ok=True)
-            write_picture(job.output, result.rgb, alpha=result.alpha, quality=self.quality)
+            output = Path(job.output)
+            output.parent.mkdir(parents=True, exist_ok=True)
+            write_picture(output, result.rgb, alpha=result.alpha, quality=self.quality)
         except (UserError, OSError, MemoryError) as error:
             return _failure(job, error)
         return Outcome(job, None)
@@ -159,6 +174,8 @@ def shrunk(picture: Picture, max_side: int) -> Picture:
 
 def _failure(job: Job, error: Exception) -> Outcome:
     """The outcome of a job that failed, in one line that names the photo or its output."""
+    if isinstance(error, ResultError):
+        return Outcome(job, error)
     photo, output = printable(job.photo), printable(job.output)
     if isinstance(error, UserError):
         line = str(error)

@@ -3,26 +3,36 @@
 All mistakes in these names are reported together, within a tenth of a second.
 """
 
+import functools
 import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 from fast_style.core.errors import UserError, printable
-from fast_style.pictures.folders import EXTENSIONS, find_pictures
+from fast_style.core.files import identity_of
+from fast_style.pictures.folders import find_inputs
+from fast_style.pictures.formats import EXTENSIONS, FORMATS
+from fast_style.pictures.scanning import LeftOut, Scan, keep_silent, prefix_of
 from fast_style.pictures.writing import WRITABLE
 
-# Other names of JPEG. Every other format that cannot be written becomes PNG.
-_WRITTEN_AS = {".jpe": ".jpg", ".jfif": ".jpg"}
+# Every other format that cannot be written becomes PNG.
+_READ_AS_JPEG = frozenset(FORMATS["JPEG"] + FORMATS["MPO"])
 
 
 class Job(NamedTuple):
-    """One photo, and the file for its stylized version."""
+    """One photo, and the file for its stylized version; as text, since paths are slow to make."""
 
-    photo: Path
-    output: Path
+    photo: str
+    output: str
+
+    @property
+    def folder(self) -> str:
+        """The folder of the output; empty is the working directory, or the root."""
+        return self.output.rpartition(os.sep)[0]
 
 
 @dataclass(frozen=True)
@@ -44,50 +54,75 @@ class OutputOptions:
     skip_existing: bool = False
 
 
-def plan_jobs(inputs: Sequence[Path], options: OutputOptions) -> tuple[list[Job], list[Job]]:
-    """The jobs to do, and those that are skipped because their result exists; writes nothing.
+class Plan(NamedTuple):
+    """What a command stylizes, and what it does not."""
+
+    jobs: list[Job]
+    """To do."""
+    skipped: list[Job]
+    """Not to do, because their result exists."""
+    left_out: list[LeftOut]
+    """What of the folders is no photo, and why."""
+    takes_results: bool
+    """Whether results of this software, which are known when they are read, are photos too."""
+
+
+def plan_jobs(
+    inputs: Sequence[Path],
+    options: OutputOptions,
+    *,
+    takes_results: bool = False,
+    tell: Callable[[str], None] = keep_silent,
+) -> Plan:
+    """The jobs to do, and all that is not done; writes nothing.
 
     Args:
         inputs: photos, and folders of photos.
         options: where the results go.
+        takes_results: as in `find_inputs`.
+        tell: likewise.
 
     Raises:
         UserError: an input is missing, a folder has no photos, two photos would be written to one
             file, a file would be overwritten, a photo would be replaced, or a folder cannot be
             written to. One line for each of these mistakes.
     """
-    jobs = _without_duplicates(_jobs(inputs, options))
-    existing = [job for job in jobs if os.path.exists(job.output)]
+    found = find_inputs(inputs, takes_results=takes_results, tell=tell)
+    output = options.output
+    if output is not None and _is_file_name(output, inputs):
+        jobs = [Job(os.fspath(inputs[0]), os.fspath(output))]
+    else:
+        jobs = [
+            job
+            for path, scan in zip(inputs, found.scans, strict=True)
+            for job in _jobs_of(scan, options, is_folder=path.is_dir())
+        ]
+    place = _Places()
+    placed = {(place(job.photo), place(job.output)): job for job in jobs}
+    jobs = list(placed.values())
+    by_folder: dict[str, list[Job]] = defaultdict(list)
+    for job in jobs:
+        by_folder[job.folder].append(job)
+    existing = list(_existing(by_folder.values()))
     skipped = set(existing) if options.skip_existing else set()
-    remaining = [job for job in jobs if job not in skipped]
+    remaining = [job for job in jobs if job not in skipped] if skipped else jobs
     mistakes = [
-        *_collisions(jobs, options),
+        *_collisions(placed, options),
         *_replacements(existing, jobs, options),
-        *_unusable_folders(remaining),
+        *_unusable_folders([group[0] for group in by_folder.values() if not skipped >= set(group)]),
     ]
     if mistakes:
         raise UserError("\n".join(mistakes))
-    return remaining, [job for job in jobs if job in skipped]
+    done = [job for job in existing if job in skipped]
+    return Plan(remaining, done, found.left_out, found.takes_results)
 
 
-def _jobs(inputs: Sequence[Path], options: OutputOptions) -> Iterator[Job]:
-    """A job for every photo, in the order of the inputs; a photo may come twice.
-
-    Raises:
-        UserError: a photo or folder is missing or has no photos, or --output does not fit them.
-    """
-    # os.path: Path.exists and Path.is_dir raise an OSError for some names before Python 3.12
-    missing = [path for path in inputs if not os.path.exists(path)]
-    if missing:
-        raise UserError("\n".join(f"{printable(path)}: not found" for path in missing))
-    if options.output is not None and _is_file_name(options.output, inputs):
-        yield Job(inputs[0], options.output)
-        return
-    for path in inputs:
-        if path.is_dir():
-            yield from _jobs_in_folder(path, options)
-        else:
-            yield Job(path, _output_of(path, Path(path.name), options))
+def _existing(groups: Iterable[Sequence[Job]]) -> Iterator[Job]:
+    """The jobs whose output exists, of groups whose outputs have one folder."""
+    for group in groups:
+        # Of a folder that does not exist, no file is asked for.
+        if not group[0].folder or os.path.exists(group[0].folder):
+            yield from (job for job in group if os.path.exists(job.output))
 
 
 def _is_file_name(output: Path, inputs: Sequence[Path]) -> bool:
@@ -118,62 +153,84 @@ def _is_file_name(output: Path, inputs: Sequence[Path]) -> bool:
     return False  # a folder with a dot in its name
 
 
-def _jobs_in_folder(folder: Path, options: OutputOptions) -> Iterator[Job]:
-    jobs = [
-        Job(photo, _output_of(photo, photo.relative_to(folder), options))
-        for photo in find_pictures(folder)
-        if not _is_result_in_sub_folder(photo, folder, options.output)
+def _jobs_of(scan: Scan, options: OutputOptions, *, is_folder: bool) -> list[Job]:
+    """A job for every photo of an input. Earlier results that its outputs show are left out.
+
+    Raises:
+        UserError: all photos of a folder are such results.
+    """
+    prefix = prefix_of(scan.folder)
+    # With --output, results of a folder keep their places below it.
+    results = prefix if options.output is None else prefix_of(options.output)
+    jobs = [Job(prefix + name, results + _name_of_result(name, options)) for name in scan.names]
+    if not is_folder:
+        return jobs
+    # Results beside their photos; without a suffix they look like photos.
+    outputs = {job.output for job in jobs} if options.suffix else set()
+    is_in_output = _folders_in_output(scan.folder, options.output)
+    photos = [
+        job
+        for job in jobs
+        if not (job.photo in outputs or is_in_output(job.photo.rpartition(os.sep)[0]))
     ]
-    if options.suffix:
-        # Earlier results beside their photos are left out; without a suffix they look like photos.
-        results = {job.output for job in jobs}
-        jobs = [job for job in jobs if job.photo not in results]
-    if not jobs:
-        raise UserError(f"{printable(folder)}: no photos in this folder or below it")
-    yield from jobs
+    if len(photos) < len(jobs):
+        for left_out in set(jobs) - set(photos):
+            scan.left_out.add("result", left_out.photo.removeprefix(prefix))
+    if not photos:
+        summary = scan.left_out.summary("--include-results")
+        raise UserError(
+            f"{printable(scan.folder)}: no photos in this folder or below it; {summary}"
+        )
+    return photos
 
 
-def _is_result_in_sub_folder(photo: Path, folder: Path, output: Path | None) -> bool:
-    """Whether a photo lies in the output folder, where that is inside the folder of photos."""
+def _folders_in_output(folder: Path, output: Path | None) -> Callable[[str], bool]:
+    """Whether a folder is the output folder or below it, where that is inside `folder`."""
     # Earlier results must not be stylized again.
-    if output is None:
-        return False
+    if output is None or folder.resolve() not in output.resolve().parents:
+        return lambda name: False
     results = output.resolve()
-    is_sub_folder = folder.resolve() in results.parents
-    return is_sub_folder and photo.resolve().is_relative_to(results)
+
+    @functools.cache  # a real path costs several accesses to the disk
+    def is_in_output(name: str) -> bool:
+        return Path(os.path.realpath(name or os.curdir)).is_relative_to(results)
+
+    return is_in_output
 
 
-def _output_of(photo: Path, relative: Path, options: OutputOptions) -> Path:
-    """The file for the result; `relative` is the photo's path below the input folder."""
-    own = relative.suffix
+def _name_of_result(name: str, options: OutputOptions) -> str:
+    stem, own = os.path.splitext(name)
     if options.format is not None:
         extension = f".{options.format}"
     elif own.lower() in WRITABLE:
         extension = own
     else:
-        extension = _WRITTEN_AS.get(own.lower(), ".png")
-    folder = photo.parent if options.output is None else options.output / relative.parent
-    return folder / f"{relative.stem}{options.suffix}{extension}"
+        extension = ".jpg" if own.lower() in _READ_AS_JPEG else ".png"
+    return f"{stem}{options.suffix}{extension}"
 
 
-def _without_duplicates(jobs: Iterable[Job]) -> list[Job]:
-    """Each photo once per output, however its path is written."""
-    return list({(_place(job.photo), _place(job.output)): job for job in jobs}.values())
+class _Places:
+    """Gives one string for all spellings of a path; ignores case where the file system does."""
+
+    def __init__(self) -> None:
+        self.folders: dict[str, str] = {}
+
+    def __call__(self, path: str) -> str:
+        """The string."""
+        folder, separator, name = path.rpartition(os.sep)
+        if folder not in self.folders:
+            self.folders[folder] = os.path.join(os.path.abspath(folder + separator), "")
+        place = os.path.normcase(self.folders[folder] + name)
+        return place.casefold() if sys.platform == "darwin" else place
 
 
-def _place(path: Path) -> str:
-    """One string for all spellings of a path; ignores case where the file system does."""
-    place = os.path.normcase(os.path.abspath(path))
-    return place.casefold() if sys.platform == "darwin" else place
-
-
-def _collisions(jobs: Sequence[Job], options: OutputOptions) -> Iterator[str]:
+def _collisions(placed: Mapping[tuple[str, str], Job], options: OutputOptions) -> Iterator[str]:
     first: dict[str, Job] = {}
-    for job in jobs:
-        earlier = first.setdefault(_place(job.output), job)
+    for (_, place), job in placed.items():
+        earlier = first.setdefault(place, job)
         if earlier is not job:
             # --format makes the same name of a.jpg and a.png.
-            is_due_to_format = options.format and earlier.photo.suffix != job.photo.suffix
+            is_due_to_format = options.format and not _have_one_suffix(earlier.photo, job.photo)
             remedy = (
                 "leave out --format"
                 if is_due_to_format
@@ -185,17 +242,23 @@ def _collisions(jobs: Sequence[Job], options: OutputOptions) -> Iterator[str]:
             )
 
 
+def _have_one_suffix(*names: str) -> bool:
+    return len({os.path.splitext(name)[1] for name in names}) == 1
+
+
 def _replacements(
     existing: Sequence[Job], jobs: Sequence[Job], options: OutputOptions
 ) -> Iterator[str]:
-    photos = {os.path.realpath(job.photo) for job in jobs}
+    # By identity, since a real path costs several accesses to the disk.
+    is_at_risk = options.overwrite and existing
+    photos = {identity_of(job.photo) for job in jobs} if is_at_risk else set()
     for job in existing:
         photo, output = printable(job.photo), printable(job.output)
-        if job.output.is_dir():
+        if os.path.isdir(job.output):
             yield f"{output}: is a folder, but the result is a file; set another --suffix"
-        elif job.output.samefile(job.photo):
+        elif os.path.samefile(job.output, job.photo):
             yield f"{photo}: its result would replace it; set --suffix or --output"
-        elif options.overwrite and os.path.realpath(job.output) in photos:
+        elif options.overwrite and identity_of(job.output) in photos:
             yield f"{output}: a result would replace this photo; set another --suffix or --output"
         elif not (options.overwrite or options.skip_existing):
             yield (
@@ -204,8 +267,10 @@ def _replacements(
             )
 
 
-def _unusable_folders(jobs: Sequence[Job]) -> Iterator[str]:
-    for folder in dict.fromkeys(job.output.parent for job in jobs):
+def _unusable_folders(jobs: Iterable[Job]) -> Iterator[str]:
+    """A line for each folder that cannot be written to, of jobs with a folder each."""
+    for job in jobs:
+        folder = Path(job.output).parent
         nearest = next(path for path in (folder, *folder.parents) if os.path.exists(path))
         if not nearest.is_dir():
             yield (

@@ -23,8 +23,9 @@ from fast_style.losses.build import build_perceptual_loss, load_loss_weights, re
 from fast_style.losses.judge import judge_sides, load_judge_settings, load_judge_weights
 from fast_style.losses.loss_network import Weights
 from fast_style.networks.transform_net import memory_format_for
-from fast_style.pictures.folders import Photos, find_photos
+from fast_style.pictures.folders import INCLUDE_RESULTS, Photos, find_photos
 from fast_style.pictures.pixels import image_to_tensor
+from fast_style.pictures.scanning import RULES, lines_about
 from fast_style.pictures.writing import write_picture
 from fast_style.settings.config import Config, DistillConfig
 from fast_style.settings.sections import PhotosConfig
@@ -83,12 +84,15 @@ def build_trainer(
     # A resumed run has its weights already, and the model of train.init_from may be gone.
     init_from = None if run.resume_from else config.train.init_from
     net = build_net(config, init_from, say).to(device).to(memory_format=memory_format_for(device))
-    photos = find_readable_photos(config.data)
+    photos = find_readable_photos(config.data, say, rules=run.photo_rules)
     style = read_style(config.style.image, config.style.size)
     largest_crop = config.data.grown_crop_size or config.data.crop_size
     held_out = read_held_out(photos, largest_crop, say)
     samples = read_validation_photos(
-        photos.validation, max(largest_crop, SMALLEST_SAMPLE), num_photos=config.log.samples
+        photos.validation,
+        max(largest_crop, SMALLEST_SAMPLE),
+        num_photos=config.log.samples,
+        takes_results=photos.takes_results,
     )
     weights = _load_weights(config, say)
     say(
@@ -164,7 +168,7 @@ def _build_judge(config: Config, photos: Photos, device: torch.device) -> Valida
     style = read_style(config.style.image, style_side)
     return ValidationJudge(
         build_perceptual_loss(settings, weights, style, device),
-        read_validation_photos(photos.validation, photo_side),
+        read_validation_photos(photos.validation, photo_side, takes_results=photos.takes_results),
     )
 
 
@@ -200,26 +204,45 @@ def _describe(
 # --- Shared with distilling ---------------------------------------------------------------------
 
 
-def find_photos_of(data: PhotosConfig) -> Photos:
-    """The photos that the settings name, some of them held out.
+def find_photos_of(
+    data: PhotosConfig, say: Callable[[str], None], *, rules: int = RULES, kind: str = "photos"
+) -> Photos:
+    """The photos or paintings that the settings name, some held out; says what was left out.
+
+    Args:
+        data: the settings.
+        say: prints a line for the user.
+        rules: of the scan; see `scanning.RULES`.
+        kind: ``photos`` or ``paintings``.
 
     Raises:
         UserError: the folder does not exist, or has too few photos.
     """
-    return find_photos(
-        data.photos,
-        validation_folder=data.validation_photos,
+    photos = find_photos(
+        getattr(data, kind),
+        validation_folder=getattr(data, f"validation_{kind}"),
         validation_count=data.validation_count,
+        kind=kind,
+        rules=rules,
+        takes_results=data.include_results,
+        tell=say,
     )
+    for line in lines_about(photos.left_out, INCLUDE_RESULTS):
+        say(line)
+    return photos
 
 
-def find_readable_photos(data: PhotosConfig) -> Photos:
+def find_readable_photos(
+    data: PhotosConfig, say: Callable[[str], None], *, rules: int = RULES
+) -> Photos:
     """The photos that the settings name, after a few have been read as a test.
+
+    The arguments are those of `find_photos_of`.
 
     Raises:
         UserError: as `find_photos_of`; or too many of those few are unreadable.
     """
-    photos = find_photos_of(data)
+    photos = find_photos_of(data, say, rules=rules)
     probe_photos(photos, max_unreadable_share=data.max_unreadable_share)
     return photos
 
@@ -227,7 +250,10 @@ def find_readable_photos(data: PhotosConfig) -> Photos:
 def read_held_out(photos: Photos, size: int, say: Callable[[str], None]) -> Tensor:
     """The held-out photos, uint8 (N, 3, size, size); warns of unreadable ones."""
     return read_validation_photos(
-        photos.validation, size, on_skipped=lambda line: say(f"warning: {line}")
+        photos.validation,
+        size,
+        takes_results=photos.takes_results,
+        on_skipped=lambda line: say(f"warning: {line}"),
     )
 
 
@@ -236,9 +262,14 @@ def describe_run(config: Config | DistillConfig, photos: Photos) -> dict[str, An
     return {
         "name": config.name,
         "settings": to_dict(config),
-        "photos": {"count": len(photos.training), "digest": photos.digest},
+        "photos": describe_photos(photos),
         "versions": versions(),
     }
+
+
+def describe_photos(photos: Photos) -> dict[str, Any]:
+    """The part of a description that says which photos a run has, and by which rules."""
+    return {"count": len(photos.training), "digest": photos.digest, "rules": photos.rules}
 
 
 def open_photo_stream(
@@ -277,6 +308,7 @@ def open_photo_stream(
             side=data.cache_side or least_side(largest_crop, data.crop_scale),
             root=data.cache_folder or _CACHES,
             say=say,
+            takes_results=photos.takes_results,
         )
     return PhotoStream(
         Crops(

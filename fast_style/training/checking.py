@@ -3,12 +3,15 @@
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 from tqdm import tqdm
 
 from fast_style.core.errors import UserError
 from fast_style.losses.build import load_loss_weights, read_style
+from fast_style.pictures.folders import INCLUDE_RESULTS
+from fast_style.pictures.reading import PictureError, ResultError
 from fast_style.settings.config import Config
 from fast_style.training.build import find_photos_of
 from fast_style.training.start import build_net
@@ -22,14 +25,19 @@ def check_inputs(config: Config, say: Callable[[str], None]) -> None:
         UserError: something is missing, or too many photos are unreadable.
     """
     build_net(config, config.train.init_from, say)  # raises UserError if the model cannot be used
-    photos = find_photos_of(config.data)
-    reasons = _why_unreadable([*photos.training, *photos.validation])
-    unreadable = [reason for reason in reasons if reason is not None]
+    photos = find_photos_of(config.data, say)
+    files = [*photos.training, *photos.validation]
+    reasons = _why_unreadable(files, takes_results=photos.takes_results)
+    results = [reason for reason in reasons if isinstance(reason, ResultError)]
+    unreadable = [reason for reason in reasons if reason not in (None, *results)]
     for reason in unreadable:
         say(f"unreadable: {reason}")
+    for reason in results:
+        say(f"left out: {reason}")
+    in_results = f", {len(results)} of them results of fast-style ({INCLUDE_RESULTS} takes them in)"
     say(
         f"photos: {len(photos.training)} to train on, {len(photos.validation)} held out, "
-        f"{len(unreadable)} of them unreadable"
+        f"{len(unreadable)} of them unreadable{in_results if results else ''}"
     )
     style = read_style(config.style.image, config.style.size)
     say(f"style: {config.style.image}, resized to {style.width} x {style.height} pixels")
@@ -50,9 +58,9 @@ def check_inputs(config: Config, say: Callable[[str], None]) -> None:
     say("all inputs can be used")
 
 
-def _why_unreadable(photos: Sequence[Path]) -> list[str | None]:
-    """For each photo the reason why it cannot be read, or None."""
+def _why_unreadable(photos: Sequence[Path], *, takes_results: bool) -> list[PictureError | None]:
+    """For each photo the reason why it cannot be used, or None."""
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        reasons = pool.map(why_unreadable, photos)
+        reasons = pool.map(partial(why_unreadable, takes_results=takes_results), photos)
         # disable=None: a bar on a terminal only
         return list(tqdm(reasons, total=len(photos), unit="photo", disable=None))

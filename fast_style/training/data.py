@@ -26,7 +26,7 @@ from torch.utils.data import DataLoader, Dataset
 from fast_style.core.errors import UserError
 from fast_style.pictures.folders import Photos
 from fast_style.pictures.pixels import center_crop, image_to_tensor
-from fast_style.pictures.reading import PictureError, read_photo
+from fast_style.pictures.reading import PictureError, ResultError, read_photo
 from fast_style.training.photo_cache import PhotoCache
 from fast_style.training.unreadable import Unreadable
 
@@ -69,6 +69,7 @@ def read_validation_photos(
     size: int,
     *,
     num_photos: int | None = None,
+    takes_results: bool = True,
     on_skipped: Callable[[str], None] = lambda line: None,
 ) -> Tensor:
     """The center squares of the readable photos, uint8 (N, 3, size, size), in the given order.
@@ -77,7 +78,8 @@ def read_validation_photos(
         photos: from `find_photos`.
         size: pixels of a square's side.
         num_photos: how many to take, the first readable ones; None takes all.
-        on_skipped: called with a line about each unreadable photo.
+        takes_results: whether a result of this software is as good as a photo.
+        on_skipped: called with a line about each photo that is not used.
 
     Raises:
         UserError: none is readable.
@@ -88,7 +90,8 @@ def read_validation_photos(
         if len(crops) == num_photos:
             break
         try:
-            crops.append(image_to_tensor(center_crop(read_photo(path), size)))
+            photo = read_photo(path, takes_results=takes_results)
+            crops.append(image_to_tensor(center_crop(photo, size)))
         except PictureError as error:
             reasons.append(str(error))
             on_skipped(f"skipping {error}")
@@ -235,7 +238,8 @@ class Crops(Dataset[Sample]):
                 return Sample(self._crop(path, k), unreadable)
             except PictureError as error:
                 name = self.photos.name_of(path)
-                unreadable.append(Unreadable(name, str(error), k))
+                is_result = isinstance(error, ResultError)
+                unreadable.append(Unreadable(name, str(error), k, is_result))
         return Sample(None, unreadable)
 
     def _crop(self, path: Path, k: int) -> Tensor:
@@ -245,7 +249,11 @@ class Crops(Dataset[Sample]):
             return random_crop_of_pixels(
                 self.cache.read(path), size, scale=self.scale, flip=self.flip, rng=rng
             )
-        image = read_photo(path, shorter_side_at_least=least_side(size, self.scale))
+        image = read_photo(
+            path,
+            shorter_side_at_least=least_side(size, self.scale),
+            takes_results=self.photos.takes_results,
+        )
         crop = random_crop(image, size, scale=self.scale, flip=self.flip, rng=rng)
         return torch.from_numpy(np.array(crop)).permute(2, 0, 1)
 

@@ -36,7 +36,7 @@ from tqdm import tqdm
 from fast_style.core.errors import UserError, printable
 from fast_style.core.files import free_bytes, sha256_of, size_in_words, write_text_atomically
 from fast_style.pictures.pixels import resize_shorter_side
-from fast_style.pictures.reading import PictureError, over_white, read_picture
+from fast_style.pictures.reading import PictureError, ResultError, over_white, read_picture
 
 _FORMAT = 1
 # Bytes written between two waits for the disk: a killed build loses no more. Waiting more often
@@ -55,6 +55,7 @@ class _Entry(NamedTuple):
     width: int
     crc32: int
     unreadable: str | None = None
+    is_result: bool = False
 
     @property
     def num_bytes(self) -> int:
@@ -71,20 +72,22 @@ class PhotoCache:
     Args:
         folder: of the cache.
         photos: those that the cache was built from, in the same order.
+        takes_results: whether results of this software, which are stored too, are given back.
 
     Raises:
         UserError: the cache is damaged.
     """
 
-    def __init__(self, folder: Path, photos: Sequence[Path]) -> None:
+    def __init__(self, folder: Path, photos: Sequence[Path], *, takes_results: bool = True) -> None:
         self.folder = folder
+        self.takes_results = takes_results
         entries = _read_finished_index(folder)
         if len(entries) != len(photos):
             raise _damaged(folder, f"{len(entries)} photos instead of {len(photos)}")
         self._entries = dict(zip(photos, entries, strict=True))
         for path in _spread(photos):
             entry = self._entries[path]
-            if entry.unreadable is None and zlib.crc32(self.read(path).data) != entry.crc32:
+            if entry.unreadable is None and zlib.crc32(self._stored(entry).data) != entry.crc32:
                 raise _damaged(folder, "its pixels differ from their checksums")
 
     def read(self, path: Path) -> NDArray[np.uint8]:
@@ -92,10 +95,16 @@ class PhotoCache:
 
         Raises:
             PictureError: the photo could not be read when the cache was built.
+            ResultError: it is a result of this software, and these are not taken.
         """
         entry = self._entries[path]
         if entry.unreadable is not None:
             raise PictureError(f"{printable(path)}: {entry.unreadable}")
+        if entry.is_result and not self.takes_results:
+            raise ResultError.about(path)
+        return self._stored(entry)
+
+    def _stored(self, entry: _Entry) -> NDArray[np.uint8]:
         pixels = self._pixels[entry.offset : entry.end]
         return pixels.reshape(entry.height, entry.width, 3)
 
@@ -110,7 +119,13 @@ class PhotoCache:
 
 
 def open_photo_cache(
-    photos: Sequence[Path], *, folder: Path, side: int, root: Path, say: Callable[[str], None]
+    photos: Sequence[Path],
+    *,
+    folder: Path,
+    side: int,
+    root: Path,
+    say: Callable[[str], None],
+    takes_results: bool = True,
 ) -> PhotoCache:
     """The cache of these photos; built first unless it exists.
 
@@ -120,6 +135,7 @@ def open_photo_cache(
         side: pixels of a stored photo's shorter side; smaller photos keep their size.
         root: the folder that holds caches.
         say: prints a line for the user.
+        takes_results: as in `PhotoCache`; the stored cache is the same.
 
     Raises:
         UserError: the cache is damaged (its folder is left as found), cannot be written, or does
@@ -141,7 +157,7 @@ def open_photo_cache(
             # Another process may have built it while this one waited for the lock.
             if not os.path.exists(home / "complete.json"):
                 _build(home, photos, side, about, say)
-    return PhotoCache(home, photos)
+    return PhotoCache(home, photos, takes_results=takes_results)
 
 
 def _digest_of(photos: Sequence[Path], folder: Path, side: int) -> str:
@@ -179,18 +195,22 @@ class _Decoded(NamedTuple):
     pixels: bytes
     crc32: int
     unreadable: str | None = None
+    is_result: bool = False
 
 
 def _decode(path: Path, side: int) -> _Decoded:
     try:
-        image = over_white(read_picture(path, shorter_side_at_least=side))
+        picture = read_picture(path, shorter_side_at_least=side)
     except PictureError as error:
         # The reason is stored without the path: the folder may be moved before it is shown.
         return _Decoded(0, 0, b"", 0, str(error).removeprefix(f"{printable(path)}: "))
+    image = over_white(picture)
     if min(image.size) > side:
         image = resize_shorter_side(image, side)
     pixels = image.tobytes()
-    return _Decoded(image.height, image.width, pixels, zlib.crc32(pixels))
+    return _Decoded(
+        image.height, image.width, pixels, zlib.crc32(pixels), is_result=picture.is_result
+    )
 
 
 def _decode_in_order(photos: Sequence[Path], side: int) -> Iterator[_Decoded]:
@@ -313,7 +333,14 @@ def _append(home: Path, photos: Sequence[Path], side: int, done: Sequence[_Entry
         with tqdm(total=len(photos), initial=len(done), unit="photo", disable=None) as bar:
             for photo in _decode_in_order(photos[len(done) :], side):
                 pixels.write(photo.pixels)
-                entry = _Entry(offset, photo.height, photo.width, photo.crc32, photo.unreadable)
+                entry = _Entry(
+                    offset,
+                    photo.height,
+                    photo.width,
+                    photo.crc32,
+                    photo.unreadable,
+                    photo.is_result,
+                )
                 lines.append(_line(entry))
                 offset = entry.end
                 if offset - committed >= _COMMIT_BYTES:
@@ -332,7 +359,10 @@ def _wait_for_disk(file: BinaryIO) -> None:
 
 
 def _line(entry: _Entry) -> bytes:
-    return json.dumps(entry._asdict()).encode() + b"\n"
+    fields = entry._asdict()
+    if not entry.is_result:  # as in caches of versions that did not know results
+        del fields["is_result"]
+    return json.dumps(fields).encode() + b"\n"
 
 
 def _end_of(entries: Sequence[_Entry]) -> int:

@@ -9,6 +9,7 @@ from torch import Tensor
 from fast_style.core.distributed import ALONE, Group
 from fast_style.core.errors import printable
 from fast_style.networks.transform_net import memory_format_for
+from fast_style.pictures.folders import INCLUDE_RESULTS
 from fast_style.training.data import Batch, Crops, StepSampler, stream_photos
 from fast_style.training.unreadable import Unreadable, UnreadableList
 
@@ -46,7 +47,7 @@ class PhotoStream:
 
     @property
     def num_unreadable(self) -> int:
-        """Photos that were replaced because they cannot be read."""
+        """Photos that were replaced because they cannot be read, or are results."""
         return len(self.unreadable.entries)
 
     def side_at(self, step: int) -> int:
@@ -107,9 +108,14 @@ class PhotoStream:
     def sum_up(self, warn: Callable[[str], None]) -> None:
         """Warn of the number of skipped photos, if there are any."""
         if self.num_unreadable > 0:
+            num_results = sum(entry.is_result for entry in self.unreadable.entries.values())
+            results = (
+                f"; {num_results} of them are results of fast-style, which {INCLUDE_RESULTS} "
+                "takes in"
+            )
             warn(
                 f"skipped {self.num_unreadable} of {self.unreadable.num_photos} photos, listed in "
-                f"{printable(self.unreadable.path)}"
+                f"{printable(self.unreadable.path)}{results if num_results else ''}"
             )
 
 

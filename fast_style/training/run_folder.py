@@ -20,6 +20,7 @@ from fast_style.core.distributed import ALONE, Group
 from fast_style.core.errors import UserError
 from fast_style.core.files import remove_stray_temporaries, write_text_atomically
 from fast_style.models.checkpoint import Checkpoint, newest_valid_checkpoint
+from fast_style.pictures.scanning import RULES
 from fast_style.settings.config import MAY_CHANGE_ON_RESUME, Config, DistillConfig
 from fast_style.settings.reading import AnyRoot, kept, parse
 from fast_style.settings.sections import is_first_compact
@@ -49,6 +50,13 @@ class Run(NamedTuple):
     def start_step(self) -> int:
         """The number of steps that are finished."""
         return self.resume_from.metadata["step"] if self.resume_from else 0
+
+    @property
+    def photo_rules(self) -> int:
+        """The rules that its folders of photos are scanned by; see `scanning.RULES`."""
+        if self.resume_from is None:
+            return RULES
+        return int(self.resume_from.metadata["photos"].get("rules", 1))
 
     def release(self) -> None:
         """Release the lock."""

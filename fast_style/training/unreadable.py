@@ -2,6 +2,9 @@
 
 A few photos of a large folder are always damaged, so a run replaces them and continues. It stops
 when they are too many, because then the fault lies in the folder and not in single photos.
+
+Results of this software among the photos are replaced and listed too. They are no fault, so any
+number of them is tolerated.
 """
 
 import json
@@ -13,8 +16,8 @@ from typing import NamedTuple
 
 from fast_style.core.errors import UserError, printable
 from fast_style.core.files import write_text_atomically
-from fast_style.pictures.folders import Photos, by_hash
-from fast_style.pictures.reading import PictureError, read_picture
+from fast_style.pictures.folders import INCLUDE_RESULTS, Photos, by_hash
+from fast_style.pictures.reading import PictureError, ResultError, read_picture
 
 # Unreadable photos that are tolerated, however small the folder is.
 _TOLERATED_UNREADABLE = 10
@@ -30,6 +33,8 @@ class Unreadable(NamedTuple):
     photo: str
     reason: str
     sample: int
+    is_result: bool = False
+    """Whether it can be read, but is a result of this software."""
 
 
 def too_many_unreadable(num_unreadable: int, num_photos: int, max_share: float) -> bool:
@@ -37,12 +42,17 @@ def too_many_unreadable(num_unreadable: int, num_photos: int, max_share: float) 
     return num_unreadable > _TOLERATED_UNREADABLE and num_unreadable > max_share * num_photos
 
 
-def why_unreadable(path: Path) -> str | None:
-    """Why a photo cannot be read, or None."""
+def why_unreadable(path: Path, *, takes_results: bool = True) -> PictureError | None:
+    """Why a photo cannot be used, or None.
+
+    Args:
+        path: the photo.
+        takes_results: whether a result of this software can be.
+    """
     try:
-        read_picture(path)
+        read_picture(path, takes_results=takes_results)
     except PictureError as error:
-        return str(error)
+        return error
     return None
 
 
@@ -53,14 +63,21 @@ def probe_photos(photos: Photos, *, max_unreadable_share: float) -> None:
         UserError: none of them can be read, or too few.
     """
     probed = by_hash(photos.training, photos.folder)[:_PROBED_PHOTOS]
-    reasons = [reason for path in probed if (reason := why_unreadable(path)) is not None]
-    if len(reasons) == len(probed) or too_many_unreadable(
-        len(reasons), len(probed), max_unreadable_share
+    errors = [why_unreadable(path, takes_results=photos.takes_results) for path in probed]
+    found = [error for error in errors if error is not None]
+    damaged = [error for error in found if not isinstance(error, ResultError)]
+    if too_many_unreadable(len(damaged), len(probed), max_unreadable_share) or (
+        len(damaged) == len(probed)
     ):
         raise UserError(
-            f"{printable(photos.folder)}: {len(reasons)} of {len(probed)} photos tried cannot be "
-            f"read, the first one: {reasons[0]}. Replace or remove them, or raise "
+            f"{printable(photos.folder)}: {len(damaged)} of {len(probed)} photos tried cannot be "
+            f"read, the first one: {damaged[0]}. Replace or remove them, or raise "
             "data.max_unreadable_share"
+        )
+    if len(found) == len(probed):
+        raise UserError(
+            f"{printable(photos.folder)}: none of {len(probed)} photos tried can be used, the "
+            f"first one: {found[0]}. Add photos, or take results in with {INCLUDE_RESULTS}"
         )
 
 
@@ -129,12 +146,17 @@ class UnreadableList:
                 new.append(entry)
         if new:
             self._append(new)
-        if is_fatal or too_many_unreadable(len(self.entries), self.num_photos, self.max_share):
+        damaged = [entry for entry in self.entries.values() if not entry.is_result]
+        if is_fatal or too_many_unreadable(len(damaged), self.num_photos, self.max_share):
+            told = damaged or list(self.entries.values())
             raise UserError(
-                f"{len(self.entries)} of {self.num_photos} photos cannot be read, the first one: "
-                f"{next(iter(self.entries.values())).reason}. They are listed in "
-                f"{printable(self.path)}; replace or remove them, or raise "
-                "data.max_unreadable_share",
+                f"{len(told)} of {self.num_photos} photos cannot be {'read' if damaged else 'used'}"
+                f", the first one: {told[0].reason}. They are listed in {printable(self.path)}; "
+                + (
+                    "replace or remove them, or raise data.max_unreadable_share"
+                    if damaged
+                    else f"add photos, or take results in with {INCLUDE_RESULTS}"
+                ),
                 exit_code=1,
             )
         return new
@@ -163,4 +185,7 @@ class UnreadableList:
 
 
 def _json_line(entry: Unreadable) -> str:
-    return json.dumps(entry._asdict()) + "\n"
+    fields = entry._asdict()
+    if not entry.is_result:  # as in lists of versions that did not know results
+        del fields["is_result"]
+    return json.dumps(fields) + "\n"

@@ -310,3 +310,51 @@ def test_compiling_that_the_environment_forbids_is_told(photos: Path) -> None:
         "slower"
     )
     assert error.startswith("error: --compile: TORCH_COMPILE_DISABLE ")
+
+
+# --- What is left out ---------------------------------------------------------------------------
+
+
+def test_results_of_any_model_are_left_out_and_told(model: Path, capsys: Output) -> None:
+    photo_at("photos/a.jpg")
+    photo_at("photos/b.jfif", seed=1)
+    for suffix in (".wave", ".ink", ".wave"):
+        arguments = ["-m", str(model), "--suffix", suffix, "--overwrite", "photos"]
+        assert run("stylize", *arguments) == 0
+    out, err = capsys.readouterr()
+    assert out.splitlines()[-1] == "2 done, 0 skipped, 0 failed"
+    assert err.splitlines()[-1] == (
+        "note: photos: 4 results of fast-style left out: a.ink.jpg, a.wave.jpg, b.ink.jpg, ... "
+        "(--include-results takes them in)"
+    )
+    assert len(os.listdir("photos")) == 6
+    assert run("stylize", "-m", str(model), "-o", "all", "--include-results", "photos") == 0
+    assert len(os.listdir("all")) == 6
+
+
+def test_results_are_known_by_their_mark_when_they_are_read(model: Path, capsys: Output) -> None:
+    photo_at("photos/a.png")
+    assert run("stylize", "-m", str(model), "-o", "photos/made", "photos") == 0
+    os.rename("photos/made/a.png", "photos/renamed.png")
+    capsys.readouterr()
+    assert run("stylize", "-m", str(model), "-o", "out", "photos") == 0
+    assert capsys.readouterr() == (
+        "out/a.png\n1 done, 0 skipped, 0 failed\n",
+        "note: 1 result of fast-style left out: photos/renamed.png (--include-results takes them "
+        "in)\n",
+    )
+    assert os.listdir("out") == ["a.png"]
+    # One that alone is named is meant.
+    assert run("stylize", "-m", str(model), "-o", "again.png", "photos/renamed.png") == 0
+    assert Path("again.png").exists()
+
+
+def test_files_that_are_no_pictures_are_told_with_the_remedy(model: Path, capsys: Output) -> None:
+    photo_at("photos/a.png")
+    for number in range(4):
+        Path(f"photos/{number}.heic").touch()
+    assert run("stylize", "-m", str(model), "-o", "out", "photos") == 0
+    assert capsys.readouterr().err == (
+        "note: photos: 4 files left out: .heic (4); convert .heic with heif-convert (package "
+        "libheif-examples; on macOS: sips -s format jpeg)\n"
+    )

@@ -6,11 +6,13 @@ from typing import Any
 
 import pytest
 import yaml
-from command_line import Output, errors, run
+from command_line import Output, errors, photo_at, run
 from small_run import SETTINGS, train_once, write_small_run
 
 from fast_style.cli import train as train_module
 from fast_style.cli.main import train_main
+from fast_style.pictures.reading import read_photo
+from fast_style.pictures.writing import write_picture
 from fast_style.settings.config import load_config
 from fast_style.training import build as runs_module
 
@@ -202,6 +204,26 @@ def test_check_names_an_unreadable_photo(config: Path, capsys: Output) -> None:
     assert lines[0].startswith(f"unreadable: {bad}: not a picture")
     assert lines[1].endswith("1 of them unreadable")
     assert lines[-1] == "all inputs can be used"
+
+
+def test_check_says_what_it_leaves_out(config: Path, capsys: Output) -> None:
+    photos = config.parent / "photos"
+    photo_at(str(photos / "0.wave.png"))
+    (photos / "a.heic").touch()
+    write_picture(photos / "made.jpg", read_photo(photos / "1.png"))
+    assert run("train", str(config), "--check") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:3] == [
+        f"{photos}: 1 file left out: .heic (1); convert .heic with heif-convert (package "
+        "libheif-examples; on macOS: sips -s format jpeg); 1 result of fast-style left out: "
+        "0.wave.png (data.include_results=true takes them in)",
+        f"left out: {photos}/made.jpg: a result of fast-style, not a photo",
+        "photos: 3 to train on, 2 held out, 0 of them unreadable, 1 of them results of fast-style "
+        "(data.include_results=true takes them in)",
+    ]
+    assert run("train", str(config), "--check", "data.include_results=true") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1] == "photos: 3 to train on, 3 held out, 0 of them unreadable"
 
 
 def test_check_fails_when_nothing_can_be_read(config: Path, capsys: Output) -> None:

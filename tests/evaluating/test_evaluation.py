@@ -19,6 +19,7 @@ from fast_style.evaluating.objective import load_models
 from fast_style.evaluating.plan import Variant, make_plan, pixel_iterations, read_photos
 from fast_style.measures.artifacts import weave_strengths
 from fast_style.measures.blots import blot_share
+from fast_style.pictures.folders import find_inputs
 from fast_style.pictures.pixels import image_to_tensor
 from fast_style.pictures.reading import read_picture
 
@@ -35,7 +36,8 @@ def evaluate_run(
     progress: Callable[[int, str], None] = lambda work, doing: None,
     **options: Any,
 ) -> tuple[dict[str, Any], list[GridRow]]:
-    plan = make_plan(photos, sizes=[32], counts=None, iterations=iterations, variants=variants)
+    files = find_inputs(photos).pictures
+    plan = make_plan(files, sizes=[32], counts=None, iterations=iterations, variants=variants)
     models = load_models([run / "model.safetensors"], CPU)
     objective = objective_of(run, **options)
     return evaluate(models, objective, plan, output, device=CPU, progress=progress)
@@ -186,7 +188,8 @@ def test_an_interrupted_evaluation_resumed_equals_a_straight_one(
 def test_finished_descents_are_not_computed_again_and_count_as_work(
     run: Path, held_out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plan = make_plan([held_out], sizes=[32], counts=None, iterations=4, variants=["box", "clip"])
+    files = sorted(held_out.iterdir())
+    plan = make_plan(files, sizes=[32], counts=None, iterations=4, variants=["box", "clip"])
     told: list[int] = []
 
     def note(work: int, doing: str) -> None:

@@ -4,25 +4,26 @@ from pathlib import Path
 
 import pytest
 from small_evaluation import CPU
-from small_run import ignore, write_photos
+from small_run import draw_photo, ignore, write_photos
 
 from fast_style.core.errors import UserError
 from fast_style.evaluating.plan import make_plan, pixel_iterations, read_photos
+from fast_style.pictures.writing import write_picture
 
 
 def test_photos_are_spread_evenly(held_out: Path, tmp_path: Path) -> None:
-    photos = write_photos(tmp_path / "many", 10)
-    plan = make_plan([photos], sizes=[64, 96], counts=[4, 2], iterations=1, variants=["box"])
+    files = sorted(write_photos(tmp_path / "many", 10).iterdir())
+    plan = make_plan(files, sizes=[64, 96], counts=[4, 2], iterations=1, variants=["box"])
     numbers = {size: [path.stem[-2:] for path in files] for size, files in plan.photos.items()}
     assert numbers == {64: ["00", "02", "05", "07"], 96: ["00", "05"]}
     assert (
-        len(make_plan([photos], sizes=[64], counts=[99], iterations=1, variants=[]).photos[64])
-        == 10
+        len(make_plan(files, sizes=[64], counts=[99], iterations=1, variants=[]).photos[64]) == 10
     )
 
 
 def test_work_is_counted_in_pixels_times_iterations(held_out: Path) -> None:
-    plan = make_plan([held_out], sizes=[32], counts=None, iterations=4, variants=["box", "clip"])
+    files = sorted(held_out.iterdir())
+    plan = make_plan(files, sizes=[32], counts=None, iterations=4, variants=["box", "clip"])
     assert pixel_iterations(plan) == 32 * 32 * 4 * 3 * 2
 
 
@@ -41,14 +42,10 @@ def test_plan_messages(
     held_out: Path, sizes: list[int], counts: list[int] | None, message: str
 ) -> None:
     with pytest.raises(UserError) as caught:
-        make_plan([held_out], sizes=sizes, counts=counts, iterations=1, variants=["box"])
+        make_plan(
+            sorted(held_out.iterdir()), sizes=sizes, counts=counts, iterations=1, variants=["box"]
+        )
     assert str(caught.value) == message
-
-
-def test_a_folder_without_photos_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError) as caught:
-        make_plan([tmp_path], sizes=[64], counts=None, iterations=1, variants=["box"])
-    assert str(tmp_path) in str(caught.value)
 
 
 def test_unreadable_photos_are_skipped_and_named(held_out: Path, tmp_path: Path) -> None:
@@ -72,3 +69,16 @@ def test_enlarged_photos_are_known(held_out: Path) -> None:
         False,
         True,
     ]
+
+
+def test_results_are_skipped_unless_they_are_asked_for(held_out: Path, tmp_path: Path) -> None:
+    write_picture(tmp_path / "made.png", draw_photo(1))
+    files = [tmp_path / "made.png", *sorted(held_out.iterdir())]
+    said: list[str] = []
+    photos = read_photos(files, 32, CPU, said.append, takes_results=False)
+    assert len(photos) == len(files) - 1
+    assert said == [
+        f"skipping {tmp_path}/made.png: a result of fast-style, not a photo "
+        "(--include-results takes it in)"
+    ]
+    assert len(read_photos(files, 32, CPU, ignore, takes_results=True)) == len(files)

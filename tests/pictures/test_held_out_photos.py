@@ -109,3 +109,46 @@ def test_validation_folder_may_be_the_training_folder(folder: Path) -> None:
     photos = find_photos(folder, validation_folder=folder, validation_count=5)
     assert not set(photos.training) & set(photos.validation)
     assert (len(photos.training), len(photos.validation)) == (7, 5)
+
+
+def test_photos_of_a_linked_validation_folder_are_not_trained_on(
+    tmp_path: Path, folder: Path
+) -> None:
+    held = write_photos(tmp_path / "elsewhere", 4)
+    (folder / "held").symlink_to(held)
+    photos = find_photos(folder, validation_folder=held)
+    assert {path.parent for path in photos.training} == {folder}
+    assert len(photos.validation) == 4
+
+
+def test_what_was_left_out_is_told_of_both_folders(tmp_path: Path, folder: Path) -> None:
+    held = write_photos(tmp_path / "held", 2)
+    for path in (folder / "a.heic", held / "photo-00.wave.jpg"):
+        path.touch()
+    photos = find_photos(folder, validation_folder=held)
+    first, second = (left_out.line("--x") for left_out in photos.left_out)
+    assert first.startswith(f"{folder}: 1 file left out: .heic (1); convert .heic with ")
+    assert second == (
+        f"{held}: 1 result of fast-style left out: photo-00.wave.jpg (--x takes them in)"
+    )
+
+
+def test_digest_and_order_by_the_first_rules_are_those_of_earlier_versions(tmp_path: Path) -> None:
+    names = ["b.jpg", "a/z.png", "a b.gif", "thumbs/t.png", "b.wave.jpg", "new.jfif"]
+    for name in names:
+        (tmp_path / "photos" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "photos" / name).touch()
+    (tmp_path / "link").mkdir()
+    (tmp_path / "link" / "c.jpg").touch()
+    (tmp_path / "photos" / "link").symlink_to(tmp_path / "link")
+    photos = find_photos(tmp_path / "photos", validation_count=1, rules=1)
+    # Computed by fast-style before it had rules.
+    assert photos.validation == [tmp_path / "photos" / "b.wave.jpg"]
+    assert photos.digest == "53616cba552cd28562f177ab97e45b3f070c898d336f01a565d52e4f14affb7f"
+    assert photos.rules == 1
+    assert photos.takes_results
+    today = find_photos(tmp_path / "photos", validation_count=1)
+    assert {today.name_of(path) for path in [*today.training, *today.validation]} == {
+        *("a b.gif", "a/z.png", "b.jpg", "link/c.jpg", "new.jfif"),
+    }
+    assert not today.takes_results

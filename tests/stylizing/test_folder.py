@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from example_pictures import UNKNOWN
 from noise_photos import noise_photo, write_noise_photo
 from PIL import Image, ImageCms
 
@@ -32,7 +33,7 @@ def errors_of(outcomes: Iterable[Outcome]) -> list[str | None]:
 def test_files_are_stylized_as_pictures_are(here: Path, stylizer: Stylizer) -> None:
     photo = noise_photo(30, 20)
     photo.save("a.png")
-    assert errors_of(stylize_files(stylizer, [Job(Path("a.png"), Path("new/sub/b.png"))])) == [None]
+    assert errors_of(stylize_files(stylizer, [Job("a.png", "new/sub/b.png")])) == [None]
     with Image.open("new/sub/b.png") as result:
         assert result.tobytes() == stylizer(photo).tobytes()
 
@@ -41,7 +42,7 @@ def test_one_bad_file_does_not_stop_the_rest(here: Path, stylizer: Stylizer) -> 
     write_noise_photo("a.png")
     Path("b.png").write_bytes(b"no picture")
     write_noise_photo("c.png")
-    jobs = [Job(Path(name), Path("out", name)) for name in ("a.png", "b.png", "c.png")]
+    jobs = [Job(name, f"out/{name}") for name in ("a.png", "b.png", "c.png")]
     outcomes = list(stylize_files(stylizer, jobs))
     assert [outcome.job for outcome in outcomes] == jobs
     first, error, last = (outcome.error for outcome in outcomes)
@@ -63,15 +64,14 @@ def test_a_few_photos_are_decoded_ahead_and_no_more(
 
     monkeypatch.setattr(folder_module, "read_picture", read)
     jobs = [
-        Job(write_noise_photo(f"{number:02}.png"), Path(f"out/{number}.png"))
-        for number in range(20)
+        Job(str(write_noise_photo(f"{number:02}.png")), f"out/{number}.png") for number in range(20)
     ]
     outcomes = stylize_files(stylizer, jobs)
     next(outcomes)
     # Up to three photos have gone through the network, and three may be in the helpers' hands.
     assert 2 <= len(begun) <= 6
     assert [next(outcomes).job for _ in range(19)] == jobs[1:]
-    assert sorted(begun) == [job.photo for job in jobs]
+    assert sorted(begun) == [Path(job.photo) for job in jobs]
 
 
 def test_photo_that_takes_most_of_the_memory_is_done_alone(
@@ -93,8 +93,8 @@ def test_photo_that_takes_most_of_the_memory_is_done_alone(
     large = {"b", "c", "f"}
     jobs = [
         Job(
-            write_noise_photo(f"{name}.png", width=80 if name in large else 20),
-            Path(f"out/{name}.png"),
+            str(write_noise_photo(f"{name}.png", width=80 if name in large else 20)),
+            f"out/{name}.png",
         )
         for name in "abcdef"
     ]
@@ -114,7 +114,7 @@ def test_photos_alone_and_beside_others_fail_with_the_same_words(
     os.truncate("a.png", os.path.getsize("a.png") - 200)
     stylizer = Stylizer(model, device="cpu", memory_bytes=900_000)
     assert stylizer.is_small(18, width) == (width == 20)
-    (line,) = errors_of(stylize_files(stylizer, [Job(Path("a.png"), Path("b.png"))]))
+    (line,) = errors_of(stylize_files(stylizer, [Job("a.png", "b.png")]))
     assert line is not None
     assert line.startswith("a.png: damaged picture")
 
@@ -123,8 +123,7 @@ def test_stopping_finishes_what_is_being_written_and_begins_nothing(
     here: Path, stylizer: Stylizer
 ) -> None:
     jobs = [
-        Job(write_noise_photo(f"{number:02}.png"), Path(f"out/{number}.png"))
-        for number in range(20)
+        Job(str(write_noise_photo(f"{number:02}.png")), f"out/{number}.png") for number in range(20)
     ]
     outcomes = stylize_files(stylizer, jobs)
     next(outcomes)
@@ -143,7 +142,7 @@ def test_photo_too_large_for_the_memory_is_named_with_a_size_that_fits(
     write_noise_photo("a.png", width=400, height=300)
     write_noise_photo("b.png")
     stylizer = Stylizer(model, device="cpu", memory_bytes=2_700_000)
-    jobs = [Job(Path(name), Path("out", name)) for name in ("a.png", "b.png")]
+    jobs = [Job(name, f"out/{name}") for name in ("a.png", "b.png")]
     first, second = errors_of(stylize_files(stylizer, jobs))
     assert first is not None
     assert first.startswith("a.png: 400 x 300 pixels do not fit in memory")
@@ -180,7 +179,7 @@ class Failing(Stylizer):
             "broken.png",
             "b.png",
             None,
-            "broken.png: not a picture of a known format (JPEG, MPO, PNG, WEBP, BMP, GIF, TIFF)",
+            f"broken.png: {UNKNOWN}",
         ),
         (
             "large.png",
@@ -215,7 +214,7 @@ def test_failure_is_one_line_that_names_the_photo_or_its_output(
     Path("broken.png").write_bytes(b"no picture")
     Path("file").touch()
     user = stylizer if error is None else Failing(error)
-    jobs = [Job(Path(photo), Path(output)), Job(Path("a.png"), Path("ok.png"))]
+    jobs = [Job(photo, output), Job("a.png", "ok.png")]
     first, second = stylize_files(user, jobs, max_pixels=1199)
     assert str(first.error) == message
     assert first.error is not None
@@ -228,23 +227,23 @@ def test_failure_is_one_line_that_names_the_photo_or_its_output(
 
 def test_alpha_shrinks_with_its_photo(here: Path, stylizer: Stylizer) -> None:
     noise_photo(40, 20, "RGBA").save("a.png")
-    job = Job(Path("a.png"), Path("b.png"))
+    job = Job("a.png", "b.png")
     assert errors_of(stylize_files(stylizer, [job], max_side=20)) == [None]
     with Image.open("b.png") as result:
         assert (result.mode, result.size) == ("RGBA", (20, 10))
 
 
-def test_photo_is_upright_in_srgb_and_without_metadata(here: Path, stylizer: Stylizer) -> None:
+def test_photo_is_upright_in_srgb_and_without_its_metadata(here: Path, stylizer: Stylizer) -> None:
     photo = noise_photo(30, 20)
     exif = Image.Exif()
     exif[0x0112] = 6  # orientation: to be turned clockwise
     exif.get_ifd(0x8825)[1] = "N"  # GPS
     srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     photo.save("a.png", exif=exif, icc_profile=srgb)
-    assert errors_of(stylize_files(stylizer, [Job(Path("a.png"), Path("b.jpg"))])) == [None]
+    assert errors_of(stylize_files(stylizer, [Job("a.png", "b.jpg")])) == [None]
     with Image.open("b.jpg") as result:
         assert result.size == (20, 30)
-        assert len(result.getexif()) == 0
+        assert dict(result.getexif()) == {0x0131: "fast-style"}  # Software: the mark of results
         assert "icc_profile" not in result.info
     upright = stylizer(photo.transpose(Image.Transpose.ROTATE_270))
     with Image.open("a.png") as rotated:
@@ -258,7 +257,7 @@ def test_profile_of_the_photo_is_applied(here: Path, stylizer: Stylizer) -> None
     results = []
     for name, profile in (("plain", None), ("srgb", srgb), ("unusable", lab)):
         photo.save(f"{name}.png", icc_profile=profile)
-        job = Job(Path(f"{name}.png"), Path("out", f"{name}.png"))
+        job = Job(f"{name}.png", f"out/{name}.png")
         assert errors_of(stylize_files(stylizer, [job])) == [None]
         with Image.open(job.output) as result:
             results.append(np.array(result).astype(int))
@@ -277,7 +276,7 @@ def test_failed_write_leaves_the_old_output(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", no_space)
-    assert errors_of(stylize_files(stylizer, [Job(Path("a.png"), Path("out/a.png"))])) == [
+    assert errors_of(stylize_files(stylizer, [Job("a.png", "out/a.png")])) == [
         "out/a.png: cannot be written (No space left on device)"
     ]
     assert Path("out/a.png").read_bytes() == b"the old one"
@@ -314,10 +313,10 @@ def test_every_awkward_picture_is_stylized_or_named(
     folder = assets / "awkward"
     # iss634 is there as .gif and as .webp: whole names keep the results apart.
     photos = sorted(path for path in folder.iterdir() if path.name != "README.md")
-    jobs = [Job(photo, tmp_path / f"{photo.name}.png") for photo in photos]
+    jobs = [Job(str(photo), str(tmp_path / f"{photo.name}.png")) for photo in photos]
     outcomes = list(stylize_files(stylizer, jobs, max_side=450))
     errors = {
-        outcome.job.photo.name: str(outcome.error).removeprefix(f"{folder}{os.sep}")
+        Path(outcome.job.photo).name: str(outcome.error).removeprefix(f"{folder}{os.sep}")
         for outcome in outcomes
         if outcome.error is not None
     }
@@ -329,7 +328,7 @@ def test_every_awkward_picture_is_stylized_or_named(
     }
     found = {}
     for job in jobs:
-        if job.output.exists():
+        if Path(job.output).exists():
             with Image.open(job.output) as result:
-                found[job.photo.name] = (result.mode, result.size)
+                found[Path(job.photo).name] = (result.mode, result.size)
     assert found == AWKWARD

@@ -13,6 +13,8 @@ from small_run import draw_photo, write_photos
 
 from fast_style.core.errors import UserError
 from fast_style.pictures.folders import Photos, find_photos
+from fast_style.pictures.reading import read_photo
+from fast_style.pictures.writing import write_picture
 from fast_style.training import data
 from fast_style.training.data import Batch, Crops, StepSampler
 from fast_style.training.unreadable import Unreadable, UnreadableList
@@ -363,3 +365,17 @@ def test_with_a_cache_fewer_workers_do(monkeypatch: pytest.MonkeyPatch) -> None:
         for workers, device in (("auto", "cuda"), ("auto", "cpu"), (3, "cpu"))
     ]
     assert found == [4, 0, 3]
+
+
+def test_result_among_the_photos_is_replaced_and_listed_as_such(folder: Path) -> None:
+    photos = find_photos(folder, validation_count=1)
+    made = photos.training[0]
+    write_picture(made, read_photo(made))
+    crops = Crops(photos, seed=1, size=16, scale=FULL, flip=False)
+    met = [crops[k].unreadable for k in range(30) if crops.photo_of(k) == made]
+    assert met
+    reason = f"{made}: a result of fast-style, not a photo"
+    for unreadable in met:
+        assert unreadable[0]._replace(sample=0) == Unreadable(made.name, reason, 0, is_result=True)
+    taken = Crops(photos._replace(takes_results=True), seed=1, size=16, scale=FULL, flip=False)
+    assert not any(taken[k].unreadable for k in range(30))

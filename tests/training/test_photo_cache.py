@@ -24,7 +24,8 @@ from small_run import draw_photo, ignore, settings_of, train_once, write_photos,
 from fast_style.core.errors import UserError
 from fast_style.pictures.folders import Photos
 from fast_style.pictures.pixels import resize_shorter_side
-from fast_style.pictures.reading import PictureError, over_white, read_picture
+from fast_style.pictures.reading import PictureError, ResultError, over_white, read_picture
+from fast_style.pictures.writing import write_picture
 from fast_style.training import build as runs
 from fast_style.training import photo_cache
 from fast_style.training.build import build_trainer
@@ -601,3 +602,27 @@ def test_training_needs_no_process_beside_it_with_a_cache(yaml_file: Path, tmp_p
     config = settings_of(yaml_file, "data.workers=auto", "data.cache=disk")
     assert train_once(config, tmp_path / "runs").photos.workers == 0
     assert multiprocessing.active_children() == []
+
+
+def test_results_are_stored_and_given_back_only_where_they_are_taken(
+    photos: Photos, tmp_path: Path
+) -> None:
+    made = photos.training[0]
+    write_picture(made, draw_photo(7))
+    cache = cached(photos, tmp_path)
+    assert cache.read(made).shape == (24, 24, 3)
+    strict = open_photo_cache(
+        photos.training,
+        folder=photos.folder,
+        side=24,
+        root=tmp_path,
+        say=ignore,
+        takes_results=False,
+    )
+    assert strict.folder == cache.folder
+    with pytest.raises(ResultError) as caught:
+        strict.read(made)
+    assert str(caught.value) == f"{made}: a result of fast-style, not a photo"
+    lines = [json.loads(line) for line in (cache.folder / "index.jsonl").read_text().splitlines()]
+    # Other lines are as earlier versions wrote them.
+    assert [line.get("is_result") for line in lines] == [True] + [None] * 11

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from small_distillation import random_convolutions
 from small_run import (
     PATIENCE_S,
@@ -23,7 +24,9 @@ from tiny_model import trained_with_first_compact
 from fast_style.core.errors import UserError
 from fast_style.losses.weight_files import write_weights_file
 from fast_style.models.checkpoint import load_checkpoint, save_checkpoint
+from fast_style.pictures.writing import write_picture
 from fast_style.settings.config import load_config
+from fast_style.training.run_folder import Run
 
 
 @pytest.fixture
@@ -394,3 +397,65 @@ def test_renamed_run_goes_on_under_its_new_name(yaml_file: Path, tmp_path: Path)
     run.lock.release()
     assert run.resume_from is not None
     assert said == ["changed since the checkpoint: name: tiny -> better"]
+
+
+# --- The rules by which folders of photos are searched -------------------------------------------
+
+
+def add_what_the_first_rules_take(folder: Path) -> None:
+    """Photos that a run which began by the first rules has, and a new one has not."""
+    (folder / "thumbs").mkdir()
+    draw_photo(201).save(folder / "thumbs" / "t.png")
+    draw_photo(202).save(folder / "photo-00.wave.png")
+    write_picture(folder / "made.png", draw_photo(203))
+
+
+def test_run_that_has_begun_keeps_its_rules_and_its_photos(yaml_file: Path, tmp_path: Path) -> None:
+    add_what_the_first_rules_take(tmp_path / "photos")
+    config = settings_of(yaml_file, "train.steps=3")
+    with pytest.MonkeyPatch.context() as patch:  # as earlier versions were
+        patch.setattr(Run, "photo_rules", 1)
+        train_once(config, tmp_path / "straight")
+        train_once(config, tmp_path, stop_at=1)
+    (checkpoint,) = (tmp_path / "tiny" / "checkpoints").iterdir()
+    tensors, description = load_checkpoint(checkpoint)
+    assert description["photos"].pop("rules") == 1
+    assert description["photos"]["count"] == 12
+    del description["settings"]["data"]["include_results"]
+    save_checkpoint(checkpoint, tensors, description)
+    # What appears later is no photo by the new rules, but would be one by the first.
+    train_once(config, tmp_path)
+    models = [folder / "tiny" / "model.safetensors" for folder in (tmp_path, tmp_path / "straight")]
+    assert load_checkpoint(models[0]).metadata["photos"]["rules"] == 1
+    assert load_checkpoint(models[0]).part("model").keys()
+    for name, tensor in load_checkpoint(models[1]).tensors.items():
+        assert torch.equal(tensor, load_checkpoint(models[0]).tensors[name])
+
+
+def test_new_run_leaves_out_and_says_so(yaml_file: Path, tmp_path: Path) -> None:
+    add_what_the_first_rules_take(tmp_path / "photos")
+    said: list[str] = []
+    run = open_small_run(settings_of(yaml_file), tmp_path)
+    trainer = make_trainer(settings_of(yaml_file), run, say=said.append)
+    trainer.run_log.close()
+    run.release()
+    assert said[0] == (
+        f"{tmp_path}/photos: 1 result of fast-style left out: photo-00.wave.png "
+        "(data.include_results=true takes them in); 1 folder of thumbnails, trash or a system left "
+        "out: thumbs"
+    )
+    assert trainer.description["photos"]["rules"] == 2
+
+
+def test_results_made_during_a_run_do_not_change_its_photos(
+    yaml_file: Path, tmp_path: Path
+) -> None:
+    config = settings_of(yaml_file, f"data.photos={tmp_path}")
+    train_once(config, tmp_path / "runs", stop_at=2)
+    write_picture(tmp_path / "photos" / "photo-00.tiny.jpg", draw_photo(9))
+    said: list[str] = []
+    run = open_small_run(config, tmp_path / "runs")
+    make_trainer(config, run, say=said.append).run_log.close()
+    run.release()
+    assert "runs/tiny/" in said[0]
+    assert "photos/photo-00.tiny.jpg" in said[0]

@@ -10,6 +10,7 @@ from small_run import draw_photo, write_photos, write_small_run
 
 from fast_style.core.errors import UserError
 from fast_style.pictures.folders import Photos, find_photos
+from fast_style.pictures.writing import write_picture
 from fast_style.settings.config import load_config
 from fast_style.training import build as runs
 from fast_style.training.data import Batch, Crops, Sample, collate
@@ -201,3 +202,34 @@ def test_few_broken_photos_pass_the_probe(tmp_path: Path) -> None:
     for path in sorted(folder.iterdir())[:6]:
         path.write_bytes(b"")
     probe_photos(find_photos(folder, validation_count=1), max_unreadable_share=0.05)
+
+
+# --- Results of this software -------------------------------------------------------------------
+
+
+def results(*names: str) -> list[Unreadable]:
+    return [Unreadable(name, f"{name}: a result", 0, is_result=True) for name in names]
+
+
+def test_any_number_of_results_is_tolerated(tmp_path: Path) -> None:
+    path = tmp_path / "list.jsonl"
+    listed = open_list(path)
+    listed.add(results(*(f"{number}.png" for number in range(90))))
+    with pytest.raises(UserError, match="^11 of 100 photos cannot be read, the first one: d0: "):
+        listed.add(unreadable(*(f"d{number}" for number in range(11))))
+    assert sum(entry.is_result for entry in open_list(path, before_sample=1).entries.values()) == 90
+
+
+def test_folder_of_nothing_but_results_is_refused_with_the_setting(tmp_path: Path) -> None:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for number in range(4):
+        write_picture(folder / f"{number}.png", draw_photo(number))
+    photos = find_photos(folder, validation_count=1)
+    with pytest.raises(UserError) as caught:
+        probe_photos(photos, max_unreadable_share=0.05)
+    assert "none of 3 photos tried can be used, the first one: " in str(caught.value)
+    assert "a result of fast-style" in str(caught.value)
+    assert str(caught.value).endswith("take results in with data.include_results=true")
+    taken = find_photos(folder, validation_count=1, takes_results=True)
+    probe_photos(taken, max_unreadable_share=0.05)

@@ -1,0 +1,374 @@
+"""Which files of a folder are photos, and which are left out and why: one scan for all commands.
+
+Only names and kinds of files are examined here. No picture is opened, so damaged ones are included.
+A file's status is asked for only where the listing of its folder does not have it (links).
+"""
+
+import os
+import re
+import time
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from fast_style.core.errors import printable, shortened
+from fast_style.core.files import identity_of
+from fast_style.pictures.formats import EXTENSIONS, is_known_suffix, remedies_for, suffix_of
+from fast_style.pictures.reading import PictureError, explain
+
+RULES = 2
+"""The number of the rules by which this version scans. A run keeps those that it began with.
+
+2: as this module says. 1: links to folders are not followed; nothing is left out but hidden files
+and folders; suffixes are those of `_FIRST_EXTENSIONS`.
+"""
+
+_FIRST_EXTENSIONS = frozenset(
+    {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"},
+)
+
+# Folders that programs and systems keep for themselves, in lower case. Hidden ones (.Trashes,
+# .thumbnails, .@__thumb) are left out in any case.
+_SYSTEM_FOLDERS = frozenset(
+    {
+        # thumbnails: web galleries, NAS (Synology, QNAP), iPhoto
+        *("thumb", "thumbs", "thumbnail", "thumbnails", "_thumb", "_thumbs", "_thumbnails"),
+        *("@eadir", "@__thumb", "ipod photo cache"),
+        # trash: Windows, NAS, Samba
+        *("$recycle.bin", "recycler", "recycled", "#recycle", "@recycle", "trash", "trashbox"),
+        *("network trash folder",),
+        # systems: file systems, Android, Windows, macOS, snapshots and services of NAS
+        *("lost+found", "lost.dir", "system volume information", "$extend", "__macosx"),
+        *("temporary items", "#snapshot", "~snapshot", "@recently-snapshot", "@snapshot", "@tmp"),
+        *("@database", "@docker", "@synologydrive", "@appdata", "@sharebin", "#archive"),
+    }
+)
+_SYSTEM_PATTERN = re.compile(r"found\.\d{3}|.*\.lrdata")  # Windows's chkdsk; Lightroom's previews
+# The photo libraries of macOS are folders, and hold thumbnails beside the photos.
+_LIBRARIES = (".photoslibrary", ".photolibrary", ".aplibrary", ".migratedphotolibrary")
+_PHOTOS_OF_A_LIBRARY = frozenset({"originals", "masters"})
+
+# Names that together are only in a run, a report, or a cache of this software.
+_OWN_FOLDERS = (
+    {"config.yaml", "checkpoints"},
+    {"report.md", "results.json"},
+    {"index.jsonl", "pixels.bin"},
+)
+# `settings.fields.RunName` without leading digits alone: photo.2.jpg is a second photo.
+_MODEL_NAME = re.compile(r"(?=.*[A-Za-z])[A-Za-z0-9][A-Za-z0-9._-]*")
+
+# Seconds until a scan first says how far it is; the next times lie twice as far apart.
+_SILENCE_S = 1.0
+
+Reason = Literal["result", "system", "hidden", "unreadable", "broken", "special", "again"]
+
+_WORDS: dict[Reason, tuple[str, str]] = {
+    "result": ("result of fast-style", "results of fast-style"),
+    "system": (
+        "folder of thumbnails, trash or a system",
+        "folders of thumbnails, trash or systems",
+    ),
+    "unreadable": ("folder that cannot be read", "folders that cannot be read"),
+    "broken": ("broken link", "broken links"),
+    "again": ("link to a folder that is taken already", "links to folders that are taken already"),
+    "hidden": ("hidden file or folder", "hidden files and folders"),
+    "special": ("pipe, socket or device", "pipes, sockets and devices"),
+}
+_MOST_NAMES, _MOST_SUFFIXES = 3, 8  # that a line names
+
+
+@dataclass
+class LeftOut:
+    """What a scan left out of a folder, and why.
+
+    Attributes:
+        folder: as it was given.
+        names: paths below the folder, by reason. A reason without names is not there.
+        suffixes: how many files of each suffix are no known pictures.
+    """
+
+    folder: Path
+    names: dict[Reason, list[str]] = field(default_factory=dict)
+    suffixes: Counter[str] = field(default_factory=Counter)
+
+    def add(self, reason: Reason, name: str) -> None:
+        """Count a file or folder."""
+        self.names.setdefault(reason, []).append(name)
+
+    def summary(self, option: str) -> str:
+        """All that was left out, without the folder, in one line; empty if nothing was.
+
+        Args:
+            option: what takes results in, such as ``--include-results``.
+        """
+        parts = [self._suffixes()] if self.suffixes else []
+        for reason, (one, several) in _WORDS.items():
+            if names := self.names.get(reason):
+                part = f"{len(names):,} {one if len(names) == 1 else several} left out: "
+                part += _first_of(sorted(names))
+                parts.append(part + (f" ({option} takes them in)" if reason == "result" else ""))
+        return "; ".join(parts)
+
+    def line(self, option: str) -> str:
+        """`summary` behind the folder; empty if nothing was left out."""
+        summary = self.summary(option)
+        return summary and f"{printable(self.folder)}: {summary}"
+
+    def _suffixes(self) -> str:
+        total = self.suffixes.total()
+        ranked = sorted(self.suffixes.items(), key=lambda pair: (-pair[1], pair[0]))
+        shown = [
+            f"{shortened(printable(suffix)) or 'no suffix'} ({count:,})"
+            for suffix, count in ranked[:_MOST_SUFFIXES]
+        ]
+        if len(ranked) > _MOST_SUFFIXES:
+            shown.append(f"{len(ranked) - _MOST_SUFFIXES:,} other suffixes")
+        counts = f"{total:,} {'file' if total == 1 else 'files'} left out: {', '.join(shown)}"
+        return "; ".join([counts, *remedies_for(self.suffixes)])
+
+
+def _first_of(names: list[str]) -> str:
+    shown = [shortened(printable(name)) for name in names[:_MOST_NAMES]]
+    return ", ".join(shown + ["..."] * (len(names) > _MOST_NAMES))
+
+
+class Scan(NamedTuple):
+    """The photos of a folder, and what was left out."""
+
+    folder: Path
+    names: list[str]
+    """Paths below the folder, sorted by their parts."""
+    left_out: LeftOut
+
+    @property
+    def pictures(self) -> list[Path]:
+        """The photos, each with the folder in front."""
+        prefix = prefix_of(self.folder)
+        return [Path(prefix + name) for name in self.names]
+
+
+def prefix_of(folder: Path) -> str:
+    """What stands before the names of files in a folder: ``photos/``, or nothing for ``.``.
+
+    By the hundred thousand, paths are cut and put together as text: pathlib takes much longer.
+    """
+    return "" if folder == Path() else os.path.join(folder, "")
+
+
+def keep_silent(line: str) -> None:
+    """Take a line for people, and tell it nobody."""
+
+
+def scan_folder(
+    folder: Path,
+    *,
+    rules: int = RULES,
+    takes_results: bool = False,
+    tell: Callable[[str], None] = keep_silent,
+) -> Scan:
+    """The photos of a folder and its sub-folders, in an order that the disk does not influence.
+
+    Photos are regular files, and links to them, with a suffix of `EXTENSIONS` in any case. Links to
+    folders are followed; a real folder is taken once, by its own path if it has one below `folder`.
+
+    Left out and counted are: hidden files and folders (such as macOS's ``._x.jpg``); folders of
+    thumbnails, trash and systems; results of this software, as far as their names tell; folders
+    that cannot be listed; links that lead nowhere; and files of other suffixes.
+
+    Args:
+        folder: may itself be hidden, or a link, or of a kind that would be left out.
+        rules: see `RULES`.
+        takes_results: take results of this software for photos.
+        tell: called with a line now and then, if the scan takes more than a second.
+
+    Raises:
+        PictureError: `folder` itself cannot be listed.
+    """
+    scanner = _Scanner(folder, rules, takes_results, tell)
+    scanner.run()
+    names = sorted(scanner.found, key=_by_parts)
+    return Scan(folder, names, scanner.left_out)
+
+
+def _by_parts(name: str) -> str:
+    """A key that sorts names as the tuples of their parts; no name contains a zero."""
+    return name.replace(os.sep, "\0")
+
+
+def names_of_results(names: Collection[str]) -> set[str]:
+    """The names that `fast-style stylize` gives to results of the other ones.
+
+    Such are ``a.wave.jpg`` and ``a.wave.ink.png`` beside ``a.jpg``: a result has its photo's name
+    with the model's behind. Not such are ``a.2.jpg`` and ``a.png.jpg``.
+
+    Args:
+        names: of pictures in one folder.
+    """
+    candidates = [name for name in names if name.count(".") > 1]
+    if not candidates:
+        return set()
+    stems = {os.path.splitext(name)[0] for name in names}
+    return {name for name in candidates if _is_result(os.path.splitext(name)[0], stems)}
+
+
+def _is_result(stem: str, stems: Collection[str]) -> bool:
+    cut = stem.find(".")
+    while cut > 0:
+        model = stem[cut + 1 :]
+        if (
+            stem[:cut] in stems
+            and _MODEL_NAME.fullmatch(model)
+            and not is_known_suffix(f".{model.lower()}")
+        ):
+            return True
+        cut = stem.find(".", cut + 1)
+    return False
+
+
+class _Scanner:
+    """A scan in progress; its arguments are those of `scan_folder`."""
+
+    def __init__(
+        self, folder: Path, rules: int, takes_results: bool, tell: Callable[[str], None]
+    ) -> None:
+        self.root = os.fspath(folder)
+        self.is_first = rules == 1
+        self.extensions = _FIRST_EXTENSIONS if self.is_first else EXTENSIONS
+        self.takes_results = takes_results
+        self.tell = tell
+        self.found: list[str] = []
+        self.left_out = LeftOut(folder)
+        # Paths below the root that end with a separator; empty is the root.
+        self.unvisited = [""]
+        self.links: list[str] = []
+        self.visited: set[object] = set()
+        self.num_entries = 0
+        self.pause_s = _SILENCE_S
+        self.tell_at = time.monotonic() + self.pause_s
+
+    def run(self) -> None:
+        """Visit all folders, real ones before links: so a folder keeps its real path."""
+        while self.unvisited or self.links:
+            if not self.unvisited:
+                # The order must not depend on the disk's.
+                self.links.sort(key=_by_parts, reverse=True)
+            is_link = not self.unvisited
+            place = self.links.pop() if is_link else self.unvisited.pop()
+            try:
+                if self._is_new(place):
+                    self._visit(place)
+                elif is_link:
+                    self.left_out.add("again", place.rstrip(os.sep))
+            except OSError as error:
+                reason = explain(error)
+                if not place:
+                    name = printable(self.root)
+                    raise PictureError(f"{name}: {reason}") from error
+                self.left_out.add("unreadable", f"{place.rstrip(os.sep)} ({reason})")
+
+    def _is_new(self, place: str) -> bool:
+        """Whether the real folder behind a path has not been visited; notes that it is now."""
+        if self.is_first:
+            return True
+        real = identity_of(os.path.join(self.root, place))
+        if real in self.visited:
+            return False
+        self.visited.add(real)
+        return True
+
+    def _visit(self, place: str) -> None:
+        with os.scandir(os.path.join(self.root, place) if place else self.root) as listing:
+            entries = [self._counted(entry) for entry in listing]
+        if not (self.is_first or self.takes_results or not place):
+            names = {entry.name for entry in entries}
+            if any(own <= names for own in _OWN_FOLDERS):
+                self.left_out.add("result", place)
+                return
+        pictures: list[str] = []
+        for entry in entries:
+            if self.is_first:
+                self._sort_by_first_rules(entry, place, pictures)
+            else:
+                self._sort(entry, place, pictures)
+        results = set() if self.is_first or self.takes_results else names_of_results(pictures)
+        for name in pictures:
+            if name in results:
+                self.left_out.add("result", place + name)
+            else:
+                self.found.append(place + name)
+
+    def _counted(self, entry: os.DirEntry[str]) -> os.DirEntry[str]:
+        self.num_entries += 1
+        if time.monotonic() > self.tell_at:
+            self.tell(
+                f"{printable(self.root)}: looking for photos, {self.num_entries:,} files and "
+                "folders so far"
+            )
+            self.pause_s *= 2
+            self.tell_at = time.monotonic() + self.pause_s
+        return entry
+
+    def _sort(self, entry: os.DirEntry[str], place: str, pictures: list[str]) -> None:
+        """Add an entry of the folder `place` to its pictures, the folders, or what is left out."""
+        name = entry.name
+        suffix = suffix_of(name)
+        is_picture = suffix in self.extensions
+        if name.startswith("."):
+            # Of hidden files, only what would be a photo is worth a word.
+            if is_picture or _is_folder(entry):
+                self.left_out.add("hidden", place + name)
+        elif _is_file(entry):
+            if is_picture:
+                pictures.append(name)
+            else:
+                self.left_out.suffixes[suffix] += 1
+        elif _is_folder(entry):
+            if _is_system_folder(name, place or os.path.basename(os.path.abspath(self.root))):
+                self.left_out.add("system", place + name)
+            else:
+                (self.links if entry.is_symlink() else self.unvisited).append(place + name + os.sep)
+        else:
+            self.left_out.add("broken" if entry.is_symlink() else "special", place + name)
+
+    def _sort_by_first_rules(
+        self, entry: os.DirEntry[str], place: str, pictures: list[str]
+    ) -> None:
+        if entry.name.startswith("."):
+            return
+        if entry.is_dir(follow_symlinks=False):
+            self.unvisited.append(place + entry.name + os.sep)
+        elif suffix_of(entry.name) in self.extensions and _is_file(entry):
+            pictures.append(entry.name)
+
+
+def _is_file(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_file()
+    except OSError:
+        return False  # a link to itself
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
+
+
+def _is_system_folder(name: str, parent: str) -> bool:
+    lower = name.lower()
+    if parent.rstrip(os.sep).lower().endswith(_LIBRARIES):
+        return lower not in _PHOTOS_OF_A_LIBRARY
+    return lower in _SYSTEM_FOLDERS or _SYSTEM_PATTERN.fullmatch(lower) is not None
+
+
+def lines_about(left_out: Iterable[LeftOut], option: str) -> list[str]:
+    """A line for each folder that something was left out of.
+
+    Args:
+        left_out: of several scans.
+        option: what takes results in, such as ``data.include_results=true``.
+    """
+    return [line for found in left_out if (line := found.line(option))]

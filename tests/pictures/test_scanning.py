@@ -1,0 +1,422 @@
+"""Which files of a folder are its photos, and what is said of the others."""
+
+import errno
+import itertools
+import os
+import socket
+from pathlib import Path
+
+import pytest
+from example_pictures import must_not_block
+
+from fast_style.pictures import scanning
+from fast_style.pictures.formats import EXTENSIONS
+from fast_style.pictures.reading import PictureError
+from fast_style.pictures.scanning import (
+    LeftOut,
+    lines_about,
+    names_of_results,
+    scan_folder,
+)
+from fast_style.pictures.writing import WRITABLE
+
+OPTION = "--include-results"
+
+
+def touch(*paths: Path) -> None:
+    for path in paths:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+
+
+def left_out_of(folder: Path, **options) -> str:
+    return scan_folder(folder, **options).left_out.summary(OPTION)
+
+
+# --- Photos -------------------------------------------------------------------------------------
+
+
+def test_pictures_are_found_recursively_in_order_of_names(tmp_path):
+    names = ["b.jpg", "a/z.JPEG", "a/b/c.Png", "a.jpg", "B.TIFF", "é.webp", "-x.bmp", "a b.gif"]
+    touch(*(tmp_path / name for name in names))
+    scan = scan_folder(tmp_path)
+    assert scan.names == [
+        "-x.bmp",
+        "B.TIFF",
+        "a/b/c.Png",
+        "a/z.JPEG",
+        "a b.gif",
+        "a.jpg",
+        "b.jpg",
+        "é.webp",
+    ]
+    assert scan.pictures == [tmp_path / name for name in scan.names]
+    assert scan.left_out.summary(OPTION) == ""
+
+
+def test_order_does_not_depend_on_the_order_of_creation(tmp_path):
+    names = [f"{letter}/{number}.png" for letter in "cab" for number in (10, 9, 1)]
+    for root, order in ((tmp_path / "1", names), (tmp_path / "2", sorted(names))):
+        touch(*(root / name for name in order))
+    assert scan_folder(tmp_path / "1").names == scan_folder(tmp_path / "2").names
+
+
+def test_formats_are_taken_under_all_their_usual_suffixes(tmp_path):
+    usual = "jpg jpeg jpe jfif mpo png apng webp bmp dib gif tif tiff avif jp2 j2k"
+    names = [f"a{number}.{suffix}" for number, suffix in enumerate(usual.split())]
+    touch(*(tmp_path / name for name in names))
+    assert set(scan_folder(tmp_path).names) == set(names)
+    assert set(WRITABLE) < EXTENSIONS
+
+
+def test_paths_of_the_working_directory_have_no_dot_in_front(tmp_path, monkeypatch):
+    touch(tmp_path / "sub" / "a.jpg")
+    monkeypatch.chdir(tmp_path)
+    assert [str(path) for path in scan_folder(Path()).pictures] == ["sub/a.jpg"]
+
+
+def test_folder_that_was_asked_for_may_be_of_any_kind(tmp_path):
+    for name in (".hidden", "@eaDir", "thumbs", "lost+found"):
+        touch(tmp_path / name / "a.jpg")
+        assert scan_folder(tmp_path / name).names == ["a.jpg"]
+    (tmp_path / "link").symlink_to(".hidden")
+    assert scan_folder(tmp_path / "link").pictures == [tmp_path / "link" / "a.jpg"]
+
+
+def test_folders_that_cannot_be_listed_are_named(tmp_path):
+    touch(tmp_path / "a.jpg")
+    for name, problem in [("a.jpg", "not a folder"), ("nowhere", "not found")]:
+        with pytest.raises(PictureError) as caught:
+            scan_folder(tmp_path / name)
+        assert str(caught.value) == f"{tmp_path / name}: {problem}"
+
+
+# --- Links --------------------------------------------------------------------------------------
+
+
+def test_linked_folders_are_followed(tmp_path):
+    touch(tmp_path / "elsewhere" / "train2017" / "a.jpg", tmp_path / "elsewhere" / "single.jpg")
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    (photos / "train2017").symlink_to(tmp_path / "elsewhere" / "train2017")
+    (photos / "file.jpg").symlink_to(tmp_path / "elsewhere" / "single.jpg")
+    assert scan_folder(photos).names == ["file.jpg", "train2017/a.jpg"]
+    assert left_out_of(photos) == ""
+
+
+def test_a_folder_is_taken_once_and_by_its_own_path(tmp_path):
+    touch(tmp_path / "z" / "a.jpg", tmp_path / "outside" / "b.jpg")
+    photos = tmp_path
+    (photos / "a_link").symlink_to("z")
+    (photos / "self").symlink_to(".")
+    (photos / "z" / "up").symlink_to("..")
+    scan = scan_folder(photos)
+    assert scan.names == ["outside/b.jpg", "z/a.jpg"]
+    assert scan.left_out.summary(OPTION) == (
+        "3 links to folders that are taken already left out: a_link, self, z/up"
+    )
+
+
+def test_of_two_links_to_one_folder_the_first_by_name_counts(tmp_path):
+    touch(tmp_path / "elsewhere" / "a.jpg")
+    for order in itertools.permutations("xyz"):
+        photos = tmp_path / "".join(order)
+        photos.mkdir()
+        for name in order:
+            (photos / name).symlink_to(tmp_path / "elsewhere")
+        assert scan_folder(photos).names == ["x/a.jpg"]
+
+
+def test_links_in_linked_folders_are_followed_too(tmp_path):
+    touch(tmp_path / "far" / "a.jpg")
+    (tmp_path / "near").mkdir()
+    (tmp_path / "near" / "far").symlink_to(tmp_path / "far")
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "near").symlink_to(tmp_path / "near")
+    assert scan_folder(tmp_path / "photos").names == ["near/far/a.jpg"]
+
+
+def test_file_systems_without_inodes_are_searched(tmp_path, monkeypatch):
+    touch(tmp_path / "a" / "x.jpg", tmp_path / "b" / "y.jpg")
+    (tmp_path / "c").symlink_to("a")
+    stat = os.stat
+
+    def without_inode(path, **options):
+        fields = list(stat(path, **options))
+        fields[1] = 0
+        return os.stat_result(fields)
+
+    monkeypatch.setattr(os, "stat", without_inode)
+    assert scan_folder(tmp_path).names == ["a/x.jpg", "b/y.jpg"]
+
+
+def test_broken_links_are_counted_and_named(tmp_path):
+    touch(tmp_path / "a.jpg")
+    (tmp_path / "gone.jpg").symlink_to("nowhere.jpg")
+    (tmp_path / "loop.jpg").symlink_to("loop.jpg")
+    (tmp_path / "train2017").symlink_to("/no/such/folder")
+    assert scan_folder(tmp_path).names == ["a.jpg"]
+    assert left_out_of(tmp_path) == "3 broken links left out: gone.jpg, loop.jpg, train2017"
+
+
+# --- What is left out ---------------------------------------------------------------------------
+
+
+def test_files_of_other_formats_are_counted_by_suffix_with_a_remedy(tmp_path):
+    touch(*(tmp_path / f"IMG_{number}.HEIC" for number in range(4)), tmp_path / "a.jfif")
+    assert scan_folder(tmp_path).names == ["a.jfif"]
+    assert left_out_of(tmp_path) == (
+        "4 files left out: .heic (4); convert .heic with heif-convert (package libheif-examples; "
+        "on macOS: sips -s format jpeg)"
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "remedy"),
+    [
+        ("a.jxl", "convert .jxl with djxl (package libjxl-tools)"),
+        ("a.CR3", "develop .cr3 with darktable-cli (package darktable)"),
+        ("a.nef", "develop .nef with darktable-cli (package darktable)"),
+        ("a.dng", "develop .dng with darktable-cli (package darktable)"),
+        ("a.psd", "convert .psd with magick (package imagemagick)"),
+        ("a.ppm", "convert .ppm with magick (package imagemagick)"),
+        ("a.mov", "take pictures out of .mov with ffmpeg (package ffmpeg)"),
+        ("train.zip", "unpack .zip"),
+        ("a", "add a suffix such as .jpg to pictures that have none"),
+    ],
+)
+def test_each_kind_of_file_has_its_remedy(tmp_path, name, remedy):
+    touch(tmp_path / name)
+    suffix = Path(name).suffix.lower() or "no suffix"
+    assert left_out_of(tmp_path) == f"1 file left out: {suffix} (1); {remedy}"
+
+
+def test_the_commonest_suffixes_are_named_and_the_others_counted(tmp_path):
+    for number in range(12):
+        touch(*(tmp_path / f"{copy}.x{number:02}" for copy in range(1 + (number == 5))))
+    assert left_out_of(tmp_path) == (
+        "13 files left out: .x05 (2), .x00 (1), .x01 (1), .x02 (1), .x03 (1), .x04 (1), .x06 (1), "
+        ".x07 (1), 4 other suffixes"
+    )
+
+
+def test_a_suffix_cannot_move_the_cursor(tmp_path):
+    touch(tmp_path / "a.\x1b[31m")
+    assert left_out_of(tmp_path) == "1 file left out: .\\x1b[31m (1)"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "@eaDir/p00.jpg/SYNOPHOTO_THUMB_M.jpg",
+        "#recycle/a.jpg",
+        "@Recycle/a.jpg",
+        "$RECYCLE.BIN/S-1-5-21/$RABCDEF.jpg",
+        "System Volume Information/a.jpg",
+        "lost+found/a.jpg",
+        "LOST.DIR/a.jpg",
+        "found.000/a.jpg",
+        "__MACOSX/a.jpg",
+        "Thumbnails/a.jpg",
+        "thumbs/a.jpg",
+        "Trash/a.jpg",
+        "Catalog Previews.lrdata/a.jpg",
+    ],
+)
+def test_folders_of_thumbnails_trash_and_systems_are_left_out_and_counted(tmp_path, name):
+    touch(tmp_path / "sub" / name, tmp_path / "sub" / "a.jpg")
+    assert scan_folder(tmp_path).names == ["sub/a.jpg"]
+    assert left_out_of(tmp_path) == (
+        f"1 folder of thumbnails, trash or a system left out: sub/{name.split('/')[0]}"
+    )
+
+
+def test_of_a_library_of_macos_the_originals_are_taken(tmp_path):
+    library = tmp_path / "Photos Library.photoslibrary"
+    names = ["originals/0/a.jpeg", "resources/derivatives/0/a.jpeg", "database/x.jpg"]
+    touch(*(library / name for name in names))
+    assert scan_folder(tmp_path).names == [f"{library.name}/originals/0/a.jpeg"]
+    assert scan_folder(library).names == ["originals/0/a.jpeg"]
+    assert left_out_of(library) == (
+        "2 folders of thumbnails, trash or systems left out: database, resources"
+    )
+
+
+def test_hidden_photos_and_folders_are_counted(tmp_path):
+    touch(
+        *(
+            tmp_path / name
+            for name in (".x.jpg", "._a.jpg", ".git/a.jpg", "a.jpg", ".DS_Store", ".gitignore")
+        )
+    )
+    assert scan_folder(tmp_path).names == ["a.jpg"]
+    assert left_out_of(tmp_path) == "3 hidden files and folders left out: ._a.jpg, .git, .x.jpg"
+
+
+def test_only_regular_files_are_found_and_none_is_opened(tmp_path):
+    os.mkfifo(tmp_path / "fifo.jpg")
+    touch(tmp_path / "folder.jpg" / "a.jpg")
+    with socket.socket(socket.AF_UNIX) as server, must_not_block():
+        server.bind(os.path.relpath(tmp_path / "s.png"))
+        assert scan_folder(tmp_path).names == ["folder.jpg/a.jpg"]
+        assert left_out_of(tmp_path) == "2 pipes, sockets and devices left out: fifo.jpg, s.png"
+
+
+def test_unreadable_folder_inside_is_left_out_and_named(tmp_path, monkeypatch):
+    touch(tmp_path / "a" / "private" / "x.jpg", tmp_path / "a" / "y.jpg")
+    scandir = os.scandir
+
+    # Root may list everything, so the refusal of the system is imitated.
+    def refuse(path):
+        if Path(path).name == "private":
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    assert scan_folder(tmp_path).names == ["a/y.jpg"]
+    assert left_out_of(tmp_path) == (
+        "1 folder that cannot be read left out: a/private (permission denied)"
+    )
+
+
+@pytest.mark.skipif(
+    not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may list everything"
+)
+def test_folder_without_permission_is_left_out(tmp_path):
+    touch(tmp_path / "a.jpg")
+    (tmp_path / "private").mkdir(mode=0)
+    assert scan_folder(tmp_path).names == ["a.jpg"]
+    assert "private (permission denied)" in left_out_of(tmp_path)
+
+
+def test_every_reason_is_in_the_one_line(tmp_path):
+    touch(
+        *(tmp_path / name for name in ("a.jpg", "a.wave.jpg", "b.heic", ".c.jpg", "thumbs/a.jpg"))
+    )
+    (tmp_path / "gone").symlink_to("nowhere")
+    (line,) = lines_about([scan_folder(tmp_path).left_out], OPTION)
+    assert line == (
+        f"{tmp_path}: 1 file left out: .heic (1); convert .heic with heif-convert (package "
+        "libheif-examples; on macOS: sips -s format jpeg); 1 result of fast-style left out: "
+        "a.wave.jpg (--include-results takes them in); 1 folder of thumbnails, trash or a system "
+        "left out: thumbs; 1 broken link left out: gone; 1 hidden file or folder left out: .c.jpg"
+    )
+    assert lines_about([LeftOut(tmp_path)], OPTION) == []
+
+
+def test_long_lists_are_cut(tmp_path):
+    touch(*(tmp_path / f".{number}.jpg" for number in range(5)))
+    assert left_out_of(tmp_path) == (
+        "5 hidden files and folders left out: .0.jpg, .1.jpg, .2.jpg, ..."
+    )
+
+
+# --- Results of this software -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("names", "results"),
+    [
+        (["a.jpg", "a.wave.jpg", "a.ink.png"], {"a.wave.jpg", "a.ink.png"}),
+        (["a.jpg", "a.wave.ink.jpg"], {"a.wave.ink.jpg"}),  # a result of a result
+        (["a.b.jpg", "a.b.wave.jpg"], {"a.b.wave.jpg"}),
+        (["a.tiff", "a.wave-2.tiff"], {"a.wave-2.tiff"}),
+        (["a.wave.jpg"], set()),  # no photo of which it could be the result
+        (["a.jpg", "a.2.jpg", "a.2024.01.02.jpg"], set()),  # numbers, dates
+        (["a.jpg", "a.png.jpg", "a.nef.jpg"], set()),  # converted files
+        (["a.jpg", "a-wave.jpg", "a b.jpg", "a.wéve.jpg"], set()),
+        (["a.jpg", "b.jpg"], set()),
+    ],
+)
+def test_results_are_known_by_the_names_of_their_photos(names, results):
+    assert names_of_results(names) == results
+
+
+def test_results_of_every_model_are_left_out_and_counted(tmp_path):
+    names = ["a.jpg", "a.wave.jpg", "a.ink.jpg", "b/c.png", "b/c.wave.png"]
+    touch(*(tmp_path / name for name in names))
+    assert scan_folder(tmp_path).names == ["a.jpg", "b/c.png"]
+    assert left_out_of(tmp_path) == (
+        "3 results of fast-style left out: a.ink.jpg, a.wave.jpg, b/c.wave.png "
+        "(--include-results takes them in)"
+    )
+    scan = scan_folder(tmp_path, takes_results=True)
+    assert set(scan.names) == set(names)
+    assert scan.left_out.summary(OPTION) == ""
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["config.yaml", "checkpoints/step-00000002.safetensors", "samples/latest.png"],
+        ["report.md", "results.json", "grid.png"],
+    ],
+)
+def test_runs_and_reports_among_the_photos_are_left_out_whole(tmp_path, names):
+    touch(tmp_path / "a.jpg", *(tmp_path / "runs" / "wave" / name for name in names))
+    assert scan_folder(tmp_path).names == ["a.jpg"]
+    assert left_out_of(tmp_path) == (
+        "1 result of fast-style left out: runs/wave/ (--include-results takes them in)"
+    )
+    assert len(scan_folder(tmp_path / "runs" / "wave").names) == 1
+
+
+# --- The rules of runs that have begun ----------------------------------------------------------
+
+
+def test_first_rules_find_what_earlier_versions_found(tmp_path):
+    names = ["a.jpg", "a.wave.jpg", "b.jfif", "@eaDir/x.jpg", "thumbs/y.png", "c.TIFF"]
+    touch(*(tmp_path / "photos" / name for name in names), tmp_path / "elsewhere" / "d.jpg")
+    touch(tmp_path / "photos" / ".hidden" / "e.jpg", tmp_path / "photos" / ".f.jpg")
+    (tmp_path / "photos" / "link").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "photos" / "g.jpg").symlink_to(tmp_path / "elsewhere" / "d.jpg")
+    (tmp_path / "photos" / "gone.jpg").symlink_to("nowhere")
+    assert scan_folder(tmp_path / "photos", rules=1).names == [
+        "@eaDir/x.jpg",
+        "a.jpg",
+        "a.wave.jpg",
+        "c.TIFF",
+        "g.jpg",
+        "thumbs/y.png",
+    ]
+    assert left_out_of(tmp_path / "photos", rules=1) == ""
+
+
+# --- Speed --------------------------------------------------------------------------------------
+
+
+def test_scan_says_how_far_it_is_after_a_second_and_then_less_and_less_often(tmp_path, monkeypatch):
+    touch(*(tmp_path / f"{number:02}.jpg" for number in range(20)))
+    seconds = itertools.count(0, 0.5)
+    monkeypatch.setattr(scanning.time, "monotonic", lambda: next(seconds))
+    said = []
+    scan_folder(tmp_path, tell=said.append)
+    assert said[0] == f"{tmp_path}: looking for photos, 3 files and folders so far"
+    assert [int(line.split(", ")[1].split()[0]) for line in said] == [3, 8, 17]
+
+
+def test_short_scan_is_silent(tmp_path):
+    touch(tmp_path / "a.jpg")
+    said = []
+    scan_folder(tmp_path, tell=said.append)
+    assert said == []
+
+
+def test_no_file_is_asked_for_its_status(tmp_path, monkeypatch):
+    touch(*(tmp_path / f"{number}.jpg" for number in range(9)), tmp_path / "sub" / "a.jpg")
+    asked = []
+    stat = os.stat
+
+    def count(path, *arguments, **options):
+        asked.append(os.path.relpath(path, tmp_path))
+        return stat(path, *arguments, **options)
+
+    monkeypatch.setattr(os, "stat", count)
+    monkeypatch.setattr(os, "lstat", None)
+    assert len(scan_folder(tmp_path).names) == 10
+    assert sorted(asked) == [".", "sub"]
+
+
+@pytest.mark.real_data
+def test_every_awkward_file_is_found(assets):
+    assert len(scan_folder(assets / "awkward").names) == 17
