@@ -1,6 +1,7 @@
 """The command `fast-style evaluate`, from its words to the report."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -125,3 +126,22 @@ def test_folders_that_the_judge_cannot_write_to_name_their_option(
     assert "--judge-cache" in capsys.readouterr().err
     assert main([*command, "--output", str(file / "r")]) == 1
     assert str(file / "r") in capsys.readouterr().err
+
+
+def test_what_is_left_out_of_the_photos_is_told_once(
+    run: Path, held_out: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    photos = tmp_path / "photos"
+    shutil.copytree(held_out, photos)
+    first = sorted(photos.iterdir())[0]
+    (photos / "a.heic").touch()
+    (photos / f"{first.stem}.wave.png").touch()
+    words = ["evaluate", str(run / "model.safetensors"), "--photos", str(photos)]
+    words += ["--sizes", "32", "--iterations", "2", "--output", str(tmp_path / "report")]
+    assert main(words) == 0
+    told = [line for line in capsys.readouterr().out.splitlines() if "left out" in line]
+    assert told == [
+        f"{photos}: 1 file left out: .heic (1); convert .heic with heif-convert (package "
+        "libheif-examples; on macOS: sips -s format jpeg); 1 result of fast-style left out: "
+        f"{first.stem}.wave.png (--include-results takes them in)"
+    ]

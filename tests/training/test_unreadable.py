@@ -215,7 +215,7 @@ def test_any_number_of_results_is_tolerated(tmp_path: Path) -> None:
     path = tmp_path / "list.jsonl"
     listed = open_list(path)
     listed.add(results(*(f"{number}.png" for number in range(90))))
-    with pytest.raises(UserError, match="^11 of 100 photos cannot be read, the first one: d0: "):
+    with pytest.raises(UserError, match=r"^11 of 100 photos cannot be read, the first one: d0: "):
         listed.add(unreadable(*(f"d{number}" for number in range(11))))
     assert sum(entry.is_result for entry in open_list(path, before_sample=1).entries.values()) == 90
 
