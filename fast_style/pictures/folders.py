@@ -40,8 +40,8 @@ class Inputs(NamedTuple):
 
     @property
     def left_out(self) -> list[LeftOut]:
-        """What was left out of each folder."""
-        return [scan.left_out for scan in self.scans]
+        """What was left out, once for each folder."""
+        return list({id(scan.left_out): scan.left_out for scan in self.scans}.values())
 
 
 def find_inputs(
@@ -72,10 +72,11 @@ def find_inputs(
         raise UserError("\n".join(f"{printable(path)}: not found" for path in missing))
     takes_results = takes_results or (len(inputs) == 1 and not inputs[0].is_dir())
     results = set() if takes_results else _results_among_files(inputs)
+    left_out_of = {path.parent: LeftOut(path.parent) for path in inputs}
     scans = [
         scan_folder(path, takes_results=takes_results, tell=tell)
         if path.is_dir()
-        else _scan_of_file(path, is_result=path in results)
+        else _scan_of_file(path, left_out_of[path.parent], is_result=path in results)
         for path in inputs
     ]
     empty = [
@@ -95,8 +96,7 @@ def _results_among_files(inputs: Iterable[Path]) -> set[Path]:
     }
 
 
-def _scan_of_file(path: Path, *, is_result: bool) -> Scan:
-    left_out = LeftOut(path.parent)
+def _scan_of_file(path: Path, left_out: LeftOut, *, is_result: bool) -> Scan:
     if is_result:
         left_out.add("result", path.name)
     return Scan(path.parent, [] if is_result else [path.name], left_out)

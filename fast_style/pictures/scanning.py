@@ -371,4 +371,5 @@ def lines_about(left_out: Iterable[LeftOut], option: str) -> list[str]:
         left_out: of several scans.
         option: what takes results in, such as ``data.include_results=true``.
     """
-    return [line for found in left_out if (line := found.line(option))]
+    # Two settings may name one folder.
+    return list(dict.fromkeys(line for found in left_out if (line := found.line(option))))

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from small_distillation import (
     write_small_distillation,
     write_teacher,
 )
-from small_run import draw_photo, open_small_run
+from small_run import draw_photo, open_small_run, opening
 
 from fast_style.core.errors import Stopped, UserError
 from fast_style.distilling import build
@@ -27,6 +28,8 @@ from fast_style.distilling.students import (
 )
 from fast_style.losses.loss_network import load_weights
 from fast_style.pictures.folders import find_photos
+from fast_style.pictures.reading import read_photo
+from fast_style.pictures.writing import write_picture
 from fast_style.settings.config import load_distill_config
 
 
@@ -166,6 +169,23 @@ def test_pictures_and_teacher_are_told(
         "9 photos and 3 paintings to learn on, 3 and 3 held out; teacher: vgg16, "
         "teacher.safetensors weights"
     ]
+
+
+def test_results_among_photos_and_paintings_are_left_out_and_told(tmp_path: Path) -> None:
+    yaml_file = write_small_distillation(tmp_path)
+    paintings = tmp_path / "paintings"
+    made = find_photos(paintings, validation_count=3).training[1]
+    write_picture(made, read_photo(made))
+    for folder in ("photos", "paintings"):
+        (tmp_path / folder / "a.heic").touch()
+    with opening(tmp_path, partial(settings_of, yaml_file), make_distiller) as open_one:
+        said: list[str] = []
+        distiller = open_one(say=said.append)
+        assert len(distiller.styles.paintings) == 2
+    remedy = "convert .heic with heif-convert (package libheif-examples; on macOS: sips -s format"
+    for line, folder in zip(said, ("photos", "paintings"), strict=False):
+        assert line.startswith(f"{tmp_path / folder}: 1 file left out: .heic (1); {remedy}")
+    assert said[-1] == f"warning: skipping {made}: a result of fast-style, not a photo"
 
 
 @pytest.mark.parametrize(

@@ -55,13 +55,14 @@ def test_a_file_that_alone_is_named_is_taken_whatever_it_is(tmp_path):
 
 
 def test_results_that_a_shell_named_with_their_photos_are_left_out(tmp_path):
-    files = [tmp_path / name for name in ("a.jpg", "a.wave.jpg", "b.jpg", "c.wave.jpg")]
+    names = ("a.jpg", "a.ink.jpg", "a.wave.jpg", "b.jpg", "c.wave.jpg")
+    files = [tmp_path / name for name in names]
     for path in files:
         touch(path)
     inputs = find_inputs(files)
     assert [path.name for path in inputs.pictures] == ["a.jpg", "b.jpg", "c.wave.jpg"]
-    (line,) = filter(None, (left_out.summary("--x") for left_out in inputs.left_out))
-    assert line == "1 result of fast-style left out: a.wave.jpg (--x takes them in)"
+    (line,) = (left_out.summary("--x") for left_out in inputs.left_out)
+    assert line == "2 results of fast-style left out: a.ink.jpg, a.wave.jpg (--x takes them in)"
     assert find_inputs(files, takes_results=True).pictures == files
 
 
