@@ -4,6 +4,8 @@ torch is imported inside the functions, because parsing a command line must not 
 """
 
 import os
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 from fast_style.core.errors import UserError
@@ -78,6 +80,49 @@ def resolve_precision(precision: str, device: "torch.device") -> "torch.dtype | 
     if precision == "auto" and device.type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else None
     return None
+
+
+@contextmanager
+def ordinary_torch() -> Iterator[None]:
+    """Within the block, torch's defaults are its own; afterwards they are again the caller's.
+
+    New tensors are float32 and on the CPU, and gradients are recorded. A notebook may have called
+    `torch.set_default_dtype`, `torch.set_default_device` or `torch.set_grad_enabled`. The default
+    dtype belongs to the whole process: other threads see float32 while the block lasts. So what may
+    run in many threads, such as `Stylizer`, names its dtypes instead.
+    """
+    import torch
+
+    dtype = torch.get_default_dtype()
+    with ExitStack() as stack:
+        stack.enter_context(torch.inference_mode(False))
+        stack.enter_context(torch.enable_grad())
+        if torch.get_default_device().type != "cpu":  # it slows every call of torch a little
+            stack.enter_context(torch.device("cpu"))
+        stack.callback(torch.set_default_dtype, dtype)
+        torch.set_default_dtype(torch.float32)
+        yield
+
+
+@contextmanager
+def restored_torch() -> Iterator[None]:
+    """Afterwards, what `set_up_torch` sets is as it was before the block."""
+    import torch
+
+    threads = torch.get_num_threads()
+    benchmark = torch.backends.cudnn.benchmark
+    convolutions = torch.backends.cudnn.conv.fp32_precision  # type: ignore[attr-defined]
+    products = torch.backends.cuda.matmul.fp32_precision
+    is_deterministic = torch.are_deterministic_algorithms_enabled()
+    only_warns = torch.is_deterministic_algorithms_warn_only_enabled()
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+        torch.backends.cudnn.benchmark = benchmark
+        torch.backends.cudnn.conv.fp32_precision = convolutions  # type: ignore[attr-defined]
+        torch.backends.cuda.matmul.fp32_precision = products
+        torch.use_deterministic_algorithms(is_deterministic, warn_only=only_warns)
 
 
 def set_up_torch(device: "torch.device", *, threads: int | None, deterministic: bool) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fast_style.core.devices import set_up_torch
+from fast_style.core.devices import ordinary_torch, set_up_torch
 from fast_style.core.errors import UserError, printable
 from fast_style.distilling.distiller import PICTURES_STREAM, Distiller
 from fast_style.distilling.painters import Styles, painting_crop
@@ -30,6 +30,7 @@ from fast_style.training.run_folder import Run, environment, require_same_inputs
 NUM_FIRST_PHOTOS, NUM_FIRST_PAINTINGS = 24, 12
 
 
+@ordinary_torch()
 def build_distiller(
     config: DistillConfig,
     run: Run,

@@ -23,7 +23,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from fast_style.core.devices import resolve_precision
+from fast_style.core.devices import ordinary_torch, resolve_precision
 from fast_style.core.errors import UserError
 from fast_style.distilling.painters import Painter, Styles, painting_crop, plain_surface
 from fast_style.distilling.students import (
@@ -145,6 +145,7 @@ class Distiller:
             run_folder, columns=self._columns(), start_step=self.step, num_steps=settings.steps
         )
 
+    @ordinary_torch()
     def train(self, stop_signal: Callable[[], int | None] = lambda: None) -> None:
         """Train to the last step and save; save too when a signal ends training earlier.
 

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from fast_style import __version__
+from fast_style.core.devices import ordinary_torch
 from fast_style.evaluating.baselines import BaselineCache, Descent, from_uint8, to_uint8
 from fast_style.evaluating.objective import Model, Objective, agreement, full_float32
 from fast_style.evaluating.plan import Photo, Plan, Variant, read_photos, spread
@@ -50,6 +51,7 @@ class GridRow(NamedTuple):
     pictures: list[tuple[str, NDArray[np.uint8]]]
 
 
+@ordinary_torch()
 def evaluate(
     models: Sequence[Model],
     objective: Objective,

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import torch
 from PIL import Image
 
+from fast_style.core.devices import ordinary_torch
 from fast_style.core.errors import UserError
 from fast_style.losses.loss_network import LossNetwork, Weights, load_weights
 from fast_style.losses.perceptual import PerceptualLoss
@@ -63,6 +64,7 @@ def load_loss_weights(config: Config | GatysConfig) -> Weights:
     )
 
 
+@ordinary_torch()
 def build_perceptual_loss(
     config: Config | GatysConfig,
     weights: Weights,

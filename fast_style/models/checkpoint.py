@@ -118,7 +118,7 @@ def build_transform_net(checkpoint: Checkpoint, path: Path) -> TransformNet:
         found = {**checkpoint.metadata["architecture"]}
         architecture = ModelConfig(**with_old_meanings(ModelConfig, found))
         with torch.device("meta"):
-            net = TransformNet(**architecture.model_dump())
+            net = TransformNet(**architecture.model_dump()).float()  # whatever torch's default is
     except (KeyError, TypeError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise CheckpointError(f"{path}: describes no transform network ({reason})") from None

@@ -28,14 +28,14 @@ class FeatureStore:
         if isinstance(place, Path):
             self._file = tempfile.TemporaryFile(dir=place)  # noqa: SIM115
         else:
-            self._lines = torch.empty(num_lines, length, device=place)
+            self._lines = torch.empty(num_lines, length, dtype=torch.float32, device=place)
 
     def read(self, lines: range, length: int) -> Tensor:
         """The first `length` values of each line: (lines, length), a copy."""
         if self._lines is not None:
             return self._lines[lines.start : lines.stop : lines.step, :length].clone()
         assert self._file is not None
-        values = torch.empty(len(lines), length)
+        values = torch.empty(len(lines), length, dtype=torch.float32, device="cpu")
         for line, place in zip(lines, values.numpy(), strict=True):
             self._file.seek(4 * self._length * line)
             self._file.readinto(place)  # type: ignore[attr-defined]

@@ -284,8 +284,8 @@ class Moments:
 
     def __init__(self) -> None:
         self._num_pixels = 0
-        self._mean = torch.zeros((), dtype=torch.float64)
-        self._squares = torch.zeros((), dtype=torch.float64)  # sum of (x - mean)^2
+        self._mean = torch.zeros((), dtype=torch.float64, device="cpu")
+        self._squares = torch.zeros_like(self._mean)  # sum of (x - mean)^2
 
     def add(self, features: Tensor) -> None:
         """Add the pixels of (1, C, H, W)."""

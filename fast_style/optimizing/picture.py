@@ -13,6 +13,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
+from fast_style.core.devices import ordinary_torch
 from fast_style.core.errors import UserError
 from fast_style.losses.build import BlendedStyle, build_perceptual_loss, load_loss_weights
 from fast_style.losses.perceptual import PerceptualLoss
@@ -59,6 +60,7 @@ class Optimized(NamedTuple):
     """The last scale that was begun; 0 is the coarsest."""
 
 
+@ordinary_torch()
 def optimize_picture(
     config: GatysConfig,
     photo: Image.Image | None,

@@ -13,6 +13,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
+from fast_style.core.devices import ordinary_torch
 from fast_style.losses.build import build_perceptual_loss, load_loss_weights, read_style
 from fast_style.losses.perceptual import LossTerms, LossValues, PerceptualLoss
 from fast_style.optimizing.minimizing import Iterate, minimize
@@ -102,6 +103,7 @@ def draw_previews(
             )
 
 
+@ordinary_torch()
 def _descend(
     losses: Sequence[PerceptualLoss],
     contents: Sequence[Tensor],

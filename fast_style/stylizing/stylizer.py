@@ -220,7 +220,8 @@ class Stylizer:
         Raises:
             UserError: torch cannot compile here, or the picture is wrong.
         """
-        noise = torch.rand((1, 3, *_SIZE_TO_COMPILE), generator=torch.Generator().manual_seed(0))
+        generator = torch.Generator().manual_seed(0)
+        noise = torch.rand((1, 3, *_SIZE_TO_COMPILE), generator=generator, dtype=torch.float32)
         plain = self._forward(noise)
         with _COMPILING.mistakes():
             self._net.uncropped = compile_whole(  # type: ignore[method-assign]

@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from fast_style.core.devices import resolve_precision, set_up_torch
+from fast_style.core.devices import ordinary_torch, resolve_precision, set_up_torch
 from fast_style.core.distributed import ALONE, Group
 from fast_style.losses.build import build_perceptual_loss, load_loss_weights, read_style
 from fast_style.losses.judge import judge_sides, load_judge_settings, load_judge_weights
@@ -56,6 +56,7 @@ SMALLEST_SAMPLE = 256
 _CACHES = Path("photo_cache")
 
 
+@ordinary_torch()
 def build_trainer(
     config: Config,
     run: Run,

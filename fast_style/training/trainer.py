@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fast_style.core.devices import ordinary_torch
 from fast_style.core.distributed import ALONE, Group
 from fast_style.losses.perceptual import PerceptualLoss
 from fast_style.models.checkpoint import Checkpoint, checkpoint_path, save_checkpoint
@@ -125,6 +126,7 @@ class Trainer:
             group=group,
         )
 
+    @ordinary_torch()
     def train(self, stop_signal: Callable[[], int | None] = lambda: None) -> None:
         """Train to the last step and save; save too when a signal ends training earlier.
 

@@ -5,11 +5,14 @@ from collections.abc import Iterator
 
 import pytest
 import torch
+from other_defaults import OTHER_DEFAULTS, other_defaults
 
 from fast_style.core.devices import (
     is_out_of_memory,
+    ordinary_torch,
     resolve_device,
     resolve_precision,
+    restored_torch,
     set_up_torch,
 )
 from fast_style.core.errors import UserError
@@ -159,3 +162,30 @@ def test_threads_and_determinism_are_set_as_asked() -> None:
     assert torch.are_deterministic_algorithms_enabled()
     assert not torch.backends.cudnn.benchmark  # it chooses operations by their time, which varies
     assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
+
+
+@pytest.mark.usefixtures("settings_restored")
+def test_what_was_set_up_is_put_back_after_an_error_too() -> None:
+    convolutions, products = torch.backends.cudnn.conv, torch.backends.cuda.matmul
+    convolutions.fp32_precision, products.fp32_precision = "ieee", "tf32"
+    set_up_torch(CPU, threads=3, deterministic=True)
+    with pytest.raises(ZeroDivisionError), restored_torch():  # noqa: PT012
+        set_up_torch(CUDA, threads=2, deterministic=False)
+        raise ZeroDivisionError
+    assert torch.get_num_threads() == 3
+    assert torch.are_deterministic_algorithms_enabled()
+    assert not torch.backends.cudnn.benchmark
+    assert (convolutions.fp32_precision, products.fp32_precision) == ("ieee", "tf32")
+
+
+@pytest.mark.parametrize("name", OTHER_DEFAULTS)
+def test_defaults_of_torch_are_its_own_inside_and_the_callers_again_afterwards(name: str) -> None:
+    def state() -> tuple[object, ...]:
+        return (torch.ones(()).dtype, torch.ones(()).device.type, torch.is_grad_enabled())
+
+    with other_defaults(name):
+        before = state()
+        with ordinary_torch():
+            assert state() == (torch.float32, "cpu", True)
+            assert not torch.ones(()).is_inference()
+        assert state() == before != (torch.float32, "cpu", True)

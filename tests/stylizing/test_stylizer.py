@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from noise_photos import noise_photo
+from other_defaults import OTHER_DEFAULTS, other_defaults
 from PIL import Image
 from tiny_model import write_tiny_model
 
@@ -21,6 +22,12 @@ from fast_style.pictures.reading import to_picture
 from fast_style.stylizing import memory
 from fast_style.stylizing import stylizer as stylizer_module
 from fast_style.stylizing.stylizer import Stylizer
+
+# A photo of 400 x 100 pixels takes 11.72 MB as a whole, 8.68 MB in bands of the lowest height, and
+# 0.08 MB for the features between sweeps, which may lie on a disk. With --memory, it takes 0.16 MB
+# itself. With alpha, photo and result take 0.04 and 0.16 MB more.
+IN_BANDS = 11_000_000
+ON_DISK = {"RGB": 8_850_000, "RGBA": 9_050_000}
 
 # --- Pictures and tensors -----------------------------------------------------------------------
 
@@ -94,6 +101,21 @@ def test_same_photo_gives_the_same_bytes(model: Path, stylizer: Stylizer) -> Non
     assert stylizer(photo).tobytes() == Stylizer(model, device="cpu")(photo).tobytes()
 
 
+@pytest.mark.parametrize("memory_bytes", [None, IN_BANDS, ON_DISK["RGB"]])
+@pytest.mark.parametrize("name", OTHER_DEFAULTS)
+def test_what_the_caller_has_set_in_torch_changes_nothing(
+    model: Path, name: str, memory_bytes: int | None
+) -> None:
+    photo = noise_photo(400, 100)
+    pixels = image_to_tensor(photo) / 255
+    plain = Stylizer(model, device="cpu", memory_bytes=memory_bytes)(photo)
+    expected = Stylizer(model, device="cpu")(pixels)
+    with other_defaults(name):
+        stylizer = Stylizer(model, device="cpu", memory_bytes=memory_bytes)
+        assert stylizer(photo).tobytes() == plain.tobytes()
+        assert torch.equal(Stylizer(model, device="cpu")(pixels), expected)
+
+
 def test_result_depends_on_the_photo_and_the_model(tmp_path: Path, stylizer: Stylizer) -> None:
     photo = noise_photo(32, 32)
     other = Stylizer(write_tiny_model(tmp_path / "m.safetensors", width=2), device="cpu")
@@ -139,12 +161,6 @@ def test_picture_without_pixels_is_refused(stylizer: Stylizer) -> None:
 
 
 # --- Bands --------------------------------------------------------------------------------------
-
-# A photo of 400 x 100 pixels takes 11.72 MB as a whole, 8.68 MB in bands of the lowest height, and
-# 0.08 MB for the features between sweeps, which may lie on a disk. With --memory, it takes 0.16 MB
-# itself. With alpha, photo and result take 0.04 and 0.16 MB more.
-IN_BANDS = 11_000_000
-ON_DISK = {"RGB": 8_850_000, "RGBA": 9_050_000}
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from other_defaults import OTHER_DEFAULTS, other_defaults
 from small_run import (
     checkpoints_of,
     final_state,
@@ -38,6 +39,15 @@ def test_objective_falls(yaml_file: Path, tmp_path: Path) -> None:
     assert len(values) == 2
     assert values[1] < 0.75 * values[0]  # seen: 3.99, 2.57
     assert min(values) > 0
+
+
+@pytest.mark.parametrize("name", OTHER_DEFAULTS)
+def test_what_the_caller_has_set_in_torch_changes_nothing(
+    yaml_file: Path, straight: Path, tmp_path: Path, name: str
+) -> None:
+    with other_defaults(name):
+        train_once(settings_of(yaml_file), tmp_path)
+    assert final_state(tmp_path / "tiny") == final_state(straight)
 
 
 def test_first_logged_loss_is_that_of_the_first_batch(

@@ -1,0 +1,26 @@
+"""What a notebook may have set in torch before it uses the library."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+OTHER_DEFAULTS = ["float64", "bfloat16", "meta", "no gradients", "inference mode"]
+
+
+@contextmanager
+def other_defaults(name: str) -> Iterator[None]:
+    """Within the block, torch has another default dtype, device or grad mode."""
+    before = torch.get_default_dtype()
+    try:
+        if name in ("float64", "bfloat16"):
+            torch.set_default_dtype(getattr(torch, name))
+            yield
+        elif name == "meta":
+            with torch.device("meta"):
+                yield
+        else:
+            with torch.no_grad() if name == "no gradients" else torch.inference_mode():
+                yield
+    finally:
+        torch.set_default_dtype(before)
