@@ -24,6 +24,7 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
 from fast_style.core.errors import UserError
+from fast_style.core.spawning import ScriptlessSpawn
 from fast_style.pictures.folders import Photos
 from fast_style.pictures.pixels import center_crop, image_to_tensor
 from fast_style.pictures.reading import PictureError, ResultError, read_photo
@@ -358,7 +359,7 @@ def load_batches(
             # A forked copy of a process with threads can deadlock (Python warns of it from 3.12
             # on), and the children of a fork server outlive a training process that is killed:
             # torch's watchdog watches the server, which lives as long as its children.
-            multiprocessing_context="spawn" if workers else None,
+            multiprocessing_context=ScriptlessSpawn() if workers else None,
             persistent_workers=workers > 0,
             prefetch_factor=4 if workers else None,
         )

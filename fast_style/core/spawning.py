@@ -1,0 +1,46 @@
+"""Processes that start without importing the caller's script."""
+
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from multiprocessing.context import SpawnContext, SpawnProcess
+from types import ModuleType
+from typing import Any
+
+# Held while the script is hidden: two threads would put back each other's empty module.
+_hiding = threading.Lock()
+
+
+class _Process(SpawnProcess):
+    @staticmethod
+    def _Popen(process_obj: Any) -> Any:  # noqa: N802 - multiprocessing's name
+        with _hidden_main():
+            return SpawnProcess._Popen(process_obj)
+
+
+class ScriptlessSpawn(SpawnContext):
+    """multiprocessing's ``spawn``, but a child does not import the script of its parent.
+
+    ``spawn`` imports it for the functions that it may define. Ours are all in this package. A
+    script without ``if __name__ == "__main__":`` would be run again by every child, and would fail
+    there.
+    """
+
+    Process = _Process
+
+
+@contextmanager
+def _hidden_main() -> Iterator[None]:
+    """Within the block, an empty module takes the place of the script, which a child would import.
+
+    `multiprocessing.spawn.get_preparation_data` looks at it, and offers no other way. The block
+    lasts for the few milliseconds in which a process is started.
+    """
+    with _hiding:
+        main = sys.modules["__main__"]
+        sys.modules["__main__"] = ModuleType("__main__")
+        try:
+            yield
+        finally:
+            sys.modules["__main__"] = main
