@@ -26,7 +26,7 @@ PACKAGE = ROOT / "fast_style"
 
 # A package imports only packages above it; a module only modules above it in its own package.
 PACKAGES = {
-    "core": ["errors", "files", "devices", "free_memory", "distributed"],
+    "core": ["errors", "files", "devices", "free_memory", "distributed", "signals", "spawning"],
     "styles": ["shipped"],
     "settings": [
         "strict_yaml", "layers", "fields", "structure", "help", "mistakes", "writing", "reading",
@@ -47,7 +47,7 @@ PACKAGES = {
     "training": [
         "photo_cache", "unreadable", "data", "run_log", "recording", "schedule", "loop",
         "photo_stream", "stability", "step", "guard", "saving", "start", "validation",
-        "reporting", "trainer", "run_folder", "build", "checking",
+        "reporting", "trainer", "run_lock", "run_folder", "build", "checking", "running",
     ],
     "optimizing": ["minimizing", "course", "picture", "preview"],
     "evaluating": [
@@ -85,7 +85,7 @@ WITHOUT_TORCH = [
 ]
 
 # What a notebook finds in the package itself.
-ENTRY_POINTS = ["Stylizer", "build_trainer", "load_config", "open_run"]
+ENTRY_POINTS = ["Stylizer", "build_trainer", "load_config", "open_run", "train"]
 
 MAX_LINES = 500
 # A longer module explains itself in a line of its docstring that begins with this.
@@ -363,8 +363,8 @@ def test_products_load_only_what_they_need() -> None:
         [
             "from fast_style import Stylizer\nassert isinstance(Stylizer, type)",
             "import fast_style.optimizing.picture, fast_style.optimizing.course",
-            "from fast_style import build_trainer, load_config, open_run\n"
-            "assert callable(build_trainer) and callable(load_config) and callable(open_run)",
+            "from fast_style import build_trainer, load_config, open_run, train\n"
+            "assert all(map(callable, [build_trainer, load_config, open_run, train]))",
         ]
     )
     assert {"torchvision", "tensorboard", "torch.utils.tensorboard"} & stylizing == set()

@@ -15,8 +15,9 @@ from fast_style.cli.arguments import (
     positive,
     style_picture,
 )
-from fast_style.cli.process import lines_beside, say, stop_signals
+from fast_style.cli.process import lines_beside, say
 from fast_style.core.errors import Stopped, UserError, printable
+from fast_style.core.signals import stop_signals
 
 if TYPE_CHECKING:
     from fast_style.pictures.folders import Inputs

@@ -15,8 +15,9 @@ from fast_style.cli.arguments import (
     read_settings,
 )
 from fast_style.cli.outputs import make_writable_folder, require_replaceable
-from fast_style.cli.process import lines_beside, say, stop_signals
+from fast_style.cli.process import lines_beside, say
 from fast_style.core.errors import UserError, printable
+from fast_style.core.signals import stop_signals
 
 if TYPE_CHECKING:
     from PIL import Image

@@ -12,8 +12,9 @@ from fast_style.cli.arguments import (
     positive_number,
     read_settings,
 )
-from fast_style.cli.process import lines_beside, say, stop_signals
+from fast_style.cli.process import lines_beside, say
 from fast_style.core.errors import UserError, printable
+from fast_style.core.signals import stop_signals
 
 if TYPE_CHECKING:
     from PIL import Image

@@ -7,9 +7,8 @@ import io
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
-from types import FrameType
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from fast_style.cli.allocator import keep_freed_memory
@@ -99,50 +98,6 @@ def leave(code: int) -> NoReturn:
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
-
-
-# --- Signals ------------------------------------------------------------------------------------
-
-
-@contextmanager
-def stop_signals() -> Iterator[Callable[[], int | None]]:
-    """Yield a function that returns the first SIGINT, SIGTERM or SIGHUP received, or None.
-
-    In a single process, a second signal raises KeyboardInterrupt. Among several processes of
-    torchrun it does not: torchrun passes its own signals on to processes that have received them
-    already, and kills those that have not ended after 30 seconds.
-    """
-    received: list[int] = []
-    launch = read_launch()
-    answer = (
-        b"stopping after this step; a second signal stops at once\n"
-        if launch.is_alone
-        else b"stopping at the next step that is logged\n"
-    )
-
-    def handle(number: int, frame: FrameType | None) -> None:
-        if received and launch.is_alone:
-            raise KeyboardInterrupt
-        is_first_signal = not received
-        received.append(number)
-        if is_first_signal and launch.is_first:
-            with suppress(OSError):  # the terminal may be gone; print() is not safe in a handler
-                os.write(2, answer)
-
-    numbers = [
-        getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
-    ]
-    before = {number: signal.getsignal(number) for number in numbers}
-    for number, handler in before.items():
-        # Under nohup, SIGHUP stays ignored. (Shells make background commands ignore SIGINT too, but
-        # a SIGINT that is sent to this process in particular must stop it.)
-        if number == signal.SIGINT or handler is not signal.SIG_IGN:
-            signal.signal(number, handle)
-    try:
-        yield lambda: received[0] if received else None
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 # --- Output -------------------------------------------------------------------------------------

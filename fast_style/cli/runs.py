@@ -4,27 +4,21 @@ import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
-from fast_style.cli.process import say, stop_signals
-from fast_style.core.errors import Stopped, UserError
+from fast_style.cli.process import say
+from fast_style.core.errors import Stopped
+from fast_style.core.signals import stop_signals
 
 if TYPE_CHECKING:
     import torch
 
     from fast_style.core.distributed import Group
     from fast_style.settings.config import Config, DistillConfig
-    from fast_style.training.run_folder import Run
+    from fast_style.training.running import Trainable
 
 RUNS = Path("runs")
 """The parent of the run folders, in the working directory."""
-
-
-class Training(Protocol):
-    """What trains: a `Trainer`, or a `Distiller`."""
-
-    def train(self, stop_signal: Callable[[], int | None]) -> None:
-        """Train to the last step; raises `Stopped` after a signal."""
 
 
 def require_inputs_of_new(config: "Config | DistillConfig", *, fresh: bool) -> None:
@@ -43,7 +37,7 @@ def require_inputs_of_new(config: "Config | DistillConfig", *, fresh: bool) -> N
 
 def start_or_resume(
     config: "Config | DistillConfig",
-    build: Callable[..., Training],
+    build: "Callable[..., Trainable]",
     *,
     device: "torch.device",
     fresh: bool,
@@ -69,50 +63,26 @@ def start_or_resume(
     Raises:
         UserError: the run cannot be started or resumed, or training failed.
     """
-    from fast_style.training.run_folder import open_run
+    from fast_style.training.running import complete_run
 
-    tell = say if group.is_first else _keep_silent
-    run = open_run(config, root=RUNS, fresh=fresh, say=tell, group=group)
     try:
-        step = run.start_step
-        if step >= config.train.steps:
-            tell(
-                f"{run.folder}: finished at step {step}; the {meaning} is {run.folder / result}. "
-                f"{advice}"
-            )
-            return 0
-        command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
-        try:
-            trainer = group.rank_zero_first(
-                lambda: build(config, run, device=device, say=tell, command=command)
-            )
-        except (UserError, KeyboardInterrupt):
-            run.abandon()
-            raise
-        action = f"resuming at step {step}" if step else "training"
-        place = str(device) if group.is_alone else f"{group.launch.world_size} processes"
-        tell(f"{action} in {run.folder} on {place}; watch with: tensorboard --logdir {RUNS}")
-        return _train(trainer, run, result=result, fresh=fresh, tell=tell)
-    finally:
-        run.release()
-
-
-def _train(
-    trainer: Training,
-    run: "Run",
-    *,
-    result: str,
-    fresh: bool,
-    tell: Callable[[str], None],
-) -> int:
-    with stop_signals() as stop_signal:
-        try:
-            trainer.train(stop_signal)
-        except Stopped as stopped:
-            again = f"--resume auto name={run.folder.name}" if fresh else "the same command"
-            tell(f"stopped at step {stopped.step}; {again} resumes from there")
-            return 128 + stopped.signal_number
-    tell(f"finished: {run.folder / result}")
+        complete_run(
+            config,
+            build,
+            root=RUNS,
+            device=device,
+            fresh=fresh,
+            result=result,
+            meaning=meaning,
+            advice=advice,
+            resumed_by=lambda name: f"--resume auto name={name}" if fresh else "the same command",
+            stopping=stop_signals,
+            say=say if group.is_first else _keep_silent,
+            command=shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+            group=group,
+        )
+    except Stopped as stopped:
+        return 128 + stopped.signal_number
     return 0
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from fast_style.cli.arguments import add_device, add_resume, add_settings, read_several_settings
 from fast_style.cli.process import print_error, say
-from fast_style.cli.runs import Training, require_inputs_of_new, start_or_resume
+from fast_style.cli.runs import require_inputs_of_new, start_or_resume
 from fast_style.core.distributed import (
     ALONE,
     Group,
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import torch
 
     from fast_style.settings.config import Config
+    from fast_style.training.running import Trainable
 
 SUMMARY = "train a style from a YAML file, or several one after the other"
 EXAMPLES = """\
@@ -77,6 +78,7 @@ def run(options: argparse.Namespace) -> int:
 
 def _read(options: argparse.Namespace, launch: Launch) -> "list[Config]":
     from fast_style.settings.config import Config
+    from fast_style.training.running import Trainable
 
     configs = read_several_settings(options, Config, example="configs/laptop.yaml")
     for config in configs:
@@ -103,7 +105,7 @@ def train(
     device: "torch.device",
     fresh: bool,
     group: Group,
-    build: Callable[..., Training] | None = None,
+    build: "Callable[..., Trainable] | None" = None,
 ) -> int:
     """Start or resume each run; returns the exit code.
 
@@ -114,28 +116,20 @@ def train(
         group: the processes that train together.
         build: makes what trains a run, with the arguments of `build_trainer`; None: that itself.
     """
-    import torch
-
     from fast_style.training.build import build_trainer
 
-    num_threads = torch.get_num_threads()
-
     def train_one(config: "Config") -> int:
-        try:
-            return start_or_resume(
-                config,
-                partial(build or build_trainer, group=group),
-                device=device,
-                fresh=fresh,
-                result="model.safetensors",
-                meaning="model",
-                advice="Train in a new folder with --resume never, or start another run from this "
-                "model with train.init_from",
-                group=group,
-            )
-        finally:
-            # train.threads of one run must not apply to the next.
-            torch.set_num_threads(num_threads)
+        return start_or_resume(
+            config,
+            partial(build or build_trainer, group=group),
+            device=device,
+            fresh=fresh,
+            result="model.safetensors",
+            meaning="model",
+            advice="Train in a new folder with --resume never, or start another run from this "
+            "model with train.init_from",
+            group=group,
+        )
 
     return _for_each(configs, train_one, group)
 

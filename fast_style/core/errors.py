@@ -60,6 +60,12 @@ def printable(path: str | os.PathLike[str]) -> str:
     )
 
 
+def encodable(text: str, encoding: str | None) -> str:
+    """The text with an escape for each character that the encoding (None: UTF-8) lacks."""
+    encoding = encoding or "utf-8"
+    return text.encode(encoding, "backslashreplace").decode(encoding)
+
+
 def _escaped(character: str) -> str:
     code = ord(character)
     if 0xDC80 <= code <= 0xDCFF:  # Python's code for an undecodable byte of a name (PEP 383)

@@ -358,12 +358,12 @@ class DistillConfig(Root):
 # --- Reading ------------------------------------------------------------------------------------
 
 
-def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
+def load_config(path: Path | str, overrides: Sequence[str] = ()) -> Config:
     """Settings of a training run from a YAML file; `reading.load` says how."""
     return load(Config, path, overrides)
 
 
-def load_distill_config(path: Path, overrides: Sequence[str] = ()) -> DistillConfig:
+def load_distill_config(path: Path | str, overrides: Sequence[str] = ()) -> DistillConfig:
     """Settings of a distillation from a YAML file; `reading.load` says how."""
     return load(DistillConfig, path, overrides)
 

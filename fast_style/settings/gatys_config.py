@@ -175,7 +175,7 @@ def _scale_mistakes(optimize: OptimizeConfig) -> Iterator[Mistake]:
         )
 
 
-def load_gatys_config(path: Path, overrides: Sequence[str] = ()) -> GatysConfig:
+def load_gatys_config(path: Path | str, overrides: Sequence[str] = ()) -> GatysConfig:
     """Settings of an optimization from a YAML file; `reading.load` says how."""
     return load(GatysConfig, path, overrides)
 

@@ -36,7 +36,7 @@ AnyRoot = TypeVar("AnyRoot", bound=Root)
 AnySection = TypeVar("AnySection", bound=Section)
 
 
-def load(root: type[AnyRoot], path: Path, overrides: Sequence[str] = ()) -> AnyRoot:
+def load(root: type[AnyRoot], path: Path | str, overrides: Sequence[str] = ()) -> AnyRoot:
     """Settings from a YAML file, overridden by ``key=value`` words.
 
     Paths in the file are relative to the file's folder, those in `overrides` to the working
@@ -46,7 +46,8 @@ def load(root: type[AnyRoot], path: Path, overrides: Sequence[str] = ()) -> AnyR
     Raises:
         UserError: one line per mistake, ``file:line: key: rule, what was found``.
     """
-    place = printable(str(path))
+    path = Path(path)
+    place = printable(path)
     document = read_yaml(read_text(path, place, if_missing=root.to_start_from), place)
     other = root.also_read
     if other is not None and _is_of(other, root, document.data):

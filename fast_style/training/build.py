@@ -1,10 +1,10 @@
 """From settings to a `Trainer`.
 
-From a notebook::
+`running.train` does all of it in one call. Its parts::
 
-    config = load_config(Path("configs/wave.yaml"))
-    run = open_run(config, root=Path("runs"), fresh=False, say=print)
-    build_trainer(config, run, device=torch.device("cuda"), say=print).train()
+    config = load_config("configs/wave.yaml")
+    with open_run(config, root=Path("runs"), fresh=False, say=print) as run:
+        build_trainer(config, run, device=torch.device("cuda"), say=print).train()
 """
 
 import hashlib

@@ -8,12 +8,11 @@ import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy
 import PIL
 import torch
-from filelock import FileLock, Timeout
 
 from fast_style import __version__
 from fast_style.core.distributed import ALONE, Group
@@ -25,13 +24,14 @@ from fast_style.settings.config import MAY_CHANGE_ON_RESUME, Config, DistillConf
 from fast_style.settings.reading import AnyRoot, kept, parse
 from fast_style.settings.sections import is_first_compact
 from fast_style.settings.writing import changed_settings, to_yaml
+from fast_style.training.run_lock import RunLock, lock_run, remove_lock
 
 
 class Run(NamedTuple):
-    """A locked run folder, and the checkpoint to resume from."""
+    """A locked run folder, and the checkpoint to resume from; a ``with`` releases it at the end."""
 
     folder: Path
-    lock: FileLock | None
+    lock: RunLock | None
     """None in a process that is not rank zero, which holds the lock for all."""
     resume_from: Checkpoint | None
     """None in a new run."""
@@ -58,20 +58,19 @@ class Run(NamedTuple):
             return RULES
         return int(self.resume_from.metadata["photos"].get("rules", 1))
 
-    def release(self) -> None:
-        """Release the lock."""
-        if self.lock is not None:
-            self.lock.release()
+    def __enter__(self) -> Self:
+        return self
 
-    def abandon(self) -> None:
-        """Release the lock, and remove the folder if nothing was written into it."""
-        if self.lock is None:
-            return
+    def __exit__(self, *error: object) -> None:
         self.release()
-        if (self.folder / "config.yaml").exists():
+
+    def release(self) -> None:
+        """Release the lock, and remove the folder if nothing was written into it."""
+        if self.lock is None or not self.lock.release():
             return
-        for name in ("lock", "lock.json"):
-            (self.folder / name).unlink(missing_ok=True)
+        if (self.folder / "config.yaml").exists() or self.resume_from is not None:
+            return
+        remove_lock(self.folder)
         for part in (self.folder / "checkpoints", self.folder / "samples", self.folder):
             with suppress(OSError):  # not empty: it holds somebody's files, and stays
                 part.rmdir()
@@ -119,46 +118,22 @@ def _open_run(
     try:
         for part in parts:
             part.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder / "lock")
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise UserError(
-            f"{folder}: {_lock_holder(folder)} trains here already; wait for it, or set another "
-            "name=..."
-        ) from None
+        lock = lock_run(folder, say)
     except OSError as error:
         raise UserError(
             f"{folder}: cannot be written ({error.strerror}); runs are written into the "
             "working directory, so change to one that you may write to"
         ) from None
-    for part in parts:
-        remove_stray_temporaries(part)
-    _write_lock_holder(folder)
-    found = newest_valid_checkpoint(folder / "checkpoints", say)
-    if found is None:
-        return Run(folder, lock, None)
-    path, checkpoint = found
     try:
-        _require_same_run(path, checkpoint, config, say)
-    except UserError:
+        for part in parts:
+            remove_stray_temporaries(part)
+        found = newest_valid_checkpoint(folder / "checkpoints", say)
+        if found is not None:
+            _require_same_run(*found, config, say)
+    except BaseException:
         lock.release()
         raise
-    return Run(folder, lock, checkpoint)
-
-
-def _write_lock_holder(folder: Path) -> None:
-    """Write this process and host beside the lock, for `_lock_holder` in another process."""
-    with suppress(OSError):
-        write_text_atomically(
-            folder / "lock.json", json.dumps({"pid": os.getpid(), "host": socket.gethostname()})
-        )
-
-
-def _lock_holder(folder: Path) -> str:
-    with suppress(OSError, ValueError, KeyError, TypeError):
-        holder = json.loads((folder / "lock.json").read_text())
-        return f"process {holder['pid']} on {holder['host']}"
-    return "another process"
+    return Run(folder, lock, None if found is None else found[1])
 
 
 def _require_same_run(

@@ -18,6 +18,7 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
+from fast_style.core.errors import encodable
 from fast_style.core.files import write_text_atomically
 from fast_style.pictures.pixels import image_to_tensor, tensor_to_image
 
@@ -177,8 +178,7 @@ class RunLog:
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
     def _print(self, line: str) -> None:
-        encoding = sys.stdout.encoding or "utf-8"
-        tqdm.write(line.encode(encoding, "backslashreplace").decode(encoding), file=sys.stdout)
+        tqdm.write(encodable(line, sys.stdout.encoding), file=sys.stdout)
         sys.stdout.flush()
 
     def _move_bar(self, step: int) -> None:

@@ -1,15 +1,12 @@
 """How commands end: exit codes, signals, and output that nobody reads."""
 
 import os
-import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from command_line import ROOT, Output, errors, photo_at, run, run_in_process
-
-from fast_style.cli.process import stop_signals
 
 
 def test_interrupt_ends_with_130(monkeypatch: pytest.MonkeyPatch, capsys: Output) -> None:
@@ -77,28 +74,3 @@ def test_full_disk_under_what_was_asked_for_is_an_error() -> None:
         ended = run_in_process("train", "--help-config", stdout=full.fileno())
     assert ended.stderr == "error: the output cannot be written (the disk is full)\n"
     assert ended.returncode == 1
-
-
-@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="needs SIGHUP")
-def test_signal_that_was_ignored_before_stays_ignored() -> None:
-    # nohup ignores SIGHUP for the command that it starts, so that training outlives a logout.
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    try:
-        with stop_signals() as stop_signal:
-            os.kill(os.getpid(), signal.SIGHUP)
-            assert stop_signal() is None
-            os.kill(os.getpid(), signal.SIGTERM)
-            assert stop_signal() == signal.SIGTERM
-        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
-    finally:
-        signal.signal(signal.SIGHUP, before)
-
-
-def test_second_signal_interrupts(capfd: pytest.CaptureFixture[str]) -> None:
-    before = signal.getsignal(signal.SIGINT)
-    with pytest.raises(KeyboardInterrupt), stop_signals() as stop_signal:  # noqa: PT012
-        signal.raise_signal(signal.SIGINT)
-        assert stop_signal() == signal.SIGINT
-        signal.raise_signal(signal.SIGINT)
-    assert signal.getsignal(signal.SIGINT) is before
-    assert capfd.readouterr().err == "stopping after this step; a second signal stops at once\n"

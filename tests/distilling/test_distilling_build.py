@@ -124,7 +124,7 @@ def message_of(yaml_file: Path, root: Path, *words: str) -> str:
     run = open_small_run(config, root)
     with pytest.raises(UserError) as caught:
         make_distiller(config, run)
-    run.abandon()
+    run.release()
     assert not run.folder.exists()
     assert caught.value.exit_code == 2
     return str(caught.value)

@@ -1,7 +1,6 @@
 """Run folders: locked, resumed, refused, numbered."""
 
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -44,17 +43,6 @@ def message_of_opening(yaml_file: Path, root: Path, *words: str) -> str:
 # --- The lock -------------------------------------------------------------------------------------
 
 
-def test_locked_folder_is_refused_with_the_process_that_trains_there(
-    yaml_file: Path, tmp_path: Path
-) -> None:
-    run = open_small_run(settings_of(yaml_file), tmp_path)
-    assert message_of_opening(yaml_file, tmp_path) == (
-        f"{tmp_path}/tiny: process {os.getpid()} on {socket.gethostname()} trains here already; "
-        "wait for it, or set another name=..."
-    )
-    run.release()
-
-
 @pytest.mark.slow
 def test_second_process_is_refused_and_told_which_one_trains(
     yaml_file: Path, tmp_path: Path
@@ -88,6 +76,21 @@ def run_root(tmp_path: Path) -> Path:
 def test_lock_is_free_again_after_the_run(yaml_file: Path, tmp_path: Path) -> None:
     for _ in range(2):
         open_small_run(settings_of(yaml_file), tmp_path).lock.release()
+
+
+def test_folder_is_kept_only_if_something_was_written(yaml_file: Path, tmp_path: Path) -> None:
+    root = tmp_path / "runs"
+    with pytest.raises(KeyboardInterrupt), open_small_run(settings_of(yaml_file), root):
+        raise KeyboardInterrupt
+    assert list(root.iterdir()) == []
+    with open_small_run(settings_of(yaml_file), root) as run:
+        (run.folder / "samples" / "mine.png").touch()
+    assert [path.name for path in (root / "tiny").iterdir()] == ["samples"]
+    train_once(settings_of(yaml_file), root, stop_at=1)
+    (root / "tiny" / "config.yaml").unlink()
+    with open_small_run(settings_of(yaml_file), root) as run:
+        assert run.start_step == 1
+    assert (root / "tiny" / "model.safetensors").is_file()
 
 
 def test_file_in_place_of_the_runs_folder_is_told(yaml_file: Path, tmp_path: Path) -> None:

@@ -1,0 +1,56 @@
+"""Signals that end work after its present step, instead of in the middle of it."""
+
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from types import FrameType
+
+from fast_style.core.distributed import read_launch
+
+
+@contextmanager
+def stop_signals(
+    names: Sequence[str] = ("SIGINT", "SIGTERM", "SIGHUP"),
+) -> Iterator[Callable[[], int | None]]:
+    """Yield a function that returns the first of these signals that was received, or None.
+
+    Python lets only the main thread handle signals; in other threads, none is received.
+
+    In a single process, a second signal raises KeyboardInterrupt. Among several processes of
+    torchrun it does not: torchrun passes its own signals on to processes that have received them
+    already, and kills those that have not ended after 30 seconds.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: None
+        return
+    received: list[int] = []
+    launch = read_launch()
+    answer = (
+        b"stopping after this step; a second signal stops at once\n"
+        if launch.is_alone
+        else b"stopping at the next step that is logged\n"
+    )
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        if received and launch.is_alone:
+            raise KeyboardInterrupt
+        is_first_signal = not received
+        received.append(number)
+        if is_first_signal and launch.is_first:
+            with suppress(OSError):  # the terminal may be gone; print() is not safe in a handler
+                os.write(2, answer)
+
+    numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
+    before = {number: signal.getsignal(number) for number in numbers}
+    for number, handler in before.items():
+        # Under nohup, SIGHUP stays ignored. (Shells make background commands ignore SIGINT too, but
+        # a SIGINT that is sent to this process in particular must stop it.)
+        if number == signal.SIGINT or handler is not signal.SIG_IGN:
+            signal.signal(number, handle)
+    try:
+        yield lambda: received[0] if received else None
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

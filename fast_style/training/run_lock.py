@@ -1,0 +1,108 @@
+"""The lock of a run folder, so that no two trainings write into it."""
+
+import json
+import os
+import socket
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from weakref import WeakValueDictionary
+
+from filelock import FileLock, Timeout
+
+from fast_style.core.errors import UserError
+from fast_style.core.files import write_text_atomically
+
+_WITNESS = "lock.json"
+
+
+class RunLock:
+    """The lock of one run folder, held until `release`, or until nothing refers to it.
+
+    Args:
+        folder: the run folder, which exists.
+
+    Raises:
+        Timeout: another thread or process has it.
+        OSError: the folder cannot be written.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._thread = threading.current_thread()
+        # Not of one thread alone: a notebook may release it from another one.
+        self._lock = FileLock(folder / "lock", thread_local=False)
+        self._lock.acquire(timeout=0)
+
+    @property
+    def is_left_behind(self) -> bool:
+        """Whether nothing trains under it, although it is held.
+
+        So it is if the thread that opened the run has ended, or if it is this thread, which is
+        asking and not training: a cell of a notebook ended with an error, or was interrupted.
+        """
+        return not self._thread.is_alive() or self._thread is threading.current_thread()
+
+    def release(self) -> bool:
+        """Release the lock; returns whether it was still held."""
+        was_held = self._lock.is_locked
+        self._lock.release()
+        return was_held
+
+
+# The locks of this process, by its number (a forked child holds none of them) and the folder. Locks
+# belong to a process, and so does this table; without it, a process would wait for itself.
+_held: "WeakValueDictionary[tuple[int, str], RunLock]" = WeakValueDictionary()
+
+
+def lock_run(folder: Path, say: Callable[[str], None]) -> RunLock:
+    """The lock of a run folder, now held by this thread.
+
+    A lock that this process has left behind (see `RunLock.is_left_behind`) is taken over.
+
+    Args:
+        folder: the run folder, which exists.
+        say: called with a line if a lock is taken over.
+
+    Raises:
+        UserError: another process or thread trains there.
+        OSError: the folder cannot be written.
+    """
+    key = os.getpid(), os.path.realpath(folder)
+    own = _held.get(key)
+    if own is not None and own.is_left_behind:
+        if own.release():
+            say(f"{folder}: was left open by an earlier call in this process; going on with it")
+        own = None
+    try:
+        lock = RunLock(folder)
+    except Timeout:
+        holder = _holder_of(folder) if own is None else "another thread of this process"
+        raise UserError(
+            f"{folder}: {holder} trains here already; wait for it, or set another name=..."
+        ) from None
+    _held[key] = lock
+    _write_holder(folder)
+    return lock
+
+
+def remove_lock(folder: Path) -> None:
+    """Remove the files of a released lock."""
+    for name in ("lock", _WITNESS):
+        with suppress(OSError):  # gone, or on Windows already another process's
+            (folder / name).unlink()
+
+
+def _write_holder(folder: Path) -> None:
+    """Write this process and host beside the lock, for `_holder_of` in another process."""
+    with suppress(OSError):
+        write_text_atomically(
+            folder / _WITNESS, json.dumps({"pid": os.getpid(), "host": socket.gethostname()})
+        )
+
+
+def _holder_of(folder: Path) -> str:
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        holder = json.loads((folder / _WITNESS).read_text(encoding="utf-8"))
+        return f"process {holder['pid']} on {holder['host']}"
+    return "another process"

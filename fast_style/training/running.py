@@ -1,0 +1,144 @@
+"""A run from its settings to its result in one call: opened, trained or resumed, and released.
+
+From a notebook::
+
+    train(load_config("my_style.yaml", ["data.photos=demo/photos"]))
+"""
+
+import sys
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Protocol
+
+import torch
+
+from fast_style.core.devices import resolve_device, restored_torch
+from fast_style.core.distributed import ALONE, Group
+from fast_style.core.errors import Stopped, encodable
+from fast_style.core.signals import stop_signals
+from fast_style.settings.config import Config, DistillConfig, load_config
+from fast_style.training.build import build_trainer
+from fast_style.training.run_folder import open_run
+
+StopSignal = Callable[[], int | None]
+
+
+class Trainable(Protocol):
+    """What a run trains: a `Trainer` or a `Distiller`."""
+
+    def train(self, stop_signal: StopSignal) -> None:
+        """Train to the last step, or until `stop_signal` gives the number of a signal."""
+
+
+def _say(line: str) -> None:
+    print(encodable(line, sys.stdout.encoding), flush=True)
+
+
+def train(
+    config: Config | Path | str,
+    *,
+    device: str = "auto",
+    root: Path | str = "runs",
+    fresh: bool = False,
+    say: Callable[[str], None] = _say,
+) -> Path:
+    """The model file of a run, which is trained, resumed, or found finished.
+
+    To call it again is safe: after an error or an interruption, it resumes from the last
+    checkpoint. A first KeyboardInterrupt (the stop button of a notebook) ends training after the
+    present step and saves; a second one ends it at once. torch's settings, such as its number of
+    threads, are the caller's again afterwards.
+
+    Args:
+        config: the settings, or the path of their YAML file.
+        device: ``auto`` (a GPU if there is one), ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
+        root: the folder of all runs; this one trains in ``root/<name>``.
+        fresh: train in a new folder, ``<name>-2`` and so on, if there is a run of this name.
+        say: called with each line about the run; by default it is printed.
+
+    Raises:
+        UserError: the settings or their files cannot be used, another process or thread trains
+            there, or training failed.
+        KeyboardInterrupt: training was interrupted, and its state is saved.
+    """
+    if not isinstance(config, Config):
+        config = load_config(config)
+    try:
+        return complete_run(
+            config,
+            build_trainer,
+            root=Path(root),
+            device=resolve_device(device),
+            fresh=fresh,
+            result="model.safetensors",
+            meaning="model",
+            advice="Train in a new folder with fresh=True, or start another run from this model "
+            "with train.init_from",
+            resumed_by=lambda name: (
+                f"the same call with name={name} and fresh=False" if fresh else "the same call"
+            ),
+            stopping=lambda: stop_signals(["SIGINT"]),
+            say=say,
+        )
+    except Stopped:
+        raise KeyboardInterrupt from None
+
+
+def complete_run(
+    config: Config | DistillConfig,
+    build: Callable[..., Trainable],
+    *,
+    root: Path,
+    device: torch.device,
+    fresh: bool,
+    result: str,
+    meaning: str,
+    advice: str,
+    resumed_by: Callable[[str], str],
+    stopping: Callable[[], AbstractContextManager[StopSignal]],
+    say: Callable[[str], None],
+    command: str = "",
+    group: Group = ALONE,
+) -> Path:
+    """The trained file of a new run, or of one that is resumed from its last checkpoint.
+
+    Args:
+        config: the settings.
+        build: makes the trainer from the settings and the run.
+        root: the folder of all runs.
+        device: where to train.
+        fresh: whether to train in a new folder, even if a run of this name exists.
+        result: name of the trained file in the run folder.
+        meaning: what that file contains, such as ``model``, for messages.
+        advice: what the user can do if the run is already finished.
+        resumed_by: what resumes a stopped run, from the name of its folder, for a message.
+        stopping: a context whose function tells which signal ends training.
+        say: prints a line for the user.
+        command: the command line, for environment.json and TensorBoard.
+        group: the processes that train together.
+
+    Raises:
+        Stopped: a signal ended training; the state is saved.
+        UserError: the run cannot be started or resumed, or training failed.
+    """
+    with restored_torch(), open_run(config, root=root, fresh=fresh, say=say, group=group) as run:
+        step, file = run.start_step, run.folder / result
+        if step >= config.train.steps:
+            say(f"{run.folder}: finished at step {step}; the {meaning} is {file}. {advice}")
+            return file
+        trainer = group.rank_zero_first(
+            lambda: build(config, run, device=device, say=say, command=command)
+        )
+        action = f"resuming at step {step}" if step else "training"
+        place = str(device) if group.is_alone else f"{group.launch.world_size} processes"
+        say(f"{action} in {run.folder} on {place}; watch with: tensorboard --logdir {root}")
+        with stopping() as stop_signal:
+            try:
+                trainer.train(stop_signal)
+            except Stopped as stopped:
+                again = resumed_by(run.folder.name)
+                say(f"stopped at step {stopped.step}; {again} resumes from there")
+                raise
+        say(f"finished: {file}")
+        return file

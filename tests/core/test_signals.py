@@ -1,0 +1,55 @@
+"""Claims about `signals`: which of them end work, and in which thread."""
+
+import os
+import signal
+import threading
+
+import pytest
+
+from fast_style.core.signals import stop_signals
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="needs SIGHUP")
+def test_signal_that_was_ignored_before_stays_ignored() -> None:
+    # nohup ignores SIGHUP for the command that it starts, so that training outlives a logout.
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with stop_signals() as stop_signal:
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert stop_signal() is None
+            os.kill(os.getpid(), signal.SIGTERM)
+            assert stop_signal() == signal.SIGTERM
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_second_signal_interrupts(capfd: pytest.CaptureFixture[str]) -> None:
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt), stop_signals() as stop_signal:  # noqa: PT012
+        signal.raise_signal(signal.SIGINT)
+        assert stop_signal() == signal.SIGINT
+        signal.raise_signal(signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) is before
+    assert capfd.readouterr().err == "stopping after this step; a second signal stops at once\n"
+
+
+def test_signals_that_were_not_named_are_left_alone() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    with stop_signals(["SIGINT"]) as stop_signal:
+        assert signal.getsignal(signal.SIGTERM) is before
+        signal.raise_signal(signal.SIGINT)
+        assert stop_signal() == signal.SIGINT
+
+
+def test_other_threads_receive_none() -> None:
+    seen: list[object] = []
+
+    def work() -> None:
+        with stop_signals() as stop_signal:
+            seen.append(stop_signal())
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert seen == [None]

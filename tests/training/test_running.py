@@ -1,0 +1,209 @@
+"""Claims about `running`: one call trains, goes on after an interruption, and changes nothing else.
+
+The call is that of a notebook, where a cell is run again after any end.
+"""
+
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from small_run import checkpoints_of, command_environment, final_state, ignore, settings_of
+
+import fast_style
+from fast_style.core.errors import UserError
+from fast_style.training.step import TrainingStep
+
+Result = tuple[Path, list[str]]
+
+
+@pytest.fixture
+def train(yaml_file: Path, tmp_path: Path) -> Callable[..., Result]:
+    """Trains in `tmp_path`; gives the model file and what was said."""
+
+    def train_small(*words: str, fresh: bool = False) -> Result:
+        said: list[str] = []
+        file = fast_style.train(
+            settings_of(yaml_file, *words),
+            device="cpu",
+            root=tmp_path,
+            fresh=fresh,
+            say=said.append,
+        )
+        return file, said
+
+    return train_small
+
+
+def fail_at(monkeypatch: pytest.MonkeyPatch, step: int, act: Callable[[], object]) -> None:
+    """Do something at a step of the next training, and nothing at those that follow."""
+    compute = TrainingStep.__call__
+    steps = iter(range(1, 100))
+
+    def compute_or_fail(self: TrainingStep, *inputs: object) -> object:
+        if next(steps) == step:
+            act()
+        return compute(self, *inputs)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(TrainingStep, "__call__", compute_or_fail)
+
+
+def raising(error: BaseException) -> Callable[[], object]:
+    def act() -> object:
+        raise error
+
+    return act
+
+
+def test_model_is_that_of_the_commands(
+    train: Callable[..., Result], straight: Path, tmp_path: Path
+) -> None:
+    file, said = train()
+    assert file == tmp_path / "tiny" / "model.safetensors"
+    assert final_state(tmp_path / "tiny") == final_state(straight)
+    assert said[-1] == f"finished: {file}"
+
+
+def test_second_call_says_that_it_is_finished(train: Callable[..., Result], tmp_path: Path) -> None:
+    file, _ = train()
+    before = final_state(tmp_path / "tiny")
+    again, said = train()
+    assert again == file
+    assert said == [
+        f"{tmp_path}/tiny: finished at step 6; the model is {file}. Train in a new folder with "
+        "fresh=True, or start another run from this model with train.init_from"
+    ]
+    assert final_state(tmp_path / "tiny") == before
+
+
+@pytest.mark.parametrize("error", [ZeroDivisionError(), KeyboardInterrupt(), UserError("no")])
+def test_call_after_an_error_goes_on(
+    train: Callable[..., Result],
+    straight: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    error: BaseException,
+) -> None:
+    fail_at(monkeypatch, 4, raising(error))
+    with pytest.raises(type(error)):
+        train()
+    _, said = train()
+    assert said[-2].startswith(f"resuming at step 2 in {tmp_path}/tiny on cpu")
+    assert final_state(tmp_path / "tiny") == final_state(straight)
+
+
+def test_stop_button_saves_after_the_step_and_the_same_call_resumes(
+    train: Callable[..., Result],
+    straight: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    before = signal.getsignal(signal.SIGINT)
+    fail_at(monkeypatch, 3, lambda: signal.raise_signal(signal.SIGINT))
+    with pytest.raises(KeyboardInterrupt):
+        train()
+    assert signal.getsignal(signal.SIGINT) is before
+    assert max(checkpoints_of(tmp_path / "tiny")) == 3
+    train()
+    assert final_state(tmp_path / "tiny") == final_state(straight)
+
+
+def test_stopped_call_says_how_to_resume(
+    yaml_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "tiny").mkdir()
+    for fresh, again in ((False, "the same call"), (True, "the same call with name=tiny-2 and "
+                                                          "fresh=False")):  # fmt: skip
+        said: list[str] = []
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):  # noqa: PT012
+            fail_at(patch, 1, lambda: signal.raise_signal(signal.SIGINT))
+            fast_style.train(
+                settings_of(yaml_file), device="cpu", root=tmp_path, fresh=fresh, say=said.append
+            )
+        assert said[-1] == f"stopped at step 1; {again} resumes from there"
+
+
+def test_settings_may_be_the_path_of_their_file(yaml_file: Path, tmp_path: Path) -> None:
+    for file in (yaml_file, str(yaml_file)):
+        model = fast_style.train(file, device="cpu", root=str(tmp_path), say=ignore)
+        assert model == tmp_path / "tiny" / "model.safetensors"
+
+
+def test_mistake_leaves_no_folder_and_no_lock(train: Callable[..., Result], tmp_path: Path) -> None:
+    for _ in range(2):
+        with pytest.raises(UserError, match=r"nowhere.*data\.photos"):
+            train("data.photos=nowhere")
+        assert list(tmp_path.iterdir()) == []
+
+
+def test_settings_of_torch_are_the_callers_again(train: Callable[..., Result]) -> None:
+    threads = torch.get_num_threads()
+    torch.use_deterministic_algorithms(False)
+    train("train.threads=3", "train.deterministic=true", "train.steps=1")
+    assert torch.get_num_threads() == threads
+    assert not torch.are_deterministic_algorithms_enabled()
+
+
+def test_training_in_another_thread_is_refused_until_it_has_ended(
+    train: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    has_begun, may_go_on = threading.Event(), threading.Event()
+    fail_at(monkeypatch, 1, lambda: (has_begun.set(), may_go_on.wait()))
+    thread = threading.Thread(target=train)
+    thread.start()
+    has_begun.wait()
+    try:
+        with pytest.raises(UserError) as caught:
+            train()
+    finally:
+        may_go_on.set()
+        thread.join()
+    assert str(caught.value).startswith(f"{tmp_path}/tiny: another thread of this process trains")
+    _, said = train()
+    assert said[0].startswith(f"{tmp_path}/tiny: finished at step 6")
+
+
+def test_lines_are_printed_in_any_encoding(yaml_file: Path, tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import sys, fast_style\n"
+        "fast_style.train(sys.argv[1], device='cpu', root='日本')\n",
+        encoding="utf-8",
+    )  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, script, yaml_file],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env=command_environment() | {"PYTHONIOENCODING": "cp1252"},
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "finished: \\u65e5\\u672c/tiny/model.safetensors\n" in done.stdout
+    assert (tmp_path / "日本" / "tiny" / "model.safetensors").is_file()
+
+
+@pytest.mark.parametrize("workers", ["auto", "2"])
+def test_script_without_a_main_guard_trains(yaml_file: Path, tmp_path: Path, workers: str) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import sys, fast_style\n"
+        "print('the script runs')\n"
+        f"config = fast_style.load_config(sys.argv[1], ['data.workers={workers}'])\n"
+        "fast_style.train(config, device='cpu')\n"
+    )
+    done = subprocess.run(
+        [sys.executable, script, yaml_file],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env=command_environment(),
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.count("the script runs") == 1
+    assert done.stdout.endswith("finished: runs/tiny/model.safetensors\n")
