@@ -78,7 +78,6 @@ def run(options: argparse.Namespace) -> int:
 
 def _read(options: argparse.Namespace, launch: Launch) -> "list[Config]":
     from fast_style.settings.config import Config
-    from fast_style.training.running import Trainable
 
     configs = read_several_settings(options, Config, example="configs/laptop.yaml")
     for config in configs:

@@ -125,7 +125,7 @@ def read_picture(
         image = _open_image(file, max_pixels, limit_option)
         if shorter_side_at_least is not None:
             image.draft(None, (shorter_side_at_least, shorter_side_at_least))
-        picture = to_picture(image)
+        picture = to_picture(image, upright=True)
     if picture.is_result and not takes_results:
         raise ResultError.about(path)
     return picture
@@ -170,8 +170,8 @@ def size_in_header(path: Path) -> tuple[int, int] | None:
 # --- Images in memory ---------------------------------------------------------------------------
 
 
-def to_picture(image: Image.Image) -> Picture:
-    """The upright sRGB picture of an image that Pillow has opened or made; `image` is unchanged.
+def to_picture(image: Image.Image, *, upright: bool = False) -> Picture:
+    """The sRGB picture of an image that Pillow has opened or made; `image` is unchanged.
 
     Values of more bits are rounded to 8. White is 65535 in 16-bit grey and in mode I; in mode F it
     is the smallest of 1, 255 and 65535 that no pixel exceeds. (Modes I and F define no white. Where
@@ -180,11 +180,17 @@ def to_picture(image: Image.Image) -> Picture:
 
     A color profile that cannot be applied (broken, or made for another mode) is ignored.
 
+    Args:
+        image: of any mode.
+        upright: turn it as its EXIF orientation says. That is right for a file. An image in memory
+            may have been turned already: `Image.transpose` and others keep the old orientation.
+
     Raises:
         Exception: whatever Pillow raises when it cannot decode `image`.
     """
     _load(image)
-    orientation, software = _exif_of(image)
+    exif_orientation, software = _exif_of(image)
+    orientation = exif_orientation if upright else 1
     is_result = software == MARK or image.info.get("comment") == MARK.encode()
     colors, alpha = _split_alpha(image)
     rgb = _to_srgb(colors, image.info.get("icc_profile"))

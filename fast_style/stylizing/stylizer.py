@@ -3,19 +3,22 @@
 As a library::
 
     stylizer = Stylizer("runs/starry_night/model.safetensors")
-    stylizer(Image.open("photo.jpg")).save("painting.png")
+    stylizer("photo.jpg").save("painting.png")
 
 A photo that does not fit in memory as a whole goes through the network in bands, with the same
 result up to rounding. `memory` decides between the two, and refuses what is too large. `folder`
 reads and writes files.
 """
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import overload
+from typing import Any, overload
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
@@ -29,7 +32,7 @@ from fast_style.networks.fast_transform import FastTransform
 from fast_style.networks.streaming import Band, storage_bytes, stylize_in_bands
 from fast_style.networks.transform_net import memory_format_for
 from fast_style.pictures.pixels import image_to_tensor, tensor_to_image
-from fast_style.pictures.reading import Picture, to_picture
+from fast_style.pictures.reading import Picture, read_picture, to_picture
 from fast_style.stylizing.memory import (
     Bands,
     Budget,
@@ -49,6 +52,9 @@ _SIZE_TO_COMPILE = 93, 122
 # Largest relative difference between the compiled and the eager picture that TF32 on a GPU
 # explains. A uniformly gray picture differs by about a third.
 _MOST_BY_ROUNDING = 0.02
+# Values that count as pixels of [0, 1]: bicubic resizing exceeds it by up to a seventh. Pixels of
+# [-1, 1], of 0..255 or normalized by ImageNet's mean exceed it by more.
+_LEAST_VALUE, _MOST_VALUE = -0.5, 1.5
 _COMPILING = CompileRequest("--compile", "leave out --compile")
 
 
@@ -90,28 +96,52 @@ class Stylizer:
             self._compile()
 
     @overload
-    def __call__(self, photo: Image.Image) -> Image.Image: ...
+    def __call__(
+        self, photo: Image.Image | os.PathLike[str] | str, *, upright: bool = False
+    ) -> Image.Image: ...
     @overload
-    def __call__(self, photo: Tensor) -> Tensor: ...
-    def __call__(self, photo: Image.Image | Tensor) -> Image.Image | Tensor:
-        """The stylized photo: same type and size; a tensor is float32, on the device it came from.
+    def __call__(self, photo: Tensor, *, upright: bool = False) -> Tensor: ...
+    @overload
+    def __call__(self, photo: NDArray[np.uint8], *, upright: bool = False) -> NDArray[np.uint8]: ...
+    def __call__(
+        self,
+        photo: Image.Image | os.PathLike[str] | str | NDArray[np.uint8] | Tensor,
+        *,
+        upright: bool = False,
+    ) -> Image.Image | NDArray[np.uint8] | Tensor:
+        """The stylized photo: same type and size. A path gives a Pillow image.
 
         Args:
-            photo: a Pillow image of any mode (one with transparency gives RGBA, others RGB), or a
-                float tensor (3, H, W) or (N, 3, H, W) in [0, 1].
+            photo: one of
+
+                - the path of a picture file, which is turned upright;
+                - a Pillow image of any mode (one with transparency gives RGBA, others RGB);
+                - a uint8 array (H, W, 3);
+                - a float tensor (3, H, W) or (N, 3, H, W) in [0, 1]. Values from -0.5 to 1.5, as
+                  resizing makes them, are accepted. The result is float32, on the tensor's device;
+                  no photos (N = 0) give none.
+            upright: also turn a Pillow image as its EXIF orientation says. By default it is taken
+                as it is, since it may have been turned already.
 
         Raises:
-            UserError: it does not fit in memory; the message says which size does.
-            ValueError: the tensor has another shape or dtype.
+            UserError: the file cannot be read, or the photo does not fit in memory; the message
+                says which size does.
+            ValueError: an array or a tensor has another shape, dtype or range.
+            TypeError: the photo is none of these.
         """
-        if isinstance(photo, Tensor):
-            return self._stylize_tensor(photo)
-        result = self.stylize_picture(to_picture(photo))
-        if result.alpha is None:
-            return result.rgb
-        with_alpha = result.rgb.convert("RGBA")
-        with_alpha.putalpha(result.alpha)
-        return with_alpha
+        match photo:
+            case Tensor():
+                return self._stylize_tensor(photo)
+            case np.ndarray():
+                return self._stylize_array(photo)
+            case Image.Image():
+                return _to_image(self.stylize_picture(to_picture(photo, upright=upright)))
+            case str() | os.PathLike():
+                return _to_image(self.stylize_picture(read_picture(Path(photo))))
+        raise TypeError(
+            "a photo must be a path, a Pillow image, a uint8 array (H, W, 3) or a float tensor "
+            f"(3, H, W) or (N, 3, H, W), got {type(photo).__name__}"
+        )
 
     def stylize_picture(
         self, picture: Picture, *, progress: Callable[[float], None] | None = None
@@ -190,13 +220,29 @@ class Stylizer:
                     progress(share)
         return result
 
+    def _stylize_array(self, photo: NDArray[Any]) -> NDArray[np.uint8]:
+        is_usable = photo.ndim == 3 and photo.shape[2] == 3 and min(photo.shape) > 0
+        if not is_usable or photo.dtype != np.uint8:
+            raise ValueError(
+                f"an array must be uint8 of shape (H, W, 3), got {photo.dtype} {photo.shape}; "
+                "floats in [0, 1] are taken as a torch tensor (3, H, W), other modes as a Pillow "
+                "image"
+            )
+        image = Image.fromarray(np.ascontiguousarray(photo))
+        return np.array(self.stylize_picture(Picture(image, None)).rgb)
+
     def _stylize_tensor(self, photos: Tensor) -> Tensor:
-        is_usable = photos.ndim in (3, 4) and photos.shape[-3] == 3 and min(photos.shape[-2:]) > 0
+        is_empty = photos.ndim == 4 and len(photos) == 0
+        is_usable = photos.ndim in (3, 4) and photos.shape[-3] == 3
+        is_usable = is_usable and (is_empty or min(photos.shape[-2:]) > 0)
         if not is_usable or not photos.is_floating_point():
             raise ValueError(
                 "photos must be floats of shape (3, H, W) or (N, 3, H, W) in [0, 1], got "
-                f"{photos.dtype} {tuple(photos.shape)}"
+                f"{photos.dtype} {tuple(photos.shape)}; divide pixels of 0..255 by 255"
             )
+        if is_empty:
+            return torch.empty_like(photos, dtype=torch.float32)
+        _require_pixels(photos)
         batch = photos if photos.ndim == 4 else photos[None]
         num_photos, _, height, width = batch.shape
         self._require_fit(
@@ -229,6 +275,26 @@ class Stylizer:
             )
             compiled = self._forward(noise)
             _COMPILING.require_same(compiled, plain, "picture", most=_MOST_BY_ROUNDING)
+
+
+def _to_image(picture: Picture) -> Image.Image:
+    """The picture as one image, RGBA if it has an alpha channel, else RGB."""
+    if picture.alpha is None:
+        return picture.rgb
+    with_alpha = picture.rgb.convert("RGBA")
+    with_alpha.putalpha(picture.alpha)
+    return with_alpha
+
+
+def _require_pixels(photos: Tensor) -> None:
+    """Check that no value is far outside [0, 1], or not a number."""
+    least, most = (float(value) for value in photos.detach().float().aminmax())
+    # A comparison with NaN is false.
+    if not (least >= _LEAST_VALUE and most <= _MOST_VALUE):
+        raise ValueError(
+            f"photos must be floats in [0, 1], got values from {least:g} to {most:g}; divide "
+            "pixels of 0..255 by 255, and undo a normalization"
+        )
 
 
 def _smaller_side(height: int, width: int) -> int:

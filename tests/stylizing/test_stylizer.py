@@ -151,8 +151,142 @@ def test_other_tensors_are_refused(
     with pytest.raises(ValueError, match="photos must be") as caught:
         stylizer(torch.zeros(shape, dtype=dtype))
     assert str(caught.value) == (
-        f"photos must be floats of shape (3, H, W) or (N, 3, H, W) in [0, 1], got {dtype} {shape}"
+        f"photos must be floats of shape (3, H, W) or (N, 3, H, W) in [0, 1], got {dtype} {shape}; "
+        "divide pixels of 0..255 by 255"
     )
+
+
+@pytest.mark.parametrize(
+    ("values", "found"),
+    [
+        ([0, 255], "0 to 255"),
+        ([-1, 1], "-1 to 1"),
+        ([0, 1.75], "0 to 1.75"),
+        ([0, float("nan")], "nan to nan"),
+        ([0, float("inf")], "0 to inf"),
+    ],
+)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16, torch.bfloat16])
+def test_values_far_outside_of_the_range_are_refused(
+    stylizer: Stylizer, values: list[float], found: str, dtype: torch.dtype
+) -> None:
+    photo = torch.tensor(values, dtype=dtype).repeat(3, 16, 8)
+    for photos in (photo, photo[None]):
+        with pytest.raises(ValueError, match="photos must be") as caught:
+            stylizer(photos)
+        assert str(caught.value) == (
+            f"photos must be floats in [0, 1], got values from {found}; divide pixels of 0..255 by "
+            "255, and undo a normalization"
+        )
+
+
+def test_values_of_a_resized_photo_are_accepted(stylizer: Stylizer) -> None:
+    edge = torch.zeros(1, 3, 16, 16)
+    edge[..., 8:] = 1
+    photo = torch.nn.functional.interpolate(edge, (40, 40), mode="bicubic")
+    assert photo.min() < -0.05
+    assert photo.max() > 1.05
+    assert stylizer(photo).shape == photo.shape
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16, torch.bfloat16])
+def test_any_floats_give_float32(stylizer: Stylizer, dtype: torch.dtype) -> None:
+    photo = torch.rand(3, 16, 18).to(dtype)
+    result = stylizer(photo)
+    assert result.dtype == torch.float32
+    assert torch.equal(result, stylizer(photo.float()))
+
+
+@pytest.mark.parametrize("shape", [(0, 3, 16, 18), (0, 3, 0, 0)])
+def test_no_photos_give_none(stylizer: Stylizer, shape: tuple[int, ...]) -> None:
+    result = stylizer(torch.empty(shape, dtype=torch.float64))
+    assert (tuple(result.shape), result.dtype) == (shape, torch.float32)
+
+
+# --- Arrays and files ---------------------------------------------------------------------------
+
+
+def test_array_gives_the_pixels_of_its_picture(stylizer: Stylizer) -> None:
+    photo = noise_photo(21, 17)
+    pixels = np.array(photo)
+    before = pixels.copy()
+    for array in (pixels, np.asfortranarray(pixels), np.asarray(photo)):  # the last is read-only
+        result = stylizer(array)
+        assert (result.dtype, result.shape) == (np.uint8, (17, 21, 3))
+        assert np.array_equal(result, np.asarray(stylizer(photo)))
+        result[:] = 0  # it owns its memory
+    assert np.array_equal(pixels, before)
+    flipped = stylizer(pixels[:, ::-1])
+    assert np.array_equal(flipped, stylizer(np.ascontiguousarray(pixels[:, ::-1])))
+
+
+def test_array_too_large_as_a_whole_is_done_in_bands(model: Path, stylizer: Stylizer) -> None:
+    pixels = np.array(noise_photo(400, 100))
+    frugal = Stylizer(model, device="cpu", memory_bytes=IN_BANDS)
+    difference = frugal(pixels).astype(int) - stylizer(pixels)
+    assert np.abs(difference).max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("shape", "dtype"),
+    [
+        ((8, 8), np.uint8),
+        ((8, 8, 4), np.uint8),
+        ((3, 8, 8), np.uint8),
+        ((2, 8, 8, 3), np.uint8),
+        ((0, 8, 3), np.uint8),
+        ((8, 8, 3), np.float32),
+        ((8, 8, 3), np.uint16),
+        ((8, 8, 3), np.bool_),
+    ],
+)
+def test_other_arrays_are_refused(stylizer: Stylizer, shape: tuple[int, ...], dtype: Any) -> None:
+    with pytest.raises(ValueError, match="an array must be") as caught:
+        stylizer(np.zeros(shape, dtype))
+    assert str(caught.value) == (
+        f"an array must be uint8 of shape (H, W, 3), got {np.dtype(dtype)} {shape}; floats in "
+        "[0, 1] are taken as a torch tensor (3, H, W), other modes as a Pillow image"
+    )
+
+
+@pytest.mark.parametrize("photo", [None, 3, [1, 2], b"a.png"])
+def test_other_types_are_refused(stylizer: Stylizer, photo: Any) -> None:
+    with pytest.raises(TypeError, match=rf"a path, a Pillow image.*got {type(photo).__name__}$"):
+        stylizer(photo)
+
+
+def test_path_gives_the_stylized_picture_of_its_file(stylizer: Stylizer, tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    noise_photo(21, 17, "RGBA").save(path)
+    expected = stylizer(Image.open(path))
+    for name in (path, str(path)):
+        result = stylizer(name)
+        assert (result.mode, result.size) == ("RGBA", (21, 17))
+        assert result.tobytes() == expected.tobytes()
+
+
+def test_missing_file_is_named(stylizer: Stylizer) -> None:
+    with pytest.raises(UserError, match=r"^none\.png: not found$"):
+        stylizer("none.png")
+
+
+def test_files_are_turned_and_pillow_images_only_if_asked(
+    stylizer: Stylizer, tmp_path: Path
+) -> None:
+    stored = noise_photo(21, 17)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned clockwise
+    path = tmp_path / "phone.png"
+    stored.save(path, exif=exif)
+    upright = stored.transpose(Image.Transpose.ROTATE_270)
+    image = Image.open(path)
+    turned = image.transpose(Image.Transpose.ROTATE_270)
+    assert turned.getexif()[0x0112] == 6  # Pillow keeps it, although it is wrong now
+    assert stylizer(path).tobytes() == stylizer(upright).tobytes()
+    assert stylizer(turned).tobytes() == stylizer(upright).tobytes()
+    assert stylizer(image).tobytes() == stylizer(stored).tobytes()
+    assert stylizer(image, upright=True).tobytes() == stylizer(upright).tobytes()
+    assert image.getexif()[0x0112] == 6
 
 
 def test_picture_without_pixels_is_refused(stylizer: Stylizer) -> None:
