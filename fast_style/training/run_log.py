@@ -7,10 +7,12 @@ one warning is printed, that output ends, and training continues.
 import csv
 import io
 import os
+import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -21,6 +23,8 @@ from tqdm import tqdm
 from fast_style.core.errors import encodable
 from fast_style.core.files import write_text_atomically
 from fast_style.pictures.pixels import image_to_tensor, tensor_to_image
+
+_EVENT_FILE = re.compile(r"events\.out\.tfevents\.(\d{10})\.")
 
 
 class RunLog:
@@ -135,7 +139,8 @@ class RunLog:
         # TensorBoard joins all files of a folder to one run. purge_step hides the points of an
         # earlier process from that step on.
         purge_step = start_step + 1 if start_step else 0
-        self._writer = SummaryWriter(str(folder), purge_step=purge_step)
+        with _later_than_events_in(folder):
+            self._writer = SummaryWriter(str(folder), purge_step=purge_step)
 
     def _cut_table_back_to(self, step: int) -> None:
         rows: list[dict[str, str]] = []
@@ -151,7 +156,7 @@ class RunLog:
         write_text_atomically(self._table, text.getvalue())
 
     def _append(self, row: Mapping[str, float]) -> None:
-        with self._table.open("a", newline="") as file:
+        with self._table.open("a", newline="", encoding="utf-8") as file:
             csv.DictWriter(file, self._columns, lineterminator="\n").writerow(row)
 
     def _guarded(self, output: str, write: Callable[[], None]) -> None:
@@ -188,6 +193,27 @@ class RunLog:
     def _annotate_bar(self, numbers: str) -> None:
         assert self._bar is not None
         self._bar.set_postfix_str(numbers)
+
+
+@contextmanager
+def _later_than_events_in(folder: Path) -> Iterator[None]:
+    """Within the block, a new event file gets a name that sorts behind those of a folder.
+
+    TensorBoard reads the files in the order of their names, which begin with the second of their
+    making. If the clock was set back, or the last file is not a second old, a resumed run's points
+    would be read first, and hidden by those of before.
+    """
+    from tensorboard.summary.writer import event_file_writer
+
+    names = (_EVENT_FILE.match(path.name) for path in folder.iterdir())
+    latest = max((int(name[1]) for name in names if name), default=0)
+    clock = event_file_writer.time
+    later = SimpleNamespace(time=lambda: max(clock.time(), latest + 1))
+    event_file_writer.time = later  # the writer can be given no name
+    try:
+        yield
+    finally:
+        event_file_writer.time = clock
 
 
 def photo_and_result_sheet(photos: Tensor, results: Tensor) -> Image.Image:

@@ -4,7 +4,9 @@ import errno
 import io
 import os
 import sys
+import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ import torch
 from PIL import Image
 from small_run import wait_for_next_second
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.summary.writer import event_file_writer
 
 from fast_style.training.run_log import RunLog, photo_and_result_sheet
 
@@ -278,6 +281,24 @@ def test_events_lie_in_the_run_folder_itself(tmp_path: Path) -> None:
     found = [path for path in tmp_path.rglob("events.out.tfevents.*")]
     assert [path.parent for path in found] == [tmp_path]
     assert os.path.getsize(found[0]) > 0
+
+
+@pytest.mark.parametrize("set_back_s", [0, 1, 120, 86_400])
+def test_resumed_run_is_shown_whole_though_the_clock_was_set_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, set_back_s: int
+) -> None:
+    now = time.time()
+    for number in range(3):  # a resumed run that is resumed
+        clock = SimpleNamespace(time=lambda number=number: now - number * set_back_s)
+        monkeypatch.setattr(event_file_writer, "time", clock)
+        # Within a second, process numbers decide, which need not grow.
+        monkeypatch.setattr(os, "getpid", lambda number=number: 9 - number)
+        log_steps(tmp_path, 2 * number + 1, 2 * number + 2, start_step=2 * number)
+        assert event_file_writer.time is clock
+    assert [step for step, _ in points_of(tmp_path, "loss/total")] == [1, 2, 3, 4, 5, 6]
+    names = sorted(path.name for path in tmp_path.glob("events.out.tfevents.*"))
+    seconds = [int(name.split(".")[3]) for name in names]
+    assert seconds == [int(now), int(now) + 1, int(now) + 2]
 
 
 # --- Other processes ----------------------------------------------------------------------------
