@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
+from fast_style.cli.documents import write_document
 from fast_style.core.errors import UserError, shortened
 
 if TYPE_CHECKING:
@@ -174,7 +175,7 @@ def _settings_of(
     from fast_style.settings.writing import to_yaml
 
     if options.help_config:
-        print(help_text(root))
+        write_document(f"{help_text(root)}\n")
         return []
     found = []
     mistakes: dict[str, None] = {}  # a wrong word is wrong for every file, but reported once
@@ -188,7 +189,7 @@ def _settings_of(
     if mistakes:
         raise UserError("\n".join(mistakes))
     if options.print_config:
-        print("---\n".join(map(to_yaml, found)), end="")
+        write_document("---\n".join(map(to_yaml, found)))
         return []
     return found
 

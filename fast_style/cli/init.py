@@ -1,11 +1,14 @@
-"""``fast-style init``: print a starting YAML file for a style picture."""
+"""``fast-style init``: write a starting YAML file for a style picture."""
 
 import argparse
 
-from fast_style.cli.arguments import style_picture
+from fast_style.cli.arguments import nonempty_path, style_picture
+from fast_style.cli.documents import save_document, write_document
+from fast_style.cli.process import say
+from fast_style.core.errors import printable
 
-SUMMARY = "print a starting YAML file for a style picture"
-EXAMPLES = "example:\n  {prog} monet.jpg > monet.yaml\n"
+SUMMARY = "write a starting YAML file for a style picture"
+EXAMPLES = "example:\n  {prog} monet.jpg --output monet.yaml\n"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -16,15 +19,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="STYLE.jpg",
         help="the style picture, or the name of a style that comes with fast-style",
     )
+    parser.add_argument(
+        "--output",
+        "-o",
+        type=nonempty_path,
+        metavar="FILE.yaml",
+        help="file to write (default: print it)",
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace an existing file")
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print the YAML file; returns the exit code."""
+    """Write the YAML file; returns the exit code."""
     from fast_style.losses.inputs import require_style_picture
     from fast_style.pictures.reading import read_picture
     from fast_style.settings.starting_file import starting_file
 
     require_style_picture(options.style)
     read_picture(options.style)  # raises UserError if it is unreadable
-    print(starting_file(options.style), end="")
+    text = starting_file(options.style)
+    if options.output is None:
+        write_document(text)
+    else:
+        save_document(options.output, text, overwrite=options.overwrite)
+        say(f"{printable(options.output)}: set data.photos in it, and train it")
     return 0

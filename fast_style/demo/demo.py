@@ -200,7 +200,8 @@ def finish_demo(prepared: PreparedDemo, runs: Path, *, device: str) -> list[str]
         "next:",
         f"  {fast_style} demo --style YOUR_STYLE.jpg --photo YOUR_PHOTO.jpg",
         f"  {fast_style} stylize --model {model} YOUR_PHOTO.jpg",
-        f"  {fast_style} init YOUR_STYLE.jpg > my_style.yaml; {fast_style} train my_style.yaml",
+        f"  {fast_style} init YOUR_STYLE.jpg --output my_style.yaml; "
+        f"{fast_style} train my_style.yaml",
         f"  {_as_typed('tensorboard')} --logdir {runs}",
     ]
 

@@ -206,7 +206,7 @@ class Config(Root):
     """All settings of a training run."""
 
     example = "train.steps=2000"
-    to_start_from = "`fast-style init STYLE.jpg > my.yaml` writes a file to start from"
+    to_start_from = "`fast-style init STYLE.jpg --output my.yaml` writes a file to start from"
 
     name: RunName
     """The run's name; it trains in runs/<name> of the working directory."""

@@ -4,6 +4,7 @@ The result is plain data with the line number of every key. This module does not
 exist.
 """
 
+import codecs
 import io
 import math
 import re
@@ -44,7 +45,12 @@ class _StrictLoader(yaml.SafeLoader):
 
 
 class _Dumper(yaml.SafeDumper):
-    """PyYAML's safe dumper; it quotes text that YAML 1.1 or 1.2 would read as another type."""
+    r"""PyYAML's safe dumper; it quotes text that YAML 1.1 or 1.2 would read as another type.
+
+    A line break in a name is written as ``\x0A``: ``\n`` is refused, see `_BACKSLASH_OF_A_PATH`.
+    """
+
+    ESCAPE_REPLACEMENTS = {'"': '"', "\\": "\\"}  # type: ignore[misc] # noqa: RUF012
 
 
 # Type, pattern and possible first characters of every scalar: YAML 1.2.2, section 10.3.2.
@@ -76,6 +82,19 @@ def _represent_text(dumper: _Dumper, text: str) -> yaml.ScalarNode:
 _Dumper.add_representer(str, _represent_text)
 
 
+_BACKSLASH_OF_A_PATH = re.compile(
+    r'"[A-Za-z]:\\(?![\\/])'  # a drive, and one backslash
+    r'|"(?:[^\\]|\\[^0abtnvfe_NLP ])*\\[0abtnvfe_NLP ]',  # the first backslash that makes a blank
+    re.DOTALL,
+)
+"""Double-quoted text whose backslash was hardly meant as YAML's escape: ``"D:\\nice"`` would have a
+line break. No setting needs such characters, and ``\\x0A`` gives them."""
+
+_NO_ESCAPES = (
+    "in double quotes, a backslash begins an escape; write a path in single quotes, or with /"
+)
+
+
 def dump_yaml(data: object, *, in_one_line: bool = False) -> str:
     """Plain data as YAML text, which both this module and YAML 1.1 readers read back unchanged."""
     return yaml.dump(
@@ -97,7 +116,7 @@ def read_text(path: Path, place: str, *, if_missing: str) -> str:
         if_missing: the remedy that the error for a missing file gives.
 
     Raises:
-        UserError: the file cannot be read, is larger than 1 MiB, or is not UTF-8 text.
+        UserError: the file cannot be read, is larger than 1 MiB, or is neither UTF-8 nor UTF-16.
     """
     try:
         if path.is_dir():
@@ -113,11 +132,22 @@ def read_text(path: Path, place: str, *, if_missing: str) -> str:
         raise UserError(f"{place}: cannot be read ({reason})") from None
     if len(raw) > _MAX_BYTES:
         raise UserError(f"{place}: larger than {_MAX_BYTES} bytes; give a YAML file of settings")
+    encoding = _encoding_of(raw)
     try:
-        return raw.decode("utf-8-sig")
+        return raw.decode(encoding)
     except UnicodeDecodeError as error:
-        line = raw.count(b"\n", 0, error.start) + 1
+        line = raw[: error.start].decode(encoding, "replace").count("\n") + 1
         raise UserError(f"{place}:{line}: not UTF-8 text; save the file as UTF-8") from None
+
+
+def _encoding_of(raw: bytes) -> str:
+    """The encoding of a YAML file: YAML 1.2.2, section 5.2. PowerShell's ``>`` writes UTF-16."""
+    if raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return "utf-16"
+    # Without a mark: the first character of a YAML file is ASCII, and its other byte is zero.
+    if len(raw) >= 2 and len(raw) % 2 == 0 and 0 in raw[:2] and any(raw[:2]):
+        return "utf-16-le" if raw[1] == 0 else "utf-16-be"
+    return "utf-8-sig"
 
 
 def read_yaml(text: str, place: str, *, any_value: bool = False) -> Document:
@@ -147,15 +177,21 @@ def read_yaml(text: str, place: str, *, any_value: bool = False) -> Document:
         problem = printable(error.problem or error.context or "unreadable")
         if r"\t" in problem:
             problem += "; indent with spaces"
+        elif "quoted scalar" in str(error.context) and "\\" in _line_of(text, error.context_mark):
+            problem += f"; {_NO_ESCAPES}"
         fail(mark.line + 1 if mark else 1, f"not valid YAML: {problem}")
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
         fail(line, f"not valid YAML: the character {chr(error.character)!r} is not allowed")
     lines: dict[Key, int] = {}
-    data = _Converter(fail, lines).convert(root, ()) if root is not None else None
+    data = _Converter(text, fail, lines).convert(root, ()) if root is not None else None
     if not any_value and not isinstance(data, dict):
         fail(1, f"must be lines of 'key: value', got {shown(data)}")
     return Document(data, lines)
+
+
+def _line_of(text: str, mark: yaml.Mark | None) -> str:
+    return text.splitlines()[mark.line] if mark is not None else ""
 
 
 def _check_extent(text: str, fail: Callable[[int, str], NoReturn]) -> None:
@@ -184,7 +220,10 @@ def _check_extent(text: str, fail: Callable[[int, str], NoReturn]) -> None:
 class _Converter:
     """Turns YAML nodes into plain data; every use of an alias counts towards the limits."""
 
-    def __init__(self, fail: Callable[[int, str], NoReturn], lines: dict[Key, int]) -> None:
+    def __init__(
+        self, text: str, fail: Callable[[int, str], NoReturn], lines: dict[Key, int]
+    ) -> None:
+        self.text = text
         self.fail = fail
         self.lines = lines
         self.num_nodes = 0
@@ -226,6 +265,10 @@ class _Converter:
 
     def _scalar(self, node: yaml.ScalarNode, line: int) -> Any:
         text = node.value
+        if node.style == '"':
+            written = self.text[node.start_mark.index : node.end_mark.index]
+            if _BACKSLASH_OF_A_PATH.match(written):
+                self.fail(line, f"{shortened(written)}: {_NO_ESCAPES}")
         match node.tag.rpartition(":")[2]:
             case "null":
                 return None

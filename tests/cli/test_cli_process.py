@@ -63,9 +63,9 @@ def test_full_disk_under_lines_about_work_does_not_stop_it() -> None:
 
 def test_letters_that_a_terminal_lacks_are_escaped(here: Path) -> None:
     photo_at("Über.png")
-    ended = run_in_process("init", "Über.png", PYTHONIOENCODING="ascii")
+    ended = run_in_process("init", "Über.png", "-o", "Übung.yaml", PYTHONIOENCODING="ascii")
     assert (ended.returncode, ended.stderr) == (0, "")
-    assert "\\xdcber.png" in ended.stdout
+    assert ended.stdout == "\\xdcbung.yaml: set data.photos in it, and train it\n"
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")

@@ -182,7 +182,7 @@ def test_missing_config_is_named_with_a_remedy(here: Path, capsys: Output) -> No
     assert run("train", "none.yaml") == 2
     (line,) = errors(capsys)
     assert "none.yaml: not found" in line
-    assert "fast-style init STYLE.jpg > my.yaml" in line
+    assert "fast-style init STYLE.jpg --output my.yaml" in line
 
 
 def test_check_finds_everything_there(config: Path, capsys: Output) -> None:

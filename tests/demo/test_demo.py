@@ -260,7 +260,7 @@ def test_demo_trains_stylizes_and_says_what_to_do_next(
         "next:",
         "  fast-style demo --style YOUR_STYLE.jpg --photo YOUR_PHOTO.jpg",
         "  fast-style stylize --model runs/quickstart/model.safetensors YOUR_PHOTO.jpg",
-        "  fast-style init YOUR_STYLE.jpg > my_style.yaml; fast-style train my_style.yaml",
+        "  fast-style init YOUR_STYLE.jpg --output my_style.yaml; fast-style train my_style.yaml",
         "  tensorboard --logdir runs",
     ]
     figures = re.fullmatch(

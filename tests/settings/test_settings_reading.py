@@ -104,8 +104,8 @@ def test_a_missing_file_is_told_with_the_way_to_make_one(tmp_path):
     with pytest.raises(UserError) as caught:
         load_config(tmp_path / "none.yaml")
     assert str(caught.value) == (
-        f"{tmp_path}/none.yaml: not found; `fast-style init STYLE.jpg > my.yaml` writes a file to "
-        "start from"
+        f"{tmp_path}/none.yaml: not found; `fast-style init STYLE.jpg --output my.yaml` writes a "
+        "file to start from"
     )
 
 

@@ -100,7 +100,7 @@ def test_bom_crlf_comments_and_a_document_mark_change_nothing(tmp_path):
         (b"# only this\n", "FILE:1: must be lines of 'key: value', got nothing"),
         (b"- a\n", "FILE:1: must be lines of 'key: value', got ['a']"),
         (b"some words", "FILE:1: must be lines of 'key: value', got 'some words'"),
-        ("text: a\n".encode("utf-16"), "FILE:1: not UTF-8 text; save the file as UTF-8"),
+        ("text: a\n".encode("utf-16") + b"a", "FILE:2: not UTF-8 text; save the file as UTF-8"),
         (b"text: a\npaper: \xff\n", "FILE:2: not UTF-8 text; save the file as UTF-8"),
         (b"\x89PNG\r\n\x1a\n\0\0", "FILE:1: not UTF-8 text; save the file as UTF-8"),
         (b"#" * 1_048_577, "FILE: larger than 1048576 bytes; give a YAML file of settings"),
@@ -108,6 +108,47 @@ def test_bom_crlf_comments_and_a_document_mark_change_nothing(tmp_path):
 )
 def test_what_is_no_file_of_settings_is_refused(tmp_path, content, message):
     assert complaint(Letter, tmp_path, content) == message
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-8-sig", "utf-8"])
+def test_utf_16_is_read_with_a_mark_and_without(tmp_path, encoding):
+    # What `>` of Windows PowerShell writes is UTF-16 with a mark and \r\n.
+    path = write(tmp_path, "# 日本\r\ntext: Café\r\n".encode(encoding))
+    assert load(Letter, path) == Letter(text="Café")
+    big_endian = "\ufefftext: Café\n".encode("utf-16-be")
+    assert load(Letter, write(tmp_path, big_endian)) == Letter(text="Café")
+
+
+NO_ESCAPES = (
+    "in double quotes, a backslash begins an escape; write a path in single quotes, or with /"
+)
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        r'"D:\nice"', r'"D:\data"', r'"C:\Users\me"', r'"D:\xampp"', r'"D:\x41"', r'"D:\u00e9"',
+        r'"photos\train"', r'"..\new"', r'"D:/photos\new"', r'"\\server\new"', r'"\\server\share"',
+        r'"D:\ photos"', r'"a\_b"', r'"D:\0"', r'"a\Nb"', r'"D:\photos\"',
+    ],
+)  # fmt: skip
+def test_windows_path_in_double_quotes_is_answered(tmp_path, written):
+    for text in (f"text: {written}\n", f"text: {written}  # my photos\npaper: a\n"):
+        message = complaint(Letter, tmp_path, text)
+        assert message.startswith("FILE:1: ")
+        assert message.endswith(NO_ESCAPES)
+
+
+@pytest.mark.parametrize(
+    ("written", "value"),
+    [
+        (r"'D:\nice'", r"D:\nice"), (r"D:\nice", r"D:\nice"), (r'"D:\\nice"', r"D:\nice"),
+        ('"D:/nice"', "D:/nice"), (r'"D:\/nice"', "D:/nice"), (r'"Caf\u00e9 \"a\""', 'Café "a"'),
+        (r'"\\\\server\\new"', r"\\server\new"), (r'"a\x0Ab"', "a\nb"), (r'"a\\\\nb"', r"a\\nb"),
+    ],
+)  # fmt: skip
+def test_other_quotes_and_escapes_mean_what_yaml_says(tmp_path, written, value):
+    assert read(Letter, tmp_path, f"text: {written}\n").text == value
 
 
 def test_a_folder_a_pipe_and_an_impossible_name_are_refused_at_once(tmp_path):

@@ -1,0 +1,70 @@
+"""Claims about ``fast-style init`` and other texts that users keep as files."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from command_line import ROOT, Output, errors, photo_at, run
+
+from fast_style.settings.config import load_config
+
+
+def redirected(file: Path, *arguments: str, encoding: str) -> None:
+    """``fast-style ARGUMENTS > file`` on a console with this encoding."""
+    with file.open("wb") as stdout:
+        subprocess.run(
+            [sys.executable, "-m", "fast_style", *arguments],
+            stdout=stdout,
+            check=True,
+            env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": encoding},
+        )
+
+
+@pytest.mark.parametrize("name", ["Café.png", "日本.png"])
+def test_redirected_settings_are_utf_8_whatever_the_console(here: Path, name: str) -> None:
+    photo_at(name)
+    redirected(here / "y.yaml", "init", name, encoding="cp1252")
+    assert load_config("y.yaml").style.image == here / name
+    redirected(here / "z.yaml", "train", "y.yaml", "--print-config", encoding="cp1252")
+    assert load_config("z.yaml") == load_config("y.yaml")
+
+
+def test_output_is_what_would_be_printed(here: Path, capsys: Output) -> None:
+    photo_at("Café.png")
+    assert run("init", "Café.png") == 0
+    printed = capsys.readouterr().out
+    assert run("init", "Café.png", "--output", "my.yaml") == 0
+    assert capsys.readouterr().out == "my.yaml: set data.photos in it, and train it\n"
+    assert Path("my.yaml").read_bytes() == printed.encode()
+
+
+def test_existing_file_is_replaced_only_if_asked(here: Path, capsys: Output) -> None:
+    photo_at("a.png")
+    Path("my.yaml").write_text("mine")
+    assert run("init", "a.png", "-o", "my.yaml") == 2
+    assert errors(capsys) == ["error: my.yaml: exists already; replace it with --overwrite"]
+    assert Path("my.yaml").read_text() == "mine"
+    assert run("init", "a.png", "-o", "my.yaml", "--overwrite") == 0
+    assert load_config("my.yaml").name == "a"
+
+
+@pytest.mark.parametrize(
+    ("output", "message"),
+    [
+        ("folder", "error: folder: is a folder; name a file"),
+        (
+            "none/my.yaml",
+            "error: none/my.yaml: cannot be written (No such file or directory); choose another "
+            "--output",
+        ),
+    ],
+)
+def test_file_that_cannot_be_written_is_told(
+    here: Path, capsys: Output, output: str, message: str
+) -> None:
+    photo_at("a.png")
+    Path("folder").mkdir()
+    assert run("init", "a.png", "-o", output) > 0
+    assert errors(capsys) == [message]
