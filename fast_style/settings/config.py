@@ -6,7 +6,7 @@ The third kind of file is in `gatys_config`; sections that several kinds share a
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import Field
 
@@ -29,6 +29,8 @@ from fast_style.settings.sections import (
     PhotosConfig,
     Precision,
     Schedule,
+    fitted_network,
+    fitted_warmup_steps,
     loss_mistakes,
     network_mistakes,
     warmup_mistakes,
@@ -143,7 +145,8 @@ class TrainConfig(Section):
     steps prolongs a finished run."""
 
     warmup_steps: int = Field(100, ge=0)
-    """Steps over which the learning rate rises linearly from zero."""
+    """Steps over which the learning rate rises linearly from zero. Unset, with no more steps than
+    the default: a tenth of the steps."""
 
     precision: Precision = "auto"
     """fp32, bf16 (autocast), or auto: bf16 where a GPU computes it natively, else fp32. fp16 (with
@@ -222,6 +225,15 @@ class Config(Root):
     train: TrainConfig = Field(default_factory=TrainConfig)
     log: LogConfig = Field(default_factory=LogConfig)
 
+    def fitted(self) -> Self:
+        """The settings with defaults that fit what was set, where the usual ones contradict it."""
+        return self.model_copy(
+            update={
+                "loss_network": fitted_network(self.loss_network),
+                "train": _with_fitted_warmup(self.train),
+            }
+        )
+
     def mistakes(self) -> Iterator[Mistake]:
         """Combinations of valid settings that cannot work together."""
         yield from loss_mistakes(self.loss_network, self.loss, purpose="learn")
@@ -231,14 +243,20 @@ class Config(Root):
 # --- The distillation of a loss network ---------------------------------------------------------
 
 
+# The last layer of each block of VGG-16, which VGG-19 has, too.
+_LAST_LAYERS = {1: "relu1_2", 2: "relu2_2", 3: "relu3_3", 4: "relu4_3", 5: "relu5_3"}
+
+
 class StudentConfig(Section):
     """The small network that learns."""
 
     widths: Counts = (24, 64, 96, 160)
-    """Channels in each of VGG's blocks; VGG itself has 64, 128, 256, 512, 512."""
+    """Channels in each of VGG's blocks; VGG itself has 64, 128, 256, 512, 512. Unset: as many
+    as `deepest` needs."""
 
     deepest: Layer = DEEPEST_LAYER
-    """The last layer; `widths` has a number for each block up to it."""
+    """The last layer; `widths` has a number for each block up to it. Unset: that of as many
+    blocks as `widths` has."""
 
 
 class DistillDataConfig(PhotosConfig):
@@ -281,7 +299,8 @@ class DistillTrainConfig(Section):
     """cosine: the learning rate falls to zero at the last step. constant: it stays."""
 
     warmup_steps: int = Field(100, ge=0)
-    """Steps over which the learning rate rises linearly from zero."""
+    """Steps over which the learning rate rises linearly from zero. Unset, with no more steps than
+    the default: a tenth of the steps."""
 
     precision: Precision = "auto"
     """Precision of the teacher's features: fp32, bf16 (autocast), or auto: bf16 where a GPU
@@ -294,6 +313,9 @@ class DistillTrainConfig(Section):
     threads: int | None = Field(None, ge=1, le=1024)
     """CPU threads of torch. Unset: torch's own choice. A run resumes bit for bit only with the same
     number."""
+
+
+AnyTrainConfig = TypeVar("AnyTrainConfig", TrainConfig, DistillTrainConfig)
 
 
 class DistillLogConfig(Section):
@@ -332,6 +354,16 @@ class DistillConfig(Root):
     train: DistillTrainConfig = Field(default_factory=DistillTrainConfig)
     log: DistillLogConfig = Field(default_factory=DistillLogConfig)
 
+    def fitted(self) -> Self:
+        """The settings with defaults that fit what was set, where the usual ones contradict it."""
+        return self.model_copy(
+            update={
+                "teacher": fitted_network(self.teacher),
+                "student": _fitted_student(self.student),
+                "train": _with_fitted_warmup(self.train),
+            }
+        )
+
     def mistakes(self) -> Iterator[Mistake]:
         """Combinations of valid settings that cannot work together."""
         yield from network_mistakes("teacher", self.teacher)
@@ -353,6 +385,31 @@ class DistillConfig(Root):
                 f"must have {blocks} numbers, one for each block up to student.deepest "
                 f"({deepest}), got {list(widths)}",
             )
+
+
+# --- Defaults that depend on other settings -----------------------------------------------------
+
+
+def _with_fitted_warmup(train: AnyTrainConfig) -> AnyTrainConfig:
+    """The section with a warm-up that fits the number of steps, if none was set."""
+    if "warmup_steps" in train.model_fields_set:
+        return train
+    fitted = fitted_warmup_steps(train.steps, train.warmup_steps)
+    return (
+        train if fitted == train.warmup_steps else train.model_copy(update={"warmup_steps": fitted})
+    )
+
+
+def _fitted_student(student: StudentConfig) -> StudentConfig:
+    """The student with as many widths as blocks, if only one of `widths` and `deepest` was set."""
+    widths, blocks = student.widths, int(student.deepest[4])
+    is_set = student.model_fields_set & {"widths", "deepest"}
+    if is_set == {"deepest"}:
+        more = (widths[-1],) * (blocks - len(widths))
+        return student.model_copy(update={"widths": (*widths, *more)[:blocks]})
+    if is_set == {"widths"} and len(widths) != blocks and len(widths) in _LAST_LAYERS:
+        return student.model_copy(update={"deepest": _LAST_LAYERS[len(widths)]})
+    return student
 
 
 # --- Reading ------------------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field
 
@@ -20,7 +20,12 @@ from fast_style.settings.fields import (
 )
 from fast_style.settings.layers import canonical_layer
 from fast_style.settings.reading import load
-from fast_style.settings.sections import LossConfig, LossNetworkConfig, loss_mistakes
+from fast_style.settings.sections import (
+    LossConfig,
+    LossNetworkConfig,
+    fitted_network,
+    loss_mistakes,
+)
 from fast_style.settings.structure import Mistake, Root, Section
 
 Method = Literal["lbfgs", "adam"]
@@ -130,6 +135,10 @@ class GatysConfig(Root):
     loss_network: LossNetworkConfig = Field(default_factory=LossNetworkConfig)
     loss: LossConfig = Field(default_factory=LossConfig)
     optimize: OptimizeConfig = Field(default_factory=OptimizeConfig)
+
+    def fitted(self) -> Self:
+        """The settings with defaults that fit what was set, where the usual ones contradict it."""
+        return self.model_copy(update={"loss_network": fitted_network(self.loss_network)})
 
     def mistakes(self) -> Iterator[Mistake]:
         """Combinations of valid settings that cannot work together."""

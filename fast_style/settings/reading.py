@@ -58,7 +58,7 @@ def load(root: type[AnyRoot], path: Path | str, overrides: Sequence[str] = ()) -
     draft = _Draft(root, data, place, lines)
     for word in overrides:
         draft.override(word)
-    settings = draft.validate()
+    settings = draft.validate().fitted()
     if mistakes := list(settings.mistakes()):
         raise draft.error(mistakes)
     return settings

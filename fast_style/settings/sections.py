@@ -200,6 +200,18 @@ def is_first_compact(network: LossNetworkConfig) -> bool:
     return network.weights == "compact" and network.architecture == "vgg19"
 
 
+def fitted_network(network: LossNetworkConfig) -> LossNetworkConfig:
+    """The network with weights of its architecture, if none were set."""
+    if network.architecture == "vgg16" or "weights" in network.model_fields_set:
+        return network
+    return network.model_copy(update={"weights": "imagenet"})
+
+
+def fitted_warmup_steps(steps: int, warmup_steps: int) -> int:
+    """A warm-up, which was not set, that ends before the last step."""
+    return warmup_steps if warmup_steps < steps else steps // 10
+
+
 def warmup_mistakes(steps: int, warmup_steps: int) -> Iterator[Mistake]:
     """A warm-up that does not end before the last step."""
     if warmup_steps >= steps:

@@ -5,7 +5,7 @@ A key is the word in the YAML file: a field's alias if it has one, else its name
 """
 
 from collections.abc import Iterator, Mapping
-from typing import Any, ClassVar, NamedTuple, get_args, get_origin
+from typing import Any, ClassVar, NamedTuple, Self, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict
 from pydantic.fields import FieldInfo
@@ -46,6 +46,10 @@ class Root(Section):
 
     also_read: ClassVar["type[Root] | None"] = None
     """Another kind of file that may be given instead: its sections of the same names are taken."""
+
+    def fitted(self) -> Self:
+        """The settings with defaults that fit what was set, where the usual ones contradict it."""
+        return self
 
     def mistakes(self) -> Iterator[Mistake]:
         """Combinations of valid settings that cannot work together."""

@@ -158,10 +158,15 @@ def _require_same_run(
         if not (is_harmless or is_prolonged):
             refused.append(key)
     if refused:
-        raise _other_run(path.parent.parent, old, refused)
+        raise _other_run(path.parent.parent, old, config, refused)
 
 
-def _other_run(folder: Path, old: Config | DistillConfig, refused: Sequence[str]) -> UserError:
+def _other_run(
+    folder: Path,
+    old: Config | DistillConfig,
+    new: Config | DistillConfig,
+    refused: Sequence[str],
+) -> UserError:
     """The error about a run folder whose checkpoint has other settings than `refused`'s."""
     anew = "train in a new folder with --resume never (or another name=...)"
     if (
@@ -180,6 +185,18 @@ def _other_run(folder: Path, old: Config | DistillConfig, refused: Sequence[str]
         f"{folder}: these settings differ from the checkpoint's and would change the result: "
         f"{', '.join(refused)}. Set them back"
     )
+    is_longer = old.train.schedule == "cosine" and new.train.steps > old.train.steps
+    if is_longer and set(refused) <= {"train.steps", "train.schedule"}:
+        change = (
+            f"{folder}: train.steps: this run began with the schedule cosine, which ends at step "
+            f"{old.train.steps}; only a run that begins with train.schedule=constant can be "
+            "prolonged. Set train.steps and train.schedule back"
+        )
+        if isinstance(old, Config):
+            return UserError(
+                f"{change}, or train further from this model in another run, as with "
+                f"name={folder.name}-more train.init_from={folder / 'model.safetensors'}"
+            )
     if isinstance(old, DistillConfig):
         return UserError(f"{change}, or {anew}")
     return UserError(f"{change}, {anew}, or start from this model's weights with train.init_from")

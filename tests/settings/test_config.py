@@ -44,14 +44,14 @@ def test_settings_are_frozen_all_the_way_down(tmp_path):
 @pytest.mark.parametrize(
     ("lines", "message"),
     [
-        ("train: {steps: 100}",
+        ("train: {steps: 100, warmup_steps: 100}",
          "FILE:4: train.warmup_steps: must be below train.steps (100), got 100"),
         ("train:\n  steps: 100\n  warmup_steps: 200",
          "FILE:6: train.warmup_steps: must be below train.steps (100), got 200"),
         ("loss: {content_weight: 0, style_weight: 0, tv_weight: 0}",
          "FILE:4: loss.content_weight: content_weight, style_weight and tv_weight are all 0, which "
          "leaves nothing to learn; raise one of them"),
-        ("loss_network: {architecture: vgg19}",
+        ("loss_network: {architecture: vgg19, weights: imagenet_features}",
          "FILE:4: loss_network.architecture: must be vgg16 for the weights imagenet_features, got "
          "vgg19; for vgg19, set loss_network.weights to imagenet"),
         ("loss_network:\n  weights: random\n  preprocessing: caffe",
@@ -127,11 +127,11 @@ def test_a_file_that_spells_all_defaults_of_a_distillation_equals_them(tmp_path)
     ("lines", "message"),
     [
         # the student
-        ("student: {widths: [8, 16]}",
+        ("student: {widths: [8, 16], deepest: relu4_3}",
          "FILE:3: student.widths: must have 4 numbers, one for each block up to "
          "student.deepest (relu4_3), got [8, 16]"),
-        ("student:\n  deepest: relu2_2",
-         "FILE:3: student.widths: must have 2 numbers, one for each block up to "
+        ("student:\n  deepest: relu2_2\n  widths: [24, 64, 96, 160]",
+         "FILE:5: student.widths: must have 2 numbers, one for each block up to "
          "student.deepest (relu2_2), got [24, 64, 96, 160]"),
         ("student: {deepest: conv4_3}",
          "FILE:3: student.deepest: must be a layer after a ReLU, got conv4_3"),
@@ -150,7 +150,7 @@ def test_a_file_that_spells_all_defaults_of_a_distillation_equals_them(tmp_path)
         ("student: {widths: [16, 32.0, 64]}",
          "FILE:3: student.widths[1]: must be an integer (write 32), got 32.0"),
         # the teacher
-        ("teacher: {architecture: vgg19}",
+        ("teacher: {architecture: vgg19, weights: imagenet_features}",
          "FILE:3: teacher.architecture: must be vgg16 for the weights imagenet_features, got "
          "vgg19; for vgg19, set teacher.weights to imagenet"),
         ("teacher: {weights: random, preprocessing: caffe}",
@@ -160,7 +160,7 @@ def test_a_file_that_spells_all_defaults_of_a_distillation_equals_them(tmp_path)
          "FILE:3: loss_network: unknown key; valid keys here: name, seed, teacher, student, data, "
          "train, log"),
         # the rest
-        ("train: {steps: 100}",
+        ("train: {steps: 100, warmup_steps: 100}",
          "FILE:3: train.warmup_steps: must be below train.steps (100), got 100"),
         ("train: {painters: -1}", "FILE:3: train.painters: must be at least 0, got -1"),
         ("log: {keep_checkpoints: 1}",
@@ -192,3 +192,39 @@ def test_counts_have_their_names_in_the_file(tmp_path):
 def test_a_layer_of_a_distillation_may_have_the_name_of_keras(tmp_path):
     words = ["student.deepest=block2_conv2", "student.widths=[4, 8]"]
     assert read(DistillConfig, tmp_path, DISTILL_LEAST, *words).student.deepest == "relu2_2"
+
+
+# --- Defaults that fit what was set ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("steps", "warmup_steps"), [(101, 100), (100, 10), (50, 5), (9, 0), (1, 0)]
+)
+def test_a_warm_up_that_was_not_set_ends_before_the_last_step(tmp_path, steps, warmup_steps):
+    for root, least in ((Config, LEAST), (DistillConfig, DISTILL_LEAST)):
+        config = read(root, tmp_path, f"{least}train: {{steps: {steps}}}\n")
+        assert config.train.warmup_steps == warmup_steps
+        assert read(root, tmp_path, least, f"train.steps={steps}") == config
+
+
+def test_weights_that_were_not_set_fit_the_architecture(tmp_path):
+    assert read(Config, tmp_path, LEAST).loss_network.weights == "imagenet_features"
+    config = read(Config, tmp_path, LEAST, "loss_network.architecture=vgg19")
+    assert config.loss_network.weights == "imagenet"
+    distilling = read(DistillConfig, tmp_path, DISTILL_LEAST, "teacher.architecture=vgg19")
+    assert distilling.teacher.weights == "imagenet"
+
+
+@pytest.mark.parametrize(
+    ("word", "widths", "deepest"),
+    [
+        ("student.deepest=relu2_1", (24, 64), "relu2_1"),
+        ("student.deepest=relu5_1", (24, 64, 96, 160, 160), "relu5_1"),
+        ("student.widths=[8, 16]", (8, 16), "relu2_2"),
+        ("student.widths=[1, 2, 3, 4]", (1, 2, 3, 4), "relu4_3"),
+        ("seed=1", (24, 64, 96, 160), "relu4_3"),
+    ],
+)
+def test_a_student_fits_what_was_set_of_it(tmp_path, word, widths, deepest):
+    student = read(DistillConfig, tmp_path, DISTILL_LEAST, word).student
+    assert (student.widths, student.deepest) == (widths, deepest)

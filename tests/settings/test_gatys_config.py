@@ -105,7 +105,7 @@ def test_a_size_is_a_number_or_a_pair(tmp_path):
          "FILE:3: loss.style_layers: vgg16 has no conv4_4; the last of its block 4 is conv4_3 "
          "(loss_network.architecture); write conv4_3 or relu4_3 instead, or set "
          "loss_network.architecture to vgg19 and loss_network.weights to imagenet"),
-        ("loss_network: {architecture: vgg19}",
+        ("loss_network: {architecture: vgg19, weights: imagenet_features}",
          "FILE:2: loss_network.architecture: must be vgg16 for the weights imagenet_features, got "
          "vgg19; for vgg19, set loss_network.weights to imagenet"),
     ],

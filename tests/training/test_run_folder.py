@@ -182,8 +182,15 @@ def test_cosine_run_cannot_be_prolonged_and_constant_one_not_be_shortened(
     yaml_file: Path, tmp_path: Path
 ) -> None:
     train_once(settings_of(yaml_file), tmp_path, stop_at=3)
+    for words in (["train.steps=8"], ["train.steps=8", "train.schedule=constant"]):
+        assert message_of_opening(yaml_file, tmp_path, *words) == (
+            f"{tmp_path}/tiny: train.steps: this run began with the schedule cosine, which ends at "
+            "step 6; only a run that begins with train.schedule=constant can be prolonged. Set "
+            "train.steps and train.schedule back, or train further from this model in another "
+            f"run, as with name=tiny-more train.init_from={tmp_path}/tiny/model.safetensors"
+        )
     assert "would change the result: train.steps. " in message_of_opening(
-        yaml_file, tmp_path, "train.steps=8"
+        yaml_file, tmp_path, "train.steps=5"
     )
     constant = ["train.schedule=constant", "name=constant"]
     train_once(settings_of(yaml_file, *constant), tmp_path, stop_at=3)
