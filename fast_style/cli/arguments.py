@@ -4,15 +4,17 @@ Checks only what the command line itself says; whether files and devices exist i
 """
 
 import argparse
+import glob
 import math
+import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from fast_style.cli.documents import write_document
-from fast_style.core.errors import UserError, shortened
+from fast_style.core.errors import UserError, printable, shortened
 
 if TYPE_CHECKING:
     from fast_style.settings.reading import AnyRoot
@@ -139,13 +141,14 @@ def read_several_settings(
     words: list[str] = options.words
     more = [word for word in words if _is_yaml_file(word)]
     settings = [word for word in words if not _is_yaml_file(word)]
-    files = [options.config, *map(Path, more)]
-    if more and any(word.startswith("name=") for word in settings):
+    # No file at all is an error of its own.
+    files = [] if options.config is None else expanded([options.config, *map(Path, more)])
+    if len(files) > 1 and any(word.startswith("name=") for word in settings):
         raise UserError(
             f"name= on the command line would give {len(files)} runs the same folder; set a name "
             "in each file"
         )
-    found = _settings_of(files, settings, options, root, example)
+    found = _settings_of(files or [None], settings, options, root, example)
     names: dict[str, Path] = {}
     for file, config in zip(files, found, strict=False):
         name = config.model_dump()["name"]
@@ -209,6 +212,26 @@ def style_picture(text: str) -> Path:
     from fast_style.styles import shipped
 
     return shipped.style_picture(text, nonempty_path(text))
+
+
+def expanded(paths: Iterable[Path]) -> list[Path]:
+    """The paths, with the matches of a pattern such as ``*.jpg`` in its place.
+
+    Shells expand patterns, but those of Windows do not. A file of that very name comes first.
+
+    Raises:
+        UserError: nothing matches a pattern.
+    """
+    found: list[Path] = []
+    for path in paths:
+        if os.path.lexists(path) or not glob.has_magic(str(path)):
+            found.append(path)
+            continue
+        matches = sorted(glob.glob(str(path), recursive=True))
+        if not matches:
+            raise UserError(f"{printable(path)}: no file matches this pattern")
+        found += map(Path, matches)
+    return found
 
 
 def device_name(text: str) -> str:

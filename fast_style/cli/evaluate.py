@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal
 from fast_style.cli.arguments import (
     add_device,
     add_include_results,
+    expanded,
     nonempty_path,
     positive,
     style_picture,
@@ -150,6 +151,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Evaluate, and write the report; returns the exit code."""
     _require_fitting(options)
+    options.models, options.photos = expanded(options.models), expanded(options.photos)
     photos = _require_inputs(options)
     from fast_style.evaluating.plots import require_plotting
 

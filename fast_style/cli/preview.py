@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from fast_style.cli.arguments import (
     add_device,
     add_settings,
+    expanded,
     nonempty_path,
     positive,
     positive_number,
@@ -97,6 +98,7 @@ def run(options: argparse.Namespace) -> int:
         return 0
     if not options.photo:
         raise UserError("no photo to draw; name one with --photo PHOTO")
+    options.photo = expanded(options.photo)
     outputs = _outputs(options)
     require_style_picture(config.style.image)
     for path in options.photo:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from fast_style.cli.arguments import (
     add_device,
     add_include_results,
+    expanded,
     nonempty_path,
     num_bytes,
     percent,
@@ -147,7 +148,7 @@ def run(options: argparse.Namespace) -> int:
     name = ALL if options.style == ALL else descriptions[0]["name"]
     tell = _note if launch.is_first else keep_silent
     plan = plan_jobs(
-        [Path(word) for word in options.words],
+        expanded(map(Path, options.words)),
         _output_options(options, name),
         takes_results=options.include_results,
         tell=tell,

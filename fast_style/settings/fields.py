@@ -5,6 +5,7 @@ accepts. No file is opened here: the code that reads a picture checks whether it
 """
 
 import os
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,9 +71,9 @@ class IsPath:
         """The path that `text` means in a file of this folder.
 
         Raises:
-            ValueError: no file can have this path.
+            ValueError: no file can have this path, or it has an unknown variable.
         """
-        return folder / usable_path(text)
+        return folder / usable_path(with_variables(text, folder))
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,8 @@ class PathOr(IsPath):
     def __get_pydantic_core_schema__(
         self, source: Any, handler: GetCoreSchemaHandler
     ) -> CoreSchema:
-        return core_schema.no_info_after_validator_function(self._checked, handler(source))
+        checked = core_schema.no_info_after_validator_function(self._checked, handler(source))
+        return core_schema.no_info_before_validator_function(raise_if_unusable, checked)
 
     def __get_pydantic_json_schema__(
         self, schema: CoreSchema, handler: GetJsonSchemaHandler
@@ -133,9 +135,48 @@ def usable_path(text: str) -> Path:
         raise ValueError(f"the home folder in {text!r} is unknown; write the whole path") from None
 
 
+def with_variables(text: str, folder: Path) -> str:
+    """A path with the values of ``$NAME`` and ``${NAME}``, unless a file of that very name exists.
+
+    Args:
+        text: the path.
+        folder: what a relative path is relative to.
+
+    Raises:
+        ValueError: the environment has no such variable.
+    """
+    if "$" not in text or os.path.lexists(folder / text):
+        return text
+    missing = [name for name in map(_variable, _VARIABLE.finditer(text)) if name not in os.environ]
+    if missing:
+        raise ValueError(
+            f"{text!r}: the environment has no variable {missing[0]}; set it, or write the whole "
+            "path"
+        )
+    return _VARIABLE.sub(lambda match: os.environ[_variable(match)], text)
+
+
+_VARIABLE = re.compile(r"\$(?:(\w+)|\{([^{}]*)\})")
+
+
+def _variable(match: re.Match[str]) -> str:
+    return match[1] or match[2]
+
+
+def raise_if_unusable(value: object) -> object:
+    """Any value but a ValueError, which `reading` puts in the place of a path that it cannot find.
+
+    Raises:
+        ValueError: it is one.
+    """
+    if isinstance(value, ValueError):
+        raise value
+    return value
+
+
 def _to_path(value: object) -> object:
     # In strict mode, pydantic does not turn text into a Path.
-    return usable_path(value) if isinstance(value, str) else value
+    return usable_path(value) if isinstance(value, str) else raise_if_unusable(value)
 
 
 FilePath = Annotated[

@@ -8,7 +8,6 @@ and what was found.
 import re
 import sys
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, NamedTuple, TypeVar, get_origin
@@ -40,8 +39,9 @@ def load(root: type[AnyRoot], path: Path | str, overrides: Sequence[str] = ()) -
     """Settings from a YAML file, overridden by ``key=value`` words.
 
     Paths in the file are relative to the file's folder, those in `overrides` to the working
-    directory; ``~`` is the home folder. An empty section means its defaults. A file of the kind
-    `root.also_read` is checked as such, and gives the sections that both kinds have.
+    directory; ``~`` is the home folder, ``$NAME`` a variable of the environment. An empty section
+    means its defaults. A file of the kind `root.also_read` is checked as such, and gives the
+    sections that both kinds have.
 
     Raises:
         UserError: one line per mistake, ``file:line: key: rule, what was found``.
@@ -252,6 +252,8 @@ def _with_absolute_path(info: FieldInfo, value: Any, folder: Path) -> Any:
         return _with_absolute_paths(section, value, folder)
     for mark in marks:
         if isinstance(mark, IsPath) and isinstance(value, str) and mark.means_path(value):
-            with suppress(ValueError):  # an unusable path: validation reports it, as it was written
+            try:
                 return str(mark.path_of(value, folder))
+            except ValueError as error:
+                return error  # validation reports it with its key and its place
     return value

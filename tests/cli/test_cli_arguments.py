@@ -3,9 +3,11 @@
 from pathlib import Path
 
 import pytest
-from command_line import Output, errors, run
+from command_line import Output, errors, photo_at, run
+from tiny_model import write_tiny_model
 
-from fast_style.cli.arguments import num_bytes
+from fast_style.cli.arguments import expanded, num_bytes
+from fast_style.core.errors import UserError
 from fast_style.settings.config import load_config
 
 
@@ -87,3 +89,56 @@ def test_help_config_tells_every_section(capsys: Output) -> None:
     text = capsys.readouterr().out
     assert "style.image: (required)" in text
     assert "loss.style_weight: 5.0" in text
+
+
+# --- Patterns that no shell has expanded ----------------------------------------------------------
+
+
+def test_pattern_stands_for_its_matches_and_a_file_of_that_name_for_itself(here: Path) -> None:
+    for name in ("b.png", "a.png", "[c].png", "sub/d.png"):
+        photo_at(name)
+    assert expanded([Path("*.png")]) == [Path("[c].png"), Path("a.png"), Path("b.png")]
+    assert expanded([Path("b.png"), Path("?.png")]) == [Path("b.png"), Path("a.png"), Path("b.png")]
+    assert expanded([Path("[c].png")]) == [Path("[c].png")]
+    assert expanded([Path("**/d.png")]) == [Path("sub/d.png")]
+    assert expanded([Path("none.png")]) == [Path("none.png")]  # told by the command
+    with pytest.raises(UserError, match=r"^\*\.jpg: no file matches this pattern$"):
+        expanded([Path("*.jpg")])
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["stylize", "-m", "model.safetensors", "*.jpg"],
+        ["evaluate", "model.safetensors", "--photos", "*.jpg", "-o", "report"],
+        ["evaluate", "*.jpg", "--photos", "a.png", "-o", "report"],
+        ["preview", "my.yaml", "--photo", "*.jpg"],
+        ["train", "*.jpg"],
+    ],
+)
+def test_every_command_for_several_files_expands_patterns(
+    here: Path, capsys: Output, words: list[str]
+) -> None:
+    write_tiny_model(Path("model.safetensors"))
+    photo_at("a.png")
+    Path("my.yaml").write_text("name: a\nstyle: {image: a.png}\ndata: {photos: .}\n")
+    assert run(*words) == 2
+    assert errors(capsys) == ["error: *.jpg: no file matches this pattern"]
+
+
+def test_pattern_of_photos_is_stylized(here: Path, capsys: Output) -> None:
+    write_tiny_model(Path("model.safetensors"))
+    photo_at("a.png")
+    photo_at("b.png")
+    assert run("stylize", "-m", "model.safetensors", "?.png", "--device", "cpu") == 0
+    assert capsys.readouterr().out == "a.tiny.png\nb.tiny.png\n2 done, 0 skipped, 0 failed\n"
+
+
+def test_pattern_of_settings_is_read(here: Path, capsys: Output) -> None:
+    photo_at("a.png")
+    for name in ("one", "two"):
+        text = f"name: {name}\nstyle: {{image: a.png}}\ndata: {{photos: .}}\n"
+        Path(f"{name}.yaml").write_text(text)
+    assert run("train", "*.yaml", "--print-config") == 0
+    names = [line for line in capsys.readouterr().out.splitlines() if line.startswith("name: ")]
+    assert names == ["name: one", "name: two"]

@@ -68,7 +68,7 @@ from fast_style.settings.gatys_config import GatysConfig
         ("train: {init_from: [a]}", "FILE:4: train.init_from: must be a path, got ['a']"),
         ("train: {init_from: ''}", "FILE:4: train.init_from: must be a path, got ''"),
         (
-            'train: {init_from: "a\\0b"}',
+            'train: {init_from: "a\\x00b"}',
             "FILE:4: train.init_from: must be a path, got 'a\\x00b'",
         ),
         (
@@ -133,7 +133,7 @@ def test_a_mistake_is_told_with_its_line_key_rule_and_value(tmp_path, lines, mes
          "or digit first, got '12:30'"),
         ("../a", "FILE:3: name: must be letters, digits, '.', '_' and '-' (at most 100), a letter "
          "or digit first, got '../a'"),
-        ('"a\\n"', "FILE:3: name: must be letters, digits, '.', '_' and '-' (at most 100), a "
+        ('"a\\x0A"', "FILE:3: name: must be letters, digits, '.', '_' and '-' (at most 100), a "
          "letter or digit first, got 'a\\n'"),
         ("a" * 101, "FILE:3: name: must be letters, digits, '.', '_' and '-' (at most 100), a "
          f"letter or digit first, got '{'a' * 96}..."),

@@ -94,7 +94,8 @@ data: {photos: 3}
 
 
 def test_mistakes_between_settings_are_told_together_when_the_fields_are_right(tmp_path):
-    text = f"{LEAST}train: {{steps: 5}}\nloss: {{content_weight: 0, style_weight: 0, tv_weight: 0}}"
+    weights = "{content_weight: 0, style_weight: 0, tv_weight: 0}"
+    text = f"{LEAST}train: {{steps: 5, warmup_steps: 5}}\nloss: {weights}"
     first, second = complaint(Config, tmp_path, text).splitlines()
     assert first.startswith("FILE:4: train.warmup_steps: ")
     assert second.startswith("FILE:5: loss.content_weight: ")
@@ -257,3 +258,46 @@ def test_style_picture_may_be_the_name_of_a_style_that_ships_it(tmp_path, monkey
     assert read(Config, tmp_path, LEAST, "data.photos=wave").data.photos == tmp_path / "wave"
     (tmp_path / "wave").touch()
     assert read(Config, tmp_path, least).style.image == tmp_path / "wave"
+
+
+# --- Variables in paths ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("written", ["$DATA/photos", "${DATA}/photos", "'$DATA/photos'"])
+def test_a_variable_in_a_path_is_replaced_by_its_value(tmp_path, monkeypatch, written):
+    monkeypatch.setenv("DATA", "/mnt/data")
+    text = LEAST.replace("data: {photos: p}", f"data:\n  photos: {written}")
+    assert text != LEAST
+    assert read(Config, tmp_path, text).data.photos == Path("/mnt/data/photos")
+    words = ["data.photos=${DATA}/p", "loss_network.weights=$DATA/vgg.pth"]
+    config = read(Config, tmp_path, LEAST, *words)
+    assert config.data.photos == Path("/mnt/data/p")
+    assert config.loss_network.weights == "/mnt/data/vgg.pth"
+    monkeypatch.setenv("DATA", "relative")
+    assert read(Config, tmp_path, text).data.photos == tmp_path / "relative" / "photos"
+
+
+def test_a_variable_that_is_not_set_is_named_with_the_key(tmp_path, monkeypatch):
+    monkeypatch.delenv("NO_DATA", raising=False)
+    words = [
+        "data.photos=$NO_DATA/p",
+        "loss_network.weights=${NO_DATA}/v.pth",
+        "train.init_from=$NO_DATA",
+    ]
+    lines = complaint(Config, tmp_path, LEAST, *words).splitlines()
+    assert len(lines) == 3
+    for word in words:
+        key, _, path = word.partition("=")
+        assert (
+            f"{word!r} on the command line: {key}: {path!r}: the environment has no variable "
+            "NO_DATA; set it, or write the whole path"
+        ) in lines
+
+
+def test_a_file_whose_name_has_a_dollar_is_found(tmp_path, monkeypatch):
+    monkeypatch.setenv("b", "other")
+    (tmp_path / "a$b").mkdir()
+    text = LEAST.replace("data: {photos: p}", "data: {photos: a$b}")
+    assert read(Config, tmp_path, text).data.photos == tmp_path / "a$b"
+    (tmp_path / "a$b").rmdir()
+    assert read(Config, tmp_path, text).data.photos == tmp_path / "aother"
