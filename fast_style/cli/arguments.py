@@ -66,6 +66,16 @@ def add_include_results(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_max_pixels(parser: argparse.ArgumentParser) -> None:
+    """Add ``--max-pixels``, which `process.run_command` applies."""
+    parser.add_argument(
+        "--max-pixels",
+        type=positive,
+        metavar="N",
+        help="refuse pictures of more than N pixels (default: 178956970)",
+    )
+
+
 def add_settings(parser: argparse.ArgumentParser, *, several: bool = False) -> None:
     """Add a YAML file, ``key=value`` words, ``--print-config`` and ``--help-config``.
 

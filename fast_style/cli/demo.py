@@ -4,7 +4,7 @@ import argparse
 from functools import partial
 from pathlib import Path
 
-from fast_style.cli.arguments import add_device, nonempty_path, style_picture
+from fast_style.cli.arguments import add_device, add_max_pixels, nonempty_path, style_picture
 from fast_style.cli.process import say
 from fast_style.cli.runs import RUNS
 from fast_style.cli.train import train
@@ -37,6 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="your photo, stylized at the end (default: a cat)",
     )
     add_device(parser)
+    add_max_pixels(parser)
 
 
 def run(options: argparse.Namespace) -> int:

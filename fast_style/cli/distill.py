@@ -2,7 +2,13 @@
 
 import argparse
 
-from fast_style.cli.arguments import add_device, add_resume, add_settings, read_settings
+from fast_style.cli.arguments import (
+    add_device,
+    add_max_pixels,
+    add_resume,
+    add_settings,
+    read_settings,
+)
 from fast_style.cli.runs import require_inputs_of_new, start_or_resume
 from fast_style.core.distributed import ALONE, read_launch
 from fast_style.core.errors import UserError
@@ -22,6 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
     add_settings(parser)
     add_device(parser)
+    add_max_pixels(parser)
     add_resume(parser)
 
 

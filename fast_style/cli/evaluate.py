@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal
 from fast_style.cli.arguments import (
     add_device,
     add_include_results,
+    add_max_pixels,
     expanded,
     nonempty_path,
     positive,
@@ -146,6 +147,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_include_results(parser)
     add_device(parser)
+    add_max_pixels(parser)
 
 
 def run(options: argparse.Namespace) -> int:

@@ -2,7 +2,7 @@
 
 import argparse
 
-from fast_style.cli.arguments import nonempty_path, style_picture
+from fast_style.cli.arguments import add_max_pixels, nonempty_path, style_picture
 from fast_style.cli.documents import save_document, write_document
 from fast_style.cli.process import say
 from fast_style.core.errors import printable
@@ -27,6 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="file to write (default: print it)",
     )
     parser.add_argument("--overwrite", action="store_true", help="replace an existing file")
+    add_max_pixels(parser)
 
 
 def run(options: argparse.Namespace) -> int:

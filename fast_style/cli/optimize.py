@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from fast_style.cli.arguments import (
     add_device,
+    add_max_pixels,
     add_settings,
     nonempty_path,
     positive,
@@ -84,6 +85,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "layer of every block up to the block of this layer, without content",
     )
     add_device(parser)
+    add_max_pixels(parser)
 
 
 def run(options: argparse.Namespace) -> int:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from fast_style.cli.arguments import (
     add_device,
+    add_max_pixels,
     add_settings,
     expanded,
     nonempty_path,
@@ -75,6 +76,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--overwrite", action="store_true", help="replace existing sheets")
     add_device(parser)
+    add_max_pixels(parser)
 
 
 def style_size(text: str) -> int:

@@ -7,8 +7,8 @@ import io
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from fast_style.cli.allocator import keep_freed_memory
@@ -38,7 +38,8 @@ def run_command(parser: argparse.ArgumentParser, arguments: Sequence[str] | None
         try:
             options = parse(parser, arguments)
             keep_freed_memory()  # before torch allocates anything
-            return _run(options)
+            with _limited_pixels(options):
+                return _run(options)
         finally:
             sys.stdout.flush()
     except UserError as error:
@@ -57,6 +58,24 @@ def run_command(parser: argparse.ArgumentParser, arguments: Sequence[str] | None
         mute_stdout()
         print("error: the output cannot be written (the disk is full)", file=sys.stderr)
         return 1
+
+
+@contextmanager
+def _limited_pixels(options: argparse.Namespace) -> Iterator[None]:
+    """Within the block, --max-pixels holds for all pictures, also in processes that are started."""
+    if not hasattr(options, "max_pixels"):
+        yield
+        return
+    from fast_style.pictures.reading import DEFAULT_MAX_PIXELS, MAX_PIXELS_VARIABLE
+
+    before = os.environ.get(MAX_PIXELS_VARIABLE)
+    os.environ[MAX_PIXELS_VARIABLE] = str(options.max_pixels or DEFAULT_MAX_PIXELS)
+    try:
+        yield
+    finally:
+        del os.environ[MAX_PIXELS_VARIABLE]
+        if before is not None:
+            os.environ[MAX_PIXELS_VARIABLE] = before
 
 
 def _run(options: argparse.Namespace) -> int:

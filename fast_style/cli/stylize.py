@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from fast_style.cli.arguments import (
     add_device,
     add_include_results,
+    add_max_pixels,
     expanded,
     nonempty_path,
     num_bytes,
@@ -99,12 +100,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="1..100",
         help="quality of JPEG and WebP results (default: 95)",
     )
-    parser.add_argument(
-        "--max-pixels",
-        type=positive,
-        metavar="N",
-        help="refuse photos of more than N pixels (default: 178956970)",
-    )
+    add_max_pixels(parser)
     parser.add_argument(
         "--memory",
         type=num_bytes,
@@ -256,14 +252,13 @@ def _stylize_share(
     """Do the jobs of this process and report each; returns the same as `_stylize`."""
     from tqdm import tqdm
 
-    from fast_style.pictures.reading import DEFAULT_MAX_PIXELS, ResultError
+    from fast_style.pictures.reading import ResultError
     from fast_style.stylizing.folder import stylize_files
 
     outcomes = stylize_files(
         painter,
         jobs,
         max_side=options.max_side or (SHEET_SIDE if options.style == ALL else None),
-        max_pixels=options.max_pixels or DEFAULT_MAX_PIXELS,
         quality=options.quality,
         takes_results=takes_results,
         progress=_BandsBar() if sys.stderr.isatty() else None,

@@ -5,7 +5,13 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-from fast_style.cli.arguments import add_device, add_resume, add_settings, read_several_settings
+from fast_style.cli.arguments import (
+    add_device,
+    add_max_pixels,
+    add_resume,
+    add_settings,
+    read_several_settings,
+)
 from fast_style.cli.process import print_error, say
 from fast_style.cli.runs import require_inputs_of_new, start_or_resume
 from fast_style.core.distributed import (
@@ -47,6 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
     add_settings(parser, several=True)
     add_device(parser)
+    add_max_pixels(parser)
     add_resume(parser)
     parser.add_argument(
         "--check",

@@ -35,6 +35,10 @@ from fast_style.pictures.tiff_pages import beginning_with, find_pages, picture_a
 DEFAULT_MAX_PIXELS = 178_956_970
 """Pillow's own limit for an error: twice the default of its MAX_IMAGE_PIXELS."""
 
+MAX_PIXELS_VARIABLE = "FAST_STYLE_MAX_PIXELS"
+"""The environment variable by which a command passes its --max-pixels on to all that read pictures,
+data workers included."""
+
 # Pillow reads MPO through its JPEG decoder; asking `Image.open` for "MPO" is a KeyError.
 _DECODERS = tuple(name for name in FORMATS if name != "MPO")
 
@@ -102,8 +106,7 @@ class Picture:
 def read_picture(
     path: Path,
     *,
-    max_pixels: int = DEFAULT_MAX_PIXELS,
-    limit_option: str | None = None,
+    max_pixels: int | None = None,
     shorter_side_at_least: int | None = None,
     takes_results: bool = True,
 ) -> Picture:
@@ -111,8 +114,8 @@ def read_picture(
 
     Args:
         path: a regular file in one of `FORMATS`, or a link to one.
-        max_pixels: largest number of pixels accepted, checked before anything is decoded.
-        limit_option: the command's option that raises `max_pixels`, for the error message.
+        max_pixels: largest number of pixels accepted, checked before anything is decoded. None:
+            --max-pixels of the command that runs, else `DEFAULT_MAX_PIXELS`.
         shorter_side_at_least: lets JPEGs be decoded at 1/2, 1/4 or 1/8 of their size, several times
             faster, as long as the shorter side keeps this many pixels.
         takes_results: whether a result of this software is as good as a photo.
@@ -122,7 +125,7 @@ def read_picture(
         ResultError: it is a result of this software.
     """
     with _errors_about(path), _open_regular_file(path) as file:
-        image = _open_image(file, max_pixels, limit_option)
+        image = _open_image(file, max_pixels)
         if shorter_side_at_least is not None:
             image.draft(None, (shorter_side_at_least, shorter_side_at_least))
         picture = to_picture(image, upright=True)
@@ -151,7 +154,7 @@ def require_picture(path: Path) -> None:
         PictureError: as `read_picture`.
     """
     with _errors_about(path), _open_regular_file(path) as file:
-        _open_image(file, DEFAULT_MAX_PIXELS)
+        _open_image(file)
 
 
 def size_in_header(path: Path) -> tuple[int, int] | None:
@@ -265,24 +268,26 @@ def _open_regular_file(path: Path) -> BinaryIO:
     return path.open("rb")
 
 
-def _open_image(file: BinaryIO, max_pixels: int, limit_option: str | None = None) -> Image.Image:
+def _open_image(file: BinaryIO, max_pixels: int | None = None) -> Image.Image:
     """An image with its header read and its size checked; no pixels are decoded yet."""
+    if max_pixels is None:
+        max_pixels = int(os.environ.get(MAX_PIXELS_VARIABLE, DEFAULT_MAX_PIXELS))
     pages = find_pages(file)
     page = picture_among(pages) if pages else None
     if pages and page is None:
         raise _UnusableError(RAW_PHOTO)
     file.seek(0)
     if page is not None and page is not pages[0]:
-        _check_size(page.num_pixels, max_pixels, limit_option)
+        _check_size(page.num_pixels, max_pixels)
         file = beginning_with(file, page)
-    image = _open_first_page(file, max_pixels, limit_option)
+    image = _open_first_page(file, max_pixels)
     if page is not None and page.orientation is None and pages[0].orientation is not None:
         # Converters write the orientation of all pages on the first one.
         image.getexif()[ExifTags.Base.Orientation] = pages[0].orientation
     return image
 
 
-def _open_first_page(file: BinaryIO, max_pixels: int, limit_option: str | None) -> Image.Image:
+def _open_first_page(file: BinaryIO, max_pixels: int) -> Image.Image:
     try:
         with _quiet_pillow(max_pixels):
             image = Image.open(file, formats=_DECODERS)
@@ -295,8 +300,8 @@ def _open_first_page(file: BinaryIO, max_pixels: int, limit_option: str | None) 
     except Image.DecompressionBombError as error:
         # Pillow refuses some files before there is an image to ask for its size.
         found = re.search(r"(\d+) pixels", str(error))
-        raise _too_large(int(found[1]) if found else None, max_pixels, limit_option) from None
-    _check_size(image.width * image.height, max_pixels, limit_option)
+        raise _too_large(int(found[1]) if found else None, max_pixels) from None
+    _check_size(image.width * image.height, max_pixels)
     _mend_transparent_value(image)
     if image.format == "BMP":
         place = file.tell()
@@ -307,16 +312,16 @@ def _open_first_page(file: BinaryIO, max_pixels: int, limit_option: str | None) 
     return image
 
 
-def _check_size(num_pixels: int, max_pixels: int, limit_option: str | None) -> None:
+def _check_size(num_pixels: int, max_pixels: int) -> None:
     if num_pixels > max_pixels:
-        raise _too_large(num_pixels, max_pixels, limit_option)
+        raise _too_large(num_pixels, max_pixels)
 
 
-def _too_large(num_pixels: int | None, max_pixels: int, limit_option: str | None) -> _UnusableError:
+def _too_large(num_pixels: int | None, max_pixels: int) -> _UnusableError:
     found = f"{num_pixels:,}" if num_pixels is not None else "too many"
     remedy = "use a smaller copy"
-    if limit_option is not None:
-        remedy = f"for a photo that you trust, raise it with {limit_option} {num_pixels or 'N'}"
+    if MAX_PIXELS_VARIABLE in os.environ:  # a command runs, and has this option
+        remedy = f"for a photo that you trust, raise it with --max-pixels {num_pixels or 'N'}"
     return _UnusableError(f"{found} pixels, more than the limit of {max_pixels:,}; {remedy}")
 
 

@@ -13,13 +13,7 @@ from typing import NamedTuple, Protocol
 
 from fast_style.core.errors import UserError, printable
 from fast_style.pictures.pixels import fit_longer_side
-from fast_style.pictures.reading import (
-    DEFAULT_MAX_PIXELS,
-    Picture,
-    ResultError,
-    read_picture,
-    size_in_header,
-)
+from fast_style.pictures.reading import Picture, ResultError, read_picture, size_in_header
 from fast_style.pictures.writing import write_picture
 from fast_style.stylizing.jobs import Job
 
@@ -51,7 +45,7 @@ def stylize_files(
     jobs: Iterable[Job],
     *,
     max_side: int | None = None,
-    max_pixels: int = DEFAULT_MAX_PIXELS,
+    max_pixels: int | None = None,
     quality: int = 95,
     takes_results: bool = True,
     progress: Callable[[float], None] | None = None,
@@ -68,7 +62,7 @@ def stylize_files(
             glibc's main heap; that is the one that `cli.allocator` sets up.
         jobs: from `plan_jobs`.
         max_side: shrink photos whose longer side has more pixels.
-        max_pixels: refuse photos with more pixels.
+        max_pixels: refuse photos with more pixels; see `read_picture`.
         quality: of JPEG and WebP results, 1 to 100.
         takes_results: whether a result of this software is stylized; otherwise its job ends with a
             `ResultError`.
@@ -117,7 +111,7 @@ class _Steps:
 
     painter: Painter
     max_side: int | None
-    max_pixels: int
+    max_pixels: int | None
     quality: int
     takes_results: bool
     progress: Callable[[float], None] | None
@@ -132,10 +126,7 @@ class _Steps:
         """The photo, shrunk to `max_side`."""
         try:
             picture = read_picture(
-                Path(job.photo),
-                max_pixels=self.max_pixels,
-                limit_option="--max-pixels",
-                takes_results=self.takes_results,
+                Path(job.photo), max_pixels=self.max_pixels, takes_results=self.takes_results
             )
             return picture if self.max_side is None else shrunk(picture, self.max_side)
         except (UserError, OSError, MemoryError) as error:

@@ -1,5 +1,6 @@
 """Arguments: mistakes are one line with the rule and what was found."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ from tiny_model import write_tiny_model
 
 from fast_style.cli.arguments import expanded, num_bytes
 from fast_style.core.errors import UserError
+from fast_style.pictures.reading import MAX_PIXELS_VARIABLE
 from fast_style.settings.config import load_config
 
 
@@ -142,3 +144,46 @@ def test_pattern_of_settings_is_read(here: Path, capsys: Output) -> None:
     assert run("train", "*.yaml", "--print-config") == 0
     names = [line for line in capsys.readouterr().out.splitlines() if line.startswith("name: ")]
     assert names == ["name: one", "name: two"]
+
+
+# --- Pictures of many pixels ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["init", "a.png"],
+        ["stylize", "-m", "model.safetensors", "a.png", "--device", "cpu"],
+        ["optimize", "gatys.yaml", "-c", "a.png", "-o", "b.png"],
+        ["preview", "my.yaml", "--photo", "a.png"],
+        ["evaluate", "model.safetensors", "--photos", ".", "--style", "a.png", "-o", "report"],
+        ["train", "my.yaml"],
+        ["demo", "--photo", "a.png"],
+    ],
+)
+def test_picture_of_too_many_pixels_is_told_with_an_option_of_the_command(
+    here: Path, capsys: Output, words: list[str]
+) -> None:
+    write_tiny_model(Path("model.safetensors"))
+    photo_at("a.png")
+    Path("my.yaml").write_text("name: a\nstyle: {image: a.png}\ndata: {photos: .}\n")
+    Path("gatys.yaml").write_text("style: {image: a.png}\n")
+    assert run(*words, "--max-pixels", "1919") in (1, 2)
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if "pixels" in line]
+    assert line.endswith(
+        "a.png: 1,920 pixels, more than the limit of 1,919; for a photo that you trust, raise it "
+        "with --max-pixels 1920"
+    )
+    assert MAX_PIXELS_VARIABLE not in os.environ
+
+
+def test_every_command_that_reads_pictures_has_max_pixels(capsys: Output) -> None:
+    for command in ("train", "stylize", "preview", "optimize", "evaluate", "distill", "init",
+                    "demo"):  # fmt: skip
+        assert run(command, "--help") == 0
+        assert "--max-pixels N" in capsys.readouterr().out
+
+
+def test_picture_of_as_many_pixels_as_allowed_is_read(here: Path) -> None:
+    photo_at("a.png")
+    assert run("init", "a.png", "--max-pixels", "1920", "-o", "a.yaml") == 0

@@ -185,8 +185,7 @@ class Failing(Stylizer):
             "large.png",
             "b.png",
             None,
-            "large.png: 1,200 pixels, more than the limit of 1,199; for a photo that you trust, "
-            "raise it with --max-pixels 1200",
+            "large.png: 1,200 pixels, more than the limit of 1,199; use a smaller copy",
         ),
         ("a.png", "file/b.png", None, "file/b.png: cannot be written (File exists)"),
         ("a.png", "b.png", UserError("too hot"), "a.png: too hot"),
