@@ -4,7 +4,7 @@ import argparse
 import os
 from pathlib import Path
 
-from fast_style.cli.arguments import add_device, nonempty_path, positive
+from fast_style.cli.arguments import add_device, add_max_pixels, nonempty_path, positive
 from fast_style.cli.outputs import make_writable_folder, require_replaceable
 from fast_style.cli.process import say
 from fast_style.core.errors import UserError, printable
@@ -52,6 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--overwrite", action="store_true", help="replace an existing sheet")
     add_device(parser)
+    add_max_pixels(parser)
 
 
 def run(options: argparse.Namespace) -> int:
