@@ -44,7 +44,7 @@ loss:
   content_layers: {relu3_3: 1.0}
   style_layers: {relu1_2: 1.0, block2_conv2: 1, relu3_3: 1.0, relu4_3: 1.0}
   content_weight: 1.0
-  style_weight: 2.5
+  style_weight: 1.5
   tv_weight: 1e0
   tv_exponent: 2
   stability_weight: 20

@@ -116,7 +116,7 @@ class ModelConfig(Section):
 class TrainingLossConfig(LossConfig):
     """The loss that training lowers."""
 
-    style_weight: Annotated[float, Field(ge=0), OnceMeant(5.0)] = 2.5
+    style_weight: Annotated[float, Field(ge=0), OnceMeant(5.0)] = 1.5
     """Weight of the style loss. Change this first: raise it if the style is too weak, lower it if
     the photo is lost. A model trained with 0.25 leaves the photo nearly as it is, 10 is very
     strong (with the default normalization)."""

@@ -162,7 +162,7 @@ def test_every_setting_has_a_description_and_says_what_it_may_be(root, key):
         ),
         ("loss_network.padding", "(unset)", "zeros | reflect"),
         ("loss.content_layers", "{relu3_3: 1.0}", "{layer: weight, ...}, each weight at least 0"),
-        ("loss.style_weight", "2.5", "at least 0"),
+        ("loss.style_weight", "1.5", "at least 0"),
         ("train.learning_rate", "0.001", "above 0, at most 10"),
         ("train.precision", "auto", "auto | fp32 | bf16 | fp16"),
         ("train.threads", "(unset)", "1 to 1024"),
