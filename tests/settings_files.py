@@ -32,6 +32,7 @@ data:
   cache: none
   cache_side: null
   cache_folder: null
+  include_results: false
   max_unreadable_share: 0.05
   grown_crop_size: null
   grow_after: 0.7
@@ -101,6 +102,7 @@ data:
   cache: none
   cache_side: null
   cache_folder: null
+  include_results: false
   max_unreadable_share: 0.05
   paintings: q
   validation_paintings: null
