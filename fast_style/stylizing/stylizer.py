@@ -52,9 +52,10 @@ _SIZE_TO_COMPILE = 93, 122
 # Largest relative difference between the compiled and the eager picture that TF32 on a GPU
 # explains. A uniformly gray picture differs by about a third.
 _MOST_BY_ROUNDING = 0.02
-# Values that count as pixels of [0, 1]: bicubic resizing exceeds it by up to a seventh. Pixels of
-# [-1, 1], of 0..255 or normalized by ImageNet's mean exceed it by more.
-_LEAST_VALUE, _MOST_VALUE = -0.5, 1.5
+# Values that count as pixels of [0, 1]. Enlarging exceeds it: by 0.25 at corners, and for noise of
+# black and white pixels by 0.38 (torch's bicubic) and 0.57 (Pillow's Lanczos). Black of [-1, 1],
+# pixels of 0..255 and those normalized by ImageNet's mean lie farther outside.
+_LEAST_VALUE, _MOST_VALUE = -0.75, 1.75
 _COMPILING = CompileRequest("--compile", "leave out --compile")
 
 
@@ -117,8 +118,8 @@ class Stylizer:
                 - the path of a picture file, which is turned upright;
                 - a Pillow image of any mode (one with transparency gives RGBA, others RGB);
                 - a uint8 array (H, W, 3);
-                - a float tensor (3, H, W) or (N, 3, H, W) in [0, 1]. Values from -0.5 to 1.5, as
-                  resizing makes them, are accepted. The result is float32, on the tensor's device;
+                - a float tensor (3, H, W) or (N, 3, H, W) in [0, 1]. Values from -0.75 to 1.75,
+                  as resizing makes them, are accepted. The result is float32, on the tensor's device;
                   no photos (N = 0) give none.
             upright: also turn a Pillow image as its EXIF orientation says. By default it is taken
                 as it is, since it may have been turned already.

@@ -161,7 +161,7 @@ def test_other_tensors_are_refused(
     [
         ([0, 255], "0 to 255"),
         ([-1, 1], "-1 to 1"),
-        ([0, 1.75], "0 to 1.75"),
+        ([0, 2], "0 to 2"),
         ([0, float("nan")], "nan to nan"),
         ([0, float("inf")], "0 to inf"),
     ],
@@ -187,6 +187,7 @@ def test_values_of_a_resized_photo_are_accepted(stylizer: Stylizer) -> None:
     assert photo.min() < -0.05
     assert photo.max() > 1.05
     assert stylizer(photo).shape == photo.shape
+    assert stylizer(torch.tensor([-0.75, 1.75]).repeat(3, 16, 8)).shape == (3, 16, 16)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16, torch.bfloat16])
