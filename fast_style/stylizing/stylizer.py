@@ -119,8 +119,8 @@ class Stylizer:
                 - a Pillow image of any mode (one with transparency gives RGBA, others RGB);
                 - a uint8 array (H, W, 3);
                 - a float tensor (3, H, W) or (N, 3, H, W) in [0, 1]. Values from -0.75 to 1.75,
-                  as resizing makes them, are accepted. The result is float32, on the tensor's device;
-                  no photos (N = 0) give none.
+                  as resizing makes them, are accepted. The result is float32, on the tensor's
+                  device; no photos (N = 0) give none.
             upright: also turn a Pillow image as its EXIF orientation says. By default it is taken
                 as it is, since it may have been turned already.
 
