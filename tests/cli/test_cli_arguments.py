@@ -90,7 +90,7 @@ def test_help_config_tells_every_section(capsys: Output) -> None:
     assert run("train", "--help-config") == 0
     text = capsys.readouterr().out
     assert "style.image: (required)" in text
-    assert "loss.style_weight: 5.0" in text
+    assert "loss.style_weight: 1.5" in text
 
 
 # --- Patterns that no shell has expanded ----------------------------------------------------------

@@ -41,7 +41,7 @@ def test_info_tells_of_a_model_of_the_first_compact_network(
     assert run("info", str(old_model)) == 0
     text = capsys.readouterr().out
     assert f"loss network: vgg19, COMPACT weights, sha256 {FIRST_COMPACT}\n" in text
-    assert "style: relu1_2, relu2_2, relu3_3, relu3_4, weight 5; " in text
+    assert "style: relu1_2, relu2_2, relu3_3, relu3_4, weight 1.5; " in text
 
 
 def test_info_tells_of_the_loss_network_that_comes_with_the_package(capsys: Output) -> None:

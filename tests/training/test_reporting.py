@@ -174,7 +174,7 @@ def test_tensorboard_shows_one_run_with_all_tags(straight: Path) -> None:
     assert samples == [0, 3, 6]
     assert [event.step for event in events.Images("style")] == [0]
     (text,) = events.Tensors("settings/text_summary")
-    assert b"style_weight: 5.0" in text.tensor_proto.string_val[0]
+    assert b"style_weight: 1.5" in text.tensor_proto.string_val[0]
     (text,) = events.Tensors("command/text_summary")
     assert b"train.py" in text.tensor_proto.string_val[0]
 
@@ -249,7 +249,7 @@ def test_table_and_tensorboard_agree(straight: Path) -> None:
 def test_logged_total_is_the_weighted_sum_of_the_logged_terms(straight: Path) -> None:
     for row in rows_of(straight)[1:]:
         content, style, tv = (float(row[f"loss/{term}"]) for term in ("content", "style", "tv"))
-        assert float(row["loss/total"]) == pytest.approx(content + 5 * style + tv, rel=1e-5)
+        assert float(row["loss/total"]) == pytest.approx(content + 1.5 * style + tv, rel=1e-5)
         if row["share/tv"]:
             assert sum(float(row[tag]) for tag in SHARE_TAGS) == pytest.approx(1)
 
