@@ -28,7 +28,7 @@ data:
 model: {{width: 16, residual_blocks: 2}}
 loss_network: {{weights: {assets / "weights/vgg16_conv5_3.pth"}, preprocessing: caffe}}
 loss: {{style_weight: 5, stability_weight: 0}}
-train: {{steps: 60, batch_size: 4, learning_rate: 2.0e-3, warmup_steps: 10}}
+train: {{steps: 120, batch_size: 4, learning_rate: 2.0e-3, warmup_steps: 10}}
 log: {{samples: 1}}
 """
     )
@@ -42,6 +42,6 @@ log: {{samples: 1}}
     trainer.train()
     trained = trainer.validation.measure(trainer.fast_net)["validation/total"]
     print(own, untrained, trained)
-    # Seen: photos 17.7, untrained 22.8, trained 10.4 (8.4 without the filters of the network).
-    assert trained < 0.65 * own
-    assert trained < 0.55 * untrained
+    # Seen: photos 17.7, untrained 26.1, trained 9.4.
+    assert trained < 0.55 * own
+    assert trained < 0.45 * untrained
