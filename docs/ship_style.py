@@ -6,8 +6,9 @@ r"""Put the model of a run among the styles that come with fast-style.
 
 It writes three files into fast_style/styles: NAME.safetensors, the model in 8 bits, or in 16 if 8
 change one of the photos by more than 2 of 255; NAME.jpg, the style picture with 512 pixels at most;
-and NAME.md, the card. Run again, it writes the same files again. Title, artist, year, source and
-license are then known already, and need not be given; they stand in the model file.
+and NAME.md, the card. A fourth, configs/styles/NAME.yaml, trains the style again. Run again, it
+writes the same files again. Title, artist, year, source and license are then known already, and
+need not be given; they stand in the model file.
 """
 
 import argparse
@@ -15,6 +16,8 @@ import csv
 import re
 import sys
 from collections.abc import Sequence
+from functools import reduce
+from operator import getitem
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +28,19 @@ from fast_style.models.shipping import Card, Shipped, write_shipped
 from fast_style.pictures.pixels import fit_longer_side, image_to_tensor
 from fast_style.pictures.reading import read_photo
 from fast_style.pictures.writing import write_picture
-from fast_style.settings.config import parse_config
+from fast_style.settings.config import Config, parse_config
+from fast_style.settings.help import commented_yaml
 from fast_style.settings.strict_yaml import dump_yaml
+from fast_style.settings.structure import iterate_fields
+from fast_style.settings.writing import to_dict
 from fast_style.styles import shipped
 
+CONFIGS = Path(__file__).parents[1] / "configs" / "styles"
 PICTURE_SIDE = 512
 PHOTO_SIDE = 512
+SHAPES_NO_MODEL = ("log.", "data.cache", "data.workers", "train.threads")
+"""How keys of settings begin that change no weight of a model."""
+
 JPEG_QUALITY = 88
 
 
@@ -88,8 +98,11 @@ def ship(options: argparse.Namespace) -> None:
     else:
         write_picture(beside, fit_longer_side(picture, PICTURE_SIDE), quality=JPEG_QUALITY)
     measured = _last_validation(options.run / "metrics.csv")
-    text = card(read_description(model), found, len(photos), measured, picture is not None)
+    description = read_description(model)
+    text = card(description, found, len(photos), measured, picture is not None)
     write_text_atomically(model.with_suffix(".md"), "\n".join([text, notes]).rstrip() + "\n")
+    CONFIGS.mkdir(exist_ok=True)
+    write_text_atomically(CONFIGS / f"{name}.yaml", recipe(description, picture is not None))
     print(
         f"{printable(model)}: {model.stat().st_size} bytes, {found.bits} bits, differs by "
         f"{found.difference} of 255 at most"
@@ -161,6 +174,42 @@ def card(
         "",
     ]
     return "\n".join(lines)
+
+
+def recipe(description: dict[str, Any], has_picture: bool) -> str:
+    """The YAML file that trains a shipped style again: all settings that shape the model.
+
+    Args:
+        description: that of the shipped model.
+        has_picture: whether its style picture is shipped, and so known by the style's name.
+    """
+    name, about = description["name"], description["card"]
+    least = {"name": name, "style": {"image": name}, "data": {"photos": name}}
+    defaults = _by_key(least)
+    values = _by_key(description["settings"]) | {
+        "style.image": name if has_picture else f"../../data/styles/{name}.jpg",
+        "data.photos": "../../data/train2017",
+    }
+    keys = [
+        key
+        for key, value in values.items()
+        if key in ("name", "style.image", "data.photos")
+        or (value != defaults[key] and not key.startswith(SHAPES_NO_MODEL))
+    ]
+    return f"""\
+# {about["title"]}, {about["artist"]}, {about["year"]}: a style that comes with fast-style.
+#
+#   fast-style train configs/styles/{name}.yaml data.photos=PHOTOS
+#
+# trains it again. fast_style/styles/{name}.md says on which photos it was trained.
+
+{commented_yaml(Config, keys, values)}"""
+
+
+def _by_key(settings: dict[str, Any]) -> dict[str, Any]:
+    """The value of every setting by its dotted key, also of those that `settings` leaves out."""
+    complete = to_dict(parse_config(settings, "the model"))
+    return {key: reduce(getitem, key.split("."), complete) for key, _ in iterate_fields(Config)}
 
 
 if __name__ == "__main__":

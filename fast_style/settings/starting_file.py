@@ -14,7 +14,6 @@ _FIRST_SETTINGS = (
     "style.size",
     "data.photos",
     "data.crop_size",
-    "data.grown_crop_size",
     "model.width",
     "loss_network.weights",
     "loss.content_layers",
@@ -29,18 +28,18 @@ _FIRST_SETTINGS = (
     "log.checkpoint_every",
 )
 
-# For minutes on a laptop; docs/ablations.md says why.
+# For six minutes on two CPU cores; docs/ablations.md says why.
 _FIRST_VALUES = {
-    "data.crop_size": 128,
-    "data.grown_crop_size": 192,
+    "data.crop_size": 160,
     "model.width": 16,
     "loss_network.weights": "compact",
     # In short trainings, relu3_3 alone lost trees and faces.
     "loss.content_layers": {"relu2_2": 0.5, "relu3_3": 1.0},
     "train.init_from": "base",
-    "train.steps": 2000,
+    "train.steps": 900,
+    "train.batch_size": 2,
     "log.samples_every": 100,
-    "log.checkpoint_every": 250,
+    "log.checkpoint_every": 100,
 }
 
 _HEADER = """\
@@ -53,7 +52,8 @@ _HEADER = """\
 #   tensorboard --logdir runs                      watch the training
 #
 # my.yaml stands for this file. Paths in it are relative to its folder.
-# These numbers are for a laptop: minutes of training, and no download. For a GPU and the best
+# These numbers are for a laptop: six minutes on two cores, and no download. Three times as many
+# train.steps, in a run of another name, bring more of the style's strokes. For a GPU and the best
 # quality, use the defaults: data.crop_size 256, model.width 32, loss_network.weights
 # imagenet_features (528 MB, downloaded once) and train.steps 40000. To continue from this run's
 # model instead, take configs/coco_vgg16.yaml with model.width=16 and

@@ -16,7 +16,8 @@ DISTILL_CONFIG = ROOT / "configs" / "distill.yaml"
 DEMO_CONFIG = ROOT / "fast_style" / "demo" / "quickstart.yaml"
 JUDGE_CONFIG = ROOT / "configs" / "judge.yaml"
 OF_OTHER_KINDS = {DISTILL_CONFIG, JUDGE_CONFIG}
-CONFIGS = sorted({*(ROOT / "configs").glob("*.yaml"), DEMO_CONFIG} - OF_OTHER_KINDS)
+STYLES = (ROOT / "configs" / "styles").glob("*.yaml")
+CONFIGS = sorted({*(ROOT / "configs").glob("*.yaml"), *STYLES, DEMO_CONFIG} - OF_OTHER_KINDS)
 GATYS_CONFIGS = [JUDGE_CONFIG, *sorted((ROOT / "configs" / "optimize").glob("*.yaml"))]
 
 # Those that have another text's constants; tests/optimizing/test_conversions.py checks the numbers.

@@ -27,4 +27,4 @@ def test_the_documented_command_writes_all_generated_files(tmp_path):
         for path in tmp_path.rglob("*.*")
     }
     assert written == generated_files()
-    assert load_config(tmp_path / "laptop.yaml").train.steps == 2000
+    assert load_config(tmp_path / "laptop.yaml").train.steps == 900

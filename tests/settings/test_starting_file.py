@@ -49,15 +49,15 @@ def test_the_starting_file_differs_from_the_defaults_in_what_a_laptop_needs(tmp_
         "name": "s",
         "style.image": "/s.jpg",
         "data.photos": str(tmp_path / "data/photos"),
-        "data.crop_size": 128,
-        "data.grown_crop_size": 192,
+        "data.crop_size": 160,
         "model.width": 16,
         "loss_network.weights": "compact",
         "loss.content_layers.relu2_2": 0.5,
         "train.init_from": "base",
-        "train.steps": 2000,
+        "train.steps": 900,
+        "train.batch_size": 2,
         "log.samples_every": 100,
-        "log.checkpoint_every": 250,
+        "log.checkpoint_every": 100,
     }
 
 

@@ -9,8 +9,9 @@ from PIL import Image
 from tiny_model import write_tiny_model
 
 from fast_style.models.model_files import read_description
+from fast_style.settings.config import load_config, parse_config
 from fast_style.styles import shipped
-from fast_style.styles.shipped import find_style
+from fast_style.styles.shipped import ShippedStyle, find_style
 
 SCRIPT = Path(__file__).resolve().parents[2] / "docs" / "ship_style.py"
 ABOUT = ["--title", "The Wave", "--artist", "Hokusai", "--year", "1831"]
@@ -32,7 +33,9 @@ def main(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Main:
         "step,validation/total,validation/blots\n0,9.87654,\n1,,\n2,1.23456,0.5\n3,,\n"
     )
     Image.new("RGB", (40, 30), "gold").save("photo.png")
-    return runpy.run_path(str(SCRIPT))["main"]
+    main: Main = runpy.run_path(str(SCRIPT))["main"]
+    monkeypatch.setitem(main.__globals__, "CONFIGS", tmp_path / "configs")
+    return main
 
 
 def files() -> dict[str, bytes]:
@@ -68,6 +71,29 @@ def test_run_becomes_a_style_with_picture_and_card(
         assert f"\n{line}\n" in card
     size = style.model.stat().st_size
     assert f"great_wave.safetensors: {size} bytes, 8 bits, differs by " in capsys.readouterr().out
+
+
+def test_its_settings_become_a_file_that_trains_it_again(main: Main) -> None:
+    main(["great_wave", "--photos", "photo.png", *ABOUT])
+    path = Path("configs/great_wave.yaml")
+    text = path.read_text(encoding="utf-8")
+    assert text.startswith("# The Wave, Hokusai, 1831: a style that comes with fast-style.\n")
+    again = load_config(path)
+    assert again.style.image == find_style("great_wave").picture
+    stored = read_description(find_style("great_wave").model)["settings"]
+    trained = parse_config(stored, "the model")
+    update = {"style": again.style, "data": again.data}
+    assert trained.model_copy(update=update) == again
+    assert trained.data.model_copy(update={"photos": again.data.photos}) == again.data
+
+
+@pytest.mark.parametrize("style", shipped.shipped_styles(), ids=lambda style: style.name)
+def test_the_repository_has_the_settings_of_every_style(style: ShippedStyle) -> None:
+    # docs/ship_style.py writes them.
+    recipe = runpy.run_path(str(SCRIPT))["recipe"]
+    expected = recipe(read_description(style.model), style.picture is not None)
+    path = SCRIPT.parents[1] / "configs" / "styles" / f"{style.name}.yaml"
+    assert path.read_text(encoding="utf-8") == expected
 
 
 def test_run_again_it_knows_what_it_was_told_and_writes_the_same(main: Main) -> None:
