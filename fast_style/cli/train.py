@@ -13,7 +13,7 @@ from fast_style.cli.arguments import (
     read_several_settings,
 )
 from fast_style.cli.process import print_error, say
-from fast_style.cli.runs import require_inputs_of_new, start_or_resume
+from fast_style.cli.runs import RUNS, require_inputs_of_new, start_or_resume
 from fast_style.core.distributed import (
     ALONE,
     Group,
@@ -74,7 +74,7 @@ def run(options: argparse.Namespace) -> int:
     if not configs:
         return 0
     if options.check:
-        return check(configs)
+        return check(configs, fresh=options.resume == "never")
     from fast_style.core.devices import resolve_device
 
     device = own_device(resolve_device(options.device), launch)
@@ -94,12 +94,21 @@ def _read(options: argparse.Namespace, launch: Launch) -> "list[Config]":
     return configs
 
 
-def check(configs: "Sequence[Config]") -> int:
-    """Check the inputs of each run; returns the exit code."""
+def check(configs: "Sequence[Config]", *, fresh: bool) -> int:
+    """Check the inputs of each run; returns the exit code.
+
+    Args:
+        configs: the settings of the runs.
+        fresh: as in `train`.
+    """
+    from fast_style.pictures.scanning import RULES
     from fast_style.training.checking import check_inputs
+    from fast_style.training.run_folder import photo_rules_of
 
     def check_one(config: "Config") -> int:
-        check_inputs(config, say)
+        # A run that has begun keeps its photos, whatever newer rules leave out.
+        rules = RULES if fresh else photo_rules_of(RUNS / config.name, say)
+        check_inputs(config, say, rules=rules)
         return 0
 
     return _for_each(configs, check_one, ALONE)

@@ -12,20 +12,26 @@ from fast_style.core.errors import UserError
 from fast_style.losses.build import load_loss_weights, read_style
 from fast_style.pictures.folders import INCLUDE_RESULTS
 from fast_style.pictures.reading import PictureError, ResultError
+from fast_style.pictures.scanning import RULES
 from fast_style.settings.config import Config
 from fast_style.training.build import find_photos_of
 from fast_style.training.start import build_net
 from fast_style.training.unreadable import too_many_unreadable, why_unreadable
 
 
-def check_inputs(config: Config, say: Callable[[str], None]) -> None:
+def check_inputs(config: Config, say: Callable[[str], None], *, rules: int = RULES) -> None:
     """Check every photo, the style picture, the weights and the model of train.init_from.
+
+    Args:
+        config: the settings of the run.
+        say: called with each line of the report.
+        rules: of the scan, as in `find_photos_of`; see `run_folder.photo_rules_of`.
 
     Raises:
         UserError: something is missing, or too many photos are unreadable.
     """
     build_net(config, config.train.init_from, say)  # raises UserError if the model cannot be used
-    photos = find_photos_of(config.data, say)
+    photos = find_photos_of(config.data, say, rules=rules)
     files = [*photos.training, *photos.validation]
     reasons = _why_unreadable(files, takes_results=photos.takes_results)
     results = [reason for reason in reasons if isinstance(reason, ResultError)]

@@ -54,9 +54,7 @@ class Run(NamedTuple):
     @property
     def photo_rules(self) -> int:
         """The rules that its folders of photos are scanned by; see `scanning.RULES`."""
-        if self.resume_from is None:
-            return RULES
-        return int(self.resume_from.metadata["photos"].get("rules", 1))
+        return _rules_of(self.resume_from)
 
     def __enter__(self) -> Self:
         return self
@@ -74,6 +72,23 @@ class Run(NamedTuple):
         for part in (self.folder / "checkpoints", self.folder / "samples", self.folder):
             with suppress(OSError):  # not empty: it holds somebody's files, and stays
                 part.rmdir()
+
+
+def photo_rules_of(folder: Path, say: Callable[[str], None]) -> int:
+    """The rules that the photos of a run are scanned by when it is resumed; see `scanning.RULES`.
+
+    Args:
+        folder: the run folder. The run may not have begun: its photos are scanned by the newest.
+        say: called with a line about each checkpoint that does not load.
+    """
+    found = newest_valid_checkpoint(folder / "checkpoints", say)
+    return _rules_of(found and found[1])
+
+
+def _rules_of(checkpoint: Checkpoint | None) -> int:
+    if checkpoint is None:
+        return RULES
+    return int(checkpoint.metadata["photos"].get("rules", 1))
 
 
 def open_run(

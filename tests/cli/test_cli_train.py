@@ -15,6 +15,7 @@ from fast_style.pictures.reading import read_photo
 from fast_style.pictures.writing import write_picture
 from fast_style.settings.config import load_config
 from fast_style.training import build as runs_module
+from fast_style.training.run_folder import Run
 
 QUICK = ["train.steps=2", "train.warmup_steps=0", "log.samples=1", "--device", "cpu"]
 
@@ -224,6 +225,25 @@ def test_check_says_what_it_leaves_out(config: Path, capsys: Output) -> None:
     assert run("train", str(config), "--check", "data.include_results=true") == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[1] == "photos: 3 to train on, 3 held out, 0 of them unreadable"
+
+
+def test_check_of_a_run_that_began_by_the_first_rules_counts_by_them(
+    write: Callable[..., str], tmp_path: Path, capsys: Output
+) -> None:
+    made = tmp_path / "photos" / "photo-00.wave.png"
+    photo_at(str(made))
+    with pytest.MonkeyPatch.context() as patch:  # as earlier versions were
+        patch.setattr(Run, "photo_rules", 1)
+        train_once(load_config(write("first")), tmp_path / "runs", stop_at=1)
+    made_again = made.with_name("photo-01.wave.png")
+    photo_at(str(made_again))
+    capsys.readouterr()
+    assert run("train", "first.yaml", "--check") == 0
+    begun = capsys.readouterr().out
+    assert run("train", "first.yaml", "--check", "--resume", "never") == 0
+    new = capsys.readouterr().out
+    assert "left out" not in begun
+    assert "2 results of fast-style left out" in new
 
 
 def test_check_fails_when_nothing_can_be_read(config: Path, capsys: Output) -> None:
