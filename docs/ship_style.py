@@ -13,6 +13,8 @@ need not be given; they stand in the model file.
 
 import argparse
 import csv
+import hashlib
+import json
 import re
 import sys
 from collections.abc import Sequence
@@ -59,6 +61,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "the run folder)",
     )
     parser.add_argument("--no-picture", action="store_true", help="it may not be given away")
+    parser.add_argument(
+        "--judged",
+        type=Path,
+        help="judge.json of a report of `fast-style evaluate --judge` that has this run's model",
+    )
     parser.add_argument("--notes", type=Path, help="Markdown to end the card with")
     options = parser.parse_args(arguments)
     try:
@@ -89,6 +96,9 @@ def ship(options: argparse.Namespace) -> None:
         image_to_tensor(fit_longer_side(read_photo(path), PHOTO_SIDE)).float() / 255
         for path in options.photos
     ]
+    measured = _last_validation(options.run / "metrics.csv")
+    if options.judged is not None:
+        measured |= _judgement(options.judged, hashlib.sha256(source.read_bytes()).hexdigest())
     notes = options.notes.read_text(encoding="utf-8") if options.notes is not None else ""
     license = words.pop("license")
     found = write_shipped(model, source, photos, name=name, card=Card(**words), license=license)
@@ -97,7 +107,6 @@ def ship(options: argparse.Namespace) -> None:
         beside.unlink(missing_ok=True)
     else:
         write_picture(beside, fit_longer_side(picture, PICTURE_SIDE), quality=JPEG_QUALITY)
-    measured = _last_validation(options.run / "metrics.csv")
     description = read_description(model)
     text = card(description, found, len(photos), measured, picture is not None)
     write_text_atomically(model.with_suffix(".md"), "\n".join([text, notes]).rstrip() + "\n")
@@ -133,14 +142,40 @@ def _style_picture(options: argparse.Namespace, trained: dict[str, Any]) -> Path
     return original if original.is_file() else options.run / "style.png"
 
 
+def _judgement(report: Path, digest: str) -> dict[str, str]:
+    """What the judge found of a model, by what it is; medians over photos, but means of blots.
+
+    Args:
+        report: a judge.json.
+        digest: SHA-256 of the model file.
+
+    Raises:
+        UserError: the report has no such model.
+    """
+    judged = json.loads(report.read_text(encoding="utf-8"))
+    for style in judged["styles"]:
+        for model in judged["models"]:
+            found = judged["summary"]["styles"][style["name"]]["models"].get(model["name"])
+            if found is not None and model["digest"] == digest:
+                photos = [photo["name"] for photo in style["photos"]]
+                equals = found["equals"] or f"more than {judged['iterations']}"
+                keys = ("content", "style", "second_opinion", "blots", "shift", "noise_gain")
+                return {
+                    "the judge's photos": ", ".join(photos),
+                    "the judge, equals iterations of L-BFGS": str(equals),
+                    **{f"the judge, {key}": f"{found[key]:.3g}" for key in keys},
+                }
+    raise UserError(f"{printable(report)}: has no model of this run; judge it first")
+
+
 def _last_validation(table: Path) -> dict[str, str]:
-    """The measures of the last validation in a metrics.csv, by name; empty if there is none."""
+    """The measures of the last validation in a metrics.csv, by what they are; or nothing."""
     if not table.is_file():
         return {}
     with table.open(newline="", encoding="utf-8") as file:
         rows = [row for row in csv.DictReader(file) if row.get("validation/total")]
     return {
-        key.removeprefix("validation/"): f"{float(value):.3g}"
+        key.replace("validation/", "held-out photos, "): f"{float(value):.3g}"
         for key, value in (rows[-1] if rows else {}).items()
         if key.startswith("validation/") and value
     }
@@ -162,11 +197,12 @@ def card(
         "",
         *([f"![{about['title']}]({name}.jpg)", ""] if has_picture else []),
         f"    fast-style stylize --style {name} photo.jpg",
+        f"    fast-style train configs/styles/{name}.yaml data.photos=PHOTOS  # trains it again",
         "",
         *(f"- {line}" for line in describe(description)),
         f"- weights: {found.bits} bits; no value of the pictures of {num_photos} photos differs "
         f"by more than {found.difference} of 255 from those of the model as it was trained",
-        *(f"- held-out photos, {key}: {value}" for key, value in measured.items()),
+        *(f"- {key}: {value}" for key, value in measured.items()),
         "",
         "All settings:",
         "",

@@ -1,5 +1,7 @@
 """docs/ship_style.py puts the model of a run among the shipped styles, as often as one likes."""
 
+import hashlib
+import json
 import runpy
 from collections.abc import Callable
 from pathlib import Path
@@ -94,6 +96,45 @@ def test_the_repository_has_the_settings_of_every_style(style: ShippedStyle) -> 
     expected = recipe(read_description(style.model), style.picture is not None)
     path = SCRIPT.parents[1] / "configs" / "styles" / f"{style.name}.yaml"
     assert path.read_text(encoding="utf-8") == expected
+
+
+def write_judgement(path: str, *, digest: str, equals: int | None) -> None:
+    """A judge.json of two models in styles of their own, the second with this digest."""
+    measures = {"content": 1.0, "style": 0.25, "second_opinion": 0.125, "blots": 0.01}
+    measures |= {"shift": 0.009, "noise_gain": 0.3}
+    found = {"wave": measures | {"equals": equals}}
+    report = {
+        "iterations": 100,
+        "models": [{"name": "scream", "digest": "0"}, {"name": "wave", "digest": digest}],
+        "styles": [
+            {"name": "munch", "photos": [{"name": "a.jpg"}]},
+            {"name": "hokusai", "photos": [{"name": "face.jpg"}, {"name": "night.jpg"}]},
+        ],
+        "summary": {"styles": {"munch": {"models": {"scream": {}}}, "hokusai": {"models": found}}},
+    }
+    Path(path).write_text(json.dumps(report))
+
+
+@pytest.mark.parametrize(("equals", "words"), [(17, "17"), (None, "more than 100")])
+def test_card_says_what_the_judge_found(main: Main, equals: int | None, words: str) -> None:
+    digest = hashlib.sha256(Path("great_wave/model.safetensors").read_bytes()).hexdigest()
+    write_judgement("judge.json", digest=digest, equals=equals)
+    main(["great_wave", "--photos", "photo.png", *ABOUT, "--judged", "judge.json"])
+    card = find_style("great_wave").model.with_suffix(".md").read_text()
+    for line in (
+        "- the judge's photos: face.jpg, night.jpg",
+        f"- the judge, equals iterations of L-BFGS: {words}",
+        "- the judge, second_opinion: 0.125",
+    ):
+        assert f"\n{line}\n" in card
+
+
+def test_judgement_of_another_model_is_refused(main: Main) -> None:
+    write_judgement("judge.json", digest="1", equals=17)
+    words = ["great_wave", "--photos", "photo.png", *ABOUT, "--judged", "judge.json"]
+    message = "error: judge.json: has no model of this run; judge it first"
+    assert error_of(main, words) == message
+    assert files() == {}
 
 
 def test_run_again_it_knows_what_it_was_told_and_writes_the_same(main: Main) -> None:
