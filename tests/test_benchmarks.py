@@ -7,7 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from noise_photos import write_noise_photo
 from small_run import write_photos, write_small_run
+from tiny_model import write_tiny_model
 
 from fast_style.networks.transform_net import TransformNet
 
@@ -216,3 +218,19 @@ def test_operations_benchmark_counts_the_known_multiplications() -> None:
     # The transform network's by hand, without borders: 0.032e9 in each 9x9 convolution, 0.052e9 in
     # each 5x5 of stride 2, 0.038e9 in each of the ten of the blocks, 0.075e9 in each up-sampling.
     assert re.search(r"^\| width 32 \| 0\.71 \| 0\.70 \| ", done.stdout, re.MULTILINE)
+
+
+def test_pan_benchmark_prints_a_row_and_writes_frames(tmp_path: Path) -> None:
+    (tmp_path / "tiny").mkdir()
+    model = write_tiny_model(tmp_path / "tiny" / "model.safetensors")
+    photo = write_noise_photo(str(tmp_path / "photo.png"), width=90, height=80)
+    words = ["--side", "64", "--frames", "3", "--frames-to", str(tmp_path / "frames")]
+    done = run_benchmark("pan.py", str(photo), "--models", str(model), *words)
+    assert done.returncode == 0, done.stderr
+    number = r" \| (\d\.\d{4})"
+    found = re.search(rf"^\| .*/tiny/model\.safetensors{number * 3} \|$", done.stdout, re.MULTILINE)
+    assert found is not None, done.stdout
+    flicker, floor, above = map(float, found.groups())
+    assert above == pytest.approx(max(0, flicker - floor), abs=2e-4)
+    frames = sorted(path.name for path in (tmp_path / "frames" / "tiny").iterdir())
+    assert frames == [*(f"frame-{number:03}.png" for number in range(7)), "sheet.png"]

@@ -1,0 +1,96 @@
+"""How much pictures flicker while a camera pans over a still scene, by whole pixels.
+
+    python benchmarks/pan.py photo.jpg --models runs/a/model.safetensors runs/b/model.safetensors \
+        --frames-to frames/
+
+A window moves over the photo, one pixel to the right and one down in each frame, and each frame is
+stylized by itself. Flicker is the root mean square difference of two neighboring pictures where
+they show the same part of the scene, 16 pixels of border left out: a steady network would have
+none. The floor is that of two frames 4 pixels apart, the product of the network's strides, where
+only the statistics of the norms differ. --frames-to writes every picture, and a sheet of their
+centres, twice as large and moved along with the scene, to look at.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from fast_style.core.errors import UserError
+from fast_style.pictures.pixels import image_to_tensor, tensor_to_image
+from fast_style.pictures.reading import read_photo
+from fast_style.pictures.sheets import contact_sheet
+from fast_style.pictures.writing import write_picture
+from fast_style.stylizing.stylizer import Stylizer
+
+BORDER = 16
+STRIDE = 4
+CENTRE_SHARE = 3 / 8
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Print a row for each model."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("photo", type=Path)
+    parser.add_argument("--models", type=Path, nargs="+", required=True)
+    parser.add_argument("--frames", type=int, default=24)
+    parser.add_argument("--side", type=int, default=256, help="of the window (default: 256)")
+    parser.add_argument("--frames-to", type=Path, help="folder for the pictures")
+    options = parser.parse_args(arguments)
+    try:
+        side, num_frames = options.side, options.frames + STRIDE
+        scene = ImageOps.fit(read_photo(options.photo), (side + num_frames, side + num_frames))
+        print("| model | flicker | floor | above the floor |\n| --- | --- | --- | --- |")
+        for model in options.models:
+            pictures = stylized(Stylizer(model), scene, side, num_frames)
+            flicker, floor = mean_change(pictures, 1), mean_change(pictures, STRIDE)
+            print(f"| {model} | {flicker:.4f} | {floor:.4f} | {max(0, flicker - floor):.4f} |")
+            if options.frames_to is not None:
+                write_frames(options.frames_to / model.parent.name, pictures)
+    except UserError as error:
+        sys.exit(f"error: {error}")
+
+
+def stylized(stylizer: Stylizer, scene: Image.Image, side: int, num_frames: int) -> list[Tensor]:
+    """The picture of every frame: (3, side, side) in [0, 1]."""
+    photo = image_to_tensor(scene).float() / 255
+    return [
+        stylizer(photo[:, place : place + side, place : place + side])
+        for place in range(num_frames)
+    ]
+
+
+def mean_change(pictures: Sequence[Tensor], distance: int) -> float:
+    """The mean difference of two pictures so many frames apart, where both show the same scene."""
+    changes = []
+    for one, other in zip(pictures[: len(pictures) - STRIDE], pictures[distance:], strict=False):
+        side = one.shape[-1] - distance
+        here, there = one[:, distance:, distance:], other[:, :side, :side]
+        inside = slice(BORDER, -BORDER)
+        changes.append((here - there)[:, inside, inside].square().mean().sqrt())
+    return float(torch.stack(changes).mean())
+
+
+def write_frames(folder: Path, pictures: Sequence[Tensor]) -> None:
+    """Write every picture, and a sheet on which one part of the scene stays in place.
+
+    Raises:
+        UserError: a file cannot be written.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    parts = []
+    for number, picture in enumerate(pictures):
+        write_picture(folder / f"frame-{number:03}.png", tensor_to_image(picture))
+        centre = round(CENTRE_SHARE * picture.shape[-1])
+        start = max(0, (picture.shape[-1] - centre) // 2 - number)
+        part = tensor_to_image(picture[:, start : start + centre, start : start + centre])
+        parts.append(ImageOps.scale(part, 2, resample=Image.Resampling.NEAREST))
+    write_picture(folder / "sheet.png", contact_sheet(parts, columns=6))
+
+
+if __name__ == "__main__":
+    main()
