@@ -16,6 +16,7 @@ from fast_style.settings.fields import (
     Layer,
     OnceMeant,
     PathOr,
+    PathOrStyle,
     RunName,
     Share,
     StylePicture,
@@ -167,10 +168,10 @@ class TrainConfig(Section):
     """CPU threads of torch. Unset: torch's own choice. A run resumes bit for bit only with the same
     number."""
 
-    init_from: Annotated[str, PathOr((BASE,))] | None = None
-    """What training starts from. base: the network of Starry Night in this package, whose
-    model.width is 16; another style is learned from it in a fraction of the steps. A path: a model
-    file, likewise. Unset: random weights."""
+    init_from: Annotated[str, PathOrStyle((BASE,))] | None = None
+    """What training starts from. base: a trained network in this package, whose model.width is 16;
+    a style is learned from it in a fraction of the steps. The name of a style that comes with
+    fast-style, or the path of a model file: likewise. Unset: random weights."""
 
 
 class LogConfig(Section):

@@ -25,7 +25,7 @@ from pydantic import (
 from pydantic_core import CoreSchema, core_schema
 
 from fast_style.settings.layers import LAYER_PATTERN, canonical_layer
-from fast_style.styles.shipped import style_picture
+from fast_style.styles.shipped import model_of, style_picture
 
 # --- Marks: annotations that describe a type ----------------------------------------------------
 
@@ -108,6 +108,15 @@ class PathOr(IsPath):
 
     def _checked(self, text: str) -> str:
         return str(usable_path(text)) if self.means_path(text) else text
+
+
+@dataclass(frozen=True)
+class PathOrStyle(PathOr):
+    """Marks and checks a text that is one of `words`, the name of a shipped style, or a path."""
+
+    def means_path(self, text: str) -> bool:
+        """Whether `text` is neither one of the words nor the name of a style in the package."""
+        return super().means_path(text) and model_of(text) is None
 
 
 # --- Paths --------------------------------------------------------------------------------------

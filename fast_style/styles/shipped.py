@@ -76,10 +76,15 @@ def find_style(name: str) -> ShippedStyle:
         )
     if not named:
         raise UserError(f"{shown}: {NONE_SHIPPED}; give a model.safetensors with --model")
-    meant = _meant(name) or ";"
     raise UserError(
-        f"{shown}: no style of this name comes with fast-style{meant} fast-style styles lists all"
+        f"{shown}: no style of this name comes with fast-style{meant(name) or ';'} fast-style "
+        "styles lists all"
     )
+
+
+def model_of(name: str) -> Path | None:
+    """The model file of the style of exactly this name; None if none of it is shipped."""
+    return next((style.model for style in shipped_styles() if style.name == name), None)
 
 
 def near_names(name: str) -> list[str]:
@@ -92,7 +97,8 @@ def near_names(name: str) -> list[str]:
     return containing or difflib.get_close_matches(plain, names)
 
 
-def _meant(name: str) -> str:
+def meant(name: str) -> str:
+    """A question for a message, with the styles that a mistyped name may mean; empty if none."""
     near = near_names(name)
     return f"; did you mean {' or '.join(map(repr, near))}?" if near else ""
 
@@ -120,4 +126,4 @@ def picture_hint(path: Path) -> str:
     """What to add to the message that a style picture was not found; empty for an ordinary path."""
     if path.name in [style.name for style in shipped_styles()]:
         return "; the style of this name comes without its picture"
-    return "" if path.suffix else _meant(path.name)
+    return "" if path.suffix else meant(path.name)

@@ -14,7 +14,7 @@ from fast_style.core.errors import UserError
 from fast_style.models.checkpoint import load_transform_net
 from fast_style.networks.transform_net import TransformNet
 from fast_style.settings.config import BASE, Config
-from fast_style.styles.shipped import FOLDER
+from fast_style.styles.shipped import FOLDER, meant, model_of
 from fast_style.training.saving import restore_weights
 
 BASE_FILE = FOLDER / "starry_night.safetensors"
@@ -27,7 +27,7 @@ def build_net(
 
     Args:
         config: the settings; its `train.init_from` is not read.
-        init_from: a model file, ``base``, or None for seeded weights.
+        init_from: a model file, the name of a shipped style, ``base``, or None for seeded weights.
         say: prints a line for the user if the base has another architecture, and is not used.
 
     Raises:
@@ -40,11 +40,12 @@ def build_net(
     if init_from == BASE:
         _start_from_base(net, config, say)
     elif init_from is not None:
-        path = Path(init_from)
+        path = model_of(init_from) or Path(init_from)
         if not path.exists():
+            hint = "" if path.suffix else meant(path.name)
             raise UserError(
-                f"{path}: the model of train.init_from does not exist; train it first, or start "
-                "from the base with train.init_from=base, or from random weights with "
+                f"{path}: the model of train.init_from does not exist{hint or ';'} train it first, "
+                "or start from the base with train.init_from=base, or from random weights with "
                 "train.init_from=null and more train.steps"
             )
         start, _ = load_transform_net(path)

@@ -10,6 +10,7 @@ from tiny_model import write_tiny_model
 from fast_style.core.errors import UserError
 from fast_style.models.checkpoint import load_transform_net
 from fast_style.settings.config import Config
+from fast_style.styles import shipped
 from fast_style.training import start
 from fast_style.training.start import BASE_FILE, build_net
 
@@ -71,6 +72,28 @@ def test_missing_model_is_told_with_the_other_starts(config: Config, tmp_path: P
     assert message.startswith(f"{tmp_path / 'gone.safetensors'}: ")
     assert "train.init_from=base" in message
     assert "train.init_from=null" in message
+
+
+@pytest.fixture
+def wave(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The model of the only style that comes along, of the configured architecture."""
+    (tmp_path / "styles").mkdir()
+    monkeypatch.setattr(shipped, "FOLDER", tmp_path / "styles")
+    return write_tiny_model(tmp_path / "styles" / "great_wave.safetensors", width=2)
+
+
+def test_style_that_comes_along_is_a_start(yaml_file: Path, wave: Path) -> None:
+    config = settings_of(yaml_file, "model.tanh_scale=127.5", "train.init_from=great_wave")
+    assert config.train.init_from == "great_wave"  # no path of this machine
+    assert is_same(build_net(config, config.train.init_from), load_transform_net(wave)[0])
+
+
+def test_mistyped_style_is_answered_with_the_one_that_was_meant(
+    yaml_file: Path, wave: Path
+) -> None:
+    config = settings_of(yaml_file, "train.init_from=great_wav")
+    with pytest.raises(UserError, match=r"great_wav: .*; did you mean 'great_wave'\? train it"):
+        build_net(config, config.train.init_from)
 
 
 def test_base_of_the_package_is_of_the_networks_that_init_trains() -> None:
