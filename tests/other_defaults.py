@@ -3,9 +3,12 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import pytest
 import torch
 
-OTHER_DEFAULTS = ["float64", "bfloat16", "meta", "no gradients", "inference mode"]
+# The others touch the same lines as the first.
+_SLOW = ("bfloat16", "meta", "no gradients", "inference mode")
+OTHER_DEFAULTS = ["float64", *(pytest.param(name, marks=pytest.mark.slow) for name in _SLOW)]
 
 
 @contextmanager

@@ -33,6 +33,7 @@ for word in (None, "system", ""):
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="a setting of glibc")
 def test_commands_keep_freed_memory_until_it_is_wanted() -> None:
     ended = subprocess.run(

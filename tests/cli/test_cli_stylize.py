@@ -275,6 +275,7 @@ def stylize_in_two(photos: Path, *words: str) -> list[tuple[int, str, str]]:
     ]
 
 
+@pytest.mark.slow
 def test_two_processes_share_the_photos_and_tell_of_all(photos: Path) -> None:
     first, second = stylize_in_two(photos, "-o", "out")
     assert first == (1, "out/a.png\nout/c.png\n2 done, 0 skipped, 1 failed\n", "")

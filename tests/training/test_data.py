@@ -54,6 +54,7 @@ def only(folder: Path, *paths: Path) -> Photos:
 # --- The order ----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_batches_do_not_depend_on_workers_and_are_channels_last(folder: Path) -> None:
     for number in (1, 3, 5, 7):
         (folder / f"photo-{number:02}.png").write_bytes(b"no picture")

@@ -167,6 +167,7 @@ def test_training_in_another_thread_is_refused_until_it_has_ended(
     assert said[0].startswith(f"{tmp_path}/tiny: finished at step 6")
 
 
+@pytest.mark.slow
 def test_lines_are_printed_in_any_encoding(yaml_file: Path, tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(
@@ -187,6 +188,7 @@ def test_lines_are_printed_in_any_encoding(yaml_file: Path, tmp_path: Path) -> N
     assert (tmp_path / "日本" / "tiny" / "model.safetensors").is_file()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", ["auto", "2"])
 def test_script_without_a_main_guard_trains(yaml_file: Path, tmp_path: Path, workers: str) -> None:
     script = tmp_path / "script.py"

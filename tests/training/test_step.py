@@ -68,6 +68,7 @@ def step_of(trainer: Trainer, **options: Any) -> TrainingStep:
     )
 
 
+@pytest.mark.slow
 def test_compiled_gradient_is_the_eager_one_to_the_bit(
     open_trainer: Callable[..., Trainer], traced: list[torch.fx.GraphModule]
 ) -> None:
@@ -133,6 +134,7 @@ def test_compiling_may_be_given_up_by_saying_so(yaml_file: Path, tmp_path: Path)
     assert said == ["changed since the checkpoint: train.compile: True -> False"]
 
 
+@pytest.mark.slow
 def test_network_that_cannot_be_compiled_is_an_error_and_trains_nothing(
     open_trainer: Callable[..., Trainer], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -27,6 +27,7 @@ from fast_style.training.trainer import Trainer
 # --- Learning -------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_objective_falls(yaml_file: Path, tmp_path: Path) -> None:
     # Without the stability term, which is not part of the objective that is logged.
     words = ["train.steps=60", "train.learning_rate=1e-2", "model.width=4"]
