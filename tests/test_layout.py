@@ -26,7 +26,10 @@ PACKAGE = ROOT / "fast_style"
 
 # A package imports only packages above it; a module only modules above it in its own package.
 PACKAGES = {
-    "core": ["errors", "files", "devices", "free_memory", "distributed", "signals", "spawning"],
+    "core": [
+        "errors", "files", "folder_lock", "devices", "free_memory", "distributed", "signals",
+        "spawning",
+    ],
     "styles": ["shipped"],
     "settings": [
         "strict_yaml", "layers", "fields", "structure", "help", "mistakes", "writing", "reading",

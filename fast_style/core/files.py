@@ -48,6 +48,26 @@ def write_text_atomically(path: Path, text: str) -> None:
         file.write(text.encode())
 
 
+@contextmanager
+def made_folders(*folders: Path) -> Iterator[None]:
+    """Make these folders, and remove those that were not there if the block raises an error.
+
+    Raises:
+        OSError: one of them cannot be made.
+    """
+    paths = [path for folder in folders for path in (*reversed(folder.parents), folder)]
+    missing = [path for path in dict.fromkeys(paths) if not path.exists()]
+    try:
+        for folder in folders:
+            folder.mkdir(parents=True, exist_ok=True)
+        yield
+    except BaseException:
+        for path in reversed(missing):
+            with suppress(OSError):  # it was not made, or holds somebody's files
+                path.rmdir()
+        raise
+
+
 def remove_stray_temporaries(folder: Path) -> None:
     """Remove temporary files of killed processes; nobody may write to `folder` at the same time."""
     for path in folder.glob(f"{_TEMPORARY_PREFIX}*"):

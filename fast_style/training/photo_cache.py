@@ -23,18 +23,24 @@ import zlib
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager, suppress
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
-from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 from tqdm import tqdm
 
 from fast_style.core.errors import UserError, printable
-from fast_style.core.files import free_bytes, sha256_of, size_in_words, write_text_atomically
+from fast_style.core.files import (
+    free_bytes,
+    made_folders,
+    sha256_of,
+    size_in_words,
+    write_text_atomically,
+)
+from fast_style.core.folder_lock import FolderLock, Held
 from fast_style.pictures.pixels import resize_shorter_side
 from fast_style.pictures.reading import PictureError, ResultError, over_white, read_picture
 
@@ -146,8 +152,8 @@ def open_photo_cache(
     if not os.path.exists(home / "complete.json"):
         about = {"photos": printable(folder.absolute()), "count": len(photos), "side": side}
         try:
-            home.mkdir(parents=True, exist_ok=True)
-            lock = _lock(home, say)
+            with made_folders(home):
+                lock = _lock(home, say)
         except OSError as error:
             raise UserError(
                 f"{printable(home)}: the photo cache cannot be written ({error.strerror}); set "
@@ -174,14 +180,17 @@ def _digest_of(photos: Sequence[Path], folder: Path, side: int) -> str:
     return digest.hexdigest()
 
 
-def _lock(home: Path, say: Callable[[str], None]) -> AbstractContextManager[object]:
+def _lock(home: Path, say: Callable[[str], None]) -> FolderLock:
     """The lock on building, acquired once no other process has it; a ``with`` releases it."""
-    lock = FileLock(home / "lock")
-    try:
-        return lock.acquire(timeout=0)
-    except Timeout:
-        say(f"waiting for the photo cache {printable(home)}, which another process is building")
-        return lock.acquire(poll_interval=0.5)
+    waiting = f"waiting for the photo cache {printable(home)}, which another process is building"
+    while True:
+        try:
+            return FolderLock(home, say)
+        except Held:
+            if waiting:
+                say(waiting)
+            waiting = ""  # once
+        time.sleep(0.5)
 
 
 # --- Building -----------------------------------------------------------------------------------

@@ -17,7 +17,11 @@ import torch
 from fast_style import __version__
 from fast_style.core.distributed import ALONE, Group
 from fast_style.core.errors import UserError
-from fast_style.core.files import remove_stray_temporaries, write_text_atomically
+from fast_style.core.files import (
+    made_folders,
+    remove_stray_temporaries,
+    write_text_atomically,
+)
 from fast_style.models.checkpoint import Checkpoint, newest_valid_checkpoint
 from fast_style.pictures.scanning import RULES
 from fast_style.settings.config import MAY_CHANGE_ON_RESUME, Config, DistillConfig
@@ -55,6 +59,20 @@ class Run(NamedTuple):
     def photo_rules(self) -> int:
         """The rules that its folders of photos are scanned by; see `scanning.RULES`."""
         return _rules_of(self.resume_from)
+
+    def require_lock(self) -> None:
+        """Check that no other process has taken the run over.
+
+        Raises:
+            UserError: one has, because this process seemed to have ended.
+        """
+        if self.lock is not None and self.lock.is_lost:
+            raise UserError(
+                f"{self.folder}: another process has taken this run over, because this one gave no "
+                "sign of life (a machine that was suspended, or a disk that did not answer). It "
+                "trains on from the last checkpoint; this process stops",
+                exit_code=1,
+            )
 
     def __enter__(self) -> Self:
         return self
@@ -131,9 +149,8 @@ def _open_run(
         number += 1
     parts = (folder, folder / "checkpoints", folder / "samples")
     try:
-        for part in parts:
-            part.mkdir(parents=True, exist_ok=True)
-        lock = lock_run(folder, say)
+        with made_folders(*parts):
+            lock = lock_run(folder, say)
     except OSError as error:
         raise UserError(
             f"{folder}: cannot be written ({error.strerror}); runs are written into the "

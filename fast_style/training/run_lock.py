@@ -9,30 +9,19 @@ from contextlib import suppress
 from pathlib import Path
 from weakref import WeakValueDictionary
 
-from filelock import FileLock, Timeout
-
 from fast_style.core.errors import UserError
 from fast_style.core.files import write_text_atomically
+from fast_style.core.folder_lock import FolderLock, Held
 
 _WITNESS = "lock.json"
 
 
-class RunLock:
-    """The lock of one run folder, held until `release`, or until nothing refers to it.
+class RunLock(FolderLock):
+    """The lock of one run folder; see `FolderLock`."""
 
-    Args:
-        folder: the run folder, which exists.
-
-    Raises:
-        Timeout: another thread or process has it.
-        OSError: the folder cannot be written.
-    """
-
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, say: Callable[[str], None]) -> None:
         self._thread = threading.current_thread()
-        # Not of one thread alone: a notebook may release it from another one.
-        self._lock = FileLock(folder / "lock", thread_local=False)
-        self._lock.acquire(timeout=0)
+        super().__init__(folder, say)
 
     @property
     def is_left_behind(self) -> bool:
@@ -42,12 +31,6 @@ class RunLock:
         asking and not training: a cell of a notebook ended with an error, or was interrupted.
         """
         return not self._thread.is_alive() or self._thread is threading.current_thread()
-
-    def release(self) -> bool:
-        """Release the lock; returns whether it was still held."""
-        was_held = self._lock.is_locked
-        self._lock.release()
-        return was_held
 
 
 # The locks of this process, by its number (a forked child holds none of them) and the folder. Locks
@@ -75,9 +58,11 @@ def lock_run(folder: Path, say: Callable[[str], None]) -> RunLock:
             say(f"{folder}: was left open by an earlier call in this process; going on with it")
         own = None
     try:
-        lock = RunLock(folder)
-    except Timeout:
-        holder = _holder_of(folder) if own is None else "another thread of this process"
+        lock = RunLock(folder, say)
+    except Held as error:
+        holder = error.holder or _holder_of(folder)
+        if own is not None:
+            holder = "another thread of this process"
         raise UserError(
             f"{folder}: {holder} trains here already; wait for it, or set another name=..."
         ) from None

@@ -133,7 +133,12 @@ def complete_run(
         action = f"resuming at step {step}" if step else "training"
         place = str(device) if group.is_alone else f"{group.launch.world_size} processes"
         say(f"{action} in {run.folder} on {place}; watch with: tensorboard --logdir {root}")
-        with stopping() as stop_signal:
+        with stopping() as received:
+
+            def stop_signal() -> int | None:
+                run.require_lock()
+                return received()
+
             try:
                 trainer.train(stop_signal)
             except Stopped as stopped:

@@ -14,6 +14,7 @@ import safetensors.numpy
 from fast_style.core.files import (
     atomic_write,
     free_bytes,
+    made_folders,
     remove_stray_temporaries,
     sha256_of,
     what_it_looks_like,
@@ -24,6 +25,21 @@ from fast_style.core.files import (
 
 def names(folder: Path) -> set[str]:
     return {path.name for path in folder.iterdir()}
+
+
+def test_folders_that_were_missing_are_removed_after_an_error(tmp_path: Path) -> None:
+    (tmp_path / "old").mkdir()
+    with pytest.raises(OSError, match="later"), made_folders(tmp_path / "old" / "a" / "b"):  # noqa: PT012
+        assert (tmp_path / "old" / "a" / "b").is_dir()
+        raise OSError("later")
+    assert [path.name for path in tmp_path.rglob("*")] == ["old"]
+    with pytest.raises(OSError, match="later"), made_folders(tmp_path / "mine"):  # noqa: PT012
+        (tmp_path / "mine" / "photo.png").touch()
+        raise OSError("later")
+    assert (tmp_path / "mine" / "photo.png").exists()
+    with made_folders(tmp_path / "old" / "a", tmp_path / "old"):
+        pass
+    assert (tmp_path / "old" / "a").is_dir()
 
 
 def test_what_is_written_is_what_the_file_holds(tmp_path):

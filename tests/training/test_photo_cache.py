@@ -404,6 +404,33 @@ def test_second_process_says_that_it_waits(photos: Photos, tmp_path: Path) -> No
     )
 
 
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS])
+def test_cache_is_built_where_the_file_system_has_no_locks(
+    photos: Photos, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def fail(*unused: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(pytest.importorskip("fcntl"), "flock", fail)
+    cache = cached(photos, tmp_path / "caches")
+    assert list(cache.folder.glob("lock*")) == []
+    assert cache.read(photos.training[0]).dtype == np.uint8
+
+
+def test_cache_that_cannot_be_locked_leaves_nothing(
+    photos: Photos, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*unused: object) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(photo_cache, "FolderLock", fail)
+    with pytest.raises(
+        UserError, match=r"cannot be written \(Input/output error\); set data\.cach"
+    ):
+        cached(photos, tmp_path / "far" / "caches")
+    assert not (tmp_path / "far").exists()
+
+
 # --- Disks --------------------------------------------------------------------------------------
 
 

@@ -1,9 +1,11 @@
 """Run folders: locked, resumed, refused, numbered."""
 
+import errno
 import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -20,11 +22,13 @@ from small_run import (
 )
 from tiny_model import trained_with_first_compact
 
+from fast_style.core import folder_lock
 from fast_style.core.errors import UserError
 from fast_style.losses.weight_files import write_weights_file
 from fast_style.models.checkpoint import load_checkpoint, save_checkpoint
 from fast_style.pictures.writing import write_picture
 from fast_style.settings.config import load_config
+from fast_style.training import run_lock
 from fast_style.training.run_folder import Run
 
 
@@ -91,6 +95,53 @@ def test_folder_is_kept_only_if_something_was_written(yaml_file: Path, tmp_path:
     with open_small_run(settings_of(yaml_file), root) as run:
         assert run.start_step == 1
     assert (root / "tiny" / "model.safetensors").is_file()
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS])
+def test_run_trains_where_the_file_system_has_no_locks(
+    yaml_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def fail(*unused: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    fcntl = pytest.importorskip("fcntl")
+    monkeypatch.setattr(fcntl, "flock", fail)
+    monkeypatch.setattr(folder_lock, "_BEAT_S", 0.05)
+    monkeypatch.setattr(folder_lock, "_LOOK_S", 0.05)
+    with open_small_run(settings_of(yaml_file), tmp_path / "runs") as run:
+        assert (run.folder / "lock.held").exists()
+        monkeypatch.setattr(run_lock, "_held", {})  # as another process sees it
+        message = message_of_opening(yaml_file, tmp_path / "runs")
+        assert message.startswith(f"{tmp_path}/runs/tiny: process {os.getpid()} on ")
+        assert message.endswith(" trains here already; wait for it, or set another name=...")
+    assert list((tmp_path / "runs").iterdir()) == []
+    train_once(settings_of(yaml_file), tmp_path / "runs", stop_at=1)
+    assert sorted(path.name for path in (tmp_path / "runs" / "tiny").glob("lock*")) == ["lock.json"]
+
+
+@pytest.mark.parametrize("has_root", [True, False])
+def test_folder_that_cannot_be_locked_leaves_nothing(
+    yaml_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_root: bool
+) -> None:
+    def fail(*unused: object, **settings: object) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    root = tmp_path / "far" / "runs"
+    if has_root:
+        root.mkdir(parents=True)
+    monkeypatch.setattr(folder_lock.tempfile, "TemporaryFile", fail)
+    message = message_of_opening(yaml_file, root)
+    assert message.startswith(f"{root}/tiny: cannot be written (Input/output error); ")
+    assert list(tmp_path.glob("far/**")) == ([root.parent, root] if has_root else [])
+
+
+def test_run_that_another_process_took_over_stops(yaml_file: Path, tmp_path: Path) -> None:
+    with open_small_run(settings_of(yaml_file), tmp_path) as run:
+        run.require_lock()
+        lost = run._replace(lock=SimpleNamespace(is_lost=True))
+        with pytest.raises(UserError, match="another process has taken this run over") as caught:
+            lost.require_lock()
+        assert caught.value.exit_code == 1
 
 
 def test_file_in_place_of_the_runs_folder_is_told(yaml_file: Path, tmp_path: Path) -> None:

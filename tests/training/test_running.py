@@ -16,6 +16,7 @@ from small_run import checkpoints_of, command_environment, final_state, ignore, 
 
 import fast_style
 from fast_style.core.errors import UserError
+from fast_style.training.run_lock import RunLock
 from fast_style.training.step import TrainingStep
 
 Result = tuple[Path, list[str]]
@@ -165,6 +166,19 @@ def test_training_in_another_thread_is_refused_until_it_has_ended(
     assert str(caught.value).startswith(f"{tmp_path}/tiny: another thread of this process trains")
     _, said = train()
     assert said[0].startswith(f"{tmp_path}/tiny: finished at step 6")
+
+
+def test_run_that_another_process_took_over_stops_after_the_step(
+    train: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fail_at(
+        monkeypatch,
+        3,
+        lambda: monkeypatch.setattr(RunLock, "is_lost", property(lambda lock: True)),
+    )
+    with pytest.raises(UserError, match="another process has taken this run over"):
+        train()
+    assert checkpoints_of(tmp_path / "tiny") == [2]
 
 
 @pytest.mark.slow

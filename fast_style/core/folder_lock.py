@@ -1,0 +1,300 @@
+"""Locks of folders, on file systems with locks and on those without.
+
+Network disks and FUSE may be mounted without locks. There, the lock is a file, `lock.held`, which
+is created exclusively. It names its process, which raises a count in it every few seconds. Who
+finds such a file watches it: a count that stands still belongs to a process that has gone. No
+clocks are compared, and a host need not be reachable.
+
+filelock's own lease (`SoftFileLease`) replaces a dead holder's file by RENAME_EXCHANGE, which NFS,
+SMB and most of FUSE refuse: there, it would never be taken over.
+"""
+
+import hashlib
+import json
+import os
+import socket
+import tempfile
+import threading
+import time
+import uuid
+import weakref
+from collections.abc import Callable
+from contextlib import suppress
+from functools import cache, partial
+from pathlib import Path
+from typing import Any, Self
+
+from filelock import FileLock, Timeout
+
+_BEAT_S = 5.0
+_LOOK_S = 1.0
+# A disk that does not answer for a while must not cost a run its lock.
+_PATIENCE_S = 30.0
+
+
+class Held(Exception):  # noqa: N818 - not an error: the folder is in use
+    """The lock is another process's or thread's; `holder` describes it, or is None."""
+
+    def __init__(self, holder: str | None = None) -> None:
+        super().__init__(holder)
+        self.holder = holder
+
+
+class FolderLock:
+    """The lock of one folder, held until `release`, or until nothing refers to it.
+
+    Args:
+        folder: it exists.
+        say: called with a line if a lock is taken over, or while it is watched.
+
+    Raises:
+        Held: another process or thread has it. Without locks of the file system, this takes up to
+            5 seconds to find out.
+        OSError: the folder cannot be written.
+    """
+
+    def __init__(self, folder: Path, say: Callable[[str], None]) -> None:
+        self._lock: FileLock | _HeldFile
+        if not has_locks(folder):
+            self._lock = _HeldFile(folder, say)
+            return
+        # Not of one thread alone: a notebook may release it from another one.
+        self._lock = FileLock(folder / "lock", thread_local=False)
+        try:
+            self._lock.acquire(timeout=0)
+        except Timeout:
+            raise Held from None
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether another process has taken it over, as this one seemed to have gone."""
+        return isinstance(self._lock, _HeldFile) and self._lock.is_lost
+
+    def release(self) -> bool:
+        """Release the lock; returns whether it was still held."""
+        was_held = self._lock.is_locked and not self.is_lost
+        self._lock.release()
+        return was_held
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.release()
+
+
+def has_locks(folder: Path) -> bool:
+    """Whether files in this folder can be locked; nothing is left in it.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    try:
+        import fcntl
+    except ImportError:  # Windows, whose network disks have locks
+        return True
+    with tempfile.TemporaryFile(dir=folder) as probe:
+        try:
+            fcntl.flock(probe, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:  # ENOLCK, EOPNOTSUPP, ENOSYS: nobody else can have locked this file
+            return False
+    return True
+
+
+# --- Without locks of the file system -----------------------------------------------------------
+
+
+class _HeldFile:
+    """The file that holds a folder where the file system has no locks.
+
+    Its content changes in place, and only while its token is this one's. So a process that wakes
+    up after another one has taken over changes nothing, and knows.
+    """
+
+    def __init__(self, folder: Path, say: Callable[[str], None]) -> None:
+        # Threads and exit handlers use it, whatever the working directory is by then.
+        self._path = folder.absolute() / "lock.held"
+        self._record: dict[str, Any] = {
+            "token": uuid.uuid4().hex,
+            "pid": os.getpid(),
+            "host": socket.gethostname(),
+            "processes": _own_processes(),
+        }
+        self._acquire(folder, say)
+        self._lost, stop = threading.Event(), threading.Event()
+        thread = threading.Thread(
+            target=_beat, args=(self._path, self._record, stop, self._lost), daemon=True
+        )
+        thread.start()
+        # Also at the end of the interpreter.
+        self._end = weakref.finalize(self, _end, self._path, self._record, stop, thread)
+
+    @property
+    def is_locked(self) -> bool:
+        return self._end.alive
+
+    @property
+    def is_lost(self) -> bool:
+        return self._lost.is_set()
+
+    def release(self) -> None:
+        self._end()
+
+    def _acquire(self, folder: Path, say: Callable[[str], None]) -> None:
+        while True:
+            with suppress(FileExistsError):
+                self._create(self._path)
+                if self._is_ours():
+                    return
+            seen = _read(self._path)
+            if seen is None:
+                continue  # released meanwhile
+            holder = _parse(seen)
+            about = "another process"
+            if holder:
+                about = f"process {holder['pid']} on {holder['host']}"
+            if holder and _is_dead(holder):
+                reason = "has ended without releasing it"
+            else:
+                last = _watched(self._path, seen, partial(say, _waiting_for(folder, about)))
+                if last is None:
+                    continue
+                if last != seen:
+                    raise Held(about)
+                reason = f"has shown no sign of life for {_PATIENCE_S:.0f} s"
+            if self._succeed(seen):
+                say(f"{folder}: {about}, which had locked it, {reason}; taking it over")
+                return
+
+    def _create(self, path: Path) -> None:
+        with path.open("xb") as file:
+            try:
+                file.write(_encoded(self._record, 0))
+                file.flush()
+            except OSError:  # a full disk: nothing stays behind
+                path.unlink(missing_ok=True)
+                raise
+
+    def _is_ours(self) -> bool:
+        return _parse(_read(self._path) or b"").get("token") == self._record["token"]
+
+    def _succeed(self, seen: bytes) -> bool:
+        """Replace a file whose process has gone; returns whether the folder is ours now.
+
+        Of several processes that have watched the same content, one can create its heir. It then
+        finds that content still there, or leaves it alone.
+
+        Raises:
+            Held: another process takes it over right now.
+        """
+        heir = self._path.with_name(f"lock.heir-{hashlib.sha256(seen).hexdigest()[:16]}")
+        try:
+            self._create(heir)
+        except FileExistsError:
+            left = _read(heir)
+            if left is not None and _watched(heir, left, lambda: None) == left:
+                heir.unlink(missing_ok=True)  # its process was killed between two system calls
+                return False
+            raise Held from None
+        if _read(self._path) != seen:
+            heir.unlink(missing_ok=True)
+            return False
+        try:
+            os.replace(heir, self._path)
+        except FileNotFoundError:  # taken for one that was left behind
+            pass
+        except OSError:
+            heir.unlink(missing_ok=True)
+            raise
+        return self._is_ours()
+
+
+def _waiting_for(folder: Path, about: str) -> str:
+    return (
+        f"{folder}: {about} has locked it; watching for {_PATIENCE_S:.0f} s whether it still runs"
+    )
+
+
+def _encoded(record: dict[str, Any], count: int) -> bytes:
+    # Never shorter than before, so it can be written over the one before.
+    return json.dumps({**record, "count": count}).encode()
+
+
+def _parse(content: bytes) -> dict[str, Any]:
+    """The record in a file; an empty one if it is torn."""
+    with suppress(ValueError):
+        record = json.loads(content)
+        if isinstance(record, dict) and {"token", "pid", "host", "processes"} <= record.keys():
+            return record
+    return {}
+
+
+def _read(path: Path) -> bytes | None:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return None
+
+
+def _watched(path: Path, seen: bytes, on_silence: Callable[[], None]) -> bytes | None:
+    """The first content that differs from `seen` (None: the file is gone), or `seen` in the end."""
+    begun_at = time.monotonic()
+    has_told = False
+    while (waited_s := time.monotonic() - begun_at) < _PATIENCE_S:
+        if waited_s > 2 * _BEAT_S and not has_told:
+            on_silence()
+            has_told = True
+        time.sleep(_LOOK_S)
+        if (content := _read(path)) != seen:
+            return content
+    return seen
+
+
+def _beat(path: Path, record: dict[str, Any], stop: threading.Event, lost: threading.Event) -> None:
+    """Raise the count every few seconds, until `stop`, or until another process has taken over."""
+    count = 0
+    while not stop.wait(_BEAT_S):
+        with suppress(OSError), path.open("r+b") as file:  # the disk may answer next time
+            if _parse(file.read()).get("token") != record["token"]:
+                lost.set()
+                return
+            count += 1
+            file.seek(0)
+            file.write(_encoded(record, count))
+
+
+def _end(
+    path: Path, record: dict[str, Any], stop: threading.Event, thread: threading.Thread
+) -> None:
+    if os.getpid() != record["pid"]:  # a forked child's copy
+        return
+    stop.set()
+    thread.join()
+    with suppress(OSError):
+        if _parse(path.read_bytes()).get("token") == record["token"]:
+            path.unlink()
+
+
+def _is_dead(holder: dict[str, Any]) -> bool:
+    """Whether the process is known to have ended: one of this system that is not there."""
+    if os.name != "posix" or holder["processes"] != _own_processes():
+        return False
+    try:
+        os.kill(holder["pid"], 0)
+    except ProcessLookupError:
+        return True
+    except (OSError, OverflowError, TypeError):  # another user's, or no number of a process
+        return False
+    return False
+
+
+@cache
+def _own_processes() -> str:
+    """What the processes that this one can see have in common, and no others.
+
+    A host's name is not enough: containers and cloned machines share it.
+    """
+    with suppress(OSError):
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"{boot} {os.stat('/proc/self/ns/pid').st_ino}"
+    return f"{socket.gethostname()} {uuid.getnode():x}"

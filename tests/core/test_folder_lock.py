@@ -1,0 +1,256 @@
+"""Claims about `folder_lock`: who gets a folder, with locks of the file system and without."""
+
+import errno
+import gc
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fast_style.core import folder_lock
+from fast_style.core.folder_lock import FolderLock, Held, has_locks
+
+fcntl = pytest.importorskip("fcntl", reason="Windows has locks everywhere")
+
+ROOT = Path(__file__).resolve().parents[2]
+BEAT_S, PATIENCE_S = 0.05, 0.8
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(folder_lock, "_BEAT_S", BEAT_S)
+    monkeypatch.setattr(folder_lock, "_LOOK_S", BEAT_S / 2)
+    monkeypatch.setattr(folder_lock, "_PATIENCE_S", PATIENCE_S)
+
+
+def fail_with(number: int) -> Callable[..., Any]:
+    """A function that fails with this errno."""
+
+    def fail(*unused: object, **settings: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    return fail
+
+
+@pytest.fixture
+def without_locks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file system on which flock fails."""
+    monkeypatch.setattr(fcntl, "flock", fail_with(errno.ENOLCK))
+
+
+# A process that locks the folder as if there were no locks, says so, and then hangs.
+HOLD = f"""
+import sys, time, fcntl
+from pathlib import Path
+def fail(*unused):
+    raise OSError({errno.ENOLCK}, "no locks")
+fcntl.flock = fail
+from fast_style.core import folder_lock
+folder_lock._BEAT_S, folder_lock._LOOK_S = {BEAT_S}, {BEAT_S / 2}
+folder_lock._PATIENCE_S = {PATIENCE_S}
+lock = folder_lock.FolderLock(Path(sys.argv[1]), print)
+print("held", flush=True)
+sys.stdin.read()
+"""
+
+
+@contextmanager
+def another_process(folder: Path) -> Iterator[subprocess.Popen[str]]:
+    """Within the block, a process that has locked the folder; it ends when its stdin does."""
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLD, folder],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    ) as process:  # fmt: skip
+        assert process.stdout is not None
+        assert process.stdout.readline() == "held\n"
+        yield process
+
+
+def file_of_another_host(folder: Path, **fields: Any) -> Path:
+    """What a process of another machine has left in the folder."""
+    record = {"token": "t", "pid": os.getpid(), "host": "far", "processes": "p", "count": 7}
+    path = folder / "lock.held"
+    path.write_text(json.dumps(record | fields))
+    return path
+
+
+def refused(folder: Path, say: Callable[[str], None] = print) -> str | None:
+    """Who has the folder, as told to the one who wants it."""
+    with pytest.raises(Held) as caught:
+        FolderLock(folder, say)
+    return caught.value.holder
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL])
+def test_errors_of_flock_say_that_there_are_no_locks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    assert has_locks(tmp_path)
+    monkeypatch.setattr(fcntl, "flock", fail_with(number))
+    assert not has_locks(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_locks_of_the_file_system_are_used_where_there_are_any(tmp_path: Path) -> None:
+    with FolderLock(tmp_path, print) as lock:
+        assert not (tmp_path / "lock.held").exists()
+        assert refused(tmp_path) is None
+        assert not lock.is_lost
+    assert FolderLock(tmp_path, print).release()
+
+
+def test_file_holds_the_folder_and_is_removed_at_the_end(
+    tmp_path: Path, without_locks: None
+) -> None:
+    said: list[str] = []
+    lock = FolderLock(tmp_path, said.append)
+    assert [path.name for path in tmp_path.iterdir()] == ["lock.held"]
+    assert lock.release()
+    assert not lock.release()
+    assert list(tmp_path.iterdir()) == []
+    assert said == []
+
+
+@pytest.mark.usefixtures("without_locks")
+class TestWithoutLocks:
+    def test_lock_that_nothing_refers_to_is_free(self, tmp_path: Path) -> None:
+        FolderLock(tmp_path, print)
+        gc.collect()
+        assert list(tmp_path.iterdir()) == []
+
+    def test_living_process_is_named_at_its_next_beat(self, tmp_path: Path) -> None:
+        with another_process(tmp_path) as process:
+            begun_at = time.monotonic()
+            holder = refused(tmp_path)
+            assert time.monotonic() - begun_at < PATIENCE_S
+            assert holder is not None
+            assert holder.startswith(f"process {process.pid} on ")
+            process.communicate()
+        assert list(tmp_path.iterdir()) == []  # it has removed its file
+
+    def test_file_of_a_killed_process_of_this_host_is_taken_over_at_once(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        with another_process(tmp_path) as process:
+            process.kill()
+        monkeypatch.setattr(time, "sleep", lambda seconds: pytest.fail("waited"))
+        said: list[str] = []
+        with FolderLock(tmp_path, said.append):
+            assert len(said) == 1
+            assert said[0].startswith(f"{tmp_path}: process {process.pid} on ")
+            assert said[0].endswith(
+                ", which had locked it, has ended without releasing it; taking it over"
+            )
+        assert list(tmp_path.iterdir()) == []
+
+    def test_number_of_a_dead_process_means_nothing_on_another_host(self, tmp_path: Path) -> None:
+        with another_process(tmp_path) as process:
+            process.kill()
+        file_of_another_host(tmp_path, pid=process.pid)
+        begun_at = time.monotonic()
+        said: list[str] = []
+        FolderLock(tmp_path, said.append).release()
+        assert time.monotonic() - begun_at >= PATIENCE_S
+        assert said == [
+            f"{tmp_path}: process {process.pid} on far has locked it; watching for 1 s whether it "
+            "still runs",
+            f"{tmp_path}: process {process.pid} on far, which had locked it, has shown no sign of "
+            "life for 1 s; taking it over",
+        ]
+
+    @pytest.mark.parametrize("content", ["", "{", "[]", "{}", "\x00\x00", '{"pid": 1}'])
+    def test_torn_file_is_watched_and_taken_over(self, tmp_path: Path, content: str) -> None:
+        (tmp_path / "lock.held").write_text(content)
+        said: list[str] = []
+        with FolderLock(tmp_path, said.append):
+            assert said[-1] == (
+                f"{tmp_path}: another process, which had locked it, has shown no sign of life for "
+                "1 s; taking it over"
+            )
+
+    def test_clocks_do_not_matter(self, tmp_path: Path) -> None:
+        with another_process(tmp_path) as process:
+            os.utime(tmp_path / "lock.held", (0, 0))
+            assert (refused(tmp_path) or "").startswith(f"process {process.pid} ")
+            process.communicate()
+        path = file_of_another_host(tmp_path)
+        os.utime(path, (time.time() + 1e6,) * 2)
+        FolderLock(tmp_path, print).release()
+
+    def test_process_that_wakes_up_knows_that_it_lost_the_folder(self, tmp_path: Path) -> None:
+        first = FolderLock(tmp_path, print)
+        path = file_of_another_host(tmp_path)
+        others = path.read_bytes()
+        while not first.is_lost:
+            time.sleep(BEAT_S)
+        assert not first.release()
+        assert path.read_bytes() == others
+
+    def test_stopped_process_is_taken_over_and_ends_without_the_file(self, tmp_path: Path) -> None:
+        with another_process(tmp_path) as process:
+            process.send_signal(signal.SIGSTOP)
+            lock = FolderLock(tmp_path, print)
+            mine = json.loads((tmp_path / "lock.held").read_bytes())["token"]
+            process.send_signal(signal.SIGCONT)
+            process.communicate()
+            assert json.loads((tmp_path / "lock.held").read_bytes())["token"] == mine
+        assert not lock.is_lost
+        assert lock.release()
+
+    def test_one_of_several_that_watched_gets_the_folder(self, tmp_path: Path) -> None:
+        file_of_another_host(tmp_path)
+        processes = [
+            subprocess.Popen(
+                [sys.executable, "-c", HOLD, tmp_path],
+                env={**os.environ, "PYTHONPATH": str(ROOT)},
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+            )
+            for _ in range(4)
+        ]  # fmt: skip
+        deadline = time.monotonic() + 60
+        while sum(process.poll() is None for process in processes) > 1:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        said = [process.communicate()[0] for process in processes]
+        assert sorted("held\n" in text for text in said) == [False, False, False, True]
+        assert list(tmp_path.iterdir()) == []
+
+    def test_heir_of_a_process_that_was_killed_while_taking_over_is_watched_too(
+        self, tmp_path: Path
+    ) -> None:
+        file_of_another_host(tmp_path)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(os, "replace", fail_with(errno.EIO))
+            patch.setattr(Path, "unlink", fail_with(errno.EIO))
+            with pytest.raises(OSError, match="Input/output"):
+                FolderLock(tmp_path, print)
+        assert len(list(tmp_path.glob("lock.heir-*"))) == 1
+        with FolderLock(tmp_path, print):
+            assert [path.name for path in tmp_path.iterdir()] == ["lock.held"]
+
+    def test_failing_takeover_leaves_nothing_of_its_own(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        others = file_of_another_host(tmp_path).read_bytes()
+        monkeypatch.setattr(os, "replace", fail_with(errno.EIO))
+        with pytest.raises(OSError, match="Input/output"):
+            FolderLock(tmp_path, print)
+        assert [path.read_bytes() for path in tmp_path.iterdir()] == [others]
+
+    def test_full_disk_leaves_nothing(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(folder_lock, "_encoded", fail_with(errno.ENOSPC))
+        with pytest.raises(OSError, match="No space left"):
+            FolderLock(tmp_path, print)
+        assert list(tmp_path.iterdir()) == []
