@@ -32,6 +32,7 @@ from fast_style.settings.sections import PhotosConfig
 from fast_style.settings.writing import to_dict, to_yaml
 from fast_style.training.data import (
     Crops,
+    fit_shared_memory,
     least_side,
     read_validation_photos,
     resolve_workers,
@@ -301,8 +302,8 @@ def open_photo_stream(
     """
     data = config.data
     cache = None
+    largest_crop = growth[1] if growth else data.crop_size
     if data.cache != "none":
-        largest_crop = growth[1] if growth else data.crop_size
         cache = open_photo_cache(
             photos.training,
             folder=photos.folder,
@@ -311,6 +312,13 @@ def open_photo_stream(
             say=say,
             takes_results=photos.takes_results,
         )
+    launch = group.launch
+    workers = resolve_workers(
+        data.workers,
+        device.type,
+        cached=cache is not None,
+        num_trainers=launch.local_world_size,
+    )
     return PhotoStream(
         Crops(
             photos,
@@ -330,11 +338,11 @@ def open_photo_stream(
         ),
         batch_size=batch_size,
         device=device,
-        workers=resolve_workers(
-            data.workers,
-            device.type,
-            cached=cache is not None,
-            num_trainers=group.launch.local_world_size,
+        workers=fit_shared_memory(
+            workers,
+            batch_bytes=batch_size // launch.world_size * 3 * largest_crop**2,
+            num_trainers=launch.local_world_size,
+            say=say,
         ),
         group=group,
     )

@@ -7,7 +7,9 @@ step s.
 
 import math
 import os
+import shutil
 import signal
+import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -24,6 +26,7 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
 from fast_style.core.errors import UserError
+from fast_style.core.files import size_in_words
 from fast_style.core.spawning import ScriptlessSpawn
 from fast_style.pictures.folders import Photos
 from fast_style.pictures.pixels import center_crop, image_to_tensor
@@ -38,6 +41,10 @@ _ORDER, _CROP, _REPLACEMENT = range(3)
 _MAX_REPLACEMENTS = 20
 # Seconds without a batch after which the storage counts as dead.
 _LOADER_TIMEOUT_S = 300
+# Batches that each worker prepares ahead.
+_PREFETCH = 4
+# Where Linux keeps memory that processes share; 64 MB in a container, unless it is given more.
+_SHARED_MEMORY = Path("/dev/shm")
 
 
 class Sample(NamedTuple):
@@ -361,7 +368,7 @@ def load_batches(
             # torch's watchdog watches the server, which lives as long as its children.
             multiprocessing_context=ScriptlessSpawn() if workers else None,
             persistent_workers=workers > 0,
-            prefetch_factor=4 if workers else None,
+            prefetch_factor=_PREFETCH if workers else None,
         )
         return iter(loader)
 
@@ -398,6 +405,45 @@ def resolve_workers(
     if device_type != "cuda":
         return 0 if cached else 1
     return max(1, min(4 if cached else 8, (os.cpu_count() or 1) // num_trainers))
+
+
+def fit_shared_memory(
+    workers: int, *, batch_bytes: int, num_trainers: int = 1, say: Callable[[str], None]
+) -> int:
+    """The number of data workers, lowered if their batches do not fit into shared memory.
+
+    A worker that finds it full dies, or waits until the storage counts as dead. Without workers,
+    the training process decodes photos itself, and shares nothing.
+
+    Args:
+        workers: from `resolve_workers`.
+        batch_bytes: of the largest batch of one training process.
+        num_trainers: training processes that share this machine's memory.
+        say: prints a line for the user if there are to be fewer.
+    """
+    if workers == 0 or sys.platform != "linux":
+        return workers
+    free = _free_shared_bytes()
+    room = free // num_trainers // batch_bytes
+    # Besides those prepared ahead, one is trained on, and one is on its way to the GPU.
+    fitting = max(0, (room - 2) // _PREFETCH)
+    if fitting >= workers:
+        return workers
+    needed = (workers * _PREFETCH + 2) * batch_bytes * num_trainers
+    slower = "" if fitting else ", so the training process decodes photos itself"
+    say(
+        f"data.workers: {fitting} in place of {workers}{slower}: the batches of {workers} need "
+        f"{size_in_words(needed)} of shared memory, and {_SHARED_MEMORY} has {size_in_words(free)} "
+        "free; a container gets more by a larger --shm-size"
+    )
+    return fitting
+
+
+def _free_shared_bytes() -> int:
+    try:
+        return shutil.disk_usage(_SHARED_MEMORY).free if os.access(_SHARED_MEMORY, os.W_OK) else 0
+    except OSError:  # there is none
+        return 0
 
 
 def _ignore_signals(worker: int) -> None:

@@ -1,5 +1,6 @@
 """From settings to a trainer."""
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from fast_style.models.checkpoint import (
 )
 from fast_style.models.model_files import describe
 from fast_style.training import build as runs_module
+from fast_style.training import data
 from fast_style.training.trainer import Trainer
 
 
@@ -131,6 +133,23 @@ def test_crops_grow_after_their_share_of_the_steps(yaml_file: Path, tmp_path: Pa
     assert trainer.validation.photos.shape[-1] == 24
     card = "\n".join(describe({**trainer.description, "step": 6}))
     assert "12 crops of 16, later 24, pixels from 9 photos" in card
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/dev/shm is Linux's")
+def test_workers_are_those_whose_largest_batches_fit_into_shared_memory(
+    yaml_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = settings_of(yaml_file, "data.workers=2", "data.grown_crop_size=24")
+    batch_bytes = 2 * 3 * 24 * 24
+    for free, workers in ((10 * batch_bytes, 2), (10 * batch_bytes - 1, 1)):
+        monkeypatch.setattr(data, "_free_shared_bytes", lambda free=free: free)
+        said: list[str] = []
+        with open_small_run(config, tmp_path / "runs") as run:
+            trainer = make_trainer(config, run, say=said.append)
+            trainer.run_log.close()
+        assert trainer.photos.workers == workers
+        told = [line for line in said if line.startswith("data.workers: 1 in place of 2: ")]
+        assert len(told) == 2 - workers
 
 
 def test_run_is_built_without_touching_the_global_random_numbers(

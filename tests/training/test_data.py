@@ -1,15 +1,18 @@
 """Photos in, crops out: the same ones whatever happens around them."""
 
 import os
+import shutil
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
-from small_run import draw_photo, write_photos
+from small_run import draw_photo, ignore, write_photos
 
 from fast_style.core.errors import UserError
 from fast_style.pictures.folders import Photos, find_photos
@@ -380,3 +383,82 @@ def test_result_among_the_photos_is_replaced_and_listed_as_such(folder: Path) ->
         assert unreadable[0]._replace(sample=0) == Unreadable(made.name, reason, 0, is_result=True)
     taken = Crops(photos._replace(takes_results=True), seed=1, size=16, scale=FULL, flip=False)
     assert not any(taken[k].unreadable for k in range(30))
+
+
+# --- Shared memory ------------------------------------------------------------------------------
+
+MB = 1_000_000
+
+
+@pytest.fixture
+def shared_memory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[int], None]:
+    """Sets the free bytes of shared memory."""
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setattr(data, "_SHARED_MEMORY", tmp_path)
+
+    def set_free(num_bytes: int) -> None:
+        monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=num_bytes))
+
+    return set_free
+
+
+@pytest.mark.parametrize(
+    ("workers", "free_mb", "num_trainers", "fitting"),
+    [
+        (2, 10, 1, 2),  # 2 x 4 ahead, one trained on, one on its way
+        (2, 9, 1, 1),
+        (2, 6, 1, 1),
+        (2, 5, 1, 0),
+        (2, 0, 1, 0),
+        (256, 64, 1, 15),
+        (2, 20, 2, 2),
+        (2, 19, 2, 1),
+        (0, 0, 1, 0),
+    ],
+)
+def test_as_many_workers_as_shared_memory_holds_batches_of(
+    shared_memory: Callable[[int], None],
+    workers: int,
+    free_mb: int,
+    num_trainers: int,
+    fitting: int,
+) -> None:
+    shared_memory(free_mb * MB)
+    said: list[str] = []
+    found = data.fit_shared_memory(
+        workers, batch_bytes=MB, num_trainers=num_trainers, say=said.append
+    )
+    assert found == fitting
+    assert len(said) == (fitting < workers)
+
+
+def test_fewer_workers_are_told_with_what_they_need(
+    shared_memory: Callable[[int], None], tmp_path: Path
+) -> None:
+    said: list[str] = []
+    shared_memory(64 * MB)
+    assert data.fit_shared_memory(8, batch_bytes=6 * MB, say=said.append) == 2
+    shared_memory(0)
+    assert data.fit_shared_memory(1, batch_bytes=MB, say=said.append) == 0
+    assert said == [
+        "data.workers: 2 in place of 8: the batches of 8 need 204.0 MB of shared memory, and "
+        f"{tmp_path} has 64.0 MB free; a container gets more by a larger --shm-size",
+        "data.workers: 0 in place of 1, so the training process decodes photos itself: the "
+        f"batches of 1 need 6.0 MB of shared memory, and {tmp_path} has 0.0 MB free; a container "
+        "gets more by a larger --shm-size",
+    ]
+
+
+def test_missing_shared_memory_is_none(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setattr(data, "_SHARED_MEMORY", tmp_path / "none")
+    assert data.fit_shared_memory(3, batch_bytes=1, say=ignore) == 0
+
+
+def test_other_systems_have_no_such_limit(
+    monkeypatch: pytest.MonkeyPatch, shared_memory: Callable[[int], None]
+) -> None:
+    shared_memory(0)
+    for platform in ("darwin", "win32"):
+        monkeypatch.setattr(sys, "platform", platform)
+        assert data.fit_shared_memory(3, batch_bytes=MB, say=ignore) == 3
