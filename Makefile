@@ -57,6 +57,7 @@ bench: $(READY)
 	$(BIN)/python benchmarks/folder.py $(PEER_WORDS)
 	$(BIN)/python benchmarks/loader.py $(PEER_WORDS)
 	$(BIN)/python benchmarks/memory.py
+	$(BIN)/python benchmarks/busy_machine.py
 	$(BIN)/python benchmarks/huge_photo.py
 
 lint: $(READY)

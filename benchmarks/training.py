@@ -10,7 +10,8 @@ ones, since nothing is downloaded here; weights do not change the time. Ours doe
 variation, the guard against numbers that are not finite, and, as a command, pictures, validation
 and checkpoints.
 
-Each side is a process of its own: ours keeps freed memory, as our commands do.
+Each side is a process of its own: ours keeps freed memory and lets waiting threads sleep, as our
+commands do.
 """
 
 import argparse
@@ -100,9 +101,12 @@ def build_step(
     folder: Path, batch_size: int, size: int, threads: int, device: str, settings: list[str]
 ) -> Callable[[], object]:
     """In a worker: a step of our trainer."""
+    from fast_style.cli.allocator import keep_freed_memory
+    from fast_style.cli.openmp import let_waiting_threads_sleep
+
+    let_waiting_threads_sleep()  # before torch is loaded
     import torch
 
-    from fast_style.cli.allocator import keep_freed_memory
     from fast_style.settings.config import load_config
     from fast_style.training.build import build_trainer
     from fast_style.training.run_folder import open_run

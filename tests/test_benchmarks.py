@@ -173,6 +173,17 @@ def test_training_benchmark_prints_a_row_for_every_kind_of_work() -> None:
     assert rows == 2 * ["1 of 16 x 16", "2 of 16 x 16"]
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="keeps freed memory by glibc")
+def test_busy_machine_benchmark_prints_a_row_for_every_spin_count() -> None:
+    words = ["--rounds", "1", "--threads", "1", "--work", "1x16", "--steps", "1"]
+    done = run_benchmark("busy_machine.py", *words, "--spins", "1000", "0")
+    assert done.returncode == 0, done.stderr
+    cells = r" \| [\d.]+ \| [\d.]+" + r" \| x([\d.]+) \(.*\)" * 3
+    rows = re.findall(rf"^\| (\d+){cells} \|$", done.stdout, re.MULTILINE)
+    assert [row[0] for row in rows] == ["1000", "0"]
+    assert rows[0][1:3] == ("1.00", "1.00")  # against itself
+
+
 def test_end_to_end_benchmark_judges_what_it_trained(tmp_path: Path) -> None:
     photos, held_out = write_photos(tmp_path / "photos", 4), write_photos(tmp_path / "held_out", 2)
     done = run_benchmark(

@@ -60,8 +60,9 @@ PACKAGES = {
     "distilling": ["students", "painters", "distiller", "build"],
     "demo": ["course", "demo"],
     "cli": [
-        "allocator", "documents", "arguments", "process", "outputs", "runs", "distill", "evaluate",
-        "info", "init", "optimize", "preview", "styles", "stylize", "train", "demo", "main",
+        "allocator", "openmp", "documents", "arguments", "process", "outputs", "runs", "distill",
+        "evaluate", "info", "init", "optimize", "preview", "styles", "stylize", "train", "demo",
+        "main",
     ],
 }  # fmt: skip
 MODULES = [f"{package}.{module}" for package, modules in PACKAGES.items() for module in modules]

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from fast_style.cli.allocator import keep_freed_memory
 from fast_style.cli.arguments import parse
+from fast_style.cli.openmp import let_waiting_threads_sleep
 from fast_style.core.distributed import read_launch
 from fast_style.core.errors import UserError
 
@@ -37,6 +38,7 @@ def run_command(parser: argparse.ArgumentParser, arguments: Sequence[str] | None
     try:
         try:
             options = parse(parser, arguments)
+            let_waiting_threads_sleep()  # before torch is loaded
             keep_freed_memory()  # before torch allocates anything
             with _limited_pixels(options):
                 return _run(options)
