@@ -50,7 +50,8 @@ PACKAGES = {
     "training": [
         "photo_cache", "unreadable", "data", "run_log", "recording", "schedule", "loop",
         "photo_stream", "stability", "step", "guard", "saving", "start", "validation",
-        "reporting", "trainer", "run_lock", "run_folder", "build", "checking", "running",
+        "reporting", "trainer", "run_lock", "run_folder", "build", "checking",
+        "other_trainings", "running",
     ],
     "optimizing": ["minimizing", "course", "picture", "preview"],
     "evaluating": [

@@ -7,7 +7,7 @@ From a notebook::
 
 import sys
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from typing import Protocol
 
@@ -19,6 +19,7 @@ from fast_style.core.errors import Stopped, encodable
 from fast_style.core.signals import stop_signals
 from fast_style.settings.config import Config, DistillConfig, load_config
 from fast_style.training.build import build_trainer
+from fast_style.training.other_trainings import told_of_others
 from fast_style.training.run_folder import open_run
 
 StopSignal = Callable[[], int | None]
@@ -122,11 +123,15 @@ def complete_run(
         Stopped: a signal ended training; the state is saved.
         UserError: the run cannot be started or resumed, or training failed.
     """
-    with restored_torch(), open_run(config, root=root, fresh=fresh, say=say, group=group) as run:
+    with ExitStack() as stack:
+        stack.enter_context(restored_torch())
+        run = stack.enter_context(open_run(config, root=root, fresh=fresh, say=say, group=group))
         step, file = run.start_step, run.folder / result
         if step >= config.train.steps:
             say(f"{run.folder}: finished at step {step}; the {meaning} is {file}. {advice}")
             return file
+        if group.is_first:
+            stack.enter_context(told_of_others(say))
         trainer = group.rank_zero_first(
             lambda: build(config, run, device=device, say=say, command=command)
         )
