@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from example_pictures import UNKNOWN, corners, gradient, must_not_block, saved, swapped_profile
+from mutations import damaged
 from PIL import Image, ImageCms, features
 
 from fast_style.pictures.formats import EXTENSIONS
@@ -793,26 +794,6 @@ def seeds() -> list[bytes]:
     return contents
 
 
-def mutated(content: bytes, chance: random.Random) -> bytes:
-    damaged = bytearray(content)
-    for _ in range(chance.choice([1, 1, 2, 8])):
-        # Headers are at the front, and have more to break.
-        end = len(damaged) if chance.random() < 0.4 else min(len(damaged), 120)
-        place = chance.randrange(end)
-        kind = chance.randrange(4)
-        if kind == 0:
-            damaged[place] = chance.randrange(256)
-        elif kind == 1:
-            damaged[place] ^= 1 << chance.randrange(8)
-        elif kind == 2:
-            del damaged[place : place + chance.randrange(1, 9)]
-        else:
-            damaged[place:place] = chance.randbytes(chance.randrange(1, 9))
-        if not damaged:
-            break
-    return bytes(damaged)
-
-
 @pytest.mark.parametrize("number", range(12))
 def test_mutated_files_are_read_or_refused_in_one_line(tmp_path, number):
     chance = random.Random(number)
@@ -821,7 +802,7 @@ def test_mutated_files_are_read_or_refused_in_one_line(tmp_path, number):
     path.write_bytes(content)
     read_picture(path)
     for _ in range(60):
-        path.write_bytes(mutated(content, chance))
+        path.write_bytes(damaged(content, chance))
         try:
             picture = read_picture(path, max_pixels=10_000_000)
         except PictureError as error:

@@ -2,12 +2,12 @@
 
 import json
 import random
-import re
 from pathlib import Path
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from mutations import mutated_yaml
 from settings_files import ALL_DEFAULTS, ALL_GATYS_DEFAULTS, GATYS_LEAST, LEAST, write
 
 from fast_style.core.errors import UserError
@@ -17,36 +17,6 @@ from fast_style.settings.reading import require_consistent
 from fast_style.settings.structure import iterate_fields
 from fast_style.settings.writing import to_dict, to_yaml
 
-TOKENS = [
-    ":", ": ", "- ", "[", "]", "{", "}", ",", "\n", "\n  ", "\t", "#", " #", "'", '"', "&a ", "*a",
-    "<<: ", "!!str ", "!x ", "? ", "|", ">", "%YAML 1.1\n", "---\n", "...\n", "~", "null", "true",
-    "yes", "010", "1e400", ".nan", "-.inf", "1e5", "99999999999999999999", "0x", "é", "\u2028",
-    "\ufeff", "\\", "\\ud800", '"\\ud800"', "\\0", "://", "~x/", "relu1_1", "block1_conv1: 1",
-    "int", "style", "image", "steps: 0", "train: ", "loss: {style_layers: {", "\r",
-]  # fmt: skip
-
-
-def mutated(text: str, source: random.Random) -> bytes:
-    data = text.encode()
-    for _ in range(source.randint(1, 4)):
-        at, end = source.randrange(len(data) + 1), source.randrange(len(data) + 1)
-        match source.randrange(6):
-            case 0:
-                data = data[:at] + bytes([source.randrange(256)]) + data[at + 1 :]
-            case 1:
-                data = data[:at] + data[at + source.randint(1, 30) :]
-            case 2:
-                piece = data[at : at + source.randint(1, 60)]
-                data = data[:end] + piece + data[end:]
-            case 3 | 4:
-                token = source.choice(TOKENS).encode()
-                data = data[:at] + token + data[at + source.choice([0, 0, len(token)]) :]
-            case 5:
-                words = re.split(rb"(\W+)", data)
-                words[source.randrange(len(words))] = source.choice(TOKENS).encode()
-                data = b"".join(words)
-    return data
-
 
 def complaints_about_mutations(
     folder: Path, *, seed: int, cases: int, text: str = ALL_DEFAULTS, read=load_config
@@ -54,7 +24,7 @@ def complaints_about_mutations(
     refused = 0
     source = random.Random(seed)
     for case in range(cases):
-        data = mutated(text, source)
+        data = mutated_yaml(text, source)
         try:
             config = read(write(folder, data))
         except UserError as error:
