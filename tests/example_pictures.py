@@ -1,6 +1,8 @@
 """Small pictures, and what several tests of pictures share."""
 
 import signal
+import struct
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -40,6 +42,31 @@ def swapped_profile() -> bytes:
     """An sRGB profile with red and blue exchanged, so that it visibly changes a picture."""
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     return profile.replace(b"rXYZ", b"?XYZ").replace(b"bXYZ", b"rXYZ").replace(b"?XYZ", b"bXYZ")
+
+
+def png_chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def png_bytes(
+    width: int,
+    height: int,
+    rows: bytes,
+    *,
+    bit_depth: int,
+    color_type: int,
+    transparent: bytes | None = None,
+) -> bytes:
+    """A PNG made by hand: what Pillow cannot write itself. Each row begins with a filter byte 0."""
+    header = struct.pack(">IIBBBBB", width, height, bit_depth, color_type, 0, 0, 0)
+    middle = png_chunk(b"tRNS", transparent) if transparent is not None else b""
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + png_chunk(b"IHDR", header)
+        + middle
+        + png_chunk(b"IDAT", zlib.compress(rows, 1))
+        + png_chunk(b"IEND", b"")
+    )
 
 
 @contextmanager

@@ -59,13 +59,14 @@ def main() -> None:
             count=options.count,
             num_workers=options.workers,
         )
-    rows.finish(
+    holds = rows.show(
         f"{options.count:,} mutated pictures, of {len(seeds)} in {len(FORMATS)} formats, "
         f"seed {options.seed}, at most {options.max_pixels:,} pixels",
         tally.counted(),
         EXPECTED,
         [f"{name}: Pillow here cannot write it" for name in sorted(missing)] + tally.failures(),
     )
+    rows.leave(holds)
 
 
 def build(folder: Path, seed: int, max_pixels: int) -> Check:

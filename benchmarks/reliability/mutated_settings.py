@@ -37,12 +37,13 @@ def main() -> None:
             count=options.count,
             num_workers=options.workers,
         )
-    rows.finish(
+    holds = rows.show(
         f"{options.count:,} mutated YAML files, of {len(texts())}, seed {options.seed}",
         tally.counted(),
         EXPECTED,
         tally.failures(),
     )
+    rows.leave(holds)
 
 
 def texts() -> list[tuple[type[Root], str]]:

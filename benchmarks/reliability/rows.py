@@ -21,22 +21,28 @@ def environment(**others: str) -> dict[str, str]:
     return {**os.environ, **ours, **others}
 
 
-def finish(what: str, counted: str, expected: str, failures: Sequence[str]) -> None:
-    """Print the row of a property, and what contradicts it.
+def show(what: str, counted: str, expected: str, failures: Sequence[str]) -> bool:
+    """Print the row of a property, and what contradicts it; whether it holds.
 
     Args:
         what: the property, with its numbers and its seed.
         counted: the figures found.
         expected: what they should be.
         failures: a line for each case that contradicts the property.
-
-    Raises:
-        SystemExit: with code 1 if there are failures.
     """
-    print(f"| {what} | {counted} | {expected} | {'no' if failures else 'yes'} |", flush=True)
+    print(table_row(what, counted, expected, "no" if failures else "yes"), flush=True)
     for line in failures[:_MOST_SHOWN]:
         print(line, file=sys.stderr)
     if len(failures) > _MOST_SHOWN:
         print(f"and {len(failures) - _MOST_SHOWN} more", file=sys.stderr)
-    if failures:
-        sys.exit(1)
+    return not failures
+
+
+def table_row(*cells: str) -> str:
+    """One line of a Markdown table."""
+    return f"| {' | '.join(cells)} |"
+
+
+def leave(*holds: bool) -> None:
+    """End the command: exit code 0 if all properties hold, else 1."""
+    sys.exit(0 if all(holds) else 1)

@@ -15,7 +15,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from example_pictures import UNKNOWN, corners, gradient, must_not_block, saved, swapped_profile
+from example_pictures import (
+    UNKNOWN,
+    corners,
+    gradient,
+    must_not_block,
+    png_bytes,
+    png_chunk,
+    saved,
+    swapped_profile,
+)
 from mutations import damaged
 from PIL import Image, ImageCms, features
 
@@ -77,31 +86,6 @@ def rgba_of(image: Image.Image, x: int = 0) -> tuple[int, ...]:
     assert picture.alpha is not None
     assert (picture.rgb.mode, picture.alpha.mode) == ("RGB", "L")
     return (*picture.rgb.getpixel((x, 0)), picture.alpha.getpixel((x, 0)))
-
-
-def png_chunk(kind: bytes, data: bytes) -> bytes:
-    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-
-def png_bytes(
-    width: int,
-    height: int,
-    rows: bytes,
-    *,
-    bit_depth: int,
-    color_type: int,
-    transparent: bytes | None = None,
-) -> bytes:
-    """A PNG made by hand: what Pillow cannot write itself. Each row begins with a filter byte 0."""
-    header = struct.pack(">IIBBBBB", width, height, bit_depth, color_type, 0, 0, 0)
-    middle = png_chunk(b"tRNS", transparent) if transparent is not None else b""
-    return (
-        b"\x89PNG\r\n\x1a\n"
-        + png_chunk(b"IHDR", header)
-        + middle
-        + png_chunk(b"IDAT", zlib.compress(rows, 1))
-        + png_chunk(b"IEND", b"")
-    )
 
 
 def white_bilevel_png(path: Path, side: int) -> Path:
