@@ -4,7 +4,6 @@
 """
 
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from pathlib import Path
 from statistics import fmean
 from typing import NamedTuple
@@ -22,6 +21,7 @@ from fast_style.settings.config import LogConfig, TrainConfig
 from fast_style.training.loop import Interval, show_status
 from fast_style.training.photo_stream import PhotoStream, to_pixels
 from fast_style.training.run_log import RunLog, photo_and_result_sheet
+from fast_style.training.saving import LATEST_SAMPLES
 from fast_style.training.schedule import is_due, learning_rate_at
 from fast_style.training.validation import MEASURES
 
@@ -216,16 +216,28 @@ class Reporter:
         """Write the sample sheet of this step to TensorBoard and the run folder."""
         if not self.group.is_first:
             return
-        sheet = self.sample_sheet(step)
-        self.run_log.picture("samples/photo_and_result", step, sheet)
-        with suppress(UserError):  # a picture that cannot be written is not worth the run
-            write_picture(self.run_folder / "samples" / f"step-{step:08d}.png", sheet)
+        self.run_log.picture("samples/photo_and_result", step, self.sample_sheet(step))
+        self._write_sheet(step, f"step-{step:08d}.png")
+
+    def write_latest_samples(self, step: int) -> None:
+        """Write the sample sheet of this step for the model card; rank zero alone calls this."""
+        self._write_sheet(step, LATEST_SAMPLES)
 
     def sample_sheet(self, step: int) -> Image.Image:
         """The sample photos above their stylized versions; drawn once for each step."""
         if self._newest_sheet is None or self._newest_sheet[0] != step:
             self._newest_sheet = step, self._draw_samples()
         return self._newest_sheet[1]
+
+    def _write_sheet(self, step: int, name: str) -> None:
+        """Write a sample sheet into the run folder; the first one that cannot be is told."""
+        try:
+            write_picture(self.run_folder / "samples" / name, self.sample_sheet(step))
+        except UserError as error:  # a picture is not worth the run
+            self._warn_once(
+                "unwritten samples",
+                f"{error}; training continues, and other samples are tried without a warning",
+            )
 
     @torch.no_grad()
     def _draw_samples(self) -> Image.Image:

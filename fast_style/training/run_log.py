@@ -9,6 +9,7 @@ import io
 import os
 import re
 import sys
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -57,6 +58,8 @@ class RunLog:
         self._is_talking = not is_silent
         self._guarded("metrics.csv", lambda: self._cut_table_back_to(start_step))
         self._writer: Any = None
+        self._tell_of_thread = threading.excepthook
+        threading.excepthook = self._thread_ended
         self._guarded("TensorBoard", lambda: self._open_tensorboard(folder, start_step))
         self._bar: tqdm[Any] | None = None
         if sys.stderr.isatty() and not is_silent:
@@ -132,6 +135,8 @@ class RunLog:
             self._talk(self._bar.close)
         if self._writer is not None:
             self._guarded("TensorBoard", self._writer.close)
+        if threading.excepthook == self._thread_ended:
+            threading.excepthook = self._tell_of_thread
 
     def _open_tensorboard(self, folder: Path, start_step: int) -> None:
         from torch.utils.tensorboard import SummaryWriter
@@ -141,6 +146,15 @@ class RunLog:
         purge_step = start_step + 1 if start_step else 0
         with _later_than_events_in(folder):
             self._writer = SummaryWriter(str(folder), purge_step=purge_step)
+
+    def _thread_ended(self, how: threading.ExceptHookArgs) -> None:
+        """Takes the place of `threading.excepthook`, which prints a traceback.
+
+        TensorBoard writes in a thread. What ends it is raised in `_guarded`, too, and told there.
+        """
+        is_told = type(how.thread).__module__ == "tensorboard.summary.writer.event_file_writer"
+        if not (is_told and isinstance(how.exc_value, OSError)):
+            self._tell_of_thread(how)
 
     def _cut_table_back_to(self, step: int) -> None:
         rows: list[dict[str, str]] = []

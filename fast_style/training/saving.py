@@ -1,12 +1,11 @@
 """Writing and restoring the state of a run, for training and distilling."""
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
-from PIL import Image
 from torch import Tensor, nn
 
 from fast_style.core.errors import UserError
@@ -20,7 +19,9 @@ from fast_style.models.checkpoint import (
     restore_adam,
 )
 from fast_style.models.model_files import CheckpointError, describe
-from fast_style.pictures.writing import write_picture
+
+LATEST_SAMPLES = "latest.png"
+"""The sample sheet of the newest checkpoint, in the folder of samples."""
 
 
 @contextmanager
@@ -113,14 +114,12 @@ def _restore_scale(scaler: torch.amp.GradScaler, saved: Mapping[str, Any], path:
     scaler.load_state_dict(state)
 
 
-def write_model_card(folder: Path, metadata: Mapping[str, Any], sheet: Image.Image) -> None:
-    """Write ``README.md`` of a run folder: the model's description, and a sheet of its results."""
-    with suppress(UserError):  # a picture that cannot be written is not worth the checkpoint
-        write_picture(folder / "samples" / "latest.png", sheet)
+def write_model_card(folder: Path, metadata: Mapping[str, Any]) -> None:
+    """Write ``README.md`` of a run folder: the model's description; it shows `LATEST_SAMPLES`."""
     lines = "\n".join(f"- {line}" for line in describe(metadata))
     write_text_atomically(
         folder / "README.md",
         f"# {metadata['name']}\n\nA style-transfer model made with fast-style.\n\n{lines}\n\n"
-        "![held-out photos above, stylized below](samples/latest.png)\n\n"
+        f"![held-out photos above, stylized below](samples/{LATEST_SAMPLES})\n\n"
         "```\nfast-style stylize --model model.safetensors --output out.jpg photo.jpg\n```\n",
     )

@@ -279,7 +279,8 @@ class Trainer:
             save_checkpoint(
                 self.run_folder / "model.safetensors", model, {**metadata, "kind": "model"}
             )
-            write_model_card(self.run_folder, metadata, self.reporter.sample_sheet(self.step))
+            self.reporter.write_latest_samples(self.step)
+            write_model_card(self.run_folder, metadata)
             save_checkpoint(
                 checkpoint_path(self.checkpoints, self.step),
                 tensors,

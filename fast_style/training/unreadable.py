@@ -95,6 +95,8 @@ class UnreadableList:
     entries: dict[str, Unreadable] = field(default_factory=dict)
     is_kept: bool = True
     """Whether this process writes the file."""
+    unwritten: OSError | None = None
+    """Why an entry is missing in the file, if one is."""
 
     @classmethod
     def open(
@@ -114,20 +116,29 @@ class UnreadableList:
             max_share: from 0 to 1; see `too_many_unreadable`.
             before_sample: the first sample that the run takes.
             is_kept: whether this process reads and writes the file.
+
+        Raises:
+            UserError: the file cannot be read or written.
         """
         opened = cls(path, num_photos, max_share, is_kept=is_kept)
         if not is_kept:
             return opened
-        if path.exists():
-            for line in path.read_bytes().splitlines():
-                # A process that was killed while writing may have left half a line; its photo
-                # will be met again.
-                with suppress(ValueError, TypeError):
-                    entry = Unreadable(**json.loads(line))
-                    if entry.sample < before_sample:
-                        opened.entries[entry.photo] = entry
-            write_text_atomically(path, "".join(map(_json_line, opened.entries.values())))
+        try:
+            if path.exists():
+                opened._cut_back_to(before_sample)
+        except OSError as error:
+            raise UserError(f"{printable(path)}: cannot be written ({error.strerror})") from None
         return opened
+
+    def _cut_back_to(self, sample: int) -> None:
+        for line in self.path.read_bytes().splitlines():
+            # A process that was killed while writing may have left half a line; its photo will be
+            # met again.
+            with suppress(ValueError, TypeError):
+                entry = Unreadable(**json.loads(line))
+                if entry.sample < sample:
+                    self.entries[entry.photo] = entry
+        write_text_atomically(self.path, "".join(map(_json_line, self.entries.values())))
 
     def add(self, met: Iterable[Unreadable], *, is_fatal: bool = False) -> list[Unreadable]:
         """Add the photos that a batch met; returns those that were not listed before.
@@ -166,11 +177,18 @@ class UnreadableList:
     ) -> None:
         """Add the photos that a batch met; warn of each new one until ten have been named.
 
+        That the file cannot be written is told once.
+
         Raises:
             UserError: as `add`.
         """
-        num_known = len(self.entries)
+        num_known, was_written = len(self.entries), self.unwritten is None
         new = self.add(met, is_fatal=is_fatal)
+        if was_written and self.unwritten is not None:
+            warn(
+                f"{printable(self.path)} cannot be written ({self.unwritten.strerror}), and lacks "
+                "unreadable photos; they are counted all the same"
+            )
         for photo in new[: max(0, _NAMED_UNREADABLE - num_known)]:
             warn(f"skipping {photo.reason}")
         if num_known < _NAMED_UNREADABLE <= num_known + len(new):
@@ -179,9 +197,11 @@ class UnreadableList:
     def _append(self, new: Iterable[Unreadable]) -> None:
         if not self.is_kept:
             return
-        # On a full disk the list stays short; photos are counted and named all the same.
-        with suppress(OSError), self.path.open("a", encoding="ascii") as file:
-            file.writelines(map(_json_line, new))
+        try:
+            with self.path.open("a", encoding="ascii") as file:
+                file.writelines(map(_json_line, new))
+        except OSError as error:
+            self.unwritten = error
 
 
 def _json_line(entry: Unreadable) -> str:

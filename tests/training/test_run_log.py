@@ -4,6 +4,7 @@ import errno
 import io
 import os
 import sys
+import threading
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -158,6 +159,42 @@ def test_tensorboard_that_fails_warns_once_and_the_table_goes_on(
         "training continues without it\n"
     )
     assert table_of(tmp_path) == HEADER + "1,1,,1.0\n"
+
+
+def test_full_disk_under_tensorboards_thread_is_told_once_and_without_a_traceback(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*unused: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    untouched = threading.excepthook
+    log = open_log(tmp_path)
+    monkeypatch.setattr("tensorboard.summary.writer.record_writer.RecordWriter.write", fail)
+    log.scalars(1, 1, {"lr": 1.0}, untabled={})
+    log.scalars(2, 2, {"lr": 1.0}, untabled={})
+    log.close()
+    out, error = capfd.readouterr()
+    assert out.count("warning: TensorBoard cannot be written any more ([Errno 28] ") == 1
+    assert error == ""
+    assert threading.excepthook == untouched
+
+
+def test_errors_of_other_threads_are_told_as_always(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[object] = []
+    monkeypatch.setattr(threading, "excepthook", lambda how: told.append(how.exc_value))
+    log = open_log(tmp_path)
+    error = OSError("of another thread")
+
+    def fail() -> None:
+        raise error
+
+    thread = threading.Thread(target=fail)
+    thread.start()
+    thread.join()
+    log.close()
+    assert told == [error]
 
 
 def test_tensorboard_that_cannot_be_opened_warns_once(

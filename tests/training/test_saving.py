@@ -97,14 +97,19 @@ def test_checkpoint_is_the_last_file_of_its_step(
     assert written == ["model.safetensors", *card, "step-00000000.safetensors"]
 
 
-def test_pictures_that_cannot_be_written_do_not_stop_the_run(
-    open_trainer: Callable[..., Trainer], tmp_path: Path
+def test_pictures_that_cannot_be_written_are_told_once_and_do_not_stop_the_run(
+    open_trainer: Callable[..., Trainer], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     trainer = open_trainer()
     (tmp_path / "tiny" / "samples").rmdir()
     (tmp_path / "tiny" / "samples").touch()
     trainer.train()
     assert max(checkpoints_of(tmp_path / "tiny")) == 6
+    (warning,) = [line for line in capsys.readouterr().out.splitlines() if "warning" in line]
+    assert warning == (
+        f"warning: {tmp_path}/tiny/samples/step-00000000.png: cannot be written (Not a directory); "
+        "training continues, and other samples are tried without a warning"
+    )
 
 
 def test_model_card_describes_the_model(straight: Path) -> None:

@@ -103,10 +103,23 @@ def test_torn_line_of_a_killed_process_is_dropped(tmp_path: Path, torn: bytes) -
     assert list(open_list(path, before_sample=9).entries) == ["a"]
 
 
-def test_list_that_cannot_be_written_does_not_stop_the_run(tmp_path: Path) -> None:
+def test_list_that_cannot_be_written_is_told_once_and_does_not_stop_the_run(tmp_path: Path) -> None:
     listed = open_list(tmp_path / "list.jsonl")
     listed.path.mkdir()  # root may write any file, but not into a folder
-    assert len(listed.add(unreadable("a"))) == 1
+    said: list[str] = []
+    for photo in "ab":
+        listed.report(unreadable(photo), said.append)
+    assert list(listed.entries) == ["a", "b"]
+    assert [line for line in said if "skipping" not in line] == [
+        f"{listed.path} cannot be written (Is a directory), and lacks unreadable photos; they are "
+        "counted all the same"
+    ]
+
+
+def test_list_that_cannot_be_cut_back_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "list.jsonl").mkdir()
+    with pytest.raises(UserError, match=r"list\.jsonl: cannot be written \(Is a directory\)$"):
+        open_list(tmp_path / "list.jsonl")
 
 
 def test_list_that_another_process_keeps_is_neither_read_nor_written(tmp_path: Path) -> None:
