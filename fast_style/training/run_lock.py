@@ -45,7 +45,7 @@ def lock_run(folder: Path, say: Callable[[str], None]) -> RunLock:
 
     Args:
         folder: the run folder, which exists.
-        say: called with a line if a lock is taken over.
+        say: called with a line if a lock is taken over, or if it cannot say who has it.
 
     Raises:
         UserError: another process or thread trains there.
@@ -67,7 +67,7 @@ def lock_run(folder: Path, say: Callable[[str], None]) -> RunLock:
             f"{folder}: {holder} trains here already; wait for it, or set another name=..."
         ) from None
     _held[key] = lock
-    _write_holder(folder)
+    _write_holder(folder, say)
     return lock
 
 
@@ -78,11 +78,15 @@ def remove_lock(folder: Path) -> None:
             (folder / name).unlink()
 
 
-def _write_holder(folder: Path) -> None:
+def _write_holder(folder: Path, say: Callable[[str], None]) -> None:
     """Write this process and host beside the lock, for `_holder_of` in another process."""
-    with suppress(OSError):
-        write_text_atomically(
-            folder / _WITNESS, json.dumps({"pid": os.getpid(), "host": socket.gethostname()})
+    holder = json.dumps({"pid": os.getpid(), "host": socket.gethostname()})
+    try:
+        write_text_atomically(folder / _WITNESS, holder)
+    except OSError as error:  # the lock holds without it
+        say(
+            f"warning: {folder / _WITNESS} cannot be written ({error.strerror}); another training "
+            "in this folder is refused, but not told which process trains here"
         )
 
 

@@ -65,6 +65,17 @@ def test_lock_of_another_process_is_refused_with_its_number_and_host(tmp_path: P
         assert message_of_locking(tmp_path).startswith(f"{tmp_path}: another process trains here")
 
 
+def test_lock_that_cannot_say_who_has_it_holds_and_tells(tmp_path: Path) -> None:
+    (tmp_path / "lock.json").mkdir()
+    said: list[str] = []
+    lock = lock_run(tmp_path, said.append)
+    assert lock.release()
+    assert said == [
+        f"warning: {tmp_path}/lock.json cannot be written (Is a directory); another training in "
+        "this folder is refused, but not told which process trains here"
+    ]
+
+
 def test_lock_that_this_thread_left_behind_is_taken_over_and_told(tmp_path: Path) -> None:
     said: list[str] = []
     first = lock_run(tmp_path, said.append)
