@@ -22,6 +22,7 @@ from fast_style.models.model_files import (
     digest_place,
     read_model_file,
     require_description,
+    require_step,
 )
 from fast_style.models.narrow import widened
 from fast_style.networks.transform_net import TransformNet
@@ -230,7 +231,9 @@ def newest_valid_checkpoint(
     """
     for path in list_checkpoints(folder):
         try:
-            return path, load_checkpoint(path)
+            found = load_checkpoint(path)
+            require_step(found.metadata, path)
+            return path, found
         except CheckpointError as error:
             on_skipped(f"skipping {error}")
     return None

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 from safetensors import SafetensorError, safe_open
 
 from fast_style import __version__
-from fast_style.core.errors import UserError
+from fast_style.core.errors import UserError, shown
 from fast_style.core.files import what_it_looks_like
 
 FORMAT_VERSION = 1
@@ -32,6 +32,9 @@ NO_DIGEST = "0" * 64
 """Takes the place of the digest in the file while the digest is computed."""
 
 _LARGEST_BYTES = 1 << 30  # a network of width 128 with Adam's state is a quarter of this
+# 200 kB are enough for the largest network and Adam's state. As JSON that is made for it, a header
+# takes 24 times its size in memory (measured with empty lists).
+_LONGEST_HEADER_BYTES = 4 << 20
 _DIGEST_PLACE = re.compile(rb'"sha256":"([0-9a-f]{64})"')
 
 
@@ -56,6 +59,11 @@ def read_model_file(path: Path) -> ModelFile:
     place = digest_place(data)
     if place is None:
         raise CheckpointError(f"{path}: is not a fast-style model ({_looks_like(data)})")
+    if _header_length(data) > _LONGEST_HEADER_BYTES:
+        raise CheckpointError(
+            f"{path}: is not a fast-style model (its header has {_header_length(data)} bytes; at "
+            f"most {_LONGEST_HEADER_BYTES})"
+        )
     blank = data[: place.start(1)] + NO_DIGEST.encode() + data[place.end(1) :]
     if hashlib.sha256(blank).hexdigest() != place[1].decode():
         raise CheckpointError(
@@ -65,7 +73,9 @@ def read_model_file(path: Path) -> ModelFile:
     try:
         header = json.loads(data[8 : 8 + _header_length(data)])
         metadata = json.loads(header["__metadata__"]["fast_style"])
-        version = int(metadata["format"])
+        version = metadata["format"]
+        if type(version) is not int or version < FORMAT_VERSION:
+            raise ValueError(f"format {shown(version)}")
     # RecursionError: JSON nested a thousand levels deep
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise CheckpointError(f"{path}: is not a fast-style model ({error})") from None
@@ -95,10 +105,25 @@ def require_description(metadata: Mapping[str, Any], path: Path) -> None:
     Raises:
         CheckpointError: it is incomplete.
     """
+    require_step(metadata, path)
     try:
         describe(metadata)
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path}: its description is incomplete ({error})") from None
+
+
+def require_step(metadata: Mapping[str, Any], path: Path) -> None:
+    """Check that a description says after how many steps the file was written.
+
+    Raises:
+        CheckpointError: it does not.
+    """
+    step = metadata.get("step")
+    if type(step) is not int or step < 0:
+        raise CheckpointError(
+            f"{path}: its description is incomplete (step must be a number of steps, got "
+            f"{shown(step)})"
+        )
 
 
 def describe(metadata: Mapping[str, Any]) -> list[str]:

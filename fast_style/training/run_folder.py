@@ -23,6 +23,7 @@ from fast_style.core.files import (
     write_text_atomically,
 )
 from fast_style.models.checkpoint import Checkpoint, newest_valid_checkpoint
+from fast_style.models.model_files import CheckpointError
 from fast_style.pictures.scanning import RULES
 from fast_style.settings.config import MAY_CHANGE_ON_RESUME, Config, DistillConfig
 from fast_style.settings.reading import AnyRoot, kept, parse
@@ -175,8 +176,10 @@ def _require_same_run(
 
     Raises:
         UserError: names the refused settings.
+        CheckpointError: the checkpoint does not say what it was trained with.
     """
-    old = parse(type(config), checkpoint.metadata.get("settings", {}), str(path))
+    _require_inputs_described(path, checkpoint.metadata)
+    old = parse(type(config), checkpoint.metadata["settings"], str(path))
     refused = []
     for key, before, after in changed_settings(old, kept(config, old)):
         say(f"changed since the checkpoint: {key}: {before} -> {after}")
@@ -191,6 +194,20 @@ def _require_same_run(
             refused.append(key)
     if refused:
         raise _other_run(path.parent.parent, old, config, refused)
+
+
+def _require_inputs_described(path: Path, metadata: Mapping[str, Any]) -> None:
+    """Raise CheckpointError if the settings or the photos of a checkpoint cannot be compared."""
+    photos = metadata.get("photos")
+    if (
+        not isinstance(metadata.get("settings"), dict)
+        or not isinstance(photos, dict)
+        or type(photos.get("rules", 1)) is not int
+    ):
+        raise CheckpointError(
+            f"{path}: does not say which settings and photos it was trained with; remove it, and "
+            "the run resumes from an earlier checkpoint"
+        )
 
 
 def _other_run(
@@ -250,7 +267,9 @@ def require_same_inputs(
     if run.resume_from is None:
         return
     for name, setting in settings.items():
-        if run.resume_from.metadata[name]["digest"] != description[name]["digest"]:
+        before = run.resume_from.metadata.get(name)
+        digest = before.get("digest") if isinstance(before, dict) else None
+        if digest != description[name]["digest"]:
             raise UserError(
                 f"{run.folder}: the content of {setting} is not what this run was started with "
                 "(its digest differs). Restore it, or train in a new folder with --resume never"

@@ -14,6 +14,7 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 from published_features import assert_published_features
 from safetensors import safe_open
@@ -331,6 +332,13 @@ def test_file_that_is_no_weights_file_is_refused(
     path.write_bytes(content)
     reason = reason or "damaged, or of another format"
     assert message_of(path) == f"{path}: is not a readable weights file ({reason})"
+
+
+def test_file_of_more_tensors_than_any_vgg_has_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "vgg.safetensors"
+    for number, reason in ((1000, "does not state"), (1001, "is not a readable weights file")):
+        safetensors.torch.save_file({f"x{k}": torch.empty(0) for k in range(number)}, path)
+        assert reason in message_of(path)
 
 
 def test_format_7_3_of_matlab_is_named(tmp_path: Path) -> None:

@@ -1,17 +1,28 @@
 """Training states and models: what is saved is loaded, and tensors that do not fit are refused."""
 
 import os
+import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from hostile_files import (
+    foreign_files,
+    forged_descriptions,
+    forged_headers,
+    forged_weights,
+    model,
+)
+from system_calls import FullDisk, in_child, killed_at, watched
 from tiny_model import tiny_description
 from torch import Tensor
 
 from fast_style import __version__
+from fast_style.core.files import remove_stray_temporaries
 from fast_style.models.checkpoint import (
     Checkpoint,
     adam_tensors,
@@ -308,6 +319,84 @@ def test_incomplete_state_of_adam_is_refused(change: dict[str, Tensor | None]) -
         )
     assert str(caught.value).startswith("m: ")
     assert next(iter(change)) in str(caught.value)
+
+
+# --- Files that nobody should load ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "files", [foreign_files, forged_headers, forged_descriptions, forged_weights]
+)
+def test_hostile_files_are_refused_in_one_line_and_never_run(
+    tmp_path: Path, files: Callable[..., dict[str, bytes]]
+) -> None:
+    sentinel = tmp_path / "ran"
+    for name, data in (files(sentinel) if files is foreign_files else files()).items():
+        (tmp_path / "m").write_bytes(data)
+        assert len(refusal_of(tmp_path / "m").splitlines()) == 1, name
+        assert not sentinel.exists(), name
+
+
+def test_forged_files_are_those_of_a_model_but_for_what_is_wrong(tmp_path: Path) -> None:
+    (tmp_path / "m").write_bytes(model())
+    load_transform_net(tmp_path / "m")
+
+
+# --- Kills and full disks -------------------------------------------------------------------------
+
+
+def save_over_old(path: Path) -> Callable[[], None]:
+    """Saves 2 over a file of 1, both after so many steps."""
+    save_checkpoint(path, {"x": torch.full((100,), 1.0)}, {"step": 1})
+    return lambda: save_checkpoint(path, {"x": torch.full((100,), 2.0)}, {"step": 2})
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_save_killed_at_any_system_call_leaves_the_old_file_or_the_new(tmp_path: Path) -> None:
+    path = tmp_path / "m"
+    steps, code = [], -signal.SIGKILL
+    while code == -signal.SIGKILL:
+        save = save_over_old(path)
+
+        def save_and_die(number: int = len(steps) + 1, save: Callable[[], None] = save) -> None:
+            with watched(killed_at(number)):
+                save()
+
+        code = in_child(save_and_die)
+        steps.append(load_checkpoint(path).metadata["step"])
+        remove_stray_temporaries(tmp_path)
+        assert list(tmp_path.iterdir()) == [path]
+    assert code == 0
+    # Opened, written in pieces, synced, given permissions, renamed; then the folder is synced.
+    assert len(steps) > 8
+    assert steps == sorted(steps)
+    assert set(steps) == {1, 2}
+
+
+def test_save_on_a_disk_full_at_any_call_leaves_the_old_file_and_nothing_else(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "m"
+    save = save_over_old(path)
+    disk = FullDisk(sys.maxsize)
+    with watched(disk):
+        save()
+    num_calls = next(disk.numbers) - 1
+    failed = []
+    for number in range(1, num_calls):
+        save = save_over_old(path)
+        disk = FullDisk(number)
+        with pytest.raises(OSError, match="No space left"), watched(disk):
+            save()
+        failed.append(disk.failed[0][0])
+        assert load_checkpoint(path).metadata["step"] == 1
+        assert list(tmp_path.iterdir()) == [path]
+    assert set(failed) == {"open", "write", "fsync", "replace"}
+    # The last call syncs the folder; where that is refused, the new file is there all the same.
+    save = save_over_old(path)
+    with watched(FullDisk(num_calls)):
+        save()
+    assert load_checkpoint(path).metadata["step"] == 2
 
 
 # --- The checkpoints of a run -------------------------------------------------------------------

@@ -288,6 +288,35 @@ def test_photos_and_style_may_move(yaml_file: Path, tmp_path: Path) -> None:
     assert tables[0].read_bytes() == tables[1].read_bytes()
 
 
+@pytest.mark.parametrize(
+    ("name", "value"), [("photos", None), ("settings", []), ("photos", {"rules": "x"})]
+)
+def test_checkpoint_that_cannot_be_compared_is_an_error_that_names_it(
+    yaml_file: Path, tmp_path: Path, name: str, value: object
+) -> None:
+    train_once(settings_of(yaml_file), tmp_path, stop_at=2)
+    path = tmp_path / "tiny/checkpoints/step-00000002.safetensors"
+    found = load_checkpoint(path)
+    save_checkpoint(path, found.tensors, {**found.metadata, name: value})
+    assert message_of_opening(yaml_file, tmp_path) == (
+        f"{path}: does not say which settings and photos it was trained with; remove it, and the "
+        "run resumes from an earlier checkpoint"
+    )
+
+
+def test_checkpoint_without_a_step_is_skipped(yaml_file: Path, tmp_path: Path) -> None:
+    train_once(settings_of(yaml_file), tmp_path, stop_at=2)
+    found = load_checkpoint(tmp_path / "tiny/checkpoints/step-00000002.safetensors")
+    forged = tmp_path / "tiny/checkpoints/step-00000003.safetensors"
+    save_checkpoint(forged, found.tensors, {**found.metadata, "step": -3})
+    said: list[str] = []
+    with open_small_run(settings_of(yaml_file), tmp_path, say=said.append) as run:
+        assert run.start_step == 2
+    assert said == [
+        f"skipping {forged}: its description is incomplete (step must be a number of steps, got -3)"
+    ]
+
+
 def test_damaged_newest_checkpoint_costs_an_interval_only(yaml_file: Path, tmp_path: Path) -> None:
     config = settings_of(yaml_file)
     train_once(config, tmp_path / "straight")
