@@ -18,6 +18,7 @@ import yaml
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from fast_style.core.distributed import ALONE, Group
 from fast_style.core.errors import Stopped
 from fast_style.distilling.distiller import Distiller
 from fast_style.settings.config import Config, DistillConfig, load_config
@@ -118,21 +119,34 @@ def open_small_run(
     *,
     fresh: bool = False,
     say: Callable[[str], None] = ignore,
+    group: Group = ALONE,
 ) -> Run:
-    return open_run(config, root=root, fresh=fresh, say=say)
+    return open_run(config, root=root, fresh=fresh, say=say, group=group)
 
 
 def make_trainer(
-    config: Config, run: Run, *, say: Callable[[str], None] = ignore, command: str = "train.py"
+    config: Config,
+    run: Run,
+    *,
+    say: Callable[[str], None] = ignore,
+    command: str = "train.py",
+    group: Group = ALONE,
 ) -> Trainer:
-    return build_trainer(config, run, device=torch.device("cpu"), say=say, command=command)
+    return build_trainer(
+        config, run, device=torch.device("cpu"), say=say, command=command, group=group
+    )
 
 
 def learn_once(
-    config: Any, root: Path, make: Callable[[Any, Run], LearnerT], *, stop_at: int | None = None
+    config: Any,
+    root: Path,
+    make: Callable[[Any, Run], LearnerT],
+    *,
+    stop_at: int | None = None,
+    group: Group = ALONE,
 ) -> LearnerT:
     """Open or resume the run ``root/<name>`` and train, up to a step if one is given."""
-    run = open_small_run(config, root)
+    run = open_small_run(config, root, group=group)
     try:
         learner = make(config, run)
         with suppress(Stopped):
