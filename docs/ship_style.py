@@ -6,9 +6,12 @@ r"""Put the model of a run among the styles that come with fast-style.
 
 It writes three files into fast_style/styles: NAME.safetensors, the model in 8 bits, or in 16 if 8
 change one of the photos by more than 2 of 255; NAME.jpg, the style picture with 512 pixels at most;
-and NAME.md, the card. A fourth, configs/styles/NAME.yaml, trains the style again. Run again, it
-writes the same files again. Title, artist, year, source and license are then known already, and
-need not be given; they stand in the model file.
+and NAME.md, the card. A fourth, configs/styles/NAME.yaml, trains the style again. With --base, the
+model becomes the network that trainings start from (train.init_from: base), and the files are
+fast_style/training/base.safetensors, base.md and configs/base.yaml.
+
+Run again, it writes the same files again. Title, artist, year, source and license are then known
+already, and need not be given; they stand in the model file.
 """
 
 import argparse
@@ -30,14 +33,15 @@ from fast_style.models.shipping import Card, Shipped, write_shipped
 from fast_style.pictures.pixels import fit_longer_side, image_to_tensor
 from fast_style.pictures.reading import read_photo
 from fast_style.pictures.writing import write_picture
-from fast_style.settings.config import Config, parse_config
+from fast_style.settings.config import BASE, Config, parse_config
 from fast_style.settings.help import commented_yaml
 from fast_style.settings.strict_yaml import dump_yaml
 from fast_style.settings.structure import iterate_fields
 from fast_style.settings.writing import to_dict
 from fast_style.styles import shipped
+from fast_style.training.start import BASE_FILE
 
-CONFIGS = Path(__file__).parents[1] / "configs" / "styles"
+CONFIGS = Path(__file__).parents[1] / "configs"
 PICTURE_SIDE = 512
 PHOTO_SIDE = 512
 SHAPES_NO_MODEL = ("log.", "data.cache", "data.workers", "train.threads")
@@ -47,11 +51,12 @@ JPEG_QUALITY = 88
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Write the three files of a style."""
+    """Write the files of a style."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("run", type=Path, help="the run folder")
     parser.add_argument("--photos", type=Path, nargs="+", required=True, help="to compare on")
     parser.add_argument("--name", help="of the style (default: that of the run folder)")
+    parser.add_argument("--base", action="store_true", help="make it the base of trainings")
     for part in (*Card._fields, "license"):
         parser.add_argument(f"--{part}", help="needed once; then that of before")
     parser.add_argument(
@@ -80,7 +85,7 @@ def ship(options: argparse.Namespace) -> None:
     Raises:
         UserError: an input is missing or wrong.
     """
-    name = options.name or options.run.resolve().name
+    name = BASE if options.base else options.name or options.run.resolve().name
     if not re.fullmatch(r"[a-z0-9][a-z0-9_]*", name) or name == shipped.ALL:
         raise UserError(
             f"--name {printable(name)}: must be small letters, digits and _, and not "
@@ -88,10 +93,11 @@ def ship(options: argparse.Namespace) -> None:
         )
     source = options.run / "model.safetensors"
     trained = read_description(source)
-    model = shipped.FOLDER / f"{name}.safetensors"
+    model = BASE_FILE if options.base else shipped.FOLDER / f"{name}.safetensors"
     words = _words(options, read_description(model) if model.exists() else {})
     # Read first, so that a mistake leaves the files of before as they are.
-    picture = None if options.no_picture else read_photo(_style_picture(options, trained))
+    has_none = options.no_picture or options.base
+    picture = None if has_none else read_photo(_style_picture(options, trained))
     photos = [
         image_to_tensor(fit_longer_side(read_photo(path), PHOTO_SIDE)).float() / 255
         for path in options.photos
@@ -110,8 +116,9 @@ def ship(options: argparse.Namespace) -> None:
     description = read_description(model)
     text = card(description, found, len(photos), measured, picture is not None)
     write_text_atomically(model.with_suffix(".md"), "\n".join([text, notes]).rstrip() + "\n")
-    CONFIGS.mkdir(exist_ok=True)
-    write_text_atomically(CONFIGS / f"{name}.yaml", recipe(description, picture is not None))
+    settings = CONFIGS.parent / _settings_file(name)
+    settings.parent.mkdir(parents=True, exist_ok=True)
+    write_text_atomically(settings, recipe(description, picture is not None))
     print(
         f"{printable(model)}: {model.stat().st_size} bytes, {found.bits} bits, differs by "
         f"{found.difference} of 255 at most"
@@ -196,8 +203,8 @@ def card(
         f"{about['artist']}, {about['year']}. The picture is from {about['source']}.",
         "",
         *([f"![{about['title']}]({name}.jpg)", ""] if has_picture else []),
-        f"    fast-style stylize --style {name} photo.jpg",
-        f"    fast-style train configs/styles/{name}.yaml data.photos=PHOTOS  # trains it again",
+        *([] if name == BASE else [f"    fast-style stylize --style {name} photo.jpg"]),
+        f"    fast-style train {_settings_file(name)} data.photos=PHOTOS  # trains it again",
         "",
         *(f"- {line}" for line in describe(description)),
         f"- weights: {found.bits} bits; no value of the pictures of {num_photos} photos differs "
@@ -222,9 +229,10 @@ def recipe(description: dict[str, Any], has_picture: bool) -> str:
     name, about = description["name"], description["card"]
     least = {"name": name, "style": {"image": name}, "data": {"photos": name}}
     defaults = _by_key(least)
+    data = f"{'..' if name == BASE else '../..'}/data"
     values = _by_key(description["settings"]) | {
-        "style.image": name if has_picture else f"../../data/styles/{name}.jpg",
-        "data.photos": "../../data/train2017",
+        "style.image": name if has_picture else f"{data}/styles/{description['style']['file']}",
+        "data.photos": f"{data}/train2017",
     }
     keys = [
         key
@@ -232,14 +240,20 @@ def recipe(description: dict[str, Any], has_picture: bool) -> str:
         if key in ("name", "style.image", "data.photos")
         or (value != defaults[key] and not key.startswith(SHAPES_NO_MODEL))
     ]
+    use = "the base of trainings" if name == BASE else "a style that comes with fast-style"
     return f"""\
-# {about["title"]}, {about["artist"]}, {about["year"]}: a style that comes with fast-style.
+# {about["title"]}, {about["artist"]}, {about["year"]}: {use}.
 #
-#   fast-style train configs/styles/{name}.yaml data.photos=PHOTOS
+#   fast-style train {_settings_file(name)} data.photos=PHOTOS
 #
-# trains it again. fast_style/styles/{name}.md says on which photos it was trained.
+# trains it again. Its card says on which photos it was trained.
 
 {commented_yaml(Config, keys, values)}"""
+
+
+def _settings_file(name: str) -> str:
+    """The path of the YAML file that trains a model again, as one writes it in a command."""
+    return f"configs/{BASE}.yaml" if name == BASE else f"configs/styles/{name}.yaml"
 
 
 def _by_key(settings: dict[str, Any]) -> dict[str, Any]:

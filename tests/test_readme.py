@@ -12,12 +12,15 @@ import pytest
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 
+LOOK, USE, MAKE = README.partition("```sh\n")[2].splitlines()[:3]
 # Commands that cannot run as they stand, and what runs instead (None: nothing).
 INSTEAD = {
+    LOOK: "cp fast_style/demo/style.png photo.png && fast-style styles --sheet photo.png",
+    USE: "fast-style stylize --style the_scream photo.png",
+    # It takes two minutes more; tests/demo/test_demo.py runs a smaller one.
+    MAKE: None,
     "make demo": "fast-style demo",  # the same, in the tests' environment
     "source .venv/bin/activate": None,
-    # It takes two minutes more; tests/demo/test_demo.py runs a smaller one.
-    "fast-style demo --style YOUR_STYLE.jpg --photo YOUR_PHOTO.jpg": None,
     # The file still says data/photos.
     "fast-style train my_style.yaml --check": (
         "fast-style train my_style.yaml data.photos=demo/photos --check"
@@ -83,6 +86,8 @@ def test_commands_of_the_readme_run_one_after_the_other(tmp_path: Path) -> None:
     for made in (
         "demo/sheet.png",
         "demo/held_out/chelsea.quickstart.png",
+        "styles.png",
+        "photo.the_scream.png",
         "report/report.md",
         "drawn.png",
         "painting.png",

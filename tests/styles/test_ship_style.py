@@ -14,8 +14,10 @@ from fast_style.models.model_files import read_description
 from fast_style.settings.config import load_config, parse_config
 from fast_style.styles import shipped
 from fast_style.styles.shipped import ShippedStyle, find_style
+from fast_style.training.start import BASE_FILE
 
 SCRIPT = Path(__file__).resolve().parents[2] / "docs" / "ship_style.py"
+CONFIGS = SCRIPT.parents[1] / "configs"
 ABOUT = ["--title", "The Wave", "--artist", "Hokusai", "--year", "1831"]
 ABOUT += ["--source", "a museum", "--license", "CC0"]
 
@@ -77,7 +79,7 @@ def test_run_becomes_a_style_with_picture_and_card(
 
 def test_its_settings_become_a_file_that_trains_it_again(main: Main) -> None:
     main(["great_wave", "--photos", "photo.png", *ABOUT])
-    path = Path("configs/great_wave.yaml")
+    path = Path("configs/styles/great_wave.yaml")
     text = path.read_text(encoding="utf-8")
     assert text.startswith("# The Wave, Hokusai, 1831: a style that comes with fast-style.\n")
     again = load_config(path)
@@ -94,7 +96,7 @@ def test_the_repository_has_the_settings_of_every_style(style: ShippedStyle) -> 
     # docs/ship_style.py writes them.
     recipe = runpy.run_path(str(SCRIPT))["recipe"]
     expected = recipe(read_description(style.model), style.picture is not None)
-    path = SCRIPT.parents[1] / "configs" / "styles" / f"{style.name}.yaml"
+    path = CONFIGS / "styles" / f"{style.name}.yaml"
     assert path.read_text(encoding="utf-8") == expected
 
 
@@ -135,6 +137,23 @@ def test_judgement_of_another_model_is_refused(main: Main) -> None:
     message = "error: judge.json: has no model of this run; judge it first"
     assert error_of(main, words) == message
     assert files() == {}
+
+
+def test_the_repository_has_the_settings_of_the_base() -> None:
+    expected = runpy.run_path(str(SCRIPT))["recipe"](read_description(BASE_FILE), False)
+    assert (CONFIGS / "base.yaml").read_text(encoding="utf-8") == expected
+
+
+def test_run_becomes_the_base(main: Main, monkeypatch: pytest.MonkeyPatch) -> None:
+    base = Path("base.safetensors")
+    monkeypatch.setitem(main.__globals__, "BASE_FILE", base)
+    main(["great_wave", "--base", "--photos", "photo.png", *ABOUT])
+    assert read_description(base)["name"] == "base"
+    assert files() == {}
+    card = Path("base.md").read_text(encoding="utf-8")
+    assert "    fast-style train configs/base.yaml data.photos=PHOTOS  # trains it again\n" in card
+    assert "stylize" not in card
+    assert load_config(Path("configs/base.yaml")).style.image.parts[-2:] == ("styles", "wave.jpg")
 
 
 def test_run_again_it_knows_what_it_was_told_and_writes_the_same(main: Main) -> None:
