@@ -1,6 +1,6 @@
-"""The commands of docs/performance.md and docs/reliability.md run and print their tables.
+"""The commands of docs/performance.md run and print their tables. Times are not judged.
 
-Times are not judged. The figures of reliability are, at a small size.
+Those of docs/reliability.md are in `tests/reliability`.
 """
 
 import importlib
@@ -248,66 +248,3 @@ def test_pan_benchmark_prints_a_row_and_writes_frames(tmp_path: Path) -> None:
     assert above == pytest.approx(max(0, flicker - floor), abs=2e-4)
     frames = sorted(path.name for path in (tmp_path / "frames" / "tiny").iterdir())
     assert frames == [*(f"frame-{number:03}.png" for number in range(7)), "sheet.png"]
-
-
-# --- Reliability --------------------------------------------------------------------------------
-
-
-def figures_of(*arguments: str) -> dict[str, str]:
-    """The table that a command of benchmarks/reliability prints, when all of it held."""
-    done = run_benchmark(f"reliability/{arguments[0]}", *arguments[1:])
-    assert done.returncode == 0, done.stderr
-    rows = re.findall(r"^\| (.+?) \| ([\d,]+ of [\d,]+) \|$", done.stdout, re.MULTILINE)
-    assert all(cell.split(" of ")[0] == cell.split(" of ")[1] for _, cell in rows)
-    return dict(rows)
-
-
-def test_reliability_of_resuming_counts_a_try_at_every_step() -> None:
-    found = figures_of("resume.py", "--steps", "2", "--workers", "0", "--no-ranks")
-    assert found == {"resumed bit-exact, 0 workers": "2 of 2"}
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="forks and kills processes")
-def test_reliability_under_kills_counts_both_kinds() -> None:
-    found = figures_of("kill.py", "--count", "1", "--calls", "1")
-    kinds = [name.partition(":")[0] for name in found]
-    assert kinds[:2] == ["kill -9 at random moments", "runs so killed"]
-    assert all(
-        re.fullmatch(r"kill -9 at 1 of \d{3} system calls of a run", kind) for kind in kinds[2:]
-    )
-    assert len(kinds) == 5
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="forks and kills processes")
-def test_reliability_on_full_disks_names_the_files_that_met_them() -> None:
-    found = figures_of("disk_full.py", "--calls", "1")
-    names = {name.partition(",")[0] for name in found}
-    assert names == {"disk full from a call on", "disk full at one call"}
-
-
-def test_reliability_under_corruption_counts_every_kind_of_damage() -> None:
-    found = figures_of("corruption.py", "--flips", "20", "--resumes", "1", "--width", "1")
-    assert [name.partition(":")[0] for name in found] == [
-        "a flipped byte of 0.0 MB",
-        "a page of 4 KB of zeros",
-        "truncated at every KB",
-        "resumed from the next whole one, and said so",
-    ]
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="forks, and reads /proc")
-def test_reliability_under_hostile_files_tries_every_door() -> None:
-    found = figures_of("hostile_models.py", "--count", "1")
-    assert set(found.values()) == {"1 of 1"}
-    assert len(found) == 6
-
-
-def test_figure_that_never_held_or_was_never_tried_fails(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.syspath_prepend(str(ROOT / "benchmarks" / "reliability"))
-    monkeypatch.setattr(sys, "path", list(sys.path))  # which `figures` adds to
-    figures = importlib.import_module("figures")
-    good, bad, none = (figures.Figure("a", *counts) for counts in ((2, 2), (1, 2), (0, 0)))
-    assert [figures.conclude(each) for each in ([good], [good, bad], [none])] == [0, 1, 1]
-    assert "| a | 1 of 2 |" in capsys.readouterr().out

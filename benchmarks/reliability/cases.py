@@ -7,14 +7,17 @@ import re
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 
+import figures
+
 MOST_S = 2
 MOST_BYTES = 500_000_000
 _HANGS_AFTER_S = 10
+_MOST_TOLD = 20
 
 Check = Callable[[int], str]
 """Takes the number of a case. Returns how it ended in a word; any exception is a failure."""
@@ -25,42 +28,49 @@ class Tally:
     """What came of all cases.
 
     Attributes:
+        num_cases: their number.
         kinds: how often each word was returned.
-        raised: a line for each exception.
-        crashed: a line for each process that died.
-        slow: a line for each case of more than two seconds, and for each that was given up.
+        raised: the traceback of each exception, by the number of the case.
+        crashed: how the process died, by the number of the case.
+        slow: how long it took, by the number of each case of more than `MOST_S` seconds.
         slowest_s: seconds of the slowest case that ended.
         most_bytes: the largest resident memory of a process, Python and its modules included.
     """
 
+    num_cases: int
     kinds: Counter[str] = field(default_factory=Counter)
-    raised: list[str] = field(default_factory=list)
-    crashed: list[str] = field(default_factory=list)
-    slow: list[str] = field(default_factory=list)
+    raised: dict[int, str] = field(default_factory=dict)
+    crashed: dict[int, str] = field(default_factory=dict)
+    slow: dict[int, str] = field(default_factory=dict)
     slowest_s: float = 0.0
     most_bytes: int = 0
 
-    def failures(self) -> list[str]:
-        """A line for each case that contradicts the property, and one if memory does."""
-        memory = [f"{self.most_bytes:,} bytes of memory"] if self.most_bytes >= MOST_BYTES else []
-        return [*self.raised, *self.crashed, *self.slow, *memory]
-
-    def counted(self) -> str:
-        """The figures in words; `EXPECTED` is what they should be."""
+    def counted(self, name: str) -> Iterator[figures.Figure]:
+        """The figures of the cases and of their memory; tells what failed first."""
+        failures = [*self.raised.items(), *self.crashed.items(), *self.slow.items()]
+        for case, what in failures[:_MOST_TOLD]:
+            figures.told(f"case {case}: {what}")
+        if len(failures) > _MOST_TOLD:
+            figures.told(f"{len(failures) - _MOST_TOLD} more")
         kinds = ", ".join(f"{count:,} {kind}" for kind, count in sorted(self.kinds.items()))
-        return (
-            f"{len(self.raised)} tracebacks, {len(self.crashed)} crashes, {len(self.slow)} over "
-            f"{MOST_S} s (slowest {self.slowest_s:.2f} s), {self.most_bytes / 1e6:.0f} MB; {kinds}"
+        yield figures.Figure(
+            f"{name}, in {MOST_S} s",
+            self.num_cases - len(dict(failures)),
+            self.num_cases,
+            f"{kinds}; {len(self.raised)} tracebacks, {len(self.crashed)} crashes, "
+            f"{len(self.slow)} over {MOST_S} s (slowest {self.slowest_s:.2f} s)",
+        )
+        yield figures.Figure(
+            f"the same: under {MOST_BYTES / 1e6:.0f} MB of memory",
+            int(self.most_bytes < MOST_BYTES),
+            1,
+            f"{self.most_bytes / 1e6:.0f} MB",
         )
 
 
-EXPECTED = f"0 tracebacks, 0 crashes, 0 over {MOST_S} s, under {MOST_BYTES // 10**6} MB"
-
-
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options that every command with cases has."""
+    """Add the options that every command with cases has, besides ``--seed``."""
     parser.add_argument("--count", type=int, default=100_000, help="number of cases (100,000)")
-    parser.add_argument("--seed", type=int, default=1, help="of all mutations (1)")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes")
 
 
@@ -75,7 +85,7 @@ def run_cases(
         count: of cases.
         num_workers: of processes; each takes every `num_workers`-th case.
     """
-    tally = Tally()
+    tally = Tally(count)
     workers = [
         _Worker(build, arguments, range(first, count, num_workers)) for first in range(num_workers)
     ]
@@ -111,22 +121,22 @@ class _Worker:
         case = self.cases[0]
         if not self.connection.poll():
             if time.monotonic() - self.begun_at > _HANGS_AFTER_S:
-                tally.slow.append(f"case {case}: given up after {_HANGS_AFTER_S} s")
+                tally.slow[case] = f"given up after {_HANGS_AFTER_S} s"
                 self._replace()
             return
         try:
             kind, error, seconds, num_bytes = self.connection.recv()
         except EOFError:
             self.process.join()
-            tally.crashed.append(f"case {case}: the process died ({self.process.exitcode})")
+            tally.crashed[case] = f"the process died ({self.process.exitcode})"
             self._replace()
             return
         if error:
-            tally.raised.append(f"case {case}: {error}")
+            tally.raised[case] = error
         else:
             tally.kinds[kind] += 1
         if seconds > MOST_S:
-            tally.slow.append(f"case {case}: {seconds:.1f} s")
+            tally.slow[case] = f"{seconds:.1f} s"
         tally.slowest_s = max(tally.slowest_s, seconds)
         tally.most_bytes = max(tally.most_bytes, num_bytes)
         self.cases, self.begun_at = self.cases[1:], time.monotonic()

@@ -14,10 +14,10 @@ than 2 MB in all are no growth: so much is left of a start even after several hu
 the full numbers of steps, files and calls allow less than 1 MB per 1,000 all the same.
 """
 
-import argparse
 import hashlib
 import multiprocessing
 import os
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -25,7 +25,7 @@ from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import NamedTuple
 
-import rows
+import figures
 
 MOST_MB_PER_1000 = 1.0
 NUM_THREADS = 4
@@ -45,9 +45,9 @@ class Look(NamedTuple):
     num_threads: int
 
 
-def main() -> None:
-    """Measure, and print the rows."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+def main() -> int:
+    """Work, and print the table; returns the exit code."""
+    parser = figures.parser_of(__doc__, is_random=False)
     parser.add_argument("--steps", type=int, default=5000, help="of training (5,000)")
     parser.add_argument("--files", type=int, default=2000, help="photo files (2,000)")
     parser.add_argument("--calls", type=int, default=20_000, help="of a Stylizer (20,000)")
@@ -58,11 +58,11 @@ def main() -> None:
         "files": (f"{options.files:,} stylized pictures", stylize_files, options.files),
         "calls": (f"{options.calls:,} calls in {NUM_THREADS} threads", call, options.calls),
     }
-    rows.leave(*(measure(*works[name]) for name in options.only or works))
+    return figures.conclude(measure(*works[name]) for name in options.only or works)
 
 
-def measure(what: str, work: Callable[[Path, int], list[Look]], amount: int) -> bool:
-    """Do the work in a process of its own, and print its row; whether the property holds."""
+def measure(what: str, work: Callable[[Path, int], list[Look]], amount: int) -> figures.Figure:
+    """The figure of work that is done in a process of its own."""
     with (
         tempfile.TemporaryDirectory() as folder,
         multiprocessing.get_context("spawn").Pool(1) as pool,
@@ -70,14 +70,20 @@ def measure(what: str, work: Callable[[Path, int], list[Look]], amount: int) -> 
         looks = pool.apply(work, (Path(folder), amount))
     steady = looks[int(_WARM_UP * len(looks)) :]
     early = beginning_of(steady)
-    counted = [f"{mb_per_1000(steady):+.2f} MB per 1,000 ({looks[-1].num_bytes / 1e6:.0f} MB)"]
+    seen = [f"{mb_per_1000(steady):+.2f} MB per 1,000 ({looks[-1].num_bytes / 1e6:.0f} MB)"]
     for name in _CONSTANT:
-        counted.append(f"{name} {early[name]}, then {getattr(steady[-1], f'num_{name}')}")
-    expected = f"under {MOST_MB_PER_1000:.0f} MB per 1,000; descriptors and threads constant"
+        seen.append(f"{name} {early[name]}, then {getattr(steady[-1], f'num_{name}')}")
     if work is call:
-        counted.append("same pictures")  # it would have raised otherwise
-        expected += "; same pictures as one thread"
-    return rows.show(what, "; ".join(counted), expected, mistakes(what, steady))
+        seen.append("same pictures")  # it would have raised otherwise
+    num_tries = 1 + len(_CONSTANT)
+    num_wrong = sum(not figures.told(line) for line in mistakes(what, steady))
+    return figures.Figure(
+        f"{what}: memory grows by less than {MOST_MB_PER_1000:.0f} MB per 1,000, descriptors and "
+        "threads not",
+        num_tries - num_wrong,
+        num_tries,
+        "; ".join(seen),
+    )
 
 
 def mistakes(what: str, looks: list[Look]) -> list[str]:
@@ -219,4 +225,4 @@ def stylizer_in(folder: Path):
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -1,6 +1,6 @@
 """All commands on unusual hosts: homes, users, limits and languages that programs trip over.
 
-    python benchmarks/reliability/hosts.py                   # as root, or a row is not run
+    python benchmarks/reliability/hosts.py                   # as root, or a row is not tried
     python benchmarks/reliability/hosts.py --python /usr/bin/python3
     python benchmarks/reliability/hosts.py --hosts "umask 077" --commands info styles
 
@@ -10,7 +10,6 @@ Another user takes root, and a Python that others can read: if that of this envi
 root's home, `--python` names another of the same version. tr_TR takes `localedef`.
 """
 
-import argparse
 import os
 import resource
 import shutil
@@ -23,7 +22,11 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-import rows
+import figures
+import yaml
+from small_distillation import SETTINGS as DISTILLATION
+from small_distillation import write_paintings, write_teacher
+from small_run import SETTINGS, command_environment, draw_photo, write_photos
 
 NUM_DESCRIPTORS = 24
 _STRANGER = 54_321  # no user and no group has this number
@@ -70,22 +73,22 @@ class Host:
     cannot: Callable[[], str] = str
 
 
-def main() -> None:
-    """Count, and print a row for each host."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+def main() -> int:
+    """Run the commands, and print the table; returns the exit code."""
+    parser = figures.parser_of(__doc__, is_random=False)
     parser.add_argument("--hosts", nargs="+", metavar="NAME", help="only these")
     parser.add_argument("--python", default=sys.executable, help="of other users (this one)")
     parser.add_argument("--commands", nargs="+", choices=list(COMMANDS), default=list(COMMANDS))
     options = parser.parse_args()
-    holds = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         folder.chmod(0o755)
         write_files(folder / "files")
-        for host in hosts(folder, options.python):
-            if not options.hosts or host.name in options.hosts:
-                holds.append(show(host, folder, options.commands))
-    rows.leave(*holds)
+        return figures.conclude(
+            measure(host, folder, options.commands)
+            for host in hosts(folder, options.python)
+            if not options.hosts or host.name in options.hosts
+        )
 
 
 def hosts(folder: Path, python: str) -> list[Host]:
@@ -148,11 +151,6 @@ def why_no_turkish(folder: Path) -> str:
 
 def write_files(folder: Path) -> None:
     """Pictures, and the settings of a tiny training and a tiny distillation."""
-    import yaml
-    from small_distillation import SETTINGS as DISTILLATION
-    from small_distillation import write_paintings, write_teacher
-    from small_run import SETTINGS, draw_photo, write_photos
-
     write_photos(folder / "photos", 4)
     write_paintings(folder / "paintings", 4)
     write_teacher(folder / "teacher.safetensors")
@@ -176,27 +174,26 @@ def write_files(folder: Path) -> None:
         (folder / f"{name}.yaml").write_text(text, encoding="utf-8")
 
 
-def show(host: Host, folder: Path, names: list[str]) -> bool:
-    """Run the commands on a host, and print its row; whether they all work, or none can be run."""
-    expected = f"{len(names)} of {len(names)} commands"
+def measure(host: Host, folder: Path, commands: list[str]) -> figures.Figure:
+    """The figure of the commands that work on a host."""
+    name = f"{host.name}: commands work"
     if reason := host.cannot():
-        print(rows.table_row(host.name, "not run", expected, f"not run: {reason}"), flush=True)
-        return True
+        return figures.Figure(name, 0, None, reason)
     here = folder / host.name.replace(" ", "_")
     shutil.copytree(folder / "files", here)
     if host.is_stranger:
         for path in (here, *here.rglob("*")):
             os.chown(path, _STRANGER, _STRANGER)
-    lines = [line for name in names if (line := mistake(host, here, COMMANDS[name]))]
-    counted = f"{len(names) - len(lines)} of {len(names)} commands"
-    return rows.show(host.name, counted, expected, [f"{host.name}: {line}" for line in lines])
+    wrongs = [mistake(host, here, COMMANDS[command]) for command in commands]
+    held = sum(wrong is None or figures.told(f"{host.name}: {wrong}") for wrong in wrongs)
+    return figures.Figure(name, held, len(commands))
 
 
 def environment_of(python: str) -> dict[str, str]:
     """What a Python is started with, without homes and languages; another finds our packages."""
     found = {
         name: text
-        for name, text in rows.environment().items()
+        for name, text in command_environment().items()
         if name not in _OF_THE_CALLER and not name.startswith(("XDG_", "LC_"))
     }
     if python != sys.executable:
@@ -227,4 +224,4 @@ def mistake(host: Host, here: Path, words: list[str]) -> str | None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -13,17 +13,17 @@ The limit of pixels is lower than by default: of 178,956,970 pixels, the values 
 more than the memory that is allowed here, and a header may promise as many.
 """
 
-import argparse
 import io
 import random
+import sys
 import tempfile
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import rows
-from cases import EXPECTED, Check, add_options, run_cases
+import figures
+from cases import Check, add_options, run_cases
 from mutations import damaged
 from PIL import Image, ImageCms
 
@@ -45,28 +45,36 @@ class Seed(NamedTuple):
     content: bytes
 
 
-def main() -> None:
-    """Count, and print the row."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+def main() -> int:
+    """Damage, and print the table; returns the exit code."""
+    parser = figures.parser_of(__doc__)
     add_options(parser)
     parser.add_argument("--max-pixels", type=int, default=10_000_000, help="limit (10,000,000)")
     options = parser.parse_args()
-    seeds = make_seeds(options.seed)
-    missing = FORMATS.keys() - {seed.name.split()[0] for seed in seeds}
+    return figures.conclude(
+        measure(options.count, options.seed, options.max_pixels, options.workers)
+    )
+
+
+def measure(count: int, seed: int, max_pixels: int, num_workers: int) -> Iterator[figures.Figure]:
+    """The figures of the formats, of the pictures and of memory."""
+    seeds = make_seeds(seed)
+    found = FORMATS.keys() & {picture.name.split()[0] for picture in seeds}
+    missing = ", ".join(sorted(FORMATS.keys() - found))
+    yield figures.Figure(
+        "formats that Pillow here can write",
+        len(found),
+        len(FORMATS),
+        f"not {missing}" if missing else "",
+    )
     with tempfile.TemporaryDirectory() as folder:
         tally = run_cases(
-            *(build, Path(folder), options.seed, options.max_pixels),
-            count=options.count,
-            num_workers=options.workers,
+            *(build, Path(folder), seed, max_pixels), count=count, num_workers=num_workers
         )
-    holds = rows.show(
-        f"{options.count:,} mutated pictures, of {len(seeds)} in {len(FORMATS)} formats, "
-        f"seed {options.seed}, at most {options.max_pixels:,} pixels",
-        tally.counted(),
-        EXPECTED,
-        [f"{name}: Pillow here cannot write it" for name in sorted(missing)] + tally.failures(),
+    yield from tally.counted(
+        f"mutated pictures, of {len(seeds)}, seed {seed}, limit {max_pixels:,} pixels: "
+        "read, or refused in one line"
     )
-    rows.leave(holds)
 
 
 def build(folder: Path, seed: int, max_pixels: int) -> Check:
@@ -167,4 +175,4 @@ def variants(kind: str, second: Image.Image) -> Iterator[dict[str, Any]]:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

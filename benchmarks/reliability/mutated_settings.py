@@ -9,13 +9,14 @@ mean something in YAML. Reading may raise a `UserError` whose lines begin with t
 printed, nothing else. What is accepted is written and read again: it must be the same settings.
 """
 
-import argparse
 import random
+import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
-import rows
-from cases import EXPECTED, Check, add_options, run_cases
+import figures
+from cases import Check, add_options, run_cases
 from mutations import mutated_yaml
 
 from fast_style.core.errors import UserError
@@ -26,24 +27,22 @@ from fast_style.settings.structure import Root
 from fast_style.settings.writing import to_yaml
 
 
-def main() -> None:
-    """Count, and print the row."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+def main() -> int:
+    """Damage, and print the table; returns the exit code."""
+    parser = figures.parser_of(__doc__)
     add_options(parser)
     options = parser.parse_args()
+    return figures.conclude(measure(options.count, options.seed, options.workers))
+
+
+def measure(count: int, seed: int, num_workers: int) -> Iterator[figures.Figure]:
+    """The figures of the files and of memory."""
     with tempfile.TemporaryDirectory() as folder:
-        tally = run_cases(
-            *(build, Path(folder), options.seed),
-            count=options.count,
-            num_workers=options.workers,
-        )
-    holds = rows.show(
-        f"{options.count:,} mutated YAML files, of {len(texts())}, seed {options.seed}",
-        tally.counted(),
-        EXPECTED,
-        tally.failures(),
+        tally = run_cases(*(build, Path(folder), seed), count=count, num_workers=num_workers)
+    yield from tally.counted(
+        f"mutated YAML files, of {len(texts())}, seed {seed}: accepted, or refused in lines "
+        "that name the file"
     )
-    rows.leave(holds)
 
 
 def texts() -> list[tuple[type[Root], str]]:
@@ -57,7 +56,7 @@ def texts() -> list[tuple[type[Root], str]]:
         *((GatysConfig, text) for text in gatys),
         (DistillConfig, ALL_DISTILL_DEFAULTS),
     ]
-    for path in sorted((rows.ROOT / "configs").glob("**/*.yaml")):
+    for path in sorted((figures.ROOT / "configs").glob("**/*.yaml")):
         text = path.read_text(encoding="utf-8")
         is_gatys = path.parent.name == "optimize" or path.stem == "judge"
         kind = GatysConfig if is_gatys else DistillConfig if "distill" in path.stem else Config
@@ -92,4 +91,4 @@ def build(folder: Path, seed: int) -> Check:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

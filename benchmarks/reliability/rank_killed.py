@@ -10,7 +10,6 @@ environment (Linux, /proc). The same command resumes, to be killed again. After 
 finishes: model, last checkpoint and metrics.csv must be those of a run that nobody killed.
 """
 
-import argparse
 import contextlib
 import os
 import random
@@ -20,10 +19,13 @@ import sys
 import tempfile
 import time
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-import rows
+import figures
+import yaml
+from small_run import command_environment, final_state, write_small_run
 
 MOST_S = 35
 _PATIENCE_S = 300  # for what takes seconds, on a machine that may be busy
@@ -31,48 +33,44 @@ _MOST_STEPS = 9  # between two kills; a checkpoint is written every 4
 _MARK = "FAST_STYLE_BENCHMARK"
 
 
-def main() -> None:
-    """Count, and print the row."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+def main() -> int:
+    """Kill, and print the table; returns the exit code."""
+    parser = figures.parser_of(__doc__)
     parser.add_argument("--kills", type=int, default=20, help="how often (20)")
-    parser.add_argument("--seed", type=int, default=1, help="of steps and processes (1)")
     options = parser.parse_args()
-    chance = random.Random(options.seed)
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        # Twice as many as are asked for: a fast machine is some steps further when it is killed.
-        yaml_file = write_run(folder, num_steps=2 * (options.kills + 1) * _MOST_STEPS)
-        (folder / "straight").mkdir()
-        (folder / "killed").mkdir()
-        straight = Job(yaml_file, folder / "straight").finish()
-        slowest_s, lines = 0.0, []
-        for number in range(1, options.kills + 1):
-            job = Job(yaml_file, folder / "killed")
-            kill = job.kill_one(chance)
-            slowest_s = max(slowest_s, kill.seconds)
-            if kill.mistake:
-                lines.append(
-                    f"kill {number}, of rank {kill.rank} at step {kill.step}: {kill.mistake}"
-                )
-        is_same = Job(yaml_file, folder / "killed").finish() == straight
-    if not is_same:
-        lines.append("the run that was killed ends with other bytes than the one that was not")
-    num_good = options.kills - sum(line.startswith("kill ") for line in lines)
-    holds = rows.show(
-        f"two ranks, one killed at {options.kills} random steps, seed {options.seed}",
-        f"{num_good} of {options.kills} all gone, slowest {slowest_s:.1f} s; "
-        f"{'same' if is_same else 'OTHER'} bytes at the end",
-        f"{options.kills} of {options.kills} all gone in {MOST_S} s; same bytes",
-        lines,
+    with tempfile.TemporaryDirectory() as folder:
+        return figures.conclude(measure(Path(folder), options.kills, options.seed))
+
+
+def measure(folder: Path, num_kills: int, seed: int) -> Iterator[figures.Figure]:
+    """The figures of the processes that were left, and of the end of the run."""
+    chance = random.Random(seed)
+    # Twice as many as are asked for: a fast machine is some steps further when it is killed.
+    yaml_file = write_run(folder, num_steps=2 * (num_kills + 1) * _MOST_STEPS)
+    (folder / "straight").mkdir()
+    (folder / "killed").mkdir()
+    straight = Job(yaml_file, folder / "straight").finish()
+    slowest_s, held = 0.0, 0
+    for number in range(1, num_kills + 1):
+        kill = Job(yaml_file, folder / "killed").kill_one(chance)
+        slowest_s = max(slowest_s, kill.seconds)
+        held += not kill.mistake or figures.told(
+            f"kill {number}, of rank {kill.rank} at step {kill.step}: {kill.mistake}"
+        )
+    yield figures.Figure(
+        f"one of two ranks killed at random steps: all processes gone in {MOST_S} s",
+        held,
+        num_kills,
+        f"slowest {slowest_s:.1f} s",
     )
-    rows.leave(holds)
+    is_same = Job(yaml_file, folder / "killed").finish() == straight or figures.told(
+        "the run that was killed ended with other bytes than the one that was not"
+    )
+    yield figures.Figure("the run so killed: ends bit-exact", int(is_same), 1)
 
 
 def write_run(folder: Path, num_steps: int) -> Path:
     """The tests' tiny run with a data worker, and little in its log; gives the YAML file."""
-    import yaml
-    from small_run import write_small_run
-
     path = write_small_run(folder)
     settings = yaml.safe_load(path.read_text())
     settings["data"]["workers"] = 1
@@ -99,13 +97,13 @@ class Job:
         self.run_folder = folder / "runs" / "tiny"
         self.mark = f"{_MARK}={uuid.uuid4()}"
         words = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-        words += [str(rows.ROOT / "train.py"), str(yaml_file), "--device", "cpu"]
+        words += [str(figures.ROOT / "train.py"), str(yaml_file), "--device", "cpu"]
         self.begun_at_step = newest_step(self.run_folder)
         self.log = (folder / "log").open("w+")
         self.process = subprocess.Popen(
             [sys.executable, *words],
             cwd=folder,
-            env=rows.environment(**dict([self.mark.split("=")])),
+            env={**command_environment(), _MARK: self.mark.partition("=")[2]},
             stdout=self.log,
             stderr=subprocess.STDOUT,
         )
@@ -116,8 +114,6 @@ class Job:
         Raises:
             RuntimeError: it fails; the message holds what it printed.
         """
-        from small_run import final_state
-
         try:
             self.process.wait(_PATIENCE_S)
         finally:
@@ -201,4 +197,4 @@ def newest_step(run_folder: Path) -> int:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -12,15 +12,15 @@
   broken or for another mode is ignored.
 """
 
-import argparse
 import io
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import figures
 import numpy as np
-import rows
 from example_pictures import corners, png_bytes, swapped_profile
 from PIL import Image, ImageCms
 
@@ -51,36 +51,31 @@ class Case(NamedTuple):
     most_off: int
 
 
-def main() -> None:
-    """Count, and print the rows."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+def main() -> int:
+    """Compare, and print the table; returns the exit code."""
+    parser = figures.parser_of(__doc__, is_random=False)
     parser.add_argument("--largest", type=int, default=64, help="side in pixels (64)")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        failures = wrong_sizes(folder, options.largest)
-        total = options.largest**2
-        holds = [
-            rows.show(
-                f"sizes 1 to {options.largest} x 1 to {options.largest}",
-                f"{total - len(failures):,} of {total:,}",
-                f"{total:,} of {total:,}",
-                failures,
-            )
-        ]
-        for what, cases in (
-            ("modes and bit depths", [*png_depths(), *modes()]),
-            ("EXIF orientations 1 to 8", list(orientations())),
-            ("color profiles", list(profiles())),
-        ):
-            failures = [line for case in cases if (line := mistake(folder, case))]
-            found = f"{len(cases) - len(failures)} of {len(cases)}"
-            holds.append(rows.show(what, found, f"{len(cases)} of {len(cases)}", failures))
-    rows.leave(*holds)
+    with tempfile.TemporaryDirectory() as folder:
+        return figures.conclude(measure(Path(folder), options.largest))
 
 
-def wrong_sizes(folder: Path, largest: int) -> list[str]:
-    """A line for each size whose result has another size or other pixels."""
+def measure(folder: Path, largest: int) -> Iterator[figures.Figure]:
+    """The figures of sizes, modes, orientations and profiles."""
+    held = sum(are_sizes_right(folder, largest))
+    yield figures.Figure(f"sizes 1 to {largest} x 1 to {largest}", held, largest**2)
+    for name, cases in (
+        ("modes and bit depths", [*png_depths(), *modes()]),
+        ("EXIF orientations 1 to 8", list(orientations())),
+        ("color profiles", list(profiles())),
+    ):
+        wrongs = [mistake(folder, case) for case in cases]
+        held = sum(wrong is None or figures.told(wrong) for wrong in wrongs)
+        yield figures.Figure(name, held, len(cases))
+
+
+def are_sizes_right(folder: Path, largest: int) -> Iterator[bool]:
+    """Whether a result has the photo's size and the right pixels, for each size."""
     import torch
     from noise_photos import noise_photo
     from tiny_model import write_tiny_model
@@ -92,21 +87,19 @@ def wrong_sizes(folder: Path, largest: int) -> list[str]:
     torch.set_num_threads(1)
     path = write_tiny_model(folder / "model.safetensors")
     stylizer, (net, _) = Stylizer(path, device="cpu"), load_transform_net(path)
-    lines = []
     for height in range(1, largest + 1):
         for width in range(1, largest + 1):
             photo = noise_photo(width, height)
             try:
                 found = np.asarray(stylizer(photo)).astype(int)
             except Exception as error:
-                lines.append(f"{height} x {width}: {type(error).__name__}: {error}")
+                yield figures.told(f"{height} x {width}: {type(error).__name__}: {error}")
                 continue
             with torch.no_grad():
                 plain = net(image_to_tensor(photo)[None].float() / 255)[0].clamp(0, 1) * 255
             expected = plain.permute(1, 2, 0).numpy()
-            if found.shape != (height, width, 3) or np.abs(found - expected).max() > 1:
-                lines.append(f"{height} x {width}: got {found.shape}")
-    return lines
+            is_right = found.shape == (height, width, 3) and np.abs(found - expected).max() <= 1
+            yield is_right or figures.told(f"{height} x {width}: got {found.shape}")
 
 
 def mistake(folder: Path, case: Case) -> str | None:
@@ -251,4 +244,4 @@ def profiles() -> Iterator[Case]:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -1,23 +1,26 @@
 """What the short forms of benchmarks/reliability share."""
 
+import re
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from small_run import command_environment
 
-FOLDER = Path(__file__).resolve().parents[2] / "benchmarks" / "reliability"
-
-Row = Callable[..., Sequence[str]]
+BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
+FOLDER = BENCHMARKS / "reliability"
 
 
 @pytest.fixture
-def row() -> Row:
-    """A function that runs a command with these words; gives the cells of the row it prints."""
+def figures_of() -> Callable[..., dict[str, tuple[str, str]]]:
+    """A function that runs a command with these words; gives its table, all of which held.
 
-    def run(name: str, *words: str) -> Sequence[str]:
+    The counts and the remark of each property, by its name.
+    """
+
+    def run(name: str, *words: str) -> dict[str, tuple[str, str]]:
         done = subprocess.run(
             [sys.executable, str(FOLDER / name), *words],
             env=command_environment(),
@@ -25,9 +28,11 @@ def row() -> Row:
             text=True,
         )
         assert done.returncode == 0, done.stdout + done.stderr
-        cells = done.stdout.splitlines()[-1].strip("| ").split(" | ")
-        assert cells[-1] == "yes", done.stdout
-        return cells
+        rows = re.findall(
+            r"^\| (.+?) \| ([\d,]+) of ([\d,]+) \| (.*) \|$", done.stdout, re.MULTILINE
+        )
+        assert all(held == tries for _, held, tries, _ in rows)
+        return {name: (f"{held} of {tries}", remark) for name, held, tries, remark in rows}
 
     return run
 
@@ -35,4 +40,5 @@ def row() -> Row:
 @pytest.fixture
 def command(monkeypatch: pytest.MonkeyPatch) -> None:
     """The commands and what they share can be imported."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS))  # `figures` adds it when first imported
     monkeypatch.syspath_prepend(str(FOLDER))

@@ -32,17 +32,33 @@ def build(num_bytes: int) -> Callable[[int], str]:
 
 @pytest.mark.usefixtures("command")
 def test_exceptions_crashes_and_hangs_are_counted_and_the_rest_is_done(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     cases = importlib.import_module("cases")
     monkeypatch.setattr(cases, "_HANGS_AFTER_S", 3)
+    monkeypatch.setattr(cases, "MOST_S", 60)  # the machine may be busy
     monkeypatch.setattr(cases, "MOST_BYTES", 200_000_000)
     tally = cases.run_cases(build, 200_000_000, count=10, num_workers=2)
     assert tally.kinds == {"even": 3, "odd": 4}
-    (raised,), (crashed,), (slow,) = tally.raised, tally.crashed, tally.slow
-    assert raised.startswith("case 2: Traceback")
-    assert raised.endswith("ValueError: the third case\n")
-    assert crashed == "case 4: the process died (-6)"
-    assert slow == "case 7: given up after 3 s"
+    assert tally.raised.keys() == {2}
+    assert tally.raised[2].endswith("ValueError: the third case\n")
+    assert tally.crashed == {4: "the process died (-6)"}
+    assert tally.slow == {7: "given up after 3 s"}
     assert 200_000_000 < tally.most_bytes < 400_000_000
-    assert len(tally.failures()) == 4  # and the memory
+    of_cases, of_memory = tally.counted("cases")
+    assert of_cases[1:3] == (7, 10)
+    assert of_cases.remark.startswith("3 even, 4 odd; 1 tracebacks, 1 crashes, 1 over 60 s ")
+    assert of_memory[1:3] == (0, 1)
+    assert "failed: case 4: the process died (-6)\n" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("command")
+def test_case_that_fails_in_two_ways_is_one_and_not_all_failures_are_told(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    cases = importlib.import_module("cases")
+    tally = cases.Tally(30, raised=dict.fromkeys(range(25), "wrong"), slow={0: "2.5 s"})
+    assert next(iter(tally.counted("cases")))[1:3] == (5, 30)
+    told = capsys.readouterr().err.splitlines()
+    assert len(told) == 21
+    assert told[-1] == "failed: 6 more"

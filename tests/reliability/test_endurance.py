@@ -13,13 +13,16 @@ pytestmark = [
 
 
 def test_a_hundred_calls_in_four_threads_give_the_pictures_of_one(
-    row: Callable[..., list[str]],
+    figures_of: Callable[..., dict[str, tuple[str, str]]],
 ) -> None:
     # Training and files take whole processes of their own, and 20 pieces of work tell nothing.
-    what, counted, _, _ = row("endurance.py", "--only", "calls", "--calls", "100")
-    assert what == "100 calls in 4 threads"
-    assert "threads 5, then 5" in counted  # these four and the main thread
-    assert counted.endswith("; same pictures")
+    ((name, (counts, remark)),) = figures_of(
+        "endurance.py", "--only", "calls", "--calls", "100"
+    ).items()
+    assert name.startswith("100 calls in 4 threads: ")
+    assert counts == "3 of 3"  # memory, descriptors, threads
+    assert "threads 5, then 5" in remark  # these four and the main thread
+    assert remark.endswith("; same pictures")
 
 
 @pytest.mark.usefixtures("command")

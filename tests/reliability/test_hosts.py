@@ -14,19 +14,22 @@ pytestmark = [
 
 
 def test_command_works_without_a_home_and_with_few_descriptors(
-    row: Callable[..., list[str]],
+    figures_of: Callable[..., dict[str, tuple[str, str]]],
 ) -> None:
     words = ["--commands", "init", "--hosts", "home that is not there", "24 descriptors"]
-    assert row("hosts.py", *words) == ["24 descriptors", *2 * ["1 of 1 commands"], "yes"]
+    assert figures_of("hosts.py", *words) == {
+        "home that is not there: commands work": ("1 of 1", ""),
+        "24 descriptors: commands work": ("1 of 1", ""),
+    }
 
 
 @pytest.mark.usefixtures("command")
 def test_command_that_fails_is_told_and_a_host_that_cannot_be_had(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path,
 ) -> None:
     hosts = importlib.import_module("hosts")
     told = hosts.mistake(hosts.Host("any"), tmp_path, ["info", "none.safetensors"])
     assert told.startswith("info ended with 2: error: none.safetensors")
-    assert hosts.show(hosts.Host("far away", cannot=lambda: "no ship"), tmp_path, ["info"])
-    row = "| far away | not run | 1 of 1 commands | not run: no ship |\n"
-    assert capsys.readouterr().out == row
+    far_away = hosts.Host("far away", cannot=lambda: "no ship")
+    found = hosts.measure(far_away, tmp_path, ["info"])
+    assert found == ("far away: commands work", 0, None, "no ship")

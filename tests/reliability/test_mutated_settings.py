@@ -15,10 +15,14 @@ pytestmark = [
 ]
 
 
-def test_damaged_files_of_all_kinds_are_accepted_or_refused(row: Callable[..., list[str]]) -> None:
-    what, counted, *_ = row("mutated_settings.py", "--count", "150", "--workers", "1")
-    assert re.match(r"150 mutated YAML files, of \d\d, seed 1", what)
-    assert counted.startswith("0 tracebacks, 0 crashes, 0 over 2 s ")
-    num_accepted, num_refused = map(int, re.findall(r"(\d+) (?:accepted|refused)", counted))
+def test_damaged_files_of_all_kinds_are_accepted_or_refused(
+    figures_of: Callable[..., dict[str, tuple[str, str]]],
+) -> None:
+    files, _ = figures_of("mutated_settings.py", "--count", "150", "--workers", "1").items()
+    name, (counts, remark) = files
+    assert re.match(r"mutated YAML files, of \d\d, seed 1: ", name)
+    assert counts == "150 of 150"
+    assert "; 0 tracebacks, 0 crashes, 0 over 2 s " in remark
+    num_accepted, num_refused = map(int, re.findall(r"(\d+) (?:accepted|refused)", remark))
     assert num_accepted + num_refused == 150
     assert min(num_accepted, num_refused) > 20
