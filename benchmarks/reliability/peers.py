@@ -11,7 +11,6 @@ did: the exit code, a traceback or not, and where it went on. Both sides get the
 This prints a table and judges nobody; the exit code is 1 only if a fault gets the better of ours.
 """
 
-import argparse
 import os
 import re
 import shutil
@@ -23,7 +22,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import rows
+from figures import ROOT, parser_of
 from peer import (
     NAME,
     our_command,
@@ -34,6 +33,7 @@ from peer import (
     training_command,
     write_models,
 )
+from small_run import command_environment, write_small_run
 
 _PATIENCE_S = 1800  # for what takes seconds, on a machine that may be busy
 _NUM_PHOTOS = 12
@@ -52,7 +52,7 @@ class Code:
 
 def main() -> None:
     """Try all faults, and print the table."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = parser_of(__doc__, is_random=False)
     parser.add_argument("peer", type=peer_folder, metavar="PATH", help="the peer's checkout")
     options = parser.parse_args()
     print(table_head("fault", "fast-style", NAME), flush=True)
@@ -72,7 +72,7 @@ def main() -> None:
             ours, theirs = hostile_model(folder, spoil, options.peer)
             print(table_row(what, ours, theirs), flush=True)
             holds.append(ours.startswith("refused, exit code"))
-    rows.leave(*holds)
+    sys.exit(0 if all(holds) else 1)
 
 
 # --- Training -----------------------------------------------------------------------------------
@@ -81,7 +81,6 @@ def main() -> None:
 def write_inputs(folder: Path, *, is_broken: bool) -> Path:
     """Photos in a folder inside a folder, a style picture and our settings; gives their file."""
     import yaml
-    from small_run import write_small_run
 
     folder.mkdir()
     yaml_file = write_small_run(folder, _NUM_PHOTOS)
@@ -102,7 +101,7 @@ def write_inputs(folder: Path, *, is_broken: bool) -> Path:
 
 def our_training(yaml_file: Path) -> list[str]:
     """Our command."""
-    return [sys.executable, str(rows.ROOT / "train.py"), str(yaml_file), "--device", "cpu"]
+    return [sys.executable, str(ROOT / "train.py"), str(yaml_file), "--device", "cpu"]
 
 
 def their_training(folder: Path, yaml_file: Path) -> list[str]:
@@ -139,7 +138,7 @@ def killed(command: list[str], folder: Path) -> str:
     folder.mkdir()
     with (folder / "log").open("w") as log:
         process = subprocess.Popen(
-            command, cwd=folder, env=rows.environment(), stdout=log, stderr=log
+            command, cwd=folder, env=command_environment(), stdout=log, stderr=log
         )
         deadline = time.monotonic() + _PATIENCE_S
         while not list(folder.glob("**/checkpoints/*")):
@@ -230,7 +229,7 @@ def run(command: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         command,
         cwd=folder,
-        env=rows.environment(),
+        env=command_environment(),
         capture_output=True,
         text=True,
         timeout=_PATIENCE_S,
