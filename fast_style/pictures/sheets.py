@@ -1,5 +1,6 @@
 """Arrange several pictures on one sheet."""
 
+import unicodedata
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -89,8 +90,14 @@ def captioned_grid(rows: Sequence[Sequence[Captioned]], *, gap: int = 12) -> Ima
 
 
 def fitting(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> str:
-    """As much of the text as fits into a line of this width, in pixels."""
-    text = printable(text)
+    """As much of the text as fits into a line of this width, in pixels.
+
+    Pillow's default font has the letters of ASCII alone: accents are dropped, and any other letter
+    becomes a question mark.
+    """
+    letters = unicodedata.normalize("NFKD", printable(text))
+    bare = (letter for letter in letters if not unicodedata.combining(letter))
+    text = "".join(letter if letter.isascii() else "?" for letter in bare)
     if font.getlength(text) <= width:
         return text
     while text and font.getlength(f"{text}…") > width:

@@ -2,9 +2,15 @@
 
 import pytest
 from example_pictures import BLUE, LIME, RED, WHITE, gradient, plain
-from PIL import Image
+from PIL import Image, ImageFont
 
-from fast_style.pictures.sheets import Captioned, captioned_grid, contact_sheet, side_by_side
+from fast_style.pictures.sheets import (
+    Captioned,
+    captioned_grid,
+    contact_sheet,
+    fitting,
+    side_by_side,
+)
 
 
 def colors_along(image: Image.Image, *places: tuple[int, int]) -> list[tuple[int, ...]]:
@@ -58,3 +64,11 @@ def test_captions_stand_below_their_pictures():
     assert below.convert("L").getextrema()[0] < 100
     beside = sheet.crop((12 + 64 + 12, 12 + 40, sheet.width, sheet.height))
     assert beside.getextrema() == ((255, 255),) * 3
+
+
+@pytest.mark.parametrize(
+    ("text", "drawn"),
+    [("Gustave Doré, 1863", "Gustave Dore, 1863"), ("浮世絵 wave", "??? wave"), ("plain", "plain")],
+)
+def test_letters_that_the_font_lacks_are_replaced(text: str, drawn: str) -> None:
+    assert fitting(text, ImageFont.load_default(20), 400) == drawn
