@@ -30,7 +30,7 @@ from small_run import SETTINGS, command_environment, draw_photo, write_photos
 
 NUM_DESCRIPTORS = 24
 _STRANGER = 54_321  # no user and no group has this number
-_PATIENCE_S = 600
+_PATIENCE_S = 1800  # for what takes seconds, on a machine that may be busy
 _STYLE = "Café 日本.png"
 _MODEL = "runs/tiny/model.safetensors"
 _OF_THE_CALLER = ("HOME", "TORCH_HOME", "MPLCONFIGDIR", "LANG", "LANGUAGE", "PYTHONUTF8")
