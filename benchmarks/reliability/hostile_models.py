@@ -44,6 +44,8 @@ LARGEST_GROWTH = 100e6
 """Bytes."""
 
 LONGEST_S = 5.0
+RUN = Path("runs", "tiny")
+RUN_DOOR = "checkpoint of a run"
 STARTED_AT, NEWEST = 4, 5  # steps
 
 
@@ -73,7 +75,7 @@ def measure(folder: Path, count: int | None) -> Iterator[figures.Figure]:
         "train.init_from": lambda path: [*train, f"train.init_from={path}"],
         "loss_network.weights": lambda path: [*train, f"loss_network.weights={path}"],
         "loss_network.weights, .pth": lambda path: [*train, f"loss_network.weights={path}"],
-        "checkpoint of a run": lambda path: train,
+        RUN_DOOR: lambda path: train,
     }
     files = {
         **foreign_files(sentinel),
@@ -88,9 +90,9 @@ def measure(folder: Path, count: int | None) -> Iterator[figures.Figure]:
             if Path("runs").exists():
                 shutil.rmtree("runs")
             path = Path("hostile.pth" if door.endswith(".pth") else "hostile.safetensors")
-            if door == "checkpoint of a run":
+            if door == RUN_DOOR:
                 shutil.copytree("begun", "runs")
-                path = checkpoint_path(Path("runs", "tiny", "checkpoints"), NEWEST)
+                path = checkpoint_path(RUN / "checkpoints", NEWEST)
             path.write_bytes(files[name])
             before = {*os.listdir(), "outcome.json", "runs"}
             outcome = outcome_of(partial(command, words(path)))
@@ -154,10 +156,12 @@ def wrong_in(outcome: Outcome, door: str, path: Path) -> str | None:
         return "printed a control character"
     if outcome.code == 0 and door == "info":
         return None
-    if outcome.code == 0 and door == "checkpoint of a run":
+    if outcome.code == 0 and door == RUN_DOOR:
         is_skipped = f"skipping {path}: " in said and f"resuming at step {STARTED_AT}" in said
         return None if is_skipped else "not skipped, or not said"
-    if outcome.code != 2 or len(outcome.error.splitlines()) != 1 or path.name not in outcome.error:
+    # Settings that differ from the run's are an error about its folder.
+    place = str(RUN) if door == RUN_DOOR else path.name
+    if outcome.code != 2 or len(outcome.error.splitlines()) != 1 or place not in outcome.error:
         return f"exit code {outcome.code}, not one line that names the file"
     return None
 
