@@ -145,7 +145,10 @@ def usable_path(text: str) -> Path:
 
 
 def with_variables(text: str, folder: Path) -> str:
-    """A path with the values of ``$NAME`` and ``${NAME}``, unless a file of that very name exists.
+    """A path with the values of its variables, unless a file of that very name exists.
+
+    ``$NAME`` and ``${NAME}`` must be set. ``%NAME%``, as Windows writes it, is left as it is
+    otherwise, as Windows leaves it.
 
     Args:
         text: the path.
@@ -154,22 +157,23 @@ def with_variables(text: str, folder: Path) -> str:
     Raises:
         ValueError: the environment has no such variable.
     """
-    if "$" not in text or os.path.lexists(folder / text):
+    if os.path.lexists(folder / text):
         return text
-    missing = [name for name in map(_variable, _VARIABLE.finditer(text)) if name not in os.environ]
-    if missing:
+
+    def value(match: re.Match[str]) -> str:
+        name = match["name"] or match["braced"] or match["windows"]
+        if name in os.environ:
+            return os.environ[name]
+        if match["windows"]:
+            return match[0]
         raise ValueError(
-            f"{text!r}: the environment has no variable {missing[0]}; set it, or write the whole "
-            "path"
+            f"{text!r}: the environment has no variable {name}; set it, or write the whole path"
         )
-    return _VARIABLE.sub(lambda match: os.environ[_variable(match)], text)
+
+    return _VARIABLE.sub(value, text)
 
 
-_VARIABLE = re.compile(r"\$(?:(\w+)|\{([^{}]*)\})")
-
-
-def _variable(match: re.Match[str]) -> str:
-    return match[1] or match[2]
+_VARIABLE = re.compile(r"\$(?:(?P<name>\w+)|\{(?P<braced>[^{}]*)\})|%(?P<windows>[^%/\\]+)%")
 
 
 def raise_if_unusable(value: object) -> object:

@@ -179,6 +179,8 @@ def read_yaml(text: str, place: str, *, any_value: bool = False) -> Document:
             problem += "; indent with spaces"
         elif "quoted scalar" in str(error.context) and "\\" in _line_of(text, error.context_mark):
             problem += f"; {_NO_ESCAPES}"
+        elif "cannot start" in problem:
+            problem += "; put single quotes around the text"
         fail(mark.line + 1 if mark else 1, f"not valid YAML: {problem}")
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1

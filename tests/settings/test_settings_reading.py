@@ -277,6 +277,24 @@ def test_a_variable_in_a_path_is_replaced_by_its_value(tmp_path, monkeypatch, wr
     assert read(Config, tmp_path, text).data.photos == tmp_path / "relative" / "photos"
 
 
+def test_a_variable_as_windows_writes_it_is_replaced_if_it_is_set(tmp_path, monkeypatch):
+    monkeypatch.setenv("DATA", "/mnt/data")
+    monkeypatch.delenv("NO_DATA", raising=False)
+    config = read(Config, tmp_path, LEAST, "data.photos=%DATA%/p")
+    assert config.data.photos == Path("/mnt/data/p")
+    for text in ("%NO_DATA%", "50%-60%", "a%/b%", "%%"):
+        assert read(Config, tmp_path, LEAST, f"data.photos={text}").data.photos == Path.cwd() / text
+
+
+def test_a_percent_sign_that_yaml_does_not_accept_is_answered_with_quotes(tmp_path):
+    text = LEAST.replace("data: {photos: p}", "data:\n  photos: %DATA%/p")
+    told = complaint(Config, tmp_path, text)
+    for part in (":4: ", "'%'", "single quotes"):
+        assert part in told
+    quoted = text.replace("%DATA%/p", "'%DATA%/p'")
+    assert read(Config, tmp_path, quoted)
+
+
 def test_a_variable_that_is_not_set_is_named_with_the_key(tmp_path, monkeypatch):
     monkeypatch.delenv("NO_DATA", raising=False)
     words = [
