@@ -5,6 +5,9 @@ As a library::
     stylizer = Stylizer("runs/starry_night/model.safetensors")
     stylizer("photo.jpg").save("painting.png")
 
+A JPEG or GIF that is saved so carries the mark by which folders of photos leave out results. Other
+formats do not: give those files a folder of their own, or write them with the commands.
+
 A photo that does not fit in memory as a whole goes through the network in bands, with the same
 result up to rounding. `memory` decides between the two, and refuses what is too large. `folder`
 reads and writes files.
@@ -32,7 +35,7 @@ from fast_style.networks.fast_transform import FastTransform
 from fast_style.networks.streaming import Band, storage_bytes, stylize_in_bands
 from fast_style.networks.transform_net import memory_format_for
 from fast_style.pictures.pixels import image_to_tensor, tensor_to_image
-from fast_style.pictures.reading import Picture, read_picture, to_picture
+from fast_style.pictures.reading import MARK, Picture, read_picture, to_picture
 from fast_style.stylizing.memory import (
     Bands,
     Budget,
@@ -279,12 +282,13 @@ class Stylizer:
 
 
 def _to_image(picture: Picture) -> Image.Image:
-    """The picture as one image, RGBA if it has an alpha channel, else RGB."""
-    if picture.alpha is None:
-        return picture.rgb
-    with_alpha = picture.rgb.convert("RGBA")
-    with_alpha.putalpha(picture.alpha)
-    return with_alpha
+    """The picture as one image, RGBA if it has an alpha channel, else RGB; marked when saved."""
+    image = picture.rgb
+    if picture.alpha is not None:
+        image = image.convert("RGBA")
+        image.putalpha(picture.alpha)
+    image.info["comment"] = MARK.encode()  # Pillow writes it into the formats that have comments
+    return image
 
 
 def _require_pixels(photos: Tensor) -> None:

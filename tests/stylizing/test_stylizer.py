@@ -18,7 +18,7 @@ from tiny_model import write_tiny_model
 from fast_style.core.errors import UserError
 from fast_style.networks.fast_transform import FastTransform
 from fast_style.pictures.pixels import image_to_tensor
-from fast_style.pictures.reading import to_picture
+from fast_style.pictures.reading import read_picture, to_picture
 from fast_style.stylizing import memory
 from fast_style.stylizing import stylizer as stylizer_module
 from fast_style.stylizing.stylizer import Stylizer
@@ -264,6 +264,18 @@ def test_path_gives_the_stylized_picture_of_its_file(stylizer: Stylizer, tmp_pat
         result = stylizer(name)
         assert (result.mode, result.size) == ("RGBA", (21, 17))
         assert result.tobytes() == expected.tobytes()
+
+
+@pytest.mark.parametrize(
+    ("name", "is_marked"), [("a.jpg", True), ("a.gif", True), ("a.png", False)]
+)
+def test_saved_picture_is_known_as_a_result_where_the_format_has_comments(
+    stylizer: Stylizer, tmp_path: Path, name: str, is_marked: bool
+) -> None:
+    picture = stylizer(noise_photo(21, 17, "RGB"))
+    assert isinstance(picture, Image.Image)
+    picture.save(tmp_path / name)
+    assert read_picture(tmp_path / name).is_result == is_marked
 
 
 def test_missing_file_is_named(stylizer: Stylizer) -> None:
