@@ -5,12 +5,10 @@
 
 Each spin count (GOMP_SPINCOUNT of libgomp, which torch's packages for Linux bring) is a process of
 its own that takes training steps. All take turns, first alone, then beside as many busy loops as
-there are threads. 300000 is libgomp's default. A machine that is shared fairly gives a training
-beside those loops half its speed.
+there are threads. 300000 is libgomp's default.
 
-The commands set one of these counts (fast_style/cli/openmp.py). It should cost no more than 4 % of
-the default's speed alone (x0.96), and give beside the loops no less than x0.875 of half the
-default's speed alone (1.4 where half is 1.6). Measure on a machine that is otherwise idle.
+The commands set one of these counts (fast_style/cli/openmp.py); docs/performance.md says why.
+Measure on a machine that is otherwise idle.
 """
 
 import argparse
@@ -87,7 +85,10 @@ def build_steps(
 @contextmanager
 def busy_loops(count: int) -> Iterator[None]:
     """Within the block, so many processes compute without a pause."""
-    loops = [subprocess.Popen([sys.executable, "-c", LOOP]) for _ in range(count)]
+    # Sessions of their own: Linux divides its time among sessions first, as among terminals.
+    loops = [
+        subprocess.Popen([sys.executable, "-c", LOOP], start_new_session=True) for _ in range(count)
+    ]
     try:
         time.sleep(0.5)  # until they have started
         yield
