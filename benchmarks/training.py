@@ -253,6 +253,7 @@ def write_config(
                     "steps": steps,
                     "batch_size": batch_size,
                     "warmup_steps": 0,
+                    "optimizer": "adam",
                     "threads": threads,
                 },
             }

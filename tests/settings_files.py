@@ -50,9 +50,9 @@ loss:
   tv_exponent: 2
   stability_weight: 20
 train:
-  {steps: 40000, batch_size: 4, learning_rate: 0.001, schedule: cosine, warmup_steps: 100,
-   precision: auto, compile: false, cuda_graph: true, deterministic: false, threads: null,
-   init_from: null}
+  {steps: 40000, batch_size: 4, optimizer: muon, learning_rate: 0.001, schedule: cosine,
+   warmup_steps: 100, precision: auto, compile: false, cuda_graph: true, deterministic: false,
+   threads: null, init_from: null}
 log:
   {every: 50, shares_every: 500, validate_every: 500, samples_every: 500, samples: 6,
    judge_weights: null, checkpoint_every: 1000, keep_checkpoints: 3}

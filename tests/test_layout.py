@@ -48,8 +48,8 @@ PACKAGES = {
     "measures": ["artifacts", "blots", "steadiness", "second_opinion"],
     "stylizing": ["jobs", "memory", "stylizer", "folder", "style_sheet"],
     "training": [
-        "photo_cache", "unreadable", "data", "run_log", "recording", "schedule", "loop",
-        "photo_stream", "stability", "step", "guard", "saving", "start", "validation",
+        "photo_cache", "unreadable", "data", "run_log", "recording", "schedule", "optimizer",
+        "loop", "photo_stream", "stability", "step", "guard", "saving", "start", "validation",
         "reporting", "trainer", "run_lock", "run_folder", "build", "checking",
         "other_trainings", "running",
     ],

@@ -37,11 +37,11 @@ from fast_style.losses.loss_network import LossNetwork, Weights
 from fast_style.losses.weight_files import write_weights_file
 from fast_style.models.checkpoint import (
     Checkpoint,
-    adam_tensors,
     checkpoint_path,
     last_good_checkpoint,
+    optimizer_tensors,
     require_same_tensors,
-    restore_adam,
+    restore_optimizer,
     save_checkpoint,
 )
 from fast_style.networks.transform_net import memory_format_for
@@ -381,7 +381,7 @@ class Distiller:
     def tensors(self) -> dict[str, Tensor]:
         """The tensors of a checkpoint: student, Adam's state, running products and painters."""
         state = with_prefix("student", self.parameters)
-        state |= with_prefix("optimizer", adam_tensors(self.parameters, self.optimizer))
+        state |= with_prefix("optimizer", optimizer_tensors(self.parameters, self.optimizer))
         for layer, (own, cross) in self.products.items():
             state |= {f"products.own.{layer}": own, f"products.cross.{layer}": cross}
         for slot, painter in enumerate(self.painters):
@@ -401,7 +401,7 @@ class Distiller:
         with torch.no_grad():
             for name, parameter in self.parameters.items():
                 parameter.copy_(student[name])
-        restore_adam(self.parameters, self.optimizer, checkpoint.part("optimizer"), path)
+        restore_optimizer(self.parameters, self.optimizer, checkpoint.part("optimizer"), path)
         products = checkpoint.part("products")
         for layer in self.layers:
             own, cross = products[f"own.{layer}"], products[f"cross.{layer}"]

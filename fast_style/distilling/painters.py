@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from fast_style.losses.loss_network import LossNetwork
 from fast_style.losses.perceptual import PerceptualLoss
-from fast_style.models.checkpoint import Checkpoint, restore_adam
+from fast_style.models.checkpoint import Checkpoint, restore_optimizer
 from fast_style.networks.fast_transform import FastTransform
 from fast_style.networks.transform_net import TransformNet, memory_format_for
 from fast_style.pictures.pixels import image_to_tensor
@@ -156,7 +156,7 @@ class Painter:
         restore_weights(self.net, found.part("model"), path)
         if age > 0:
             parameters = dict(self.net.named_parameters())
-            restore_adam(parameters, self.optimizer, found.part("optimizer"), path)
+            restore_optimizer(parameters, self.optimizer, found.part("optimizer"), path)
 
 
 class Styles:

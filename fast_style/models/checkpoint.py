@@ -154,15 +154,15 @@ def require_same_tensors(
             raise CheckpointError(f"{path}: {name} has numbers that are not finite")
 
 
-# --- Adam's state --------------------------------------------------------------------------------
+# --- The optimizer's state -----------------------------------------------------------------------
 
-_MOMENTS = ("exp_avg", "exp_avg_sq")
+_ADAM = ("step", "exp_avg", "exp_avg_sq")
 
 
-def adam_tensors(
+def optimizer_tensors(
     parameters: Mapping[str, Tensor], optimizer: torch.optim.Optimizer
 ) -> dict[str, Tensor]:
-    """Step and moments of every parameter: ``step.*``, ``exp_avg.*`` and ``exp_avg_sq.*``."""
+    """What an optimizer keeps for each parameter: ``step.<name>``, ``exp_avg.<name>`` and so on."""
     return {
         f"{key}.{name}": value
         for name, parameter in parameters.items()
@@ -170,32 +170,42 @@ def adam_tensors(
     }
 
 
-def restore_adam(
+def restore_optimizer(
     parameters: Mapping[str, Tensor],
     optimizer: torch.optim.Optimizer,
     saved: Mapping[str, Tensor],
     path: Path,
 ) -> None:
-    """Restore the result of `adam_tensors` into an optimizer, in each parameter's memory format.
+    """Restore the result of `optimizer_tensors`, in each parameter's memory format.
+
+    Args:
+        parameters: those of the optimizer, by name.
+        optimizer: Adam, or one that has `moments_of`, the names of what it keeps for a parameter.
+        saved: the tensors.
+        path: of the checkpoint.
 
     Raises:
         CheckpointError: `saved` is incomplete, or of other shapes; names `path`.
     """
-    expected: dict[str, Tensor] = {}
-    for name, parameter in parameters.items():
-        expected[f"step.{name}"] = torch.tensor(0.0)
-        expected |= {f"{key}.{name}": parameter for key in _MOMENTS}
+    moments_of = getattr(optimizer, "moments_of", lambda parameter: _ADAM)
+    expected = {
+        f"{key}.{name}": torch.tensor(0.0) if key == "step" else parameter
+        for name, parameter in parameters.items()
+        for key in moments_of(parameter)
+    }
     require_same_tensors(saved, expected, path)
     # The fused kernel needs the step on its own device, the other kernels on the CPU.
     is_fused = bool(optimizer.defaults.get("fused"))
     for name, parameter in parameters.items():
-        moments = {
-            key: torch.empty_like(parameter).copy_(saved[f"{key}.{name}"]) for key in _MOMENTS
-        }
-        step = saved[f"step.{name}"]
-        if is_fused:
-            step = step.to(parameter.device)
-        optimizer.state[parameter] = {"step": step, **moments}
+        state = {}
+        for key in moments_of(parameter):
+            value = saved[f"{key}.{name}"]
+            if key != "step":
+                value = torch.empty_like(parameter).copy_(value)
+            elif is_fused:
+                value = value.to(parameter.device)
+            state[key] = value
+        optimizer.state[parameter] = state
 
 
 # --- The checkpoints of a run -------------------------------------------------------------------

@@ -41,6 +41,7 @@ from fast_style.settings.structure import Mistake, Root, Section
 # --- A training run -----------------------------------------------------------------------------
 
 Upsampling = Literal["resize", "transposed"]
+Optimizer = Literal["muon", "adam"]
 
 BASE = "base"
 """The word for the weights in this package that training may start from."""
@@ -138,8 +139,12 @@ class TrainConfig(Section):
     batch_size: int = Field(4, ge=1, le=4096)
     """Photos per step, over all processes together."""
 
+    optimizer: Annotated[Optimizer, OnceMeant("adam")] = "muon"
+    """muon: gets further in the same steps; the kernels of the convolutions are updated with
+    orthogonal matrices, all other parameters as with Adam. adam: the paper's."""
+
     learning_rate: float = Field(1e-3, gt=0, le=10)
-    """Adam's learning rate after the warm-up; 1e-3 is the paper's."""
+    """The learning rate after the warm-up, of muon and adam; 1e-3 is the paper's."""
 
     schedule: Schedule = "cosine"
     """cosine: the learning rate falls to zero at the last step. constant: it stays, and raising

@@ -12,11 +12,11 @@ from fast_style.core.errors import UserError
 from fast_style.core.files import free_bytes, size_in_words, write_text_atomically
 from fast_style.models.checkpoint import (
     Checkpoint,
-    adam_tensors,
     last_good_checkpoint,
+    optimizer_tensors,
     remove_old_checkpoints,
     require_same_tensors,
-    restore_adam,
+    restore_optimizer,
 )
 from fast_style.models.model_files import CheckpointError, describe
 
@@ -67,8 +67,8 @@ def with_prefix(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]
 
 
 def training_tensors(net: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """A network as ``model.<name>``, and Adam's state as ``optimizer.<moment>.<name>``."""
-    moments = adam_tensors(dict(net.named_parameters()), optimizer)
+    """A network as ``model.<name>``, the optimizer's state as ``optimizer.<moment>.<name>``."""
+    moments = optimizer_tensors(dict(net.named_parameters()), optimizer)
     return {**with_prefix("model", net.state_dict()), **with_prefix("optimizer", moments)}
 
 
@@ -89,7 +89,7 @@ def restore_training(
     checkpoint: Checkpoint,
     path: Path,
 ) -> None:
-    """Give a network its weights, Adam its state and the loss its scale.
+    """Give a network its weights, the optimizer its state and the loss its scale.
 
     Raises:
         CheckpointError: the checkpoint lacks some of them, or has them in other shapes; names
@@ -97,9 +97,9 @@ def restore_training(
     """
     restore_weights(net, checkpoint.part("model"), path)
     saved = checkpoint.part("optimizer")
-    # Adam has no state if every step so far was skipped, because scaled gradients overflowed.
+    # There is no state if every step so far was skipped, because scaled gradients overflowed.
     if saved or not scaler.is_enabled():
-        restore_adam(dict(net.named_parameters()), optimizer, saved, path)
+        restore_optimizer(dict(net.named_parameters()), optimizer, saved, path)
     if scaler.is_enabled():
         # Older checkpoints hold no scale; the initial one is used.
         _restore_scale(scaler, checkpoint.metadata.get("loss_scale", {}), path)

@@ -1,4 +1,4 @@
-"""Functions of the step alone: Adam's learning rate, and whether a report is due."""
+"""Functions of the step alone: the learning rate, and whether a report is due."""
 
 import math
 
@@ -8,7 +8,7 @@ from fast_style.settings.config import DistillTrainConfig, TrainConfig
 
 
 def learning_rate_at(step: int, settings: TrainConfig | DistillTrainConfig) -> float:
-    """Adam's learning rate for the step that follows `step` finished ones.
+    """The learning rate for the step that follows `step` finished ones.
 
     Linear warm-up, then constant or half a cosine down to zero. A function of the step alone, so
     that resuming needs no state.

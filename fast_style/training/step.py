@@ -1,7 +1,7 @@
 """What one training step computes: stylized photos, loss terms, and gradients at the weights.
 
 `TrainingStep` alone knows how this is executed: in which precision, compiled or not, in one process
-or several, as a recorded CUDA graph or not. What Adam does with the gradients is `Trainer`'s.
+or several, as a recorded CUDA graph or not. `Trainer` gives the gradients to the optimizer.
 """
 
 from collections.abc import Iterable, Sequence

@@ -2,8 +2,8 @@
 
 `Trainer.train_step` is one step; `loop.take_steps` repeats it. A trainer knows a network, a loss
 and photos. It knows neither YAML nor the command line: `build.build_trainer` makes one from
-settings. Resuming at step s is starting at step s with the weights and Adam's moments of that step:
-everything else is a function of the settings and s.
+settings. Resuming at step s is starting at step s with the weights and the optimizer's moments of
+that step: everything else is a function of the settings and s.
 """
 
 from collections.abc import Callable
@@ -23,6 +23,7 @@ from fast_style.networks.transform_net import TransformNet
 from fast_style.settings.config import LogConfig, TrainConfig
 from fast_style.training.guard import FiniteGuard
 from fast_style.training.loop import Interval, take_steps
+from fast_style.training.optimizer import build_optimizer
 from fast_style.training.photo_stream import PhotoStream, to_pixels
 from fast_style.training.reporting import Reporter, StepResult, columns_of
 from fast_style.training.run_log import RunLog
@@ -98,9 +99,7 @@ class Trainer:
         self.precision = precision
         self.group = group
         self.device = next(net.parameters()).device
-        # On a CPU, a step takes a thousand times as long, and torch's default is kept.
-        fused = True if self.device.type == "cuda" else None
-        self.optimizer = torch.optim.Adam(net.parameters(), lr=settings.learning_rate, fused=fused)
+        self.optimizer = build_optimizer(net, settings, self.device)
         # Half precision has no numbers below 6e-8; gradients are taken of a multiple of the loss.
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=precision == torch.float16)
         self.guard = FiniteGuard(self.device, self.checkpoints, group)
@@ -200,7 +199,7 @@ class Trainer:
         return draw_changes(self.seed, samples, photos.shape[-1], self.device)
 
     def train_step(self, photos: Tensor) -> StepResult:
-        """One step of Adam on the perceptual loss; nothing in it waits for the device.
+        """One optimizer step on the perceptual loss; nothing in it waits for the device.
 
         Call `prepare` once before the first step.
 
@@ -288,7 +287,7 @@ class Trainer:
             )
 
     def restore(self, checkpoint: Checkpoint) -> None:
-        """Resume from a checkpoint: its step, weights, Adam's state and the scale of the loss.
+        """Resume from a checkpoint: its step, weights, the optimizer's state and the loss's scale.
 
         Raises:
             CheckpointError: the checkpoint lacks some of them, or has them in other shapes.

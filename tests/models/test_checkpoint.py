@@ -25,7 +25,6 @@ from fast_style import __version__
 from fast_style.core.files import remove_stray_temporaries
 from fast_style.models.checkpoint import (
     Checkpoint,
-    adam_tensors,
     build_transform_net,
     checkpoint_path,
     last_good_checkpoint,
@@ -33,9 +32,10 @@ from fast_style.models.checkpoint import (
     load_checkpoint,
     load_transform_net,
     newest_valid_checkpoint,
+    optimizer_tensors,
     remove_old_checkpoints,
     require_same_tensors,
-    restore_adam,
+    restore_optimizer,
     save_checkpoint,
 )
 from fast_style.models.model_files import CheckpointError
@@ -256,14 +256,14 @@ def learn(parameters: dict[str, Tensor], optimizer: torch.optim.Adam, steps: int
 
 def test_adam_that_has_not_learned_has_no_state() -> None:
     parameters = two_parameters()
-    assert adam_tensors(parameters, adam_of(parameters)) == {}
+    assert optimizer_tensors(parameters, adam_of(parameters)) == {}
 
 
 def test_state_of_adam_by_hand() -> None:
     parameters = two_parameters()
     optimizer = adam_of(parameters)
     learn(parameters, optimizer, 1)
-    found = adam_tensors(parameters, optimizer)
+    found = optimizer_tensors(parameters, optimizer)
     keys = ("step", "exp_avg", "exp_avg_sq")
     assert list(found) == [f"{key}.{name}" for name in ("kernel", "bias") for key in keys]
     # The gradient of Σ x² at 1 is 2: a tenth of it, and a thousandth of its square.
@@ -277,14 +277,14 @@ def test_restored_adam_goes_on_exactly(tmp_path: Path, fused: bool | None) -> No
     straight = two_parameters()
     optimizer = adam_of(straight, fused)
     learn(straight, optimizer, 2)
-    save_checkpoint(tmp_path / "m", {**straight, **adam_tensors(straight, optimizer)}, {})
+    save_checkpoint(tmp_path / "m", {**straight, **optimizer_tensors(straight, optimizer)}, {})
     saved = load_checkpoint(tmp_path / "m").tensors
     resumed = two_parameters()
     with torch.no_grad():
         for name, parameter in resumed.items():
             parameter.copy_(saved.pop(name))
     again = adam_of(resumed, fused)
-    restore_adam(resumed, again, saved, tmp_path / "m")
+    restore_optimizer(resumed, again, saved, tmp_path / "m")
     for name, parameter in resumed.items():
         ours, theirs = again.state[parameter], optimizer.state[straight[name]]
         assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
@@ -309,9 +309,9 @@ def test_incomplete_state_of_adam_is_refused(change: dict[str, Tensor | None]) -
     parameters = two_parameters()
     optimizer = adam_of(parameters)
     learn(parameters, optimizer, 1)
-    saved = {**adam_tensors(parameters, optimizer), **change}
+    saved = {**optimizer_tensors(parameters, optimizer), **change}
     with pytest.raises(CheckpointError) as caught:
-        restore_adam(
+        restore_optimizer(
             parameters,
             adam_of(parameters),
             {name: tensor for name, tensor in saved.items() if tensor is not None},
