@@ -52,6 +52,6 @@ def run(options: argparse.Namespace) -> int:
         fresh=options.resume == "never",
         result="loss_network.safetensors",
         meaning="loss network",
-        advice="Train in a new folder with --resume never",
+        advice="",
         group=ALONE,
     )

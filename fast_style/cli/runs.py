@@ -57,7 +57,7 @@ def start_or_resume(
         fresh: whether to train in a new folder, even if a run of this name exists.
         result: name of the trained file in the run folder, for messages.
         meaning: what that file contains, such as ``model``, for messages.
-        advice: what the user can do if the run is already finished.
+        advice: what else the user can do if the run is already finished.
         group: the processes that train together; rank zero prints messages.
 
     Raises:
@@ -74,6 +74,7 @@ def start_or_resume(
             fresh=fresh,
             result=result,
             meaning=meaning,
+            anew="--resume never",
             advice=advice,
             resumed_by=lambda name: f"--resume auto name={name}" if fresh else "the same command",
             stopping=stop_signals,

@@ -141,8 +141,7 @@ def train(
             fresh=fresh,
             result="model.safetensors",
             meaning="model",
-            advice="Train in a new folder with --resume never, or start another run from this "
-            "model with train.init_from",
+            advice=", or start another run from this model with train.init_from",
             group=group,
         )
 

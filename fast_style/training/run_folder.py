@@ -31,6 +31,9 @@ from fast_style.settings.sections import is_first_compact
 from fast_style.settings.writing import changed_settings, to_yaml
 from fast_style.training.run_lock import RunLock, lock_run, remove_lock
 
+FRESH = "fresh=True"
+"""What Python says for a new folder; commands say ``--resume never``."""
+
 
 class Run(NamedTuple):
     """A locked run folder, and the checkpoint to resume from; a ``with`` releases it at the end."""
@@ -40,6 +43,8 @@ class Run(NamedTuple):
     """None in a process that is not rank zero, which holds the lock for all."""
     resume_from: Checkpoint | None
     """None in a new run."""
+    anew: str = FRESH
+    """What the caller says for a new folder, for messages."""
 
     def settings(self, config: AnyRoot) -> AnyRoot:
         """The settings to train with: `config`, with the run's name and what it keeps.
@@ -116,6 +121,7 @@ def open_run(
     root: Path,
     fresh: bool,
     say: Callable[[str], None],
+    anew: str = FRESH,
     group: Group = ALONE,
 ) -> Run:
     """The run folder ``root/<name>``, locked, with its newest valid checkpoint.
@@ -125,6 +131,7 @@ def open_run(
         root: the folder of all runs, ``runs``.
         fresh: take a new folder, ``<name>-2`` and so on, if ``root/<name>`` exists.
         say: prints a line for the user.
+        anew: what the caller says for a new folder, for messages.
         group: rank zero opens and locks the folder, and shares what it found.
 
     Raises:
@@ -134,14 +141,14 @@ def open_run(
     own = None
     with group.together():
         if group.is_first:
-            own = _open_run(config, root, fresh, say)
+            own = _open_run(config, root, fresh, say, anew)
     found = group.broadcast(own and own._replace(lock=None))
     assert found is not None
     return own or found
 
 
 def _open_run(
-    config: Config | DistillConfig, root: Path, fresh: bool, say: Callable[[str], None]
+    config: Config | DistillConfig, root: Path, fresh: bool, say: Callable[[str], None], anew: str
 ) -> Run:
     folder = root / config.name
     number = 2
@@ -162,15 +169,19 @@ def _open_run(
             remove_stray_temporaries(part)
         found = newest_valid_checkpoint(folder / "checkpoints", say)
         if found is not None:
-            _require_same_run(*found, config, say)
+            _require_same_run(*found, config, say, anew)
     except BaseException:
         lock.release()
         raise
-    return Run(folder, lock, None if found is None else found[1])
+    return Run(folder, lock, None if found is None else found[1], anew)
 
 
 def _require_same_run(
-    path: Path, checkpoint: Checkpoint, config: Config | DistillConfig, say: Callable[[str], None]
+    path: Path,
+    checkpoint: Checkpoint,
+    config: Config | DistillConfig,
+    say: Callable[[str], None],
+    anew: str,
 ) -> None:
     """Print the settings that differ from the checkpoint's; refuse those that change the result.
 
@@ -193,7 +204,7 @@ def _require_same_run(
         if not (is_harmless or is_prolonged):
             refused.append(key)
     if refused:
-        raise _other_run(path.parent.parent, old, config, refused)
+        raise _other_run(path.parent.parent, old, config, refused, anew)
 
 
 def _require_inputs_described(path: Path, metadata: Mapping[str, Any]) -> None:
@@ -215,9 +226,10 @@ def _other_run(
     old: Config | DistillConfig,
     new: Config | DistillConfig,
     refused: Sequence[str],
+    anew: str,
 ) -> UserError:
     """The error about a run folder whose checkpoint has other settings than `refused`'s."""
-    anew = "train in a new folder with --resume never (or another name=...)"
+    anew = f"train in a new folder with {anew} (or another name=...)"
     if (
         isinstance(old, Config)
         and is_first_compact(old.loss_network)
@@ -225,7 +237,7 @@ def _other_run(
     ):
         return UserError(
             f"{folder}: was trained with compact weights of vgg19 (loss_network), which fast-style "
-            f"no longer has: compact is learned from VGG-16 now. {anew.capitalize()}, from this "
+            f"no longer has: compact is learned from VGG-16 now. {anew[0].upper()}{anew[1:]}, from this "
             f"run's model with train.init_from={folder / 'model.safetensors'}. It can be resumed "
             f"only with those weights, of an earlier version: train {folder / 'config.yaml'} "
             "loss_network.weights=FILE"
@@ -272,7 +284,7 @@ def require_same_inputs(
         if digest != description[name]["digest"]:
             raise UserError(
                 f"{run.folder}: the content of {setting} is not what this run was started with "
-                "(its digest differs). Restore it, or train in a new folder with --resume never"
+                f"(its digest differs). Restore it, or train in a new folder with {run.anew}"
             )
 
 

@@ -20,7 +20,7 @@ from fast_style.core.signals import stop_signals
 from fast_style.settings.config import Config, DistillConfig, load_config
 from fast_style.training.build import build_trainer
 from fast_style.training.other_trainings import told_of_others
-from fast_style.training.run_folder import open_run
+from fast_style.training.run_folder import FRESH, open_run
 
 StopSignal = Callable[[], int | None]
 
@@ -74,8 +74,8 @@ def train(
             fresh=fresh,
             result="model.safetensors",
             meaning="model",
-            advice="Train in a new folder with fresh=True, or start another run from this model "
-            "with train.init_from",
+            anew=FRESH,
+            advice=", or start another run from this model with train.init_from",
             resumed_by=lambda name: (
                 f"the same call with name={name} and fresh=False" if fresh else "the same call"
             ),
@@ -95,6 +95,7 @@ def complete_run(
     fresh: bool,
     result: str,
     meaning: str,
+    anew: str,
     advice: str,
     resumed_by: Callable[[str], str],
     stopping: Callable[[], AbstractContextManager[StopSignal]],
@@ -112,7 +113,8 @@ def complete_run(
         fresh: whether to train in a new folder, even if a run of this name exists.
         result: name of the trained file in the run folder.
         meaning: what that file contains, such as ``model``, for messages.
-        advice: what the user can do if the run is already finished.
+        anew: what the caller says for a new folder, for messages.
+        advice: what else the user can do if the run is already finished.
         resumed_by: what resumes a stopped run, from the name of its folder, for a message.
         stopping: a context whose function tells which signal ends training.
         say: prints a line for the user.
@@ -125,10 +127,15 @@ def complete_run(
     """
     with ExitStack() as stack:
         stack.enter_context(restored_torch())
-        run = stack.enter_context(open_run(config, root=root, fresh=fresh, say=say, group=group))
+        run = stack.enter_context(
+            open_run(config, root=root, fresh=fresh, say=say, anew=anew, group=group)
+        )
         step, file = run.start_step, run.folder / result
         if step >= config.train.steps:
-            say(f"{run.folder}: finished at step {step}; the {meaning} is {file}. {advice}")
+            say(
+                f"{run.folder}: finished at step {step}; the {meaning} is {file}. Train in a new "
+                f"folder with {anew}{advice}"
+            )
             return file
         if group.is_first:
             stack.enter_context(told_of_others(say))

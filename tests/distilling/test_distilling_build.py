@@ -48,7 +48,7 @@ def test_other_inputs_are_refused_by_digest(tmp_path: Path, key: str) -> None:
     run.lock.release()
     assert str(caught.value).startswith(f"{tmp_path}/small: ")
     assert key in str(caught.value)
-    assert "--resume never" in str(caught.value)
+    assert "fresh=True" in str(caught.value)
 
 
 def test_changed_settings_are_refused_with_what_a_distillation_can_do(

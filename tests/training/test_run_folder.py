@@ -197,7 +197,7 @@ def test_changes_of_what_is_learned_are_refused(yaml_file: Path, tmp_path: Path)
     assert message_of_opening(yaml_file, tmp_path, *words) == (
         f"{tmp_path}/tiny: these settings differ from the checkpoint's and would change the "
         "result: loss.style_weight, train.batch_size. Set them back, train in a new folder with "
-        "--resume never (or another name=...), or start from this model's weights with "
+        "fresh=True (or another name=...), or start from this model's weights with "
         "train.init_from"
     )
 
@@ -272,7 +272,7 @@ def test_other_contents_are_refused_by_digest(
     run.lock.release()
     assert str(caught.value) == (
         f"{tmp_path}/tiny: the content of {message} (its digest differs). Restore it, or train in "
-        "a new folder with --resume never"
+        "a new folder with fresh=True"
     )
 
 
@@ -431,7 +431,7 @@ def test_run_with_the_first_compact_network_is_refused_with_the_ways_out(
     compact = "loss_network.weights=compact"
     assert message_of_opening(yaml_file, tmp_path, compact) == (
         f"{folder}: was trained with compact weights of vgg19 (loss_network), which fast-style no "
-        "longer has: compact is learned from VGG-16 now. Train in a new folder with --resume never "
+        "longer has: compact is learned from VGG-16 now. Train in a new folder with fresh=True "
         f"(or another name=...), from this run's model with train.init_from={folder}/"
         "model.safetensors. It can be resumed only with those weights, of an earlier version: "
         f"train {folder}/config.yaml loss_network.weights=FILE"
