@@ -234,6 +234,14 @@ def test_operations_benchmark_counts_the_known_multiplications() -> None:
     assert re.search(r"^\| width 32 \| 0\.71 \| 0\.70 \| ", done.stdout, re.MULTILINE)
 
 
+def test_scanning_benchmark_finds_all_photos() -> None:
+    done = run_benchmark("scanning.py", "--count", "1003", "--rounds", "1")
+    assert done.returncode == 0, done.stderr
+    assert "1,003 photos in 2 folders" in done.stdout
+    rows = re.findall(r"^\| (.+?) \| [\d.]+ \| ended before \|$", done.stdout, re.MULTILINE)
+    assert rows == ["stylize --output", "train"]
+
+
 def test_pan_benchmark_prints_a_row_and_writes_frames(tmp_path: Path) -> None:
     (tmp_path / "tiny").mkdir()
     model = write_tiny_model(tmp_path / "tiny" / "model.safetensors")
