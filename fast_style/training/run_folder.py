@@ -237,10 +237,10 @@ def _other_run(
     ):
         return UserError(
             f"{folder}: was trained with compact weights of vgg19 (loss_network), which fast-style "
-            f"no longer has: compact is learned from VGG-16 now. {anew[0].upper()}{anew[1:]}, from this "
-            f"run's model with train.init_from={folder / 'model.safetensors'}. It can be resumed "
-            f"only with those weights, of an earlier version: train {folder / 'config.yaml'} "
-            "loss_network.weights=FILE"
+            f"no longer has: compact is learned from VGG-16 now. {anew[0].upper()}{anew[1:]}, from "
+            f"this run's model with train.init_from={folder / 'model.safetensors'}. It can be "
+            "resumed only with those weights, of an earlier version: train "
+            f"{folder / 'config.yaml'} loss_network.weights=FILE"
         )
     change = (
         f"{folder}: these settings differ from the checkpoint's and would change the result: "
