@@ -377,6 +377,24 @@ def test_run_without_the_setting_does_not_take_another_network(
     assert "would change the result: model.antialiased. Set them back" in told
 
 
+# --- Runs from before there was another optimizer than Adam --------------------------------------
+
+
+def test_run_that_names_no_optimizer_goes_on_with_adam(yaml_file: Path, tmp_path: Path) -> None:
+    straight = tmp_path / "straight"
+    train_once(settings_of(yaml_file, "train.optimizer=adam"), straight)
+    train_once(settings_of(yaml_file, "train.optimizer=adam"), tmp_path, stop_at=2)
+    (checkpoint,) = (tmp_path / "tiny" / "checkpoints").iterdir()
+    tensors, description = load_checkpoint(checkpoint)
+    assert description["settings"]["train"].pop("optimizer") == "adam"
+    save_checkpoint(checkpoint, tensors, description)
+    told = message_of_opening(yaml_file, tmp_path, "train.optimizer=muon")
+    assert "would change the result: train.optimizer. Set them back" in told
+    train_once(settings_of(yaml_file), tmp_path)  # which names none either
+    models = [folder / "tiny" / "model.safetensors" for folder in (tmp_path, straight)]
+    assert models[0].read_bytes() == models[1].read_bytes()
+
+
 # --- Runs with the compact weights that were learned from VGG-19 ---------------------------------
 
 OLD_LAYERS = "{relu1_2: 1.0, relu2_2: 1.0, relu3_3: 1.0, relu3_4: 1.0}"
