@@ -6,9 +6,9 @@
 A try stops a run at one step, resumes it, and holds if nothing tells it from the run that was not
 stopped:
 
-* the bytes of the last checkpoint (weights, Adam's moments, step, settings), of the model, of
-  metrics.csv (losses and learning rates, so the schedule), and of the list of unreadable photos,
-  one of which is among the photos;
+* the bytes of the last checkpoint (weights, the optimizer's moments, step, settings), of the model,
+  of metrics.csv (losses and learning rates, so the schedule), and of the list of unreadable
+  photos, one of which is among the photos;
 * the pixels of all batches in their order;
 * the lines of the log without their speeds, and TensorBoard's curves.
 
