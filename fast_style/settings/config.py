@@ -140,7 +140,7 @@ class TrainConfig(Section):
     """Photos per step, over all processes together."""
 
     optimizer: Annotated[Optimizer, OnceMeant("adam")] = "muon"
-    """muon: gets further in the same steps; the kernels of the convolutions are updated with
+    """muon: learns with half as many steps; the kernels of the convolutions are updated with
     orthogonal matrices, all other parameters as with Adam. adam: the paper's."""
 
     learning_rate: float = Field(1e-3, gt=0, le=10)
