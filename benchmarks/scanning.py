@@ -19,7 +19,7 @@ from pathlib import Path
 import peer
 from PIL import Image
 
-from fast_style.pictures.folders import find_photos
+from fast_style.pictures.folders import Photos, find_photos
 from fast_style.stylizing.jobs import OutputOptions, plan_jobs
 
 PER_FOLDER = 1000
@@ -42,7 +42,12 @@ def main() -> None:
             lambda tell: len(plan_jobs([photos], OutputOptions(output), tell=tell).jobs),
             options,
         )
-        measure("train", lambda tell: len(find_photos(photos, tell=tell).training) + 16, options)
+        measure("train", lambda tell: num_photos(find_photos(photos, tell=tell)), options)
+
+
+def num_photos(found: Photos) -> int:
+    """How many photos training found, those that it holds out among them."""
+    return len(found.training) + len(found.validation)
 
 
 def make_photos(folder: Path, count: int) -> None:

@@ -34,7 +34,8 @@ from fast_style.models.checkpoint import (
 )
 from fast_style.models.model_files import CheckpointError
 from fast_style.networks.transform_net import TransformNet
-from fast_style.settings.config import ModelConfig
+from fast_style.settings.config import ModelConfig, TrainConfig
+from fast_style.training.optimizer import build_optimizer
 from fast_style.training.saving import training_tensors
 
 KB = 1024
@@ -84,7 +85,7 @@ def write_checkpoint(path: Path, *, width: int) -> Path:
     """A training state as training writes it."""
     architecture = ModelConfig(width=width).model_dump()
     net = TransformNet(**architecture)
-    optimizer = torch.optim.Adam(net.parameters())
+    optimizer = build_optimizer(net, TrainConfig(), torch.device("cpu"))
     net(torch.rand(1, 3, 32, 32)).mean().backward()
     optimizer.step()
     description = {**tiny_description(architecture), "kind": "checkpoint"}

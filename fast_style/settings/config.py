@@ -140,8 +140,8 @@ class TrainConfig(Section):
     """Photos per step, over all processes together."""
 
     optimizer: Annotated[Optimizer, OnceMeant("adam")] = "muon"
-    """muon: learns with half as many steps; the kernels of the convolutions are updated with
-    orthogonal matrices, all other parameters as with Adam. adam: the paper's."""
+    """muon: learns with half as many steps. It updates kernels between feature maps with orthogonal
+    matrices, all other parameters as Adam does. adam: the paper's."""
 
     learning_rate: float = Field(1e-3, gt=0, le=10)
     """The learning rate after the warm-up, of muon and adam; 1e-3 is the paper's."""

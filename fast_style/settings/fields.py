@@ -51,9 +51,10 @@ class OldForm:
 
 @dataclass(frozen=True)
 class OnceMeant:
-    """What files and runs that earlier versions wrote, without this setting, mean: `value`.
+    """What models and runs that earlier versions wrote, without this setting, mean: `value`.
 
-    They keep this meaning whatever the default is or becomes.
+    They keep this meaning whatever the default is or becomes. A settings file without it means the
+    default.
     """
 
     value: Any
@@ -161,19 +162,29 @@ def with_variables(text: str, folder: Path) -> str:
         return text
 
     def value(match: re.Match[str]) -> str:
-        name = match["name"] or match["braced"] or match["windows"]
-        if name in os.environ:
-            return os.environ[name]
-        if match["windows"]:
-            return match[0]
-        raise ValueError(
-            f"{text!r}: the environment has no variable {name}; set it, or write the whole path"
-        )
+        name = match[1] or match[2]
+        if not _is_set(name):
+            raise ValueError(
+                f"{text!r}: the environment has no variable {name}; set it, or write the whole path"
+            )
+        return os.environ[name]
 
-    return _VARIABLE.sub(value, text)
+    replaced = _VARIABLE.sub(value, text)
+    # The percent sign that ends one name may begin another: 50%-%DATA%.
+    for name in filter(_is_set, _WINDOWS_NAME.findall(replaced)):
+        replaced = replaced.replace(f"%{name}%", os.environ[name])
+    return replaced
 
 
-_VARIABLE = re.compile(r"\$(?:(?P<name>\w+)|\{(?P<braced>[^{}]*)\})|%(?P<windows>[^%/\\]+)%")
+_VARIABLE = re.compile(r"\$(?:(\w+)|\{([^{}]*)\})")
+_WINDOWS_NAME = re.compile(r"%([^%/\\]+)(?=%)")
+
+
+def _is_set(name: str) -> bool:
+    try:
+        return name in os.environ
+    except UnicodeEncodeError:  # no name can have such characters
+        return False
 
 
 def raise_if_unusable(value: object) -> object:

@@ -39,9 +39,9 @@ def load(root: type[AnyRoot], path: Path | str, overrides: Sequence[str] = ()) -
     """Settings from a YAML file, overridden by ``key=value`` words.
 
     Paths in the file are relative to the file's folder, those in `overrides` to the working
-    directory; ``~`` is the home folder, ``$NAME`` a variable of the environment. An empty section
-    means its defaults. A file of the kind `root.also_read` is checked as such, and gives the
-    sections that both kinds have.
+    directory; ``~`` is the home folder, ``$NAME`` or ``%NAME%`` a variable of the environment. An
+    empty section means its defaults. A file of the kind `root.also_read` is checked as such, and
+    gives the sections that both kinds have.
 
     Raises:
         UserError: one line per mistake, ``file:line: key: rule, what was found``.

@@ -5,8 +5,9 @@ As a library::
     stylizer = Stylizer("runs/starry_night/model.safetensors")
     stylizer("photo.jpg").save("painting.png")
 
-A JPEG or GIF that is saved so carries the mark by which folders of photos leave out results. Other
-formats do not: give those files a folder of their own, or write them with the commands.
+If this image is saved as JPEG or GIF, the file carries the mark by which folders of photos leave
+out results. Other formats do not carry it: give those files a folder of their own, or write them
+with the commands.
 
 A photo that does not fit in memory as a whole goes through the network in bands, with the same
 result up to rounding. `memory` decides between the two, and refuses what is too large. `folder`
@@ -287,7 +288,7 @@ def _to_image(picture: Picture) -> Image.Image:
     if picture.alpha is not None:
         image = image.convert("RGBA")
         image.putalpha(picture.alpha)
-    image.info["comment"] = MARK.encode()  # Pillow writes it into the formats that have comments
+    image.info["comment"] = MARK.encode()  # which Pillow writes into JPEG and GIF
     return image
 
 

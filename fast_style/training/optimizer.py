@@ -1,4 +1,4 @@
-"""The optimizer of training: Adam, or Muon for the kernels of the convolutions beside it.
+"""The optimizer of training: Adam, or Muon for the kernels between feature maps beside it.
 
 Adam treats each weight by itself. Muon (Jordan et al. 2024, kellerjordan.github.io/posts/muon)
 treats a layer's weights as a matrix: an update moves all its singular directions equally far.
@@ -37,7 +37,7 @@ def build_optimizer(
 
 
 class Muon(torch.optim.Optimizer):
-    """Updates kernels with orthogonal matrices, and other parameters as Adam does.
+    """Updates kernels between feature maps with orthogonal matrices, the rest as Adam does.
 
     Args:
         parameters: those of a network.
@@ -49,14 +49,14 @@ class Muon(torch.optim.Optimizer):
         self, parameters: Iterable[nn.Parameter], *, lr: float, fused: bool | None = None
     ) -> None:
         every = list(parameters)
-        self._adam = torch.optim.Adam([p for p in every if not is_kernel(p)], lr=lr, fused=fused)
-        super().__init__([p for p in every if is_kernel(p)], {"lr": lr})
-        # One optimizer to all others: who sets a learning rate or reads a state sees both parts.
+        kernels = [parameter for parameter in every if is_kernel(parameter)]
+        others = [parameter for parameter in every if not is_kernel(parameter)]
+        # As groups, either may be empty: a network of width 1 has no kernels that Muon takes.
+        self._adam = torch.optim.Adam([{"params": others}], lr=lr, fused=fused)
+        super().__init__([{"params": kernels}], self._adam.defaults)
         self.param_groups += self._adam.param_groups
-        self._adam.state = self.state
-        self.defaults = self._adam.defaults
         self._by_shape: dict[torch.Size, list[nn.Parameter]] = defaultdict(list)
-        for kernel in self.param_groups[0]["params"]:
+        for kernel in kernels:
             self._by_shape[kernel.shape].append(kernel)
 
     def moments_of(self, parameter: Tensor) -> tuple[str, ...]:
@@ -67,6 +67,9 @@ class Muon(torch.optim.Optimizer):
     def step(self, closure: Callable[[], Any] | None = None) -> None:  # type: ignore[override]
         """Update all parameters that have a gradient."""
         assert closure is None
+        # One optimizer to all others: a learning rate that is set, or a state that is restored,
+        # holds for both parts.
+        self._adam.state, self._adam.param_groups = self.state, self.param_groups[1:]
         self._adam.step()
         for kernels in self._by_shape.values():
             updated = [kernel for kernel in kernels if kernel.grad is not None]
@@ -90,14 +93,14 @@ class Muon(torch.optim.Optimizer):
 
 
 def is_kernel(parameter: Tensor) -> bool:
-    """Whether a parameter is the kernel of a convolution between feature maps."""
+    """Whether a parameter is a kernel between feature maps, each of at least 4 channels."""
     return parameter.ndim == 4 and min(parameter.shape[:2]) >= _LEAST_CHANNELS
 
 
 def orthogonal(matrices: Tensor) -> Tensor:
-    """About U Vᵀ of each matrix U S Vᵀ: its singular values become 0.7 to 1.2 (Jordan et al. 2024).
+    """About U Vᵀ of each matrix U S Vᵀ: the singular values become about 1 (Jordan et al. 2024).
 
-    Tiny ones, of directions without a gradient, stay small.
+    They lie between 0.68 and 1.2, and tiny ones, of directions without a gradient, stay small.
 
     Args:
         matrices: (N, rows, columns).

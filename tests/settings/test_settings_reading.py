@@ -282,6 +282,15 @@ def test_a_variable_as_windows_writes_it_is_replaced_if_it_is_set(tmp_path, monk
     monkeypatch.delenv("NO_DATA", raising=False)
     config = read(Config, tmp_path, LEAST, "data.photos=%DATA%/p")
     assert config.data.photos == Path("/mnt/data/p")
+    monkeypatch.setenv("SIZE", "512")
+    for text, expected in (
+        ("50%-%DATA%", "50%-/mnt/data"),
+        ("%DATA%%SIZE%", "/mnt/data512"),
+        ("100%_${SIZE}_50%", "100%_512_50%"),
+        ("%$SIZE%", "%512%"),
+    ):
+        config = read(Config, tmp_path, LEAST, f"data.photos={text}")
+        assert config.data.photos == Path.cwd() / expected
     for text in ("%NO_DATA%", "50%-60%", "a%/b%", "%%"):
         assert read(Config, tmp_path, LEAST, f"data.photos={text}").data.photos == Path.cwd() / text
 

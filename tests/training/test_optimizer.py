@@ -122,6 +122,29 @@ def test_kernels_between_feature_maps_are_muons_and_the_rest_adams() -> None:
         assert kept[name] == {"step", "exp_avg", "exp_avg_sq"}
 
 
+def test_network_without_such_kernels_is_adams() -> None:
+    net = TransformNet(width=1, residual_blocks=0)
+    assert not any(map(is_kernel, net.parameters()))
+    twin = TransformNet(width=1, residual_blocks=0)
+    twin.load_state_dict(net.state_dict())
+    learn(net, Muon(net.parameters(), lr=0.1), 2)
+    learn(twin, torch.optim.Adam(twin.parameters(), lr=0.1), 2)
+    assert all(map(torch.equal, net.parameters(), twin.parameters()))
+
+
+def test_learning_rate_that_is_loaded_serves_both_parts() -> None:
+    net = network()
+    optimizer = Muon(net.parameters(), lr=0.1)
+    learn(net, optimizer, 1)
+    state = optimizer.state_dict()
+    for group in state["param_groups"]:
+        group["lr"] = 0.0
+    optimizer.load_state_dict(state)
+    before = [parameter.detach().clone() for parameter in net.parameters()]
+    learn(net, optimizer, 1)
+    assert all(map(torch.equal, net.parameters(), before))
+
+
 def test_one_learning_rate_serves_both_parts() -> None:
     net = network()
     before = [parameter.detach().clone() for parameter in net.parameters()]
