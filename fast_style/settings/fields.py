@@ -148,8 +148,8 @@ def usable_path(text: str) -> Path:
 def with_variables(text: str, folder: Path) -> str:
     """A path with the values of its variables, unless a file of that very name exists.
 
-    ``$NAME`` and ``${NAME}`` must be set. ``%NAME%``, as Windows writes it, is left as it is
-    otherwise, as Windows leaves it.
+    ``$NAME`` and ``${NAME}`` must be set. ``%NAME%``, as Windows writes it, stays as it is if no
+    such variable is set.
 
     Args:
         text: the path.
