@@ -1,9 +1,11 @@
 """Locks of folders, on file systems with locks and on those without.
 
-Network disks and FUSE may be mounted without locks. There, the lock is a file, `lock.held`, which
-is created exclusively. It names its process, which raises a count in it every few seconds. Who
-finds such a file watches it: a count that stands still belongs to a process that has gone. No
-clocks are compared, and a host need not be reachable.
+Network disks and FUSE may be mounted without locks, on one host or on all, or with locks that other
+hosts do not see. So a folder is held by a file as well, `lock.held`, which is created exclusively.
+It names its process, which raises a count in it every few seconds. Who finds such a file watches
+it: a count that stands still belongs to a process that has gone. No clocks are compared, and a host
+need not be reachable. Where the file system has locks, they spare the watching: a process of this
+machine whose lock is free has gone.
 
 filelock's own lease (`SoftFileLease`) replaces a dead holder's file by RENAME_EXCHANGE, which NFS,
 SMB and most of FUSE refuse: there, it would never be taken over.
@@ -26,6 +28,7 @@ from typing import Any, Self
 
 from filelock import FileLock, Timeout
 
+_HELD = "lock.held"
 _BEAT_S = 5.0
 _LOOK_S = 1.0
 # A disk that does not answer for a while must not cost a run its lock.
@@ -45,35 +48,41 @@ class FolderLock:
 
     Args:
         folder: it exists.
-        say: called with a line if a lock is taken over, or while it is watched.
+        say: called with a line if the folder is taken over, or while it is watched.
 
     Raises:
-        Held: another process or thread has it. Without locks of the file system, this takes up to
-            5 seconds to find out.
+        Held: another process or thread has it. Without locks of the file system that both see, this
+            takes up to 5 seconds to find out.
         OSError: the folder cannot be written.
     """
 
     def __init__(self, folder: Path, say: Callable[[str], None]) -> None:
-        self._lock: FileLock | _HeldFile
-        if not has_locks(folder):
-            self._lock = _HeldFile(folder, say)
-            return
-        # Not of one thread alone: a notebook may release it from another one.
-        self._lock = FileLock(folder / "lock", thread_local=False)
+        self._lock: FileLock | None = None
+        if has_locks(folder):
+            # Not of one thread alone: a notebook may release it from another one.
+            self._lock = FileLock(folder / "lock", thread_local=False)
+            try:
+                self._lock.acquire(timeout=0)
+            except Timeout:
+                raise Held(_name_of(_parse(_read(folder / _HELD) or b""))) from None
         try:
-            self._lock.acquire(timeout=0)
-        except Timeout:
-            raise Held from None
+            self._held = _HeldFile(folder, say, is_locked=self._lock is not None)
+        except BaseException:
+            if self._lock is not None:
+                self._lock.release()
+            raise
 
     @property
     def is_lost(self) -> bool:
         """Whether another process has taken it over, as this one seemed to have gone."""
-        return isinstance(self._lock, _HeldFile) and self._lock.is_lost
+        return self._held.is_lost
 
     def release(self) -> bool:
         """Release the lock; returns whether it was still held."""
-        was_held = self._lock.is_locked and not self.is_lost
-        self._lock.release()
+        was_held = self._held.is_held and not self.is_lost
+        self._held.release()
+        if self._lock is not None:
+            self._lock.release()
         return was_held
 
     def __enter__(self) -> Self:
@@ -101,24 +110,25 @@ def has_locks(folder: Path) -> bool:
     return True
 
 
-# --- Without locks of the file system -----------------------------------------------------------
+# --- The file that holds a folder ----------------------------------------------------------------
 
 
 class _HeldFile:
-    """The file that holds a folder where the file system has no locks.
+    """The file that holds a folder; `is_locked` if its process has a lock of the file system too.
 
     Its content changes in place, and only while its token is this one's. So a process that wakes
     up after another one has taken over changes nothing, and knows.
     """
 
-    def __init__(self, folder: Path, say: Callable[[str], None]) -> None:
+    def __init__(self, folder: Path, say: Callable[[str], None], *, is_locked: bool) -> None:
         # Threads and exit handlers use it, whatever the working directory is by then.
-        self._path = folder.absolute() / "lock.held"
+        self._path = folder.absolute() / _HELD
         self._record: dict[str, Any] = {
             "token": uuid.uuid4().hex,
             "pid": os.getpid(),
             "host": socket.gethostname(),
             "processes": _own_processes(),
+            "machine": _own_machine() if is_locked else None,
         }
         self._acquire(folder, say)
         self._lost, stop = threading.Event(), threading.Event()
@@ -130,7 +140,7 @@ class _HeldFile:
         self._end = weakref.finalize(self, _end, self._path, self._record, stop, thread)
 
     @property
-    def is_locked(self) -> bool:
+    def is_held(self) -> bool:
         return self._end.alive
 
     @property
@@ -150,10 +160,10 @@ class _HeldFile:
             if seen is None:
                 continue  # released meanwhile
             holder = _parse(seen)
-            about = "another process"
-            if holder:
-                about = f"process {holder['pid']} on {holder['host']}"
-            if holder and _is_dead(holder):
+            about = _name_of(holder) or "another process"
+            if self._has_lock_of(holder):
+                reason = ""  # of every run that was killed
+            elif holder and _is_dead(holder):
                 reason = "has ended without releasing it"
             else:
                 last = _watched(self._path, seen, partial(say, _waiting_for(folder, about)))
@@ -163,8 +173,15 @@ class _HeldFile:
                     raise Held(about)
                 reason = f"has shown no sign of life for {_PATIENCE_S:.0f} s"
             if self._succeed(seen):
-                say(f"{folder}: {about}, which had locked it, {reason}; taking it over")
+                if reason:
+                    say(f"{folder}: {about}, which had locked it, {reason}; taking it over")
                 return
+
+    def _has_lock_of(self, holder: dict[str, Any]) -> bool:
+        """Whether this process has the lock of the file system that the holder had."""
+        return self._record["machine"] is not None and (
+            holder.get("machine") == self._record["machine"]
+        )
 
     def _create(self, path: Path) -> None:
         with path.open("xb") as file:
@@ -207,6 +224,10 @@ class _HeldFile:
             heir.unlink(missing_ok=True)
             raise
         return self._is_ours()
+
+
+def _name_of(holder: dict[str, Any]) -> str | None:
+    return f"process {holder['pid']} on {holder['host']}" if holder else None
 
 
 def _waiting_for(folder: Path, about: str) -> str:
@@ -298,3 +319,13 @@ def _own_processes() -> str:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         return f"{boot} {os.stat('/proc/self/ns/pid').st_ino}"
     return f"{socket.gethostname()} {uuid.getnode():x}"
+
+
+@cache
+def _own_machine() -> str:
+    """What this machine has in common with itself after a restart."""
+    try:
+        number = Path("/etc/machine-id").read_text().strip()
+    except OSError:
+        number = f"{uuid.getnode():x}"
+    return f"{socket.gethostname()} {number}"

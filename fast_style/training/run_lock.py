@@ -1,8 +1,6 @@
 """The lock of a run folder, so that no two trainings write into it."""
 
-import json
 import os
-import socket
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -10,10 +8,7 @@ from pathlib import Path
 from weakref import WeakValueDictionary
 
 from fast_style.core.errors import UserError
-from fast_style.core.files import write_text_atomically
 from fast_style.core.folder_lock import FolderLock, Held
-
-_WITNESS = "lock.json"
 
 
 class RunLock(FolderLock):
@@ -45,7 +40,7 @@ def lock_run(folder: Path, say: Callable[[str], None]) -> RunLock:
 
     Args:
         folder: the run folder, which exists.
-        say: called with a line if a lock is taken over, or if it cannot say who has it.
+        say: called with a line if a lock is taken over, or while it is watched.
 
     Raises:
         UserError: another process or thread trains there.
@@ -60,38 +55,17 @@ def lock_run(folder: Path, say: Callable[[str], None]) -> RunLock:
     try:
         lock = RunLock(folder, say)
     except Held as error:
-        holder = error.holder or _holder_of(folder)
+        holder = error.holder or "another process"
         if own is not None:
             holder = "another thread of this process"
         raise UserError(
             f"{folder}: {holder} trains here already; wait for it, or set another name=..."
         ) from None
     _held[key] = lock
-    _write_holder(folder, say)
     return lock
 
 
 def remove_lock(folder: Path) -> None:
-    """Remove the files of a released lock."""
-    for name in ("lock", _WITNESS):
-        with suppress(OSError):  # gone, or on Windows already another process's
-            (folder / name).unlink()
-
-
-def _write_holder(folder: Path, say: Callable[[str], None]) -> None:
-    """Write this process and host beside the lock, for `_holder_of` in another process."""
-    holder = json.dumps({"pid": os.getpid(), "host": socket.gethostname()})
-    try:
-        write_text_atomically(folder / _WITNESS, holder)
-    except OSError as error:  # the lock holds without it
-        say(
-            f"warning: {folder / _WITNESS} cannot be written ({error.strerror}); another training "
-            "in this folder is refused, but not told which process trains here"
-        )
-
-
-def _holder_of(folder: Path) -> str:
-    with suppress(OSError, ValueError, KeyError, TypeError):
-        holder = json.loads((folder / _WITNESS).read_text(encoding="utf-8"))
-        return f"process {holder['pid']} on {holder['host']}"
-    return "another process"
+    """Remove the file of a released lock."""
+    with suppress(OSError):  # gone, or on Windows already another process's
+        (folder / "lock").unlink()

@@ -102,10 +102,54 @@ def test_errors_of_flock_say_that_there_are_no_locks(
 
 def test_locks_of_the_file_system_are_used_where_there_are_any(tmp_path: Path) -> None:
     with FolderLock(tmp_path, print) as lock:
-        assert not (tmp_path / "lock.held").exists()
-        assert refused(tmp_path) is None
+        begun_at = time.monotonic()
+        assert (refused(tmp_path) or "").startswith(f"process {os.getpid()} on ")
+        assert time.monotonic() - begun_at < PATIENCE_S  # nothing was watched
         assert not lock.is_lost
     assert FolderLock(tmp_path, print).release()
+
+
+class TestMixedHosts:
+    """Hosts with and without locks, or with locks that each host sees alone, on one folder."""
+
+    def test_host_with_locks_sees_one_without(self, tmp_path: Path) -> None:
+        with another_process(tmp_path) as process:
+            assert (refused(tmp_path) or "").startswith(f"process {process.pid} on ")
+            process.communicate()
+        assert FolderLock(tmp_path, print).release()  # the refused one has left nothing locked
+
+    def test_host_without_locks_sees_one_with(self, tmp_path: Path) -> None:
+        with FolderLock(tmp_path, print) as lock:
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(fcntl, "flock", fail_with(errno.ENOLCK))
+                assert (refused(tmp_path) or "").startswith(f"process {os.getpid()} on ")
+            assert not lock.is_lost
+
+    def test_locks_that_other_hosts_do_not_see_are_not_enough(self, tmp_path: Path) -> None:
+        path = file_of_another_host(tmp_path, machine="far 1")
+        said: list[str] = []
+        FolderLock(tmp_path, said.append).release()
+        assert said[-1].endswith("has shown no sign of life for 1 s; taking it over")
+        assert not path.exists()
+
+    def test_killed_run_of_this_machine_is_followed_at_once_and_without_a_word(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        # As after a restart of the machine, when its processes are others.
+        file_of_another_host(tmp_path, machine=folder_lock._own_machine())
+        monkeypatch.setattr(time, "sleep", lambda seconds: pytest.fail("waited"))
+        said: list[str] = []
+        assert FolderLock(tmp_path, said.append).release()
+        assert said == []
+
+    def test_lock_of_the_file_system_is_released_if_the_file_cannot_be_written(
+        self, tmp_path: Path
+    ) -> None:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(folder_lock, "_encoded", fail_with(errno.ENOSPC))
+            with pytest.raises(OSError, match="No space left"):
+                FolderLock(tmp_path, print)
+        assert FolderLock(tmp_path, print).release()
 
 
 def test_file_holds_the_folder_and_is_removed_at_the_end(

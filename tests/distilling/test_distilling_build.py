@@ -89,7 +89,6 @@ def test_run_folder_has_what_the_design_says(straight: Path, yaml_file: Path) ->
         "environment.json",
         "events.out",
         "lock",
-        "lock.json",
         "loss_network.safetensors",
         "metrics.csv",
         "samples",

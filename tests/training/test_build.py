@@ -37,7 +37,6 @@ def test_run_folder_has_what_the_design_says(straight: Path) -> None:
         "environment.json",
         "events.out",
         "lock",
-        "lock.json",
         "metrics.csv",
         "model.safetensors",
         "samples",

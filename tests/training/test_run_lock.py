@@ -54,26 +54,15 @@ def is_free_for_others(folder: Path) -> bool:
 
 def test_lock_of_another_process_is_refused_with_its_number_and_host(tmp_path: Path) -> None:
     # A lock that is not in this process's table is, to it, another process's.
-    witness = {"pid": 4242, "host": "Büro"}
-    (tmp_path / "lock.json").write_text(json.dumps(witness), encoding="utf-8")
+    holder = {"token": "", "pid": 4242, "host": "Büro", "processes": ""}
+    (tmp_path / "lock.held").write_text(json.dumps(holder), encoding="utf-8")
     with FileLock(tmp_path / "lock"):
         assert message_of_locking(tmp_path) == (
             f"{tmp_path}: process 4242 on Büro trains here already; wait for it, or set another "
             "name=..."
         )
-        (tmp_path / "lock.json").write_text("damaged")
+        (tmp_path / "lock.held").write_text("damaged")
         assert message_of_locking(tmp_path).startswith(f"{tmp_path}: another process trains here")
-
-
-def test_lock_that_cannot_say_who_has_it_holds_and_tells(tmp_path: Path) -> None:
-    (tmp_path / "lock.json").mkdir()
-    said: list[str] = []
-    lock = lock_run(tmp_path, said.append)
-    assert lock.release()
-    assert said == [
-        f"warning: {tmp_path}/lock.json cannot be written (Is a directory); another training in "
-        "this folder is refused, but not told which process trains here"
-    ]
 
 
 def test_lock_that_this_thread_left_behind_is_taken_over_and_told(tmp_path: Path) -> None:
