@@ -154,11 +154,12 @@ def preview_sheet(
 
 
 def _caption(preview: Preview) -> list[str]:
-    choice, values = preview.choice, preview.values
+    """Lines that fit below a picture of 160 pixels."""
+    choice, values, shares = preview.choice, preview.values, preview.shares
     return [
         f"style.size {choice.style_size}, style_weight {choice.style_weight:g}",
-        f"content {values.content:.2f}, style {values.style:.3f}",
-        "gradient: " + ", ".join(f"{name} {share:.0%}" for name, share in preview.shares.items()),
+        f"content {values.content:.2f}, {shares['content']:.0%} of gradient",
+        f"style {values.style:.3f}, {shares['style']:.0%} of gradient",
     ]
 
 
