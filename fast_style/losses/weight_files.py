@@ -24,7 +24,9 @@ from torch import Tensor
 
 from fast_style.core.errors import UserError
 from fast_style.core.files import (
+    LONGEST_HEADER_BYTES,
     atomic_write,
+    header_length,
     pointer_in,
     what_it_looks_like,
     with_sorted_metadata,
@@ -203,6 +205,8 @@ def _read_tensors(path: Path, start: bytes) -> tuple[dict[str, Tensor], dict[str
     """Named tensors of a .safetensors or .pth file, and the metadata of the former."""
     try:
         if path.suffix == ".safetensors":
+            if header_length(start) > LONGEST_HEADER_BYTES:
+                _refuse(path, start)
             with safe_open(path, framework="pt") as file:
                 keys = file.keys()
                 if len(keys) > _MOST_TENSORS:

@@ -20,7 +20,7 @@ from safetensors import SafetensorError, safe_open
 
 from fast_style import __version__
 from fast_style.core.errors import UserError, shown
-from fast_style.core.files import what_it_looks_like
+from fast_style.core.files import LONGEST_HEADER_BYTES, header_length, what_it_looks_like
 
 FORMAT_VERSION = 1
 """The format of checkpoints, and of the models that training writes."""
@@ -32,9 +32,6 @@ NO_DIGEST = "0" * 64
 """Takes the place of the digest in the file while the digest is computed."""
 
 _LARGEST_BYTES = 1 << 30  # a network of width 128 with Adam's state is a quarter of this
-# 200 kB are enough for the largest network and Adam's state. As JSON that is made for it, a header
-# takes 24 times its size in memory (measured with empty lists).
-_LONGEST_HEADER_BYTES = 4 << 20
 _DIGEST_PLACE = re.compile(rb'"sha256":"([0-9a-f]{64})"')
 
 
@@ -59,10 +56,10 @@ def read_model_file(path: Path) -> ModelFile:
     place = digest_place(data)
     if place is None:
         raise CheckpointError(f"{path}: is not a fast-style model ({_looks_like(data)})")
-    if _header_length(data) > _LONGEST_HEADER_BYTES:
+    if header_length(data) > LONGEST_HEADER_BYTES:
         raise CheckpointError(
-            f"{path}: is not a fast-style model (its header has {_header_length(data)} bytes; at "
-            f"most {_LONGEST_HEADER_BYTES})"
+            f"{path}: is not a fast-style model (its header has {header_length(data)} bytes; at "
+            f"most {LONGEST_HEADER_BYTES})"
         )
     blank = data[: place.start(1)] + NO_DIGEST.encode() + data[place.end(1) :]
     if hashlib.sha256(blank).hexdigest() != place[1].decode():
@@ -71,7 +68,7 @@ def read_model_file(path: Path) -> ModelFile:
             "another copy"
         )
     try:
-        header = json.loads(data[8 : 8 + _header_length(data)])
+        header = json.loads(data[8 : 8 + header_length(data)])
         metadata = json.loads(header["__metadata__"]["fast_style"])
         version = metadata["format"]
         if type(version) is not int or version < FORMAT_VERSION:
@@ -175,8 +172,11 @@ def describe_learned(path: Path) -> list[str] | None:
         UserError: the description is incomplete.
     """
     try:
-        with safe_open(path, framework="numpy") as file:
-            metadata = file.metadata() or {}
+        with path.open("rb") as file:
+            if header_length(file.read(8)) > LONGEST_HEADER_BYTES:
+                return None
+        with safe_open(path, framework="numpy") as tensors:
+            metadata = tensors.metadata() or {}
     except (OSError, SafetensorError):
         return None
     if "card" not in metadata:
@@ -224,7 +224,7 @@ def _describe_errors(agreement: Mapping[str, float]) -> str:
 def digest_place(data: bytes) -> re.Match[bytes] | None:
     """The place of the digest in a file, as group 1 of a match; None if the file has no digest."""
     # The JSON description escapes its quotes, so it cannot contain the bare key.
-    length = _header_length(data)
+    length = header_length(data)
     if length > len(data) - 8:
         return None
     return _DIGEST_PLACE.search(data, 8, 8 + length)
@@ -244,10 +244,6 @@ def _read_bytes(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read ({error.strerror})") from None
-
-
-def _header_length(data: bytes) -> int:
-    return int.from_bytes(data[:8], "little")
 
 
 def _looks_like(data: bytes) -> str:

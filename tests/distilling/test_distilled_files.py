@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hostile_files import forged_headers
 from safetensors import safe_open
 from safetensors.torch import save_file
 from small_distillation import (
@@ -23,6 +24,7 @@ from fast_style.core.errors import UserError
 from fast_style.core.files import sha256_of
 from fast_style.distilling.distiller import Distiller
 from fast_style.losses.loss_network import LossNetwork, Weights, load_weights
+from fast_style.models import model_files
 from fast_style.models.model_files import describe_learned
 from fast_style.settings.config import load_distill_config
 from fast_style.training.schedule import learning_rate_at
@@ -111,6 +113,15 @@ def test_other_files_have_no_such_description(tmp_path: Path, straight: Path) ->
     for name in ("plain.safetensors", "text", "none"):
         assert describe_learned(tmp_path / name) is None
     assert describe_learned(straight / "checkpoints" / "step-00000006.safetensors") is None
+
+
+def test_header_that_would_take_much_memory_is_not_parsed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "loss_network.safetensors"
+    path.write_bytes(forged_headers()["header of 60 MB"])
+    monkeypatch.setattr(model_files, "safe_open", lambda *_, **__: pytest.fail("parsed"))
+    assert describe_learned(path) is None
 
 
 def test_table_has_errors_of_every_layer(straight: Path) -> None:

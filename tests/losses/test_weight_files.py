@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
+from hostile_files import forged_headers
 from published_features import assert_published_features
 from safetensors import safe_open
 from scipy.io import savemat
@@ -25,6 +26,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from fast_style.core.errors import UserError
+from fast_style.losses import weight_files
 from fast_style.losses.loss_network import LossNetwork, Weights, load_weights
 from fast_style.losses.weight_files import read_weights_file, write_weights_file
 
@@ -332,6 +334,15 @@ def test_file_that_is_no_weights_file_is_refused(
     path.write_bytes(content)
     reason = reason or "damaged, or of another format"
     assert message_of(path) == f"{path}: is not a readable weights file ({reason})"
+
+
+def test_header_that_would_take_much_memory_is_not_parsed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "w.safetensors"
+    path.write_bytes(forged_headers()["header of 60 MB"])
+    monkeypatch.setattr(weight_files, "safe_open", lambda *_, **__: pytest.fail("parsed"))
+    assert message_of(path).startswith(f"{path}: ")
 
 
 def test_file_of_more_tensors_than_any_vgg_has_is_refused(tmp_path: Path) -> None:
