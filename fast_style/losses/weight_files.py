@@ -213,8 +213,10 @@ def _read_tensors(path: Path, start: bytes) -> tuple[dict[str, Tensor], dict[str
                     _refuse(path, start)
                 return {key: file.get_tensor(key) for key in keys}, file.metadata() or {}
         is_zip = start.startswith(b"PK\x03\x04")  # files of older torch cannot be mapped
-        # weights_only: a weights file from the internet must not run code.
-        loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch warns of newer pickles, whose tensors it reads
+            # weights_only: a weights file from the internet must not run code.
+            loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
     except Exception:
         # Damaged pickles raise nearly any error: 3000 mutilated files raised ten kinds. torch's own
         # message, which advises to switch weights_only off, is not repeated.

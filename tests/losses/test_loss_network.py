@@ -338,13 +338,18 @@ def test_weights_survive_their_file(small_vgg: Path) -> None:
         assert torch.equal(bias, small_tensors()[f"features.{index}.bias"])
 
 
-@pytest.mark.parametrize("form", ["bare keys", "old format", "float16", "safetensors"])
+FORMS = ["bare keys", "old format", "newer pickle", "float16", "safetensors"]
+
+
+@pytest.mark.parametrize("form", FORMS)
 def test_other_forms_of_the_same_weights_load(form: str, tmp_path: Path) -> None:
     tensors, path = small_tensors(), tmp_path / "weights.pth"
     if form == "bare keys":
         torch.save({key.removeprefix("features."): t for key, t in tensors.items()}, path)
     elif form == "old format":
         torch.save(tensors, path, _use_new_zipfile_serialization=False)
+    elif form == "newer pickle":  # torch warns of it
+        torch.save(tensors, path, pickle_protocol=3)
     elif form == "float16":
         torch.save({key: tensor.half() for key, tensor in tensors.items()}, path)
     else:
