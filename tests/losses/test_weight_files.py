@@ -498,7 +498,7 @@ def test_flipped_bytes_do_no_harm(form: str, tmp_path: Path) -> None:
     code = (
         "import pathlib, sys, test_weight_files as t\n"
         "path = pathlib.Path(sys.argv[1])\n"
-        "for seed in range(int(sys.argv[2]), 1000):\n"
+        "for seed in range(int(sys.argv[2]), 300):\n"
         "    print(seed, flush=True)\n"
         "    t.load_with_flipped_bytes(path, pathlib.Path(sys.argv[3]).read_bytes(), seed)\n"
     )
@@ -517,8 +517,8 @@ def test_flipped_bytes_do_no_harm(form: str, tmp_path: Path) -> None:
             break
         crashes.append(int(done.stdout.split()[-1]))
     assert done.returncode == 0, done.stderr
-    print(f"{form}: crashed in {len(crashes)} of 1000 files: {crashes}")
-    assert len(crashes) <= (0 if form == "plain.h5" else 50)
+    print(f"{form}: crashed in {len(crashes)} of 300 files: {crashes}")
+    assert len(crashes) <= (0 if form == "plain.h5" else 15)
 
 
 # --- Real weights -------------------------------------------------------------------------------

@@ -100,6 +100,18 @@ def write_long_run(folder: Path, steps: int, workers: int) -> Path:
     return path
 
 
+STEPS = 60
+
+
+@pytest.fixture(scope="module")
+def straight_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """The settings of a run of `STEPS` steps with two workers, and the folder where it ended."""
+    folder = tmp_path_factory.mktemp("straight")
+    yaml_file = write_long_run(folder, STEPS, workers=2)
+    finish(yaml_file, folder / "run")
+    return yaml_file, folder / "run"
+
+
 @contextlib.contextmanager
 def training(yaml_file: Path, cwd: Path) -> Iterator[subprocess.Popen[str]]:
     """``python train.py tiny.yaml`` in a session of its own; nothing of it is left behind."""
@@ -226,11 +238,9 @@ def test_sigterm_saves_and_leaves_with_its_exit_code(tmp_path: Path) -> None:
     ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
 )
 def test_signal_to_the_whole_group_saves_and_goes_on(
-    tmp_path: Path, number: signal.Signals, code: int
+    straight_run: tuple[Path, Path], tmp_path: Path, number: signal.Signals, code: int
 ) -> None:
-    steps = 60
-    yaml_file = write_long_run(tmp_path, steps, workers=2)
-    finish(yaml_file, tmp_path / "straight")
+    yaml_file, straight = straight_run
     cwd = tmp_path / "stopped"
     with training(yaml_file, cwd) as process:
         wait_for_row(process, cwd, 6)
@@ -242,7 +252,7 @@ def test_signal_to_the_whole_group_saves_and_goes_on(
         if sys.platform == "linux":
             assert_session_ends(process.pid)
     finish(yaml_file, cwd)
-    assert final_bytes(cwd) == final_bytes(tmp_path / "straight")
+    assert final_bytes(cwd) == final_bytes(straight)
 
 
 @pytest.mark.slow
@@ -270,13 +280,13 @@ def test_second_interrupt_leaves_at_once_without_workers_left_behind(tmp_path: P
 
 @pytest.mark.slow
 @posix_only
-def test_kills_at_many_moments_lose_nothing(tmp_path: Path) -> None:
-    steps = 120
-    yaml_file = write_long_run(tmp_path, steps, workers=2)
-    finish(yaml_file, tmp_path / "straight")
+def test_kills_at_some_moments_lose_nothing(
+    straight_run: tuple[Path, Path], tmp_path: Path
+) -> None:
+    yaml_file, straight = straight_run
     cwd = tmp_path / "killed"
     num_kills = 0
-    while newest_row(cwd) < steps - 20 and num_kills < 6:
+    while newest_row(cwd) < STEPS - 20 and num_kills < 3:  # benchmarks/reliability: 200
         with training(yaml_file, cwd) as process:
             # A resumed run first cuts its table back; another 10 steps and a bit, then.
             wait_for_row(process, cwd, max(3, newest_row(cwd) + 7))
@@ -286,9 +296,9 @@ def test_kills_at_many_moments_lose_nothing(tmp_path: Path) -> None:
             if sys.platform == "linux":
                 assert_session_ends(process.pid)
             num_kills += 1
-    assert num_kills >= 3
+    assert num_kills >= 2
     finish(yaml_file, cwd)
-    assert final_bytes(cwd) == final_bytes(tmp_path / "straight")
+    assert final_bytes(cwd) == final_bytes(straight)
 
 
 @pytest.mark.slow
