@@ -138,11 +138,20 @@ def usable_path(text: str) -> Path:
         raise ValueError(f"must be a path, got {text!r}")
     try:
         os.fsencode(text)
-        return Path(text).expanduser()
     except UnicodeEncodeError:
-        raise ValueError(f"no file can be named {text!r}") from None
+        text = _in_utf_8(text)
+    try:
+        return Path(text).expanduser()
     except RuntimeError:
         raise ValueError(f"the home folder in {text!r} is unknown; write the whole path") from None
+
+
+def _in_utf_8(text: str) -> str:
+    """The name of the file whose name in UTF-8 is `text`, where the locale lacks its letters."""
+    try:
+        return os.fsdecode(text.encode())
+    except UnicodeEncodeError:
+        raise ValueError(f"no file can be named {text!r}") from None
 
 
 def with_variables(text: str, folder: Path) -> str:

@@ -23,6 +23,13 @@ def test_command_works_without_a_home_and_with_few_descriptors(
     }
 
 
+def test_settings_name_files_that_the_locale_cannot(
+    figures_of: Callable[..., dict[str, tuple[str, str]]],
+) -> None:
+    words = ["--commands", "check", "--hosts", "LANG=C"]
+    assert figures_of("hosts.py", *words) == {"LANG=C: commands work": ("1 of 1", "")}
+
+
 @pytest.mark.usefixtures("command")
 def test_command_that_fails_is_told_and_a_host_that_cannot_be_had(
     tmp_path: Path,

@@ -1,5 +1,6 @@
 """Claims about `reading`: files, words of the command line, and paths."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from settings_files import (
 
 from fast_style.core.errors import UserError
 from fast_style.settings.config import Config, DistillConfig, load_config, parse_config
+from fast_style.settings.fields import usable_path
 from fast_style.settings.gatys_config import GatysConfig
 from fast_style.settings.reading import load, parse, require_consistent
 from fast_style.styles import shipped
@@ -328,3 +330,10 @@ def test_a_file_whose_name_has_a_dollar_is_found(tmp_path, monkeypatch):
     assert read(Config, tmp_path, text).data.photos == tmp_path / "a$b"
     (tmp_path / "a$b").rmdir()
     assert read(Config, tmp_path, text).data.photos == tmp_path / "aother"
+
+
+def test_a_file_may_have_letters_that_the_locale_lacks(monkeypatch):
+    monkeypatch.setattr(os, "fsencode", lambda text: text.encode("ascii", "surrogateescape"))
+    monkeypatch.setattr(os, "fsdecode", lambda name: name.decode("ascii", "surrogateescape"))
+    path = usable_path("Café 日本.png")
+    assert str(path).encode("ascii", "surrogateescape").decode() == "Café 日本.png"
