@@ -84,7 +84,11 @@ def add_settings(parser: argparse.ArgumentParser, *, several: bool = False) -> N
         several: whether the words may name further YAML files.
     """
     parser.add_argument(
-        "config", nargs="?", type=Path, metavar="CONFIG.yaml", help="file with the settings"
+        "config",
+        nargs="?",
+        type=nonempty_path if several else input_path,
+        metavar="CONFIG.yaml",
+        help="file with the settings",
     )
     parser.add_argument(
         "words",
@@ -152,7 +156,7 @@ def read_several_settings(
     more = [word for word in words if _is_yaml_file(word)]
     settings = [word for word in words if not _is_yaml_file(word)]
     # No file at all is an error of its own.
-    files = [] if options.config is None else expanded([options.config, *map(Path, more)])
+    files = [] if options.config is None else expanded([options.config, *map(usual_path, more)])
     if len(files) > 1 and any(word.startswith("name=") for word in settings):
         raise UserError(
             f"name= on the command line would give {len(files)} runs the same folder; set a name "
@@ -211,17 +215,45 @@ def _settings_of(
 
 
 def nonempty_path(text: str) -> Path:
-    """A path that is not empty."""
+    """A path that is not empty; see `usual_path`."""
     if not text:  # an unset shell variable; Path("") would be the working directory
         raise argparse.ArgumentTypeError("must not be empty")
-    return Path(text)
+    return usual_path(text)
+
+
+def input_path(text: str) -> Path:
+    """The path of one file to read; a pattern stands for the only file that matches it.
+
+    Raises:
+        UserError: no file matches the pattern, or several do.
+    """
+    matches = expanded([nonempty_path(text)])
+    if len(matches) > 1:
+        raise UserError(f"{printable(text)}: {len(matches)} files match this pattern; name one")
+    return matches[0]
 
 
 def style_picture(text: str) -> Path:
     """The path of a style picture, or of the picture of a style that comes with fast-style."""
     from fast_style.styles import shipped
 
-    return shipped.style_picture(text, nonempty_path(text))
+    return shipped.style_picture(text, input_path(text))
+
+
+def usual_path(text: str) -> Path:
+    """A path, with ``~`` and variables replaced as in a YAML file: not all shells do that.
+
+    Raises:
+        UserError: the environment has no such variable, or the home folder is unknown.
+    """
+    if text[:1] != "~" and not {"$", "%"} & {*text}:
+        return Path(text)
+    from fast_style.settings.fields import usable_path, with_variables  # loads pydantic
+
+    try:
+        return usable_path(with_variables(text, Path()))
+    except ValueError as error:
+        raise UserError(str(error)) from None
 
 
 def expanded(paths: Iterable[Path]) -> list[Path]:

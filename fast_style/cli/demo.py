@@ -4,7 +4,7 @@ import argparse
 from functools import partial
 from pathlib import Path
 
-from fast_style.cli.arguments import add_device, add_max_pixels, nonempty_path, style_picture
+from fast_style.cli.arguments import add_device, add_max_pixels, input_path, style_picture
 from fast_style.cli.process import say
 from fast_style.cli.runs import RUNS
 from fast_style.cli.train import train
@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--photo",
-        type=nonempty_path,
+        type=input_path,
         metavar="PICTURE",
         help="your photo, stylized at the end (default: a cat)",
     )

@@ -20,17 +20,13 @@ def write_document(text: str) -> None:
         print(text, end="")
 
 
-def save_document(path: Path, text: str, *, overwrite: bool) -> None:
-    """Write a text file in UTF-8.
+def save_document(path: Path, text: str) -> None:
+    """Write a text file in UTF-8, in place of one that is there.
 
     Raises:
-        UserError: the file exists and `overwrite` is false, or it cannot be written.
+        UserError: it cannot be written.
     """
     try:
-        if path.is_dir():
-            raise UserError(f"{printable(path)}: is a folder; name a file")
-        if path.exists() and not overwrite:
-            raise UserError(f"{printable(path)}: exists already; replace it with --overwrite")
         write_text_atomically(path, text)
     except OSError as error:
         raise UserError(

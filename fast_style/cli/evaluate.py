@@ -13,6 +13,7 @@ from fast_style.cli.arguments import (
     add_include_results,
     add_max_pixels,
     expanded,
+    input_path,
     nonempty_path,
     positive,
     style_picture,
@@ -117,7 +118,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--loss",
-        type=nonempty_path,
+        type=input_path,
         metavar="CONFIG.yaml",
         help="training YAML for loss, loss_network and style.size (default: the first model's "
         "settings)",

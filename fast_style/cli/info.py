@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+from fast_style.cli.arguments import input_path
 from fast_style.core.errors import printable
 
 SUMMARY = "print the description that a model file contains"
@@ -19,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
     parser.add_argument(
         "model",
-        type=Path,
+        type=input_path,
         metavar="MODEL",
         help="a model.safetensors, a checkpoint, a loss_network.safetensors of fast-style distill, "
         "or compact, the loss network that comes with fast-style",

@@ -4,6 +4,7 @@ import argparse
 
 from fast_style.cli.arguments import add_max_pixels, nonempty_path, style_picture
 from fast_style.cli.documents import save_document, write_document
+from fast_style.cli.outputs import require_replaceable
 from fast_style.cli.process import say
 from fast_style.core.errors import printable
 
@@ -38,10 +39,12 @@ def run(options: argparse.Namespace) -> int:
 
     require_style_picture(options.style)
     read_picture(options.style)  # raises UserError if it is unreadable
+    if options.output is not None:
+        require_replaceable(options.output, [options.style], overwrite=options.overwrite)
     text = starting_file(options.style)
     if options.output is None:
         write_document(text)
     else:
-        save_document(options.output, text, overwrite=options.overwrite)
+        save_document(options.output, text)
         say(f"{printable(options.output)}: set data.photos in it, and train it")
     return 0

@@ -11,6 +11,7 @@ from fast_style.cli.arguments import (
     add_device,
     add_max_pixels,
     add_settings,
+    input_path,
     nonempty_path,
     positive,
     read_settings,
@@ -47,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
     add_settings(parser)
     parser.add_argument(
-        "--content", "-c", type=nonempty_path, metavar="PHOTO", help="the photo to draw"
+        "--content", "-c", type=input_path, metavar="PHOTO", help="the photo to draw"
     )
     parser.add_argument(
         "--output", "-o", type=nonempty_path, metavar="PICTURE", help="file for the result"
@@ -230,13 +231,11 @@ def _require_outputs(
     present = [path for path in sources if os.path.exists(path)]
     taken: set[str] = set()
     for path in itertools.chain(outputs, in_between):
-        if os.path.isdir(path):
-            raise UserError(f"{printable(path)}: is a folder; name a file")
+        require_replaceable(path, present, overwrite=options.overwrite)
         if path is not options.course or path.suffix.lower() != ".gif":
             writable_format(path)
         if os.path.realpath(path) in taken:
             raise UserError(f"{printable(path)}: would be written twice; choose another name")
         taken.add(os.path.realpath(path))
-        require_replaceable(path, present, overwrite=options.overwrite)
     for folder in {path.parent for path in outputs}:
         make_writable_folder(folder)

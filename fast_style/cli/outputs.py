@@ -10,6 +10,8 @@ from fast_style.core.errors import UserError, printable
 def require_replaceable(path: Path, sources: Iterable[Path], *, overwrite: bool) -> None:
     """Check that a file does not exist; with --overwrite it may, unless it is an input.
 
+    A folder is never replaced.
+
     Args:
         path: the file to write.
         sources: the inputs, which exist.
@@ -19,9 +21,11 @@ def require_replaceable(path: Path, sources: Iterable[Path], *, overwrite: bool)
         UserError: it exists, or its folder cannot be looked into.
     """
     try:
-        exists = path.exists()
+        exists, is_folder = path.exists(), path.is_dir()
     except OSError as error:
         raise UserError(f"{printable(path)}: cannot be written ({error.strerror})") from None
+    if is_folder:
+        raise UserError(f"{printable(path)}: is a folder; name a file")
     if exists and any(path.samefile(source) for source in sources):
         raise UserError(
             f"{printable(path)}: is an input, and would be replaced; choose another name"

@@ -14,6 +14,7 @@ from fast_style.cli.arguments import (
     positive_number,
     read_settings,
 )
+from fast_style.cli.outputs import make_writable_folder, require_replaceable
 from fast_style.cli.process import lines_beside, say
 from fast_style.core.errors import UserError, printable
 from fast_style.core.signals import stop_signals
@@ -101,19 +102,20 @@ def run(options: argparse.Namespace) -> int:
     if not options.photo:
         raise UserError("no photo to draw; name one with --photo PHOTO")
     options.photo = expanded(options.photo)
-    outputs = _outputs(options)
     require_style_picture(config.style.image)
     for path in options.photo:
         require_picture(path)
+    outputs = _outputs(options, config.style.image)
     require_weights(config.loss_network.weights)
     return _preview(config, options, outputs)
 
 
-def _outputs(options: argparse.Namespace) -> list[Path]:
+def _outputs(options: argparse.Namespace, style: Path) -> list[Path]:
     """The sheet of each photo.
 
     Raises:
-        UserError: a sheet cannot be written, exists already, or would be written twice.
+        UserError: a sheet cannot be written, exists already, is an input, or would be written
+            twice.
     """
     from fast_style.pictures.writing import writable_format
 
@@ -131,8 +133,8 @@ def _outputs(options: argparse.Namespace) -> list[Path]:
                 f"{printable(path)}: would be the sheet of two photos of the same name; give them "
                 "one by one, each with its own --output"
             )
-        if path.exists() and not options.overwrite:
-            raise UserError(f"{printable(path)}: exists already; replace it with --overwrite")
+        require_replaceable(path, [*options.photo, style], overwrite=options.overwrite)
+    make_writable_folder(output.parent)
     return outputs
 
 

@@ -1,10 +1,15 @@
 """``fast-style styles``: the styles that come with fast-style, as a list or on one's own photo."""
 
 import argparse
-import os
 from pathlib import Path
 
-from fast_style.cli.arguments import add_device, add_max_pixels, nonempty_path, positive
+from fast_style.cli.arguments import (
+    add_device,
+    add_max_pixels,
+    input_path,
+    nonempty_path,
+    positive,
+)
 from fast_style.cli.outputs import make_writable_folder, require_replaceable
 from fast_style.cli.process import say
 from fast_style.core.errors import UserError, printable
@@ -33,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
     parser.add_argument(
         "--sheet",
-        type=nonempty_path,
+        type=input_path,
         metavar="PHOTO",
         help="draw this photo in every style, on one sheet",
     )
@@ -93,10 +98,8 @@ def _draw(options: argparse.Namespace, output: Path) -> None:
 
     styles = require_styles("train one of your own: fast-style demo --style PICTURE")
     require_picture(options.sheet)
-    if os.path.isdir(output):
-        raise UserError(f"{printable(output)}: is a folder; name a file")
-    writable_format(output)
     require_replaceable(output, [options.sheet], overwrite=options.overwrite)
+    writable_format(output)
     make_writable_folder(output.parent)
 
     from fast_style.stylizing.folder import shrunk

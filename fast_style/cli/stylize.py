@@ -14,11 +14,13 @@ from fast_style.cli.arguments import (
     add_include_results,
     add_max_pixels,
     expanded,
+    input_path,
     nonempty_path,
     num_bytes,
     percent,
     positive,
     thread_count,
+    usual_path,
 )
 from fast_style.cli.process import say
 from fast_style.core.distributed import Launch, joined, own_device, read_launch
@@ -66,7 +68,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     which.add_argument(
         "--model",
         "-m",
-        type=nonempty_path,
+        type=input_path,
         help="a model.safetensors, or a checkpoint of a run",
     )
     parser.add_argument(
@@ -144,7 +146,7 @@ def run(options: argparse.Namespace) -> int:
     name = ALL if options.style == ALL else descriptions[0]["name"]
     tell = _note if launch.is_first else keep_silent
     plan = plan_jobs(
-        expanded(map(Path, options.words)),
+        expanded(map(usual_path, options.words)),
         _output_options(options, name),
         takes_results=options.include_results,
         tell=tell,

@@ -4,9 +4,11 @@ A process may be killed, and a disk may fill up, at any moment. A file written b
 appears under its final name only when its last byte is on the disk.
 """
 
+import codecs
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -93,9 +95,12 @@ def pointer_in(start: bytes) -> str | None:
 
     Version control of large files leaves such a file where the content was not fetched.
     """
-    if start.startswith(b"version https://git-lfs.github.com/"):
+    start = start.removeprefix(codecs.BOM_UTF8)
+    # The older address is that of Git LFS before its first version.
+    if re.match(rb"version https://(git-lfs|hawser)\.github\.com/", start):
         return "a Git LFS pointer: run git lfs pull"
-    if start.startswith(b"/annex/objects/"):
+    # The other form is a link, on a disk without links.
+    if re.match(rb"/annex/objects/|(\.\./)*\.git/annex/objects/", start):
         return "a git-annex pointer: run git annex get"
     return None
 

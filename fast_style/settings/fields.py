@@ -140,9 +140,12 @@ def usable_path(text: str) -> Path:
         os.fsencode(text)
     except UnicodeEncodeError:
         text = _in_utf_8(text)
+    path = Path(text)
     try:
-        return Path(text).expanduser()
+        return path.expanduser()
     except RuntimeError:
+        if len(path.parts) == 1 and text != "~":  # a file such as ~WRD0001.png, which Office leaves
+            return path
         raise ValueError(f"the home folder in {text!r} is unknown; write the whole path") from None
 
 

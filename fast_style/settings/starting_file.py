@@ -68,7 +68,7 @@ def starting_file(style: Path) -> str:
         style: the style picture. Its absolute path is written, since the file may be saved in any
             folder; the run is named after it.
     """
-    image = str(style.expanduser().absolute())
+    image = str(style.absolute())
     return _starting_file(name_from(style.stem), image=image, photos="data/photos")
 
 

@@ -16,6 +16,7 @@ from typing import Any, NoReturn
 import yaml
 
 from fast_style.core.errors import UserError, printable, shortened, shown
+from fast_style.core.files import pointer_in
 
 _MAX_BYTES = 1 << 20
 MAX_DEPTH = 32
@@ -84,7 +85,7 @@ _Dumper.add_representer(str, _represent_text)
 
 _BACKSLASH_OF_A_PATH = re.compile(
     r'"[A-Za-z]:\\(?![\\/])'  # a drive, and one backslash
-    r'|"(?:[^\\]|\\[^0abtnvfe_NLP ])*\\[0abtnvfe_NLP ]',  # the first backslash that makes a blank
+    r'|"(?:[^\\]|\\[^0abtnvfer_NLP ])*\\[0abtnvfer_NLP ]',  # the first backslash that makes a blank
     re.DOTALL,
 )
 """Double-quoted text whose backslash was hardly meant as YAML's escape: ``"D:\\nice"`` would have a
@@ -116,7 +117,8 @@ def read_text(path: Path, place: str, *, if_missing: str) -> str:
         if_missing: the remedy that the error for a missing file gives.
 
     Raises:
-        UserError: the file cannot be read, is larger than 1 MiB, or is neither UTF-8 nor UTF-16.
+        UserError: the file cannot be read, only points to its content, is larger than 1 MiB, or is
+            neither UTF-8 nor UTF-16.
     """
     try:
         if path.is_dir():
@@ -130,6 +132,8 @@ def read_text(path: Path, place: str, *, if_missing: str) -> str:
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise UserError(f"{place}: cannot be read ({reason})") from None
+    if pointer := pointer_in(raw):
+        raise UserError(f"{place}: {pointer}")
     if len(raw) > _MAX_BYTES:
         raise UserError(f"{place}: larger than {_MAX_BYTES} bytes; give a YAML file of settings")
     encoding = _encoding_of(raw)

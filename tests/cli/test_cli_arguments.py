@@ -146,6 +146,67 @@ def test_pattern_of_settings_is_read(here: Path, capsys: Output) -> None:
     assert names == ["name: one", "name: two"]
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["stylize", "a.png", "-m", "{}.safetensors"],
+        ["info", "{}.safetensors"],
+        ["init", "{}.png"],
+        ["demo", "--photo", "{}.png"],
+        ["demo", "--style", "{}.png"],
+        ["styles", "--sheet", "{}.png"],
+        ["optimize", "my.yaml", "--content", "{}.png"],
+        ["preview", "{}.yaml"],
+        ["distill", "{}.yaml"],
+    ],
+)
+def test_pattern_stands_for_one_file_where_one_is_wanted(
+    here: Path, capsys: Output, words: list[str]
+) -> None:
+    for name in ("a.png", "b.png", "a.yaml", "b.yaml", "a.safetensors", "b.safetensors"):
+        Path(name).write_bytes(b"")
+    suffix = next(word for word in words if "{}" in word)[2:]
+    assert run(*(word.format("*") for word in words)) == 2
+    assert errors(capsys) == [f"error: *{suffix}: 2 files match this pattern; name one"]
+    assert run(*(word.format("c*") for word in words)) == 2
+    assert errors(capsys) == [f"error: c*{suffix}: no file matches this pattern"]
+    assert run(*(word.format("[b]") for word in words)) == 2
+    assert "pattern" not in errors(capsys)[0]  # but something else: all files are empty
+
+
+# --- Home folders and variables ------------------------------------------------------------------
+
+
+def test_paths_have_a_home_folder_and_variables(
+    here: Path, capsys: Output, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_tiny_model(Path("tiny.safetensors"))
+    photo_at("in/a.png")
+    monkeypatch.setenv("HOME", str(here))
+    monkeypatch.setenv("DATA", "in")
+    words = ["-m", "~/tiny.safetensors", "$DATA/a.png", "-o", "~/%DATA%/out", "--device", "cpu"]
+    assert run("stylize", *words) == 0
+    assert capsys.readouterr().out == f"{here}/in/out/a.png\n"
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("$NOSUCH/out", "'$NOSUCH/out': the environment has no variable NOSUCH"),
+        ("~nobody-here/out", "the home folder in '~nobody-here/out' is unknown"),
+    ],
+)
+def test_unknown_variable_or_home_folder_is_told(
+    here: Path, capsys: Output, word: str, message: str
+) -> None:
+    photo_at("a.png")
+    write_tiny_model(Path("tiny.safetensors"))
+    assert run("stylize", "-m", "tiny.safetensors", "a.png", f"--output={word}") == 2
+    assert errors(capsys)[0].startswith(f"error: {message}")
+    assert run("stylize", "-m", "tiny.safetensors", word) == 2
+    assert errors(capsys)[0].startswith(f"error: {message}")
+
+
 # --- Pictures of many pixels ----------------------------------------------------------------------
 
 

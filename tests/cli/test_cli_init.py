@@ -50,6 +50,22 @@ def test_existing_file_is_replaced_only_if_asked(here: Path, capsys: Output) -> 
     assert load_config("my.yaml").name == "a"
 
 
+def test_style_picture_is_never_replaced(here: Path, capsys: Output) -> None:
+    photo_at("a.png")
+    before = Path("a.png").read_bytes()
+    assert run("init", "a.png", "-o", "./a.png", "--overwrite") == 2
+    assert errors(capsys) == [
+        "error: a.png: is an input, and would be replaced; choose another name"
+    ]
+    assert Path("a.png").read_bytes() == before
+
+
+def test_picture_named_like_a_home_folder_is_itself(here: Path, capsys: Output) -> None:
+    photo_at("~WRD0001.png")
+    assert run("init", "~WRD0001.png", "-o", "my.yaml") == 0
+    assert load_config("my.yaml").style.image == here / "~WRD0001.png"
+
+
 @pytest.mark.parametrize(
     ("output", "message"),
     [

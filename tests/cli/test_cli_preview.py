@@ -23,6 +23,7 @@ def config(config: Path) -> Path:
     settings["loss"] = {"content_layers": {"relu1_2": 1.0}, "style_layers": {"relu1_1": 1.0}}
     config.write_text(yaml.safe_dump(settings))
     photo_at("photo.png", seed=9)
+    photo_at("old.png")
     return config
 
 
@@ -114,7 +115,9 @@ def test_a_stopped_preview_keeps_what_it_has(
         (["-p", "photo.png", "--style-weights", "nan"], ["--style-weights", "above 0", "'nan'"]),
         (["-p", "photo.png", "--style-sizes", "8"], ["--style-sizes", "16", "'8'"]),
         (["-p", "photo.png", "-o", "sheet.xyz"], ["sheet.xyz", "use one of .jpg"]),
-        (["-p", "photo.png", "-o", "photo.png"], ["photo.png", "exists already", "--overwrite"]),
+        (["-p", "photo.png", "-o", "photo.png"], ["photo.png", "is an input"]),
+        (["-p", "photo.png", "-o", "style.png", "--overwrite"], ["style.png", "is an input"]),
+        (["-p", "photo.png", "-o", "old.png"], ["old.png", "exists already", "--overwrite"]),
         (["-p", "photo.png", "-p", "photos/../photo.png"], ["two photos", "--output"]),
         (["-p", "photo.png", "train.stesp=3"], ["train.stesp", "did you mean 'train.steps'"]),
     ],

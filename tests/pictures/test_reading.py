@@ -548,6 +548,10 @@ def test_link_to_a_picture_is_followed(tmp_path):
     assert read_picture(tmp_path / "b.png").size == (48, 64)
 
 
+LFS = "a Git LFS pointer: run git lfs pull"
+ANNEX = "a git-annex pointer: run git annex get"
+
+
 @pytest.mark.parametrize(
     ("content", "options", "problem"),
     [
@@ -556,12 +560,10 @@ def test_link_to_a_picture_is_followed(tmp_path):
         (b"\xff\xd8\xff\xe0" + b"\0" * 16, {}, UNKNOWN),
         (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", {}, UNKNOWN),
         (b"%PDF-1.4\n", {}, UNKNOWN),
-        (
-            b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n",
-            {},
-            "a Git LFS pointer: run git lfs pull",
-        ),
-        (b"/annex/objects/SHA256E-s9--0.jpg\n", {}, "a git-annex pointer: run git annex get"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n", {}, LFS),
+        (b"\xef\xbb\xbfversion https://hawser.github.com/spec/v1\n", {}, LFS),
+        (b"/annex/objects/SHA256E-s9--0.jpg\n", {}, ANNEX),
+        (b"../../.git/annex/objects/Fq/x/SHA256E-s9--0.jpg", {}, ANNEX),
         (
             b"\0\0\0\x18ftypheic" + bytes(99),
             {},

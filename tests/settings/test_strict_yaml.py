@@ -103,6 +103,10 @@ def test_bom_crlf_comments_and_a_document_mark_change_nothing(tmp_path):
         ("text: a\n".encode("utf-16") + b"a", "FILE:2: not UTF-8 text; save the file as UTF-8"),
         (b"text: a\npaper: \xff\n", "FILE:2: not UTF-8 text; save the file as UTF-8"),
         (b"\x89PNG\r\n\x1a\n\0\0", "FILE:1: not UTF-8 text; save the file as UTF-8"),
+        (
+            b"version https://git-lfs.github.com/spec/v1\n",
+            "FILE: a Git LFS pointer: run git lfs pull",
+        ),
         (b"#" * 1_048_577, "FILE: larger than 1048576 bytes; give a YAML file of settings"),
     ],
 )
@@ -128,7 +132,8 @@ NO_ESCAPES = (
     "written",
     [
         r'"D:\nice"', r'"D:\data"', r'"C:\Users\me"', r'"D:\xampp"', r'"D:\x41"', r'"D:\u00e9"',
-        r'"photos\train"', r'"..\new"', r'"D:/photos\new"', r'"\\server\new"', r'"\\server\share"',
+        r'"photos\train"', r'"..\new"', r'"photos\raw"',
+        r'"D:/photos\new"', r'"\\server\new"', r'"\\server\share"',
         r'"D:\ photos"', r'"a\_b"', r'"D:\0"', r'"a\Nb"', r'"D:\photos\"',
     ],
 )  # fmt: skip
