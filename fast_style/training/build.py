@@ -22,6 +22,7 @@ from fast_style.core.distributed import ALONE, Group
 from fast_style.losses.build import build_perceptual_loss, load_loss_weights, read_style
 from fast_style.losses.judge import judge_sides, load_judge_settings, load_judge_weights
 from fast_style.losses.loss_network import Weights
+from fast_style.losses.perceptual import PerceptualLoss
 from fast_style.networks.transform_net import memory_format_for
 from fast_style.pictures.folders import INCLUDE_RESULTS, Photos, find_photos
 from fast_style.pictures.pixels import image_to_tensor
@@ -161,17 +162,37 @@ def _load_weights(config: Config, say: Callable[[str], None]) -> Weights:
 
 
 def _build_judge(config: Config, photos: Photos, device: torch.device) -> ValidationJudge | None:
-    """The judge of `log.judge_weights`, with the style picture and the photos at its own sizes."""
+    """The judge of `log.judge_weights`, with the photos at its own size; None without weights."""
     if config.log.judge_weights is None:
         return None
-    settings = load_judge_settings(config.log.judge_weights)
+    loss, photo_side = build_judge_loss(config, config.log.judge_weights, device)
+    return ValidationJudge(
+        loss,
+        read_validation_photos(photos.validation, photo_side, takes_results=photos.takes_results),
+    )
+
+
+def build_judge_loss(
+    config: Config, judge_weights: str, device: torch.device
+) -> tuple[PerceptualLoss, int]:
+    """The judge's loss, with the style picture at the judge's size; and its photos' side in pixels.
+
+    Args:
+        config: the settings.
+        judge_weights: the value of `log.judge_weights`.
+        device: where to compute.
+
+    Raises:
+        UserError: the weights or the style picture cannot be used.
+    """
+    settings = load_judge_settings(judge_weights)
     weights = load_judge_weights(settings, "log.judge_weights")
     style_side, photo_side = judge_sides(settings)
     style = read_style(config.style.image, style_side)
-    return ValidationJudge(
-        build_perceptual_loss(settings, weights, style, device),
-        read_validation_photos(photos.validation, photo_side, takes_results=photos.takes_results),
-    )
+    # Errors name the run's style picture, not that of the judge's file.
+    named = settings.style.model_copy(update={"image": config.style.image})
+    settings = settings.model_copy(update={"style": named})
+    return build_perceptual_loss(settings, weights, style, device), photo_side
 
 
 def _growth(config: Config) -> tuple[int, int] | None:

@@ -6,21 +6,22 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
+import torch
 from tqdm import tqdm
 
 from fast_style.core.errors import UserError
-from fast_style.losses.build import load_loss_weights, read_style
+from fast_style.losses.build import build_perceptual_loss, load_loss_weights, read_style
 from fast_style.pictures.folders import INCLUDE_RESULTS
 from fast_style.pictures.reading import PictureError, ResultError
 from fast_style.pictures.scanning import RULES
 from fast_style.settings.config import Config
-from fast_style.training.build import find_photos_of
+from fast_style.training.build import build_judge_loss, find_photos_of
 from fast_style.training.start import build_net
 from fast_style.training.unreadable import too_many_unreadable, why_unreadable
 
 
 def check_inputs(config: Config, say: Callable[[str], None], *, rules: int = RULES) -> None:
-    """Check every photo, the style picture, the weights and the model of train.init_from.
+    """Check every photo, the style picture, all weights and the model of train.init_from.
 
     Args:
         config: the settings of the run.
@@ -28,7 +29,7 @@ def check_inputs(config: Config, say: Callable[[str], None], *, rules: int = RUL
         rules: of the scan, as in `find_photos_of`; see `run_folder.photo_rules_of`.
 
     Raises:
-        UserError: something is missing, or too many photos are unreadable.
+        UserError: something is missing or cannot be used, or too many photos are unreadable.
     """
     build_net(config, config.train.init_from, say)  # raises UserError if the model cannot be used
     photos = find_photos_of(config.data, say, rules=rules)
@@ -50,6 +51,11 @@ def check_inputs(config: Config, say: Callable[[str], None], *, rules: int = RUL
     weights = load_loss_weights(config)
     architecture = config.loss_network.architecture
     say(f"loss network: {architecture}, {weights.label}, {weights.preprocessing} preprocessing")
+    cpu = torch.device("cpu")
+    build_perceptual_loss(config, weights, style, cpu)  # raises UserError if the style is unusable
+    if config.log.judge_weights is not None:
+        build_judge_loss(config, config.log.judge_weights, cpu)
+        say(f"judge: {config.log.judge_weights}")
     training, held_out = reasons[: len(photos.training)], reasons[len(photos.training) :]
     share = config.data.max_unreadable_share
     if (

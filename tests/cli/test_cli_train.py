@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import yaml
 from command_line import Output, errors, photo_at, run
+from small_evaluation import write_narrow_vgg16
 from small_run import SETTINGS, train_once, write_small_run
 
 from fast_style.cli import train as train_module
@@ -275,6 +276,36 @@ def test_check_names_what_is_missing(
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(f"error: {config.parent / name}: ")
     assert remedy in line
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (None, "not found"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:4d\nsize 9\n", "git lfs pull"),
+        (b"no weights", "damaged, or of another format"),
+    ],
+)
+def test_check_reads_the_weights_of_the_judge(
+    config: Path, capsys: Output, content: bytes | None, reason: str
+) -> None:
+    if content is not None:
+        Path("vgg.pth").write_bytes(content)
+    assert run("train", str(config), "--check", "log.judge_weights=vgg.pth") == 2
+    said, error = capsys.readouterr()
+    assert "all inputs can be used" not in said
+    assert error.startswith(f"error: {config.parent / 'vgg.pth'}: ")
+    assert reason in error
+    assert "log.judge_weights" in error
+
+
+def test_check_names_the_weights_of_the_judge_that_can_be_used(
+    config: Path, capsys: Output
+) -> None:
+    weights = write_narrow_vgg16(config.parent)
+    assert run("train", str(config), "--check", f"log.judge_weights={weights}") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-2:] == [f"judge: {weights}", "all inputs can be used"]
 
 
 def test_train_refuses_a_missing_device_and_writes_nothing(config: Path, capsys: Output) -> None:
