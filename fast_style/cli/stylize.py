@@ -158,11 +158,30 @@ def run(options: argparse.Namespace) -> int:
             tell(f"this model is only a test, trained with {label}")
     num_failed, results = _stylize(options, models, plan, launch)
     if results:
-        tell(LeftOut(Path(), {"result": results}).summary("--include-results"))
+        summary = LeftOut(Path(), {"result": results}).summary("--include-results")
+        if len(results) == len(plan.jobs) and not plan.skipped:
+            # An error, as if they had been known by their names.
+            raise UserError(f"no photos to stylize; {summary}" if launch.is_first else "")
+        tell(summary)
     if len(plan.jobs) + len(plan.skipped) > 1 and launch.is_first:
-        num_done = len(plan.jobs) - num_failed - len(results)
-        say(f"{num_done} done, {len(plan.skipped)} skipped, {num_failed} failed")
+        say(_counts(plan, num_failed, results))
     return 1 if num_failed else 0
+
+
+def _counts(plan: "Plan", num_failed: int, results: Sequence[str]) -> str:
+    """How many photos are done, skipped and failed, and how many results are left out.
+
+    Args:
+        plan: has the results that were known by their names.
+        num_failed: of its jobs.
+        results: photos of its jobs that were known by their mark.
+    """
+    num_done = len(plan.jobs) - num_failed - len(results)
+    num_results = len(results) + sum(len(found.names.get("result", ())) for found in plan.left_out)
+    counts = f"{num_done} done, {len(plan.skipped)} skipped, {num_failed} failed"
+    if num_results:
+        counts += f", {num_results} {'result' if num_results == 1 else 'results'} left out"
+    return counts
 
 
 def _note(line: str) -> None:

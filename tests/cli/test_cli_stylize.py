@@ -323,7 +323,7 @@ def test_results_of_any_model_are_left_out_and_told(model: Path, capsys: Output)
         arguments = ["-m", str(model), "--suffix", suffix, "--overwrite", "photos"]
         assert run("stylize", *arguments) == 0
     out, err = capsys.readouterr()
-    assert out.splitlines()[-1] == "2 done, 0 skipped, 0 failed"
+    assert out.splitlines()[-1] == "2 done, 0 skipped, 0 failed, 4 results left out"
     assert err.splitlines()[-1] == (
         "note: photos: 4 results of fast-style left out: a.ink.jpg, a.wave.jpg, b.ink.jpg, ... "
         "(--include-results takes them in)"
@@ -340,7 +340,7 @@ def test_results_are_known_by_their_mark_when_they_are_read(model: Path, capsys:
     capsys.readouterr()
     assert run("stylize", "-m", str(model), "-o", "out", "photos") == 0
     assert capsys.readouterr() == (
-        "out/a.png\n1 done, 0 skipped, 0 failed\n",
+        "out/a.png\n1 done, 0 skipped, 0 failed, 1 result left out\n",
         "note: 1 result of fast-style left out: photos/renamed.png (--include-results takes them "
         "in)\n",
     )
@@ -348,6 +348,31 @@ def test_results_are_known_by_their_mark_when_they_are_read(model: Path, capsys:
     # One that alone is named is meant.
     assert run("stylize", "-m", str(model), "-o", "again.png", "photos/renamed.png") == 0
     assert Path("again.png").exists()
+
+
+@pytest.mark.parametrize("inputs", [["q"], ["q/a.png", "q/b.png"]])
+def test_nothing_but_results_known_by_their_mark_is_an_error(
+    model: Path, capsys: Output, inputs: list[str]
+) -> None:
+    photos = [str(photo_at(f"photos/{name}.png", seed)) for seed, name in enumerate("ab")]
+    assert run("stylize", "-m", str(model), "-o", "q", *photos) == 0
+    capsys.readouterr()
+    command = ["stylize", "-m", str(model), "-o", "out", *inputs]
+    assert run(*command) == 2
+    assert errors(capsys) == [
+        "error: no photos to stylize; 2 results of fast-style left out: q/a.png, q/b.png "
+        "(--include-results takes them in)"
+    ]
+    assert not Path("out").exists()
+    assert run(*command, "--include-results") == 0
+    assert sorted(os.listdir("out")) == ["a.png", "b.png"]
+    # Photos that are done already are no reason for an error.
+    photo_at("q/c.png")
+    Path("out/c.png").touch()
+    for path in ("out/a.png", "out/b.png"):
+        os.remove(path)
+    assert run("stylize", "-m", str(model), "-o", "out", "q", "--skip-existing") == 0
+    assert capsys.readouterr().out.endswith("0 done, 1 skipped, 0 failed, 2 results left out\n")
 
 
 def test_files_that_are_no_pictures_are_told_with_the_remedy(model: Path, capsys: Output) -> None:
