@@ -181,6 +181,7 @@ def _run_evaluation(options: argparse.Namespace, photos: "Inputs") -> int:
         iterations=min(iterations, _QUICK_ITERATIONS) if options.quick else iterations,
         variants=options.baseline or _BASELINES,
         takes_results=photos.takes_results,
+        say=say,
     )
     models = load_models(options.models, device)
     objective = load_objective(
@@ -207,21 +208,21 @@ def _run_judge(options: argparse.Namespace, photos: "Inputs") -> int:
     from fast_style.evaluating.judge_report import write_judge_report
     from fast_style.evaluating.objective import load_models
     from fast_style.evaluating.pages import make_folder
-    from fast_style.evaluating.plan import spread
+    from fast_style.evaluating.plan import choose_photos
 
     make_folder(options.output)
     device = resolve_device(options.device)
     files = photos.pictures
+    count = options.count[0] if options.count else len(files)
+    (chosen,) = choose_photos(files, [count], takes_results=photos.takes_results, say=say)
     judge = Judge(
         load_models(options.models, device),
-        spread(files, options.count[0] if options.count else len(files)),
+        chosen,
         style=options.style,
         weights=options.weights,
         second_opinion=options.second_opinion,
         cache=options.judge_cache or _JUDGE_CACHE,
         device=device,
-        say=say,
-        takes_results=photos.takes_results,
     )
     with _shown_progress(judge.work) as (progress, tell):
         results, grids = judge.run(progress, tell)

@@ -79,7 +79,7 @@ def evaluate(
 
     Raises:
         Stopped: raised by `progress`.
-        UserError: no photo can be read, or the folder cannot be written to.
+        UserError: a photo cannot be read, or the folder cannot be written to.
     """
     cache = BaselineCache(output / "baselines", objective.loss, objective.digest)
     cache.make_folder("--output")
@@ -88,7 +88,7 @@ def evaluate(
     grid: list[GridRow] = []
     with full_float32():
         for size, files in plan.photos.items():
-            photos = read_photos(files, size, device, say, takes_results=plan.takes_results)
+            photos = read_photos(files, size, device)
             sizes[str(size)], rows = evaluation.measure_size(size, photos)
             grid += rows
     results = {

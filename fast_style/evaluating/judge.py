@@ -57,14 +57,12 @@ class Judge:
 
     Args:
         models: what to judge, each in its own style.
-        photos: files that no model was trained on; unreadable ones are skipped.
+        photos: files that no model was trained on, from `choose_photos`.
         style: a style picture for all models; None takes the one that each was trained on.
         weights: as for `load_judge_settings`.
         second_opinion: a file of SqueezeNet; None takes torchvision's, ``none`` leaves it out.
         cache: the folder of the L-BFGS results; created if it does not exist.
         device: where to compute.
-        say: prints a line for the user about a skipped photo.
-        takes_results: whether a result of this software is as good as a photo.
 
     Raises:
         UserError: a file is missing or cannot be used, or the folder cannot be written to.
@@ -80,8 +78,6 @@ class Judge:
         second_opinion: str | None,
         cache: Path,
         device: torch.device,
-        say: Callable[[str], None] = lambda line: None,
-        takes_results: bool = True,
     ) -> None:
         self.models = models
         self.squeezenet = None
@@ -92,7 +88,7 @@ class Judge:
         style_side, self.size = judge_sides(self.settings)
         self.styles = _styles_of(models, style, style_side)
         self.iterations = self.settings.optimize.iterations
-        self.photos = read_photos(photos, self.size, device, say, takes_results=takes_results)
+        self.photos = read_photos(photos, self.size, device)
         self.cache = cache
         self.device = device
 

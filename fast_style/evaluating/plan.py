@@ -8,8 +8,10 @@ import torch
 from torch import Tensor
 
 from fast_style.core.errors import UserError
+from fast_style.pictures.folders import why_unreadable
 from fast_style.pictures.pixels import center_crop, image_to_tensor
 from fast_style.pictures.reading import PictureError, ResultError, read_photo
+from fast_style.pictures.scanning import LeftOut, keep_silent
 
 ItemT = TypeVar("ItemT")
 
@@ -32,9 +34,6 @@ class Plan(NamedTuple):
     iterations: int
     variants: Sequence[Variant]
 
-    takes_results: bool = True
-    """Whether results of this software, which are known when they are read, are photos too."""
-
 
 class Photo(NamedTuple):
     """The center square of a held-out photo, (1, 3, S, S), float in [0, 1]."""
@@ -53,21 +52,22 @@ def make_plan(
     iterations: int,
     variants: Sequence[Variant],
     takes_results: bool = True,
+    say: Callable[[str], None] = keep_silent,
 ) -> Plan:
     """The plan of an evaluation: the photos of each size, and the L-BFGS baselines.
 
     Args:
         files: the photos.
         sizes: sides of the squares, in pixels.
-        counts: how many photos to spread evenly over the files: one number, or one for each size;
-            None takes all.
+        counts: how many photos to choose: one number, or one for each size; None takes all.
         iterations: of L-BFGS.
         variants: of L-BFGS; duplicates are dropped.
-        takes_results: see `Plan`.
+        takes_results: as in `choose_photos`.
+        say: likewise.
 
     Raises:
         UserError: a size is out of range, or the number of `counts` is neither one nor that of
-            `sizes`.
+            `sizes`; or as `choose_photos`.
     """
     if counts is not None and len(counts) not in (1, len(sizes)):
         raise UserError(
@@ -81,8 +81,9 @@ def make_plan(
             )
     counts = counts or [len(files)]
     counts = counts if len(counts) > 1 else list(counts) * len(sizes)
-    photos = {size: spread(files, count) for size, count in zip(sizes, counts, strict=True)}
-    return Plan(photos, iterations, list(dict.fromkeys(variants)), takes_results)
+    chosen = choose_photos(files, counts, takes_results=takes_results, say=say)
+    photos = dict(zip(sizes, chosen, strict=True))
+    return Plan(photos, iterations, list(dict.fromkeys(variants)))
 
 
 def pixel_iterations(plan: Plan) -> int:
@@ -100,38 +101,72 @@ def spread(items: Sequence[ItemT], count: int) -> list[ItemT]:
     return [items[index * len(items) // count] for index in range(count)]
 
 
-def read_photos(
+def choose_photos(
     files: Sequence[Path],
-    size: int,
-    device: torch.device,
-    say: Callable[[str], None],
+    counts: Sequence[int],
     *,
     takes_results: bool = True,
-) -> list[Photo]:
-    """The center squares of the photos, resized to `size`; what cannot be used is skipped.
+    say: Callable[[str], None] = keep_silent,
+) -> list[list[Path]]:
+    """For each count, so many photos at even distances; all if there are fewer.
+
+    Files are read when they are chosen. Where one cannot be used, the others are chosen from anew.
 
     Args:
-        files: the photos.
-        size: pixels of a square's side.
-        device: of the squares.
-        say: prints a line for the user.
+        files: photos, and what may turn out to be none.
+        counts: how many to choose.
         takes_results: whether a result of this software can be used.
+        say: prints a line for the user: about each unreadable file, and one about all results.
 
     Raises:
-        UserError: no file can be used (exit code 1).
+        UserError: no file can be used.
+    """
+    problems: dict[Path, PictureError | None] = {}
+    chosen = [_choose(files, count, problems, takes_results) for count in counts]
+    found = [problem for problem in problems.values() if problem is not None]
+    for problem in found:
+        if not isinstance(problem, ResultError):
+            say(f"skipping {problem}")
+    results = [str(file) for file in files if isinstance(problems.get(file), ResultError)]
+    summary = LeftOut(Path(), {"result": results}).summary("--include-results") if results else ""
+    if not all(chosen):
+        if len(results) == len(files):
+            raise UserError(f"--photos: no photos; {summary}")
+        raise UserError(
+            f"--photos: none of the {len(files)} photos can be "
+            f"{f'used (reasons above); {summary}' if results else 'read (reasons above)'}",
+            exit_code=1,
+        )
+    if results:
+        say(summary)
+    return chosen
+
+
+def _choose(
+    files: Sequence[Path],
+    count: int,
+    problems: dict[Path, PictureError | None],
+    takes_results: bool,
+) -> list[Path]:
+    """`count` files that can be used; notes in `problems` what is known of those it has read."""
+    while True:
+        chosen = spread([file for file in files if problems.get(file) is None], count)
+        for file in chosen:
+            if file not in problems:
+                problems[file] = why_unreadable(file, takes_results=takes_results)
+        if all(problems[file] is None for file in chosen):
+            return chosen
+
+
+def read_photos(files: Sequence[Path], size: int, device: torch.device) -> list[Photo]:
+    """The center squares of the photos, resized to `size` pixels.
+
+    Raises:
+        PictureError: one cannot be read, which `choose_photos` would have left out.
     """
     photos = []
     for file in files:
-        try:
-            image = read_photo(file, takes_results=takes_results)
-        except PictureError as error:
-            remedy = " (--include-results takes it in)" if isinstance(error, ResultError) else ""
-            say(f"skipping {error}{remedy}")
-            continue
+        image = read_photo(file)
         pixels = image_to_tensor(center_crop(image, size))[None].to(device).float() / 255
         photos.append(Photo(file.name, pixels, min(image.size) < size))
-    if not photos:
-        raise UserError(
-            f"--photos: none of the {len(files)} photos can be read (reasons above)", exit_code=1
-        )
     return photos

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from fast_style.core.errors import UserError, printable
 from fast_style.pictures.formats import FORMATS
+from fast_style.pictures.reading import PictureError, read_picture
 from fast_style.pictures.scanning import (
     RULES,
     LeftOut,
@@ -108,6 +109,20 @@ def _no_photos(scan: Scan, option: str, remedy: str = "") -> str:
         f"{printable(scan.folder)}: no photos in this folder or below it (looked for "
         f"{', '.join(FORMATS)})" + (f"; {summary}" if summary else "") + remedy
     )
+
+
+def why_unreadable(path: Path, *, takes_results: bool = True) -> PictureError | None:
+    """Why a photo cannot be used, or None.
+
+    Args:
+        path: the photo.
+        takes_results: whether a result of this software can be.
+    """
+    try:
+        read_picture(path, takes_results=takes_results)
+    except PictureError as error:
+        return error
+    return None
 
 
 # --- Photos of a run ----------------------------------------------------------------------------

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from small_evaluation import CPU, objective_of
-from small_run import draw_photo, ignore
+from small_run import draw_photo
 
 from fast_style.core.errors import Stopped, UserError
 from fast_style.evaluating import baselines
@@ -21,7 +21,7 @@ from fast_style.optimizing.minimizing import Iterate
 
 @pytest.fixture
 def photo(held_out: Path) -> Photo:
-    (photo,) = read_photos(sorted(held_out.iterdir())[:1], 32, CPU, ignore)
+    (photo,) = read_photos(sorted(held_out.iterdir())[:1], 32, CPU)
     return photo
 
 
@@ -91,7 +91,7 @@ def test_the_strong_baseline_begins_with_the_photo_and_the_papers_with_noise(
     run: Path, held_out: Path
 ) -> None:
     loss = objective_of(run).loss
-    first, second = read_photos(sorted(held_out.iterdir())[:2], 32, CPU, ignore)
+    first, second = read_photos(sorted(held_out.iterdir())[:2], 32, CPU)
     own = loss(first.pixels, first.pixels).total.item()
     strong = descend(loss, first.pixels, "box", 1)
     assert strong.values[0, 0] == pytest.approx(own)
@@ -161,7 +161,7 @@ def test_a_file_stands_for_one_objective_one_photo_and_one_size(
     run: Path, held_out: Path, tmp_path: Path
 ) -> None:
     files = sorted(held_out.iterdir())
-    photos = [*read_photos(files, 32, CPU, ignore), *read_photos(files[:1], 48, CPU, ignore)]
+    photos = [*read_photos(files, 32, CPU), *read_photos(files[:1], 48, CPU)]
     other_style = tmp_path / "other.png"
     draw_photo(7).save(other_style)
     objectives = [objective_of(run), objective_of(run, style=other_style)]

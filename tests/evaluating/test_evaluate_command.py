@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 from small_evaluation import WITH_COMPACT, WITH_FULL
+from small_run import draw_photo
 
 from fast_style.cli.main import main
+from fast_style.pictures.writing import write_picture
 
 
 def test_the_command_writes_a_report(
@@ -145,3 +147,38 @@ def test_what_is_left_out_of_the_photos_is_told_once(
         "libheif-examples; on macOS: sips -s format jpeg); 1 result of fast-style left out: "
         f"{first.stem}.wave.png (--include-results takes them in)"
     ]
+
+
+@pytest.mark.parametrize("how", ["--quick", "--judge"])
+def test_results_known_by_their_mark_are_told_in_one_line_and_replaced(
+    run: Path,
+    held_out: Path,
+    tmp_path: Path,
+    small_judge: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    how: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    results = tmp_path / "q"
+    results.mkdir()
+    for name in ("a.png", "b.png"):
+        write_picture(results / name, draw_photo(1))
+    photo = sorted(held_out.iterdir())[0]
+    command = ["evaluate", str(run / "model.safetensors"), "--photos", str(results), str(photo)]
+    command += ["-o", "report", how]
+    if how == "--quick":
+        command += ["--sizes", "32", "--iterations", "1", "--baseline", "box"]
+    else:
+        command += ["--count", "2", "--weights", str(small_judge), "--second-opinion", "none"]
+    assert main(command) == 0
+    told = [line for line in capsys.readouterr().out.splitlines() if str(results) in line]
+    assert told == [
+        f"2 results of fast-style left out: {results}/a.png, {results}/b.png "
+        "(--include-results takes them in)"
+    ]
+    if how == "--quick":
+        measured = json.loads(Path("report/results.json").read_text())["sizes"]["32"]["photos"]
+    else:
+        measured = json.loads(Path("report/judge.json").read_text())["styles"][0]["photos"]
+    assert [row["name"] for row in measured] == [photo.name]

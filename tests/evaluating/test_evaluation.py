@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 from small_evaluation import CPU, objective_of
-from small_run import draw_photo, ignore, write_photos
+from small_run import draw_photo, write_photos
 
 from fast_style.core.errors import Stopped
 from fast_style.evaluating import baselines
@@ -64,7 +64,7 @@ def test_results_hold_the_terms_of_photos_models_and_baselines(
     files = sorted(held_out.iterdir())
     rows = straight["sizes"]["32"]["photos"]
     assert [row["name"] for row in rows] == [file.name for file in files]
-    for row, photo in zip(rows, read_photos(files, 32, CPU, ignore), strict=True):
+    for row, photo in zip(rows, read_photos(files, 32, CPU), strict=True):
         with torch.no_grad():
             values = loss(model.net(photo.pixels).clamp(0, 1), photo.pixels).values()
             own = loss(photo.pixels, photo.pixels).values()
@@ -100,7 +100,7 @@ def test_artifacts_are_means_and_medians_of_what_the_measures_say(
 ) -> None:
     style = image_to_tensor(read_picture(run / "style.png").rgb)[None].float() / 255
     (model,) = load_models([run / "model.safetensors"], CPU)
-    photos = [photo.pixels for photo in read_photos(sorted(held_out.iterdir()), 32, CPU, ignore)]
+    photos = [photo.pixels for photo in read_photos(sorted(held_out.iterdir()), 32, CPU)]
     with torch.no_grad():
         saved = [(model.net(photo).clamp(0, 1) * 255).round() / 255 for photo in photos]
     blots = [blot_share(*pair, style).item() for pair in zip(saved, photos, strict=True)]

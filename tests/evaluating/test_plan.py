@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 from small_evaluation import CPU
-from small_run import draw_photo, ignore, write_photos
+from small_run import draw_photo, write_photos
 
 from fast_style.core.errors import UserError
-from fast_style.evaluating.plan import make_plan, pixel_iterations, read_photos
+from fast_style.evaluating.plan import choose_photos, make_plan, pixel_iterations, read_photos
 from fast_style.pictures.writing import write_picture
 
 
@@ -48,37 +48,73 @@ def test_plan_messages(
     assert str(caught.value) == message
 
 
-def test_unreadable_photos_are_skipped_and_named(held_out: Path, tmp_path: Path) -> None:
-    broken = tmp_path / "broken.jpg"
-    broken.write_bytes(b"no picture")
+def test_unreadable_photos_are_replaced_and_named(tmp_path: Path) -> None:
+    files = sorted(write_photos(tmp_path, 4).iterdir())
+    files[0].write_bytes(b"no picture")
+    files[2].write_bytes(b"")
     said: list[str] = []
-    photos = read_photos([broken, *sorted(held_out.iterdir())], 32, CPU, said.append)
-    assert [photo.name for photo in photos] == [path.name for path in sorted(held_out.iterdir())]
-    assert len(said) == 1
-    assert said[0].startswith(f"skipping {broken}: ")
+    assert choose_photos(files, [2, 9], say=said.append) == [[files[1], files[3]]] * 2
+    assert said[0].startswith(f"skipping {files[0]}: not a picture")
+    assert said[1:] == [f"skipping {files[2]}: empty file"]
     with pytest.raises(UserError) as caught:
-        read_photos([broken], 32, CPU, ignore)
-    assert str(caught.value) == "--photos: none of the 1 photos can be read (reasons above)"
+        choose_photos([files[0], files[2]], [1])
+    assert str(caught.value) == "--photos: none of the 2 photos can be read (reasons above)"
     assert caught.value.exit_code == 1
+
+
+def test_only_photos_that_are_chosen_are_read(tmp_path: Path) -> None:
+    files = sorted(write_photos(tmp_path, 4).iterdir())
+    files[1].write_bytes(b"no picture")
+    said: list[str] = []
+    assert choose_photos(files, [2, 1], say=said.append) == [[files[0], files[2]], [files[0]]]
+    assert said == []
 
 
 def test_enlarged_photos_are_known(held_out: Path) -> None:
     file = sorted(held_out.iterdir())[0]  # 40 x 40
-    assert [read_photos([file], size, CPU, ignore)[0].is_enlarged for size in (32, 40, 41)] == [
+    assert [read_photos([file], size, CPU)[0].is_enlarged for size in (32, 40, 41)] == [
         False,
         False,
         True,
     ]
 
 
-def test_results_are_skipped_unless_they_are_asked_for(held_out: Path, tmp_path: Path) -> None:
-    write_picture(tmp_path / "made.png", draw_photo(1))
-    files = [tmp_path / "made.png", *sorted(held_out.iterdir())]
+def test_photos_are_chosen_among_those_that_are_no_results(tmp_path: Path) -> None:
+    photos = write_photos(tmp_path / "photos", 2)
+    files = sorted(photos.iterdir())
+    for name in ("a.jpg", "b.png", "q.jpg", "z.png"):
+        write_picture(photos / name, draw_photo(1))
+    everything = sorted(photos.iterdir())
+    assert everything[2:4] == files
     said: list[str] = []
-    photos = read_photos(files, 32, CPU, said.append, takes_results=False)
-    assert len(photos) == len(files) - 1
+    plan = make_plan(
+        everything,
+        sizes=[32, 64],
+        counts=[2, 1],
+        iterations=1,
+        variants=["box"],
+        takes_results=False,
+        say=said.append,
+    )
+    assert set(plan.photos[32]) == set(files)
+    assert plan.photos[64][0] in files
+    # z.png is not read, since the photos before it suffice.
     assert said == [
-        f"skipping {tmp_path}/made.png: a result of fast-style, not a photo "
-        "(--include-results takes it in)"
+        f"3 results of fast-style left out: {photos}/a.jpg, {photos}/b.png, {photos}/q.jpg "
+        "(--include-results takes them in)"
     ]
-    assert len(read_photos(files, 32, CPU, ignore, takes_results=True)) == len(files)
+    assert choose_photos(everything, [6], takes_results=True) == [everything]
+
+
+def test_nothing_but_results_is_told_with_the_option(tmp_path: Path) -> None:
+    write_picture(tmp_path / "made.png", draw_photo(1))
+    (tmp_path / "z.jpg").write_bytes(b"")
+    files = sorted(tmp_path.iterdir())
+    left_out = f"1 result of fast-style left out: {files[0]} (--include-results takes them in)"
+    for given, message, code in (
+        (files[:1], f"--photos: no photos; {left_out}", 2),
+        (files, f"--photos: none of the 2 photos can be used (reasons above); {left_out}", 1),
+    ):
+        with pytest.raises(UserError) as caught:
+            choose_photos(given, [1], takes_results=False)
+        assert (str(caught.value), caught.value.exit_code) == (message, code)
