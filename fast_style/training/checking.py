@@ -9,15 +9,14 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from fast_style.core.errors import UserError
 from fast_style.losses.build import build_perceptual_loss, load_loss_weights, read_style
-from fast_style.pictures.folders import INCLUDE_RESULTS
+from fast_style.pictures.folders import INCLUDE_RESULTS, why_unreadable
 from fast_style.pictures.reading import PictureError, ResultError
 from fast_style.pictures.scanning import RULES
 from fast_style.settings.config import Config
 from fast_style.training.build import build_judge_loss, find_photos_of
 from fast_style.training.start import build_net
-from fast_style.training.unreadable import too_many_unreadable, why_unreadable
+from fast_style.training.unreadable import require_held_out, require_usable
 
 
 def check_inputs(config: Config, say: Callable[[str], None], *, rules: int = RULES) -> None:
@@ -29,14 +28,15 @@ def check_inputs(config: Config, say: Callable[[str], None], *, rules: int = RUL
         rules: of the scan, as in `find_photos_of`; see `run_folder.photo_rules_of`.
 
     Raises:
-        UserError: something is missing or cannot be used, or too many photos are unreadable.
+        UserError: something is missing or cannot be used, or too many photos cannot.
     """
     build_net(config, config.train.init_from, say)  # raises UserError if the model cannot be used
     photos = find_photos_of(config.data, say, rules=rules)
     files = [*photos.training, *photos.validation]
     reasons = _why_unreadable(files, takes_results=photos.takes_results)
-    results = [reason for reason in reasons if isinstance(reason, ResultError)]
-    unreadable = [reason for reason in reasons if reason not in (None, *results)]
+    found = [reason for reason in reasons if reason is not None]
+    results = [reason for reason in found if isinstance(reason, ResultError)]
+    unreadable = [reason for reason in found if not isinstance(reason, ResultError)]
     for reason in unreadable:
         say(f"unreadable: {reason}")
     for reason in results:
@@ -58,15 +58,8 @@ def check_inputs(config: Config, say: Callable[[str], None], *, rules: int = RUL
         say(f"judge: {config.log.judge_weights}")
     training, held_out = reasons[: len(photos.training)], reasons[len(photos.training) :]
     share = config.data.max_unreadable_share
-    if (
-        None not in training
-        or None not in held_out
-        or too_many_unreadable(len(unreadable), len(reasons), share)
-    ):
-        raise UserError(
-            f"{config.data.photos}: too many photos are unreadable; replace or remove them, or "
-            "raise data.max_unreadable_share"
-        )
+    require_usable(photos.folder, training, max_unreadable_share=share)
+    require_held_out(held_out)
     say("all inputs can be used")
 
 

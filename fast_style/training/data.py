@@ -32,7 +32,7 @@ from fast_style.pictures.folders import Photos
 from fast_style.pictures.pixels import center_crop, image_to_tensor
 from fast_style.pictures.reading import PictureError, ResultError, read_photo
 from fast_style.training.photo_cache import PhotoCache
-from fast_style.training.unreadable import Unreadable
+from fast_style.training.unreadable import Unreadable, require_held_out
 
 # What a random stream is for; keeps the streams of one seed apart.
 _ORDER, _CROP, _REPLACEMENT = range(3)
@@ -90,10 +90,10 @@ def read_validation_photos(
         on_skipped: called with a line about each photo that is not used.
 
     Raises:
-        UserError: none is readable.
+        UserError: none can be used.
     """
     crops: list[Tensor] = []
-    reasons: list[str] = []
+    problems: list[PictureError] = []
     for path in photos:
         if len(crops) == num_photos:
             break
@@ -101,12 +101,10 @@ def read_validation_photos(
             photo = read_photo(path, takes_results=takes_results)
             crops.append(image_to_tensor(center_crop(photo, size)))
         except PictureError as error:
-            reasons.append(str(error))
+            problems.append(error)
             on_skipped(f"skipping {error}")
     if not crops:
-        raise UserError(
-            f"none of the {len(photos)} validation photos can be read, the first one: {reasons[0]}"
-        )
+        require_held_out(problems)
     return torch.stack(crops)
 
 

@@ -16,8 +16,8 @@ from typing import NamedTuple
 
 from fast_style.core.errors import UserError, printable
 from fast_style.core.files import write_text_atomically
-from fast_style.pictures.folders import INCLUDE_RESULTS, Photos, by_hash
-from fast_style.pictures.reading import PictureError, ResultError, read_picture
+from fast_style.pictures.folders import INCLUDE_RESULTS, Photos, by_hash, why_unreadable
+from fast_style.pictures.reading import PictureError, ResultError
 
 # Unreadable photos that are tolerated, however small the folder is.
 _TOLERATED_UNREADABLE = 10
@@ -42,20 +42,6 @@ def too_many_unreadable(num_unreadable: int, num_photos: int, max_share: float) 
     return num_unreadable > _TOLERATED_UNREADABLE and num_unreadable > max_share * num_photos
 
 
-def why_unreadable(path: Path, *, takes_results: bool = True) -> PictureError | None:
-    """Why a photo cannot be used, or None.
-
-    Args:
-        path: the photo.
-        takes_results: whether a result of this software can be.
-    """
-    try:
-        read_picture(path, takes_results=takes_results)
-    except PictureError as error:
-        return error
-    return None
-
-
 def probe_photos(photos: Photos, *, max_unreadable_share: float) -> None:
     """Try to read some of the training photos, before anything slow begins.
 
@@ -63,22 +49,62 @@ def probe_photos(photos: Photos, *, max_unreadable_share: float) -> None:
         UserError: none of them can be read, or too few.
     """
     probed = by_hash(photos.training, photos.folder)[:_PROBED_PHOTOS]
-    errors = [why_unreadable(path, takes_results=photos.takes_results) for path in probed]
-    found = [error for error in errors if error is not None]
-    damaged = [error for error in found if not isinstance(error, ResultError)]
-    if too_many_unreadable(len(damaged), len(probed), max_unreadable_share) or (
-        len(damaged) == len(probed)
+    problems = [why_unreadable(path, takes_results=photos.takes_results) for path in probed]
+    require_usable(photos.folder, problems, max_unreadable_share=max_unreadable_share)
+
+
+def require_usable(
+    folder: Path, problems: Sequence[PictureError | None], *, max_unreadable_share: float
+) -> None:
+    """Check that enough of the training photos can be used.
+
+    Args:
+        folder: of the photos, for messages.
+        problems: for each photo that was tried, from `why_unreadable`.
+        max_unreadable_share: from 0 to 1; see `too_many_unreadable`.
+
+    Raises:
+        UserError: none of them can be used, or too few can be read.
+    """
+    found = [problem for problem in problems if problem is not None]
+    damaged = [problem for problem in found if not isinstance(problem, ResultError)]
+    if too_many_unreadable(len(damaged), len(problems), max_unreadable_share) or (
+        len(damaged) == len(problems)
     ):
         raise UserError(
-            f"{printable(photos.folder)}: {len(damaged)} of {len(probed)} photos tried cannot be "
+            f"{printable(folder)}: {len(damaged)} of {len(problems)} photos tried cannot be "
             f"read, the first one: {damaged[0]}. Replace or remove them, or raise "
             "data.max_unreadable_share"
         )
-    if len(found) == len(probed):
+    if len(found) == len(problems):
         raise UserError(
-            f"{printable(photos.folder)}: none of {len(probed)} photos tried can be used, the "
+            f"{printable(folder)}: none of {len(problems)} photos tried can be used, the "
             f"first one: {found[0]}. Add photos, or take results in with {INCLUDE_RESULTS}"
         )
+
+
+def require_held_out(problems: Sequence[PictureError | None]) -> None:
+    """Check that one of the validation photos can be used.
+
+    Args:
+        problems: for each of them, from `why_unreadable`.
+
+    Raises:
+        UserError: none can.
+    """
+    found = [problem for problem in problems if problem is not None]
+    if len(found) < len(problems):
+        return
+    has_results = any(isinstance(problem, ResultError) for problem in found)
+    what, remedy = (
+        ("used", f"Add photos, or take results in with {INCLUDE_RESULTS}")
+        if has_results
+        else ("read", "Replace or remove them")
+    )
+    raise UserError(
+        f"none of the {len(found)} validation photos can be {what}, the first one: {found[0]}. "
+        f"{remedy}"
+    )
 
 
 @dataclass

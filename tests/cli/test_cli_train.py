@@ -8,7 +8,7 @@ import pytest
 import yaml
 from command_line import Output, errors, photo_at, run
 from small_evaluation import write_narrow_vgg16
-from small_run import SETTINGS, train_once, write_small_run
+from small_run import SETTINGS, draw_photo, train_once, write_small_run
 
 from fast_style.cli import train as train_module
 from fast_style.cli.main import train_main
@@ -258,6 +258,46 @@ def test_check_fails_when_nothing_can_be_read(config: Path, capsys: Output) -> N
     )
     assert captured.err.startswith(f"error: {folder}: ")
     assert "data.max_unreadable_share" in captured.err
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("data.photos=res", "{here}/res: none of 2 photos tried can be used, the first one: "),
+        ("data.validation_photos=res", "none of the 4 validation photos can be used, the first "),
+    ],
+)
+def test_check_of_nothing_but_results_says_what_the_training_says(
+    config: Path, capsys: Output, setting: str, message: str
+) -> None:
+    results = config.parent / "res"
+    results.mkdir()
+    for number in range(4):
+        write_picture(results / f"{number}.png", draw_photo(number))
+    assert run("train", str(config), "--check", setting) == 2
+    (checked,) = capsys.readouterr().err.splitlines()
+    assert checked.startswith(f"error: {message.format(here=config.parent)}")
+    assert f"{results}/" in checked
+    assert checked.endswith("take results in with data.include_results=true")
+    assert run("train", str(config), *QUICK, setting) == 2
+    assert capsys.readouterr().err.splitlines() == [checked]
+    assert run("train", str(config), "--check", setting, "data.include_results=true") == 0
+
+
+def test_check_counts_validation_photos_apart(config: Path, capsys: Output) -> None:
+    for number in range(20):
+        Path("held_out").mkdir(exist_ok=True)
+        Path(f"held_out/{number}.png").write_bytes(b"")
+    check = ("train", str(config), "--check", "data.validation_photos=held_out")
+    assert run(*check) == 2
+    said, error = capsys.readouterr()
+    assert "photos: 4 to train on, 16 held out, 16 of them unreadable\n" in said
+    assert error.startswith("error: none of the 16 validation photos can be read, the first one: ")
+    assert "max_unreadable_share" not in error
+    # One that can be used suffices, as for the training.
+    assert run(*check, "data.validation_count=20") == 2
+    photo_at("held_out/good.png")
+    assert run(*check, "data.validation_count=21") == 0
 
 
 @pytest.mark.parametrize(

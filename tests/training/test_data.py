@@ -332,14 +332,23 @@ def test_unreadable_validation_photos_are_told_and_left_out(folder: Path) -> Non
     assert said == [f"skipping {paths[0]}: empty file"]
 
 
-def test_validation_photos_of_which_none_is_readable_are_told(folder: Path) -> None:
+def test_validation_photos_of_which_none_can_be_used_are_told(folder: Path, tmp_path: Path) -> None:
     paths = sorted(folder.iterdir())[:2]
     for path in paths:
         path.write_bytes(b"")
     with pytest.raises(UserError) as caught:
         data.read_validation_photos(paths, 16)
     assert str(caught.value) == (
-        f"none of the 2 validation photos can be read, the first one: {paths[0]}: empty file"
+        f"none of the 2 validation photos can be read, the first one: {paths[0]}: empty file. "
+        "Replace or remove them"
+    )
+    made = tmp_path / "made.png"
+    write_picture(made, draw_photo(1))
+    with pytest.raises(UserError) as caught:
+        data.read_validation_photos([made, paths[0]], 16, takes_results=False)
+    assert str(caught.value) == (
+        f"none of the 2 validation photos can be used, the first one: {made}: a result of "
+        "fast-style, not a photo. Add photos, or take results in with data.include_results=true"
     )
 
 

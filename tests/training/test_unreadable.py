@@ -9,7 +9,7 @@ import torch
 from small_run import draw_photo, write_photos, write_small_run
 
 from fast_style.core.errors import UserError
-from fast_style.pictures.folders import Photos, find_photos
+from fast_style.pictures.folders import Photos, find_photos, why_unreadable
 from fast_style.pictures.writing import write_picture
 from fast_style.settings.config import load_config
 from fast_style.training import build as runs
@@ -20,7 +20,6 @@ from fast_style.training.unreadable import (
     UnreadableList,
     probe_photos,
     too_many_unreadable,
-    why_unreadable,
 )
 
 ODD_NAMES = [
