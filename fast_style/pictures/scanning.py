@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -18,11 +19,12 @@ from fast_style.core.files import identity_of
 from fast_style.pictures.formats import EXTENSIONS, is_known_suffix, remedies_for, suffix_of
 from fast_style.pictures.reading import PictureError, explain
 
-RULES = 2
+RULES = 3
 """The number of the rules by which this version scans. A run keeps those that it began with.
 
-2: as this module says. 1: links to folders are not followed; nothing is left out but hidden files
-and folders; suffixes are those of `_FIRST_EXTENSIONS`.
+3: as this module says. 2: of a link to a folder, only its own name is judged; and the folders of
+systems are those of `_FOLDERS_OF_RULES_2`. 1: links to folders are not followed; nothing is left
+out but hidden files and folders; suffixes are those of `_FIRST_EXTENSIONS`.
 """
 
 _FIRST_EXTENSIONS = frozenset(
@@ -31,7 +33,7 @@ _FIRST_EXTENSIONS = frozenset(
 
 # Folders that programs and systems keep for themselves, in lower case. Hidden ones (.Trashes,
 # .thumbnails, .@__thumb) are left out in any case.
-_SYSTEM_FOLDERS = frozenset(
+_FOLDERS_OF_RULES_2 = frozenset(
     {
         # thumbnails: web galleries, NAS (Synology, QNAP), iPhoto
         *("thumb", "thumbs", "thumbnail", "thumbnails", "_thumb", "_thumbs", "_thumbnails"),
@@ -45,7 +47,36 @@ _SYSTEM_FOLDERS = frozenset(
         *("@database", "@docker", "@synologydrive", "@appdata", "@sharebin", "#archive"),
     }
 )
-_SYSTEM_PATTERN = re.compile(r"found\.\d{3}|.*\.lrdata")  # Windows's chkdsk; Lightroom's previews
+_PATTERN_OF_RULES_2 = r"found\.\d{3}|.*\.lrdata"  # Windows's chkdsk; Lightroom's previews
+
+# Synology's services have folders of their own at the top of a volume. Not all that begins with @
+# is a system's: people have folders named @home, and downloads named after accounts.
+_SYNOLOGY = (
+    "@antivirus @appconf @apphome @appshare @appstore @apptemp @autoupdate @cloudstation "
+    "@cloudsync @config_backup @download @downloadstation @guestimage @iscsi @iscsitrg @logcenter "
+    "@maillog @mailscanner @notestation @optware @photostation @postfix @quarantine @repository "
+    "@s2s @sharesnap @snapshotreplication @spool @ssbackup @surveillancestation @transcode @upd@te "
+    "@usbcopy @userpreference @videostation @webstation"
+)
+_SYSTEM_FOLDERS = _FOLDERS_OF_RULES_2 | {
+    *_SYNOLOGY.split(),
+    # trash and versions: Nextcloud, Windows, GoodSync, macOS
+    *("files_trashbin", "files_versions", "recycle bin", "_gsdata_", "trashes"),
+    # thumbnails: digiKam, Piwigo
+    *("thumbnails-digikam", "pwg_representative"),
+    # systems: shares of macOS and Windows
+    *("thevolumesettingsfolder", "dfsrprivate"),
+}
+_SYSTEM_PATTERN = "|".join(
+    (
+        _PATTERN_OF_RULES_2,
+        r"@(syno|img_bkp|activebackup|mailplus|smallupd@te).*",  # Synology
+        r"@gmt-.*",  # snapshots of Samba
+        r"appdata_\w+",  # Nextcloud's previews
+        r".*\.lrcat-data",  # Lightroom
+        r"trash-\d+",  # of a volume, behind a dot
+    )
+)
 # The photo libraries of macOS are folders, and hold thumbnails beside the photos.
 _LIBRARIES = (".photoslibrary", ".photolibrary", ".aplibrary", ".migratedphotolibrary")
 _PHOTOS_OF_A_LIBRARY = frozenset({"originals", "masters"})
@@ -172,6 +203,7 @@ def scan_folder(
 
     Photos are regular files, and links to them, with a suffix of `EXTENSIONS` in any case. Links to
     folders are followed; a real folder is taken once, by its own path if it has one below `folder`.
+    Links are judged by their own names, and by those of the real folders.
 
     Left out and counted are: hidden files and folders (such as macOS's ``._x.jpg``); folders of
     thumbnails, trash and systems; results of this software, as far as their names tell; folders
@@ -235,6 +267,10 @@ class _Scanner:
     ) -> None:
         self.root = os.fspath(folder)
         self.is_first = rules == 1
+        self.judges_targets = rules >= 3
+        self.system_folders = _SYSTEM_FOLDERS if rules >= 3 else _FOLDERS_OF_RULES_2
+        pattern = _SYSTEM_PATTERN if rules >= 3 else _PATTERN_OF_RULES_2
+        self.system_pattern = re.compile(pattern)
         self.extensions = _FIRST_EXTENSIONS if self.is_first else EXTENSIONS
         self.takes_results = takes_results
         self.tell = tell
@@ -258,7 +294,7 @@ class _Scanner:
             place = self.links.pop() if is_link else self.unvisited.pop()
             try:
                 if self._is_new(place):
-                    self._visit(place)
+                    self._visit(place, is_link=is_link)
                 elif is_link:
                     self.left_out.add("again", place.rstrip(os.sep))
             except OSError as error:
@@ -278,7 +314,7 @@ class _Scanner:
         self.visited.add(real)
         return True
 
-    def _visit(self, place: str) -> None:
+    def _visit(self, place: str, *, is_link: bool) -> None:
         with os.scandir(os.path.join(self.root, place) if place else self.root) as listing:
             entries = [self._counted(entry) for entry in listing]
         if not (self.is_first or self.takes_results or not place):
@@ -287,11 +323,12 @@ class _Scanner:
                 self.left_out.add("result", place)
                 return
         pictures: list[str] = []
+        in_library = not self.is_first and self._is_library(place, is_link)
         for entry in entries:
             if self.is_first:
                 self._sort_by_first_rules(entry, place, pictures)
             else:
-                self._sort(entry, place, pictures)
+                self._sort(entry, place, pictures, in_library)
         results = set() if self.is_first or self.takes_results else names_of_results(pictures)
         for name in pictures:
             if name in results:
@@ -310,7 +347,16 @@ class _Scanner:
             self.tell_at = time.monotonic() + self.pause_s
         return entry
 
-    def _sort(self, entry: os.DirEntry[str], place: str, pictures: list[str]) -> None:
+    def _is_library(self, place: str, is_link: bool) -> bool:
+        """Whether a folder is a photo library of macOS, by its name or its real one."""
+        names = [place or os.path.abspath(self.root)]
+        if self.judges_targets and (is_link or not place):
+            names.append(os.path.realpath(os.path.join(self.root, place)))
+        return any(name.rstrip(os.sep).lower().endswith(_LIBRARIES) for name in names)
+
+    def _sort(
+        self, entry: os.DirEntry[str], place: str, pictures: list[str], in_library: bool
+    ) -> None:
         """Add an entry of the folder `place` to its pictures, the folders, or what is left out."""
         name = entry.name
         suffix = suffix_of(name)
@@ -325,12 +371,31 @@ class _Scanner:
             else:
                 self.left_out.suffixes[suffix] += 1
         elif _is_folder(entry):
-            if _is_system_folder(name, place or os.path.basename(os.path.abspath(self.root))):
+            if self._is_system_folder(entry, in_library):
                 self.left_out.add("system", place + name)
             else:
                 (self.links if entry.is_symlink() else self.unvisited).append(place + name + os.sep)
         else:
             self.left_out.add("broken" if entry.is_symlink() else "special", place + name)
+
+    def _is_system_folder(self, entry: os.DirEntry[str], in_library: bool) -> bool:
+        """Whether a folder holds thumbnails, trash or a system's files, by its name or real one."""
+        if in_library:
+            return entry.name.lower() not in _PHOTOS_OF_A_LIBRARY
+        if self._is_systems_name(entry.name):
+            return True
+        if not (self.judges_targets and entry.is_symlink()):
+            return False
+        parts = os.path.realpath(entry.path).lower().split(os.sep)
+        # Hidden folders that a link shows are taken, but not .Trashes and .thumbnails.
+        return self._is_systems_name(parts[-1].lstrip(".")) or any(
+            parent.endswith(_LIBRARIES) and name not in _PHOTOS_OF_A_LIBRARY
+            for parent, name in pairwise(parts)
+        )
+
+    def _is_systems_name(self, name: str) -> bool:
+        name = name.lower()
+        return name in self.system_folders or self.system_pattern.fullmatch(name) is not None
 
     def _sort_by_first_rules(
         self, entry: os.DirEntry[str], place: str, pictures: list[str]
@@ -355,13 +420,6 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         return entry.is_dir()
     except OSError:
         return False
-
-
-def _is_system_folder(name: str, parent: str) -> bool:
-    lower = name.lower()
-    if parent.rstrip(os.sep).lower().endswith(_LIBRARIES):
-        return lower not in _PHOTOS_OF_A_LIBRARY
-    return lower in _SYSTEM_FOLDERS or _SYSTEM_PATTERN.fullmatch(lower) is not None
 
 
 def lines_about(left_out: Iterable[LeftOut], option: str) -> list[str]:

@@ -221,6 +221,21 @@ def test_a_suffix_cannot_move_the_cursor(tmp_path):
         "thumbs/a.jpg",
         "Trash/a.jpg",
         "Catalog Previews.lrdata/a.jpg",
+        "Catalog.lrcat-data/a.jpg",
+        "files_trashbin/files/a.jpg.d1700000000",
+        "files_trashbin/a.jpg",
+        "files_versions/a.jpg",
+        "appdata_oc1a2b3c4d5e/preview/0/a.jpg",
+        "@SynoResource/a.jpg",
+        "@SynoEAStream/a.jpg",
+        "@sharesnap/a.jpg",
+        "@img_bkp_cache/a.jpg",
+        "@S2S/a.jpg",
+        "@DownloadStation/a.jpg",
+        "@GMT-2024.01.02-03.04.05/a.jpg",
+        "thumbnails-digikam/a.jpg",
+        "Recycle Bin/a.jpg",
+        "TheVolumeSettingsFolder/a.jpg",
     ],
 )
 def test_folders_of_thumbnails_trash_and_systems_are_left_out_and_counted(tmp_path, name):
@@ -229,6 +244,63 @@ def test_folders_of_thumbnails_trash_and_systems_are_left_out_and_counted(tmp_pa
     assert left_out_of(tmp_path) == (
         f"1 folder of thumbnails, trash or a system left out: sub/{name.split('/')[0]}"
     )
+
+
+def test_folders_of_people_may_resemble_those_of_systems(tmp_path):
+    names = ["@home", "@nasa", "#1 holiday", "files", "appdata", "recycle", "lrdata", "previews"]
+    touch(*(tmp_path / name / "a.jpg" for name in names))
+    assert len(scan_folder(tmp_path).names) == len(names)
+    assert left_out_of(tmp_path) == ""
+
+
+@pytest.mark.parametrize(
+    "real",
+    [
+        "@eaDir",
+        "thumbs",
+        ".thumbnails",
+        ".Trashes",
+        ".Trash-1000",
+        "Previews.lrdata",
+        "X.photoslibrary/resources",
+        "X.photoslibrary/resources/derivatives",
+    ],
+)
+def test_folders_of_thumbnails_are_known_behind_links_of_other_names(tmp_path, real):
+    touch(tmp_path / "far" / real / "d.jpg", tmp_path / "photos" / "a.jpg")
+    link = tmp_path / "photos" / "link"
+    link.symlink_to(tmp_path / "far" / real)
+    (tmp_path / "photos" / "chain").symlink_to("link")
+    assert scan_folder(tmp_path / "photos").names == ["a.jpg"]
+    assert left_out_of(tmp_path / "photos") == (
+        "2 folders of thumbnails, trash or systems left out: chain, link"
+    )
+    # One that alone is named is meant.
+    assert scan_folder(link).names == ["d.jpg"]
+    assert scan_folder(tmp_path / "photos", rules=2).names == ["a.jpg", "chain/d.jpg"]
+
+
+def test_of_a_library_behind_a_link_the_originals_are_taken(tmp_path):
+    library = tmp_path / "far" / "X.photoslibrary"
+    touch(library / "originals" / "0" / "a.jpg", library / "resources" / "derivatives" / "d.jpg")
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    (photos / "lib").symlink_to(library)
+    assert scan_folder(photos).names == ["lib/originals/0/a.jpg"]
+    said = "1 folder of thumbnails, trash or a system left out: "
+    assert left_out_of(photos) == f"{said}lib/resources"
+    assert scan_folder(photos / "lib").names == ["originals/0/a.jpg"]
+    assert left_out_of(photos / "lib") == f"{said}resources"
+    (photos / "lib").unlink()
+    (photos / "mine").symlink_to(library / "originals" / "0")
+    assert scan_folder(photos).names == ["mine/a.jpg"]
+
+
+def test_links_to_ordinary_hidden_folders_are_followed(tmp_path):
+    touch(tmp_path / ".cache" / ".photos" / "a.jpg")
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "link").symlink_to(tmp_path / ".cache" / ".photos")
+    assert scan_folder(tmp_path / "photos").names == ["link/a.jpg"]
 
 
 def test_of_a_library_of_macos_the_originals_are_taken(tmp_path):
@@ -382,6 +454,21 @@ def test_first_rules_find_what_earlier_versions_found(tmp_path):
     assert left_out_of(tmp_path / "photos", rules=1) == ""
 
 
+def test_second_rules_find_what_they_found(tmp_path):
+    photos = tmp_path / "photos"
+    taken = ["@SynoResource/a.jpg", "Recycle Bin/b.jpg", "appdata_oc1/c.jpg", "d.jpg"]
+    touch(*(photos / name for name in taken), photos / "d.wave.jpg", photos / "@eaDir" / "t.jpg")
+    touch(tmp_path / "X.photoslibrary" / "resources" / "e.jpg", tmp_path / "thumbs" / "f.jpg")
+    (photos / "lib").symlink_to(tmp_path / "X.photoslibrary")
+    (photos / "th").symlink_to(tmp_path / "thumbs")
+    assert scan_folder(photos, rules=2).names == [*taken, "lib/resources/e.jpg", "th/f.jpg"]
+    assert left_out_of(photos, rules=2) == (
+        "1 result of fast-style left out: d.wave.jpg (--include-results takes them in); 1 folder "
+        "of thumbnails, trash or a system left out: @eaDir"
+    )
+    assert scan_folder(photos).names == ["d.jpg"]
+
+
 # --- Speed --------------------------------------------------------------------------------------
 
 
@@ -404,17 +491,23 @@ def test_short_scan_is_silent(tmp_path):
 
 def test_no_file_is_asked_for_its_status(tmp_path, monkeypatch):
     touch(*(tmp_path / f"{number}.jpg" for number in range(9)), tmp_path / "sub" / "a.jpg")
-    asked = []
-    stat = os.stat
+    (tmp_path / "link.jpg").symlink_to("0.jpg")
+    asked = {"stat": [], "lstat": [], "readlink": []}
 
-    def count(path, *arguments, **options):
-        asked.append(os.path.relpath(path, tmp_path))
-        return stat(path, *arguments, **options)
+    def counted(name, original):
+        def count(path, *arguments, **options):
+            asked[name].append(os.path.relpath(path, tmp_path))
+            return original(path, *arguments, **options)
 
-    monkeypatch.setattr(os, "stat", count)
-    monkeypatch.setattr(os, "lstat", None)
-    assert len(scan_folder(tmp_path).names) == 10
-    assert sorted(asked) == [".", "sub"]
+        return count
+
+    for name in asked:
+        monkeypatch.setattr(os, name, counted(name, getattr(os, name)))
+    assert len(scan_folder(tmp_path).names) == 11
+    assert sorted(asked["stat"]) == [".", "sub"]
+    # Only of the folder itself, its real path is looked up.
+    assert {path.strip("./") for path in asked["lstat"]} == {""}
+    assert asked["readlink"] == []
 
 
 @pytest.mark.real_data

@@ -540,6 +540,26 @@ def test_run_that_has_begun_keeps_its_rules_and_its_photos(yaml_file: Path, tmp_
         assert torch.equal(tensor, load_checkpoint(models[0]).tensors[name])
 
 
+def test_run_that_began_by_the_second_rules_keeps_its_photos(
+    yaml_file: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "photos" / "Recycle Bin").mkdir()
+    draw_photo(201).save(tmp_path / "photos" / "Recycle Bin" / "t.png")
+    config = settings_of(yaml_file, "train.steps=3")
+    with pytest.MonkeyPatch.context() as patch:  # as earlier versions were
+        patch.setattr(Run, "photo_rules", 2)
+        train_once(config, tmp_path, stop_at=1)
+    train_once(config, tmp_path)  # refused if the photos were others
+    assert load_checkpoint(tmp_path / "tiny" / "model.safetensors").metadata["photos"] == {
+        **load_checkpoint(min((tmp_path / "tiny" / "checkpoints").iterdir())).metadata["photos"],
+        "count": 10,
+        "rules": 2,
+    }
+    train_once(settings_of(yaml_file, "name=new"), tmp_path, stop_at=1)
+    (new,) = (tmp_path / "new" / "checkpoints").iterdir()
+    assert load_checkpoint(new).metadata["photos"]["count"] == 9
+
+
 def test_new_run_leaves_out_and_says_so(yaml_file: Path, tmp_path: Path) -> None:
     add_what_the_first_rules_take(tmp_path / "photos")
     said: list[str] = []
@@ -552,7 +572,7 @@ def test_new_run_leaves_out_and_says_so(yaml_file: Path, tmp_path: Path) -> None
         "(data.include_results=true takes them in); 1 folder of thumbnails, trash or a system left "
         "out: thumbs"
     )
-    assert trainer.description["photos"]["rules"] == 2
+    assert trainer.description["photos"]["rules"] == 3
 
 
 def test_results_made_during_a_run_do_not_change_its_photos(
