@@ -45,17 +45,25 @@ def _suffixes(words: str) -> frozenset[str]:
 
 # The packages are those of Debian and Ubuntu; Homebrew has the same programs.
 _HEIC = _OtherKind(
-    _suffixes("heic heif hif heics heifs"),
+    _suffixes("heic heif hif heics heifs avci avcs"),
     "convert {} with heif-convert (package libheif-examples; on macOS: sips -s format jpeg)",
     "a HEIC picture",
 )
 _JPEG_XL = _OtherKind(
     _suffixes("jxl"), "convert {} with djxl (package libjxl-tools)", "a JPEG XL picture"
 )
+_JPEG_XR = _OtherKind(
+    _suffixes("jxr wdp hdp"),
+    "convert {} with JxrDecApp (package libjxr-tools)",
+    "a JPEG XR picture",
+)
+_BPG = _OtherKind(
+    _suffixes("bpg"), "convert {} with bpgdec (https://bellard.org/bpg)", "a BPG picture"
+)
 _RAW = _OtherKind(
     _suffixes(
-        "3fr arw cr2 cr3 crw dcr dng erf fff iiq kdc mef mos mrw nef nrw orf pef raf raw rw2 rwl "
-        "sr2 srf srw x3f"
+        "3fr ari arw bay cr2 cr3 crw dcr dng erf fff gpr iiq k25 kdc mef mos mrw nef nrw orf ori "
+        "pef raf raw rw2 rwl sr2 srf srw sti x3f"
     ),
     "develop {} with darktable-cli (package darktable)",
     "a camera raw file",
@@ -63,16 +71,24 @@ _RAW = _OtherKind(
 _OTHER_KINDS = (
     _HEIC,
     _JPEG_XL,
+    _JPEG_XR,
+    _BPG,
     _RAW,
+    _OtherKind(_suffixes("jph jhc"), "convert {} with opj_decompress (package libopenjp2-tools)"),
+    _OtherKind(
+        _suffixes("rwz"),
+        "unpack {} with rawzor, and develop that with darktable-cli (package darktable)",
+    ),
     _OtherKind(
         _suffixes(
-            "ai cur dds emf eps exr fit fits hdr icns ico pam pbm pcx pdf pfm pgm pnm ppm ps psb "
-            "psd qoi ras rgb sgi svg svgz tga wmf xbm xcf xpm"
+            "ai cin cur dds djvu dpx emf eps exr fit fits flif hdr icns ico jng jpm jpt miff mng "
+            "pam pbm pcd pct pcx pdf pfm pgm pict pnm ppm ps psb psd qoi ras rgb sgi svg svgz tga "
+            "wbmp wmf xbm xcf xpm xwd"
         ),
         "convert {} with magick (package imagemagick)",
     ),
     _OtherKind(
-        _suffixes("3gp avi flv m2ts m4v mkv mov mp4 mpeg mpg mts webm wmv"),
+        _suffixes("3gp avi flv m2ts m4v mj2 mkv mov mp4 mpeg mpg mts webm wmv"),
         "take pictures out of {} with ffmpeg (package ffmpeg)",
     ),
     _OtherKind(_suffixes("7z bz2 gz lmdb parquet rar tar tfrecord tgz xz zip zst"), "unpack {}"),
@@ -81,11 +97,16 @@ _OTHER_KINDS = (
 
 # Of ISO media files: the word behind "ftyp" (the brand), at byte 8.
 _BRANDS = {
-    _HEIC: (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"),
+    _HEIC: (
+        *(b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1"),
+        *(b"avci", b"avcs"),
+    ),
     _RAW: (b"crx ",),
 }
 _BEGINNINGS = {
     _JPEG_XL: (b"\xff\x0a", b"\0\0\0\x0cJXL "),
+    _JPEG_XR: (b"II\xbc\x01", b"II\xbc\x00"),
+    _BPG: (b"BPG\xfb",),
     _RAW: (b"FUJIFILMCCD-RAW", b"IIRO", b"IIRS", b"MMOR", b"IIU\0", b"\0MRM", b"FOVb"),
 }
 
@@ -98,6 +119,13 @@ def suffix_of(name: str) -> str:
 def is_known_suffix(suffix: str) -> bool:
     """Whether a suffix (lower case, with its dot) is that of a picture, a video or an archive."""
     return suffix in EXTENSIONS or any(suffix in kind.suffixes for kind in _OTHER_KINDS)
+
+
+SUFFIXES_OF_RULES_3 = _suffixes(
+    "ari avci avcs bay bpg cin djvu dpx flif gpr hdp jhc jng jph jpm jpt jxr k25 miff mj2 mng ori "
+    "pcd pct pict rwz sti wbmp wdp xwd"
+)
+"""Known suffixes that by earlier `scanning.RULES` are not known, but may be the name of a model."""
 
 
 def remedies_for(suffixes: Collection[str]) -> Iterator[str]:

@@ -16,15 +16,22 @@ from typing import Literal, NamedTuple
 
 from fast_style.core.errors import printable, shortened
 from fast_style.core.files import identity_of
-from fast_style.pictures.formats import EXTENSIONS, is_known_suffix, remedies_for, suffix_of
+from fast_style.pictures.formats import (
+    EXTENSIONS,
+    SUFFIXES_OF_RULES_3,
+    is_known_suffix,
+    remedies_for,
+    suffix_of,
+)
 from fast_style.pictures.reading import PictureError, explain
 
 RULES = 3
 """The number of the rules by which this version scans. A run keeps those that it began with.
 
-3: as this module says. 2: of a link to a folder, only its own name is judged; and the folders of
-systems are those of `_FOLDERS_OF_RULES_2`. 1: links to folders are not followed; nothing is left
-out but hidden files and folders; suffixes are those of `_FIRST_EXTENSIONS`.
+3: as this module says. 2: of a link to a folder, only its own name is judged; the folders of
+systems are those of `_FOLDERS_OF_RULES_2`; `formats.SUFFIXES_OF_RULES_3` are not known, so that
+a.gpr.jpg is a result. 1: links to folders are not followed; nothing is left out but hidden files
+and folders; suffixes are those of `_FIRST_EXTENSIONS`.
 """
 
 _FIRST_EXTENSIONS = frozenset(
@@ -229,7 +236,7 @@ def _by_parts(name: str) -> str:
     return name.replace(os.sep, "\0")
 
 
-def names_of_results(names: Collection[str]) -> set[str]:
+def names_of_results(names: Collection[str], rules: int = RULES) -> set[str]:
     """The names that `fast-style stylize` gives to results of the other ones.
 
     Such are ``a.wave.jpg`` and ``a.wave.ink.png`` beside ``a.jpg``: a result has its photo's name
@@ -237,26 +244,32 @@ def names_of_results(names: Collection[str]) -> set[str]:
 
     Args:
         names: of pictures in one folder.
+        rules: see `RULES`.
     """
     candidates = [name for name in names if name.count(".") > 1]
     if not candidates:
         return set()
     stems = {os.path.splitext(name)[0] for name in names}
-    return {name for name in candidates if _is_result(os.path.splitext(name)[0], stems)}
+    return {name for name in candidates if _is_result(os.path.splitext(name)[0], stems, rules)}
 
 
-def _is_result(stem: str, stems: Collection[str]) -> bool:
+def _is_result(stem: str, stems: Collection[str], rules: int) -> bool:
     cut = stem.find(".")
     while cut > 0:
         model = stem[cut + 1 :]
         if (
             stem[:cut] in stems
             and _MODEL_NAME.fullmatch(model)
-            and not is_known_suffix(f".{model.lower()}")
+            and not _is_converted(f".{model.lower()}", rules)
         ):
             return True
         cut = stem.find(".", cut + 1)
     return False
+
+
+def _is_converted(suffix: str, rules: int) -> bool:
+    """Whether a name's inner suffix tells what the picture was before: a.nef.jpg."""
+    return is_known_suffix(suffix) and (rules >= 3 or suffix not in SUFFIXES_OF_RULES_3)
 
 
 class _Scanner:
@@ -267,6 +280,7 @@ class _Scanner:
     ) -> None:
         self.root = os.fspath(folder)
         self.is_first = rules == 1
+        self.rules = rules
         self.judges_targets = rules >= 3
         self.system_folders = _SYSTEM_FOLDERS if rules >= 3 else _FOLDERS_OF_RULES_2
         pattern = _SYSTEM_PATTERN if rules >= 3 else _PATTERN_OF_RULES_2
@@ -329,7 +343,9 @@ class _Scanner:
                 self._sort_by_first_rules(entry, place, pictures)
             else:
                 self._sort(entry, place, pictures, in_library)
-        results = set() if self.is_first or self.takes_results else names_of_results(pictures)
+        results: set[str] = set()
+        if not (self.is_first or self.takes_results):
+            results = names_of_results(pictures, self.rules)
         for name in pictures:
             if name in results:
                 self.left_out.add("result", place + name)

@@ -571,6 +571,22 @@ ANNEX = "a git-annex pointer: run git annex get"
             "sips -s format jpeg)",
         ),
         (
+            b"\0\0\0\x18ftypavci" + bytes(99),
+            {},
+            "a HEIC picture; convert it with heif-convert (package libheif-examples; on macOS: "
+            "sips -s format jpeg)",
+        ),
+        (
+            b"II\xbc\x01" + bytes(99),
+            {},
+            "a JPEG XR picture; convert it with JxrDecApp (package libjxr-tools)",
+        ),
+        (
+            b"BPG\xfb" + bytes(99),
+            {},
+            "a BPG picture; convert it with bpgdec (https://bellard.org/bpg)",
+        ),
+        (
             b"\xff\x0a" + bytes(99),
             {},
             "a JPEG XL picture; convert it with djxl (package libjxl-tools)",

@@ -1,6 +1,7 @@
 """Which files of a folder are its photos, and what is said of the others."""
 
 import errno
+import hashlib
 import itertools
 import os
 import socket
@@ -9,8 +10,8 @@ from pathlib import Path
 import pytest
 from example_pictures import must_not_block
 
-from fast_style.pictures import scanning
-from fast_style.pictures.formats import EXTENSIONS
+from fast_style.pictures import formats, scanning
+from fast_style.pictures.formats import EXTENSIONS, SUFFIXES_OF_RULES_3
 from fast_style.pictures.reading import PictureError
 from fast_style.pictures.scanning import (
     LeftOut,
@@ -178,6 +179,18 @@ def test_files_of_other_formats_are_counted_by_suffix_with_a_remedy(tmp_path):
         ("a.CR3", "develop .cr3 with darktable-cli (package darktable)"),
         ("a.nef", "develop .nef with darktable-cli (package darktable)"),
         ("a.dng", "develop .dng with darktable-cli (package darktable)"),
+        ("a.gpr", "develop .gpr with darktable-cli (package darktable)"),
+        (
+            "a.rwz",
+            "unpack .rwz with rawzor, and develop that with darktable-cli (package darktable)",
+        ),
+        ("a.jxr", "convert .jxr with JxrDecApp (package libjxr-tools)"),
+        ("a.wdp", "convert .wdp with JxrDecApp (package libjxr-tools)"),
+        ("a.hdp", "convert .hdp with JxrDecApp (package libjxr-tools)"),
+        ("a.bpg", "convert .bpg with bpgdec (https://bellard.org/bpg)"),
+        ("a.jph", "convert .jph with opj_decompress (package libopenjp2-tools)"),
+        ("a.jpm", "convert .jpm with magick (package imagemagick)"),
+        ("a.mj2", "take pictures out of .mj2 with ffmpeg (package ffmpeg)"),
         ("a.psd", "convert .psd with magick (package imagemagick)"),
         ("a.ppm", "convert .ppm with magick (package imagemagick)"),
         ("a.mov", "take pictures out of .mov with ffmpeg (package ffmpeg)"),
@@ -467,6 +480,27 @@ def test_second_rules_find_what_they_found(tmp_path):
         "of thumbnails, trash or a system left out: @eaDir"
     )
     assert scan_folder(photos).names == ["d.jpg"]
+
+
+def test_suffixes_of_the_third_rules_are_names_of_models_by_the_second(tmp_path):
+    for number, suffix in enumerate(sorted(SUFFIXES_OF_RULES_3)):
+        touch(tmp_path / f"{number}.jpg", tmp_path / f"{number}{suffix}.jpg")
+    touch(tmp_path / "a.jpg", tmp_path / "a.nef.jpg", tmp_path / "a.wave.jpg")
+    found = scan_folder(tmp_path)
+    assert found.left_out.names == {"result": ["a.wave.jpg"]}
+    left_out = scan_folder(tmp_path, rules=2).left_out.names["result"]
+    assert len(left_out) == 1 + len(SUFFIXES_OF_RULES_3)
+    assert "a.nef.jpg" not in left_out
+
+
+def test_suffixes_that_the_second_rules_know_stay_the_same():
+    # A new one belongs into formats.SUFFIXES_OF_RULES_3, or into a set of its own, with new rules.
+    known = {suffix for kind in formats._OTHER_KINDS for suffix in kind.suffixes} | EXTENSIONS
+    text = " ".join(sorted(known - SUFFIXES_OF_RULES_3))
+    assert known > SUFFIXES_OF_RULES_3
+    assert hashlib.sha256(text.encode()).hexdigest() == (
+        "49681dbfd96d9bae3b504f97923ea24306fa1a0966fc1c3fe03e23adef04fad4"
+    )
 
 
 # --- Speed --------------------------------------------------------------------------------------
