@@ -378,8 +378,9 @@ class _Scanner:
         suffix = suffix_of(name)
         is_picture = suffix in self.extensions
         if name.startswith("."):
-            # Of hidden files, only what would be a photo is worth a word.
-            if is_picture or _is_folder(entry):
+            # Files that no picture's suffix ends (.DS_Store, .gitignore) are not worth a word. What
+            # is no file may have been a folder of photos.
+            if is_picture or (suffix and is_known_suffix(suffix)) or not _is_file(entry):
                 self.left_out.add("hidden", place + name)
         elif _is_file(entry):
             if is_picture:

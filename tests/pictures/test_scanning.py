@@ -338,6 +338,22 @@ def test_hidden_photos_and_folders_are_counted(tmp_path):
     assert left_out_of(tmp_path) == "3 hidden files and folders left out: ._a.jpg, .git, .x.jpg"
 
 
+def test_what_is_hidden_is_counted_unless_it_is_a_file_of_no_pictures_suffix(tmp_path):
+    touch(*(tmp_path / name for name in ("a.jpg", ".b.heic", ".c.JXL", ".d.nef", ".e.mov")))
+    (tmp_path / ".f").symlink_to("nowhere")  # may have been a folder of photos
+    (tmp_path / ".g.jpg").symlink_to("nowhere")
+    os.mkfifo(tmp_path / ".h")
+    # Nearly every folder of macOS has .DS_Store, and every clone .gitignore: a word about them
+    # each time would hide the words that matter.
+    touch(*(tmp_path / name for name in (".DS_Store", ".gitignore", ".nomedia", ".x", ".x.txt")))
+    scan = scan_folder(tmp_path)
+    assert scan.names == ["a.jpg"]
+    assert sorted(scan.left_out.names["hidden"]) == [
+        *(".b.heic", ".c.JXL", ".d.nef", ".e.mov", ".f", ".g.jpg", ".h")
+    ]
+    assert list(scan.left_out.names) == ["hidden"]
+
+
 def test_only_regular_files_are_found_and_none_is_opened(tmp_path):
     os.mkfifo(tmp_path / "fifo.jpg")
     touch(tmp_path / "folder.jpg" / "a.jpg")
