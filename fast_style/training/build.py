@@ -112,6 +112,14 @@ def build_trainer(
     trainer = Trainer(
         net=net,
         perceptual_loss=perceptual_loss,
+        validation=Validation(
+            held_out,
+            perceptual_loss,
+            to_pixels(image_to_tensor(style)[None], device),
+            judge=_build_judge(config, photos, device),
+            batch_size=config.train.batch_size,
+            group=group,
+        ),
         photos=open_photo_stream(
             config,
             photos,
@@ -120,14 +128,6 @@ def build_trainer(
             growth=_growth(config),
             device=device,
             say=say,
-            group=group,
-        ),
-        validation=Validation(
-            held_out,
-            perceptual_loss,
-            to_pixels(image_to_tensor(style)[None], device),
-            judge=_build_judge(config, photos, device),
-            batch_size=config.train.batch_size,
             group=group,
         ),
         sample_photos=samples,

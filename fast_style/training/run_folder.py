@@ -45,6 +45,8 @@ class Run(NamedTuple):
     """None in a new run."""
     anew: str = FRESH
     """What the caller says for a new folder, for messages."""
+    made: Sequence[Path] = ()
+    """The folders above it that were made for it, the nearest first."""
 
     def settings(self, config: AnyRoot) -> AnyRoot:
         """The settings to train with: `config`, with the run's name and what it keeps.
@@ -87,13 +89,14 @@ class Run(NamedTuple):
         self.release()
 
     def release(self) -> None:
-        """Release the lock, and remove the folder if nothing was written into it."""
+        """Release the lock, and remove the folders made for the run if nothing was written."""
         if self.lock is None or not self.lock.release():
             return
         if (self.folder / "config.yaml").exists() or self.resume_from is not None:
             return
         remove_lock(self.folder)
-        for part in (self.folder / "checkpoints", self.folder / "samples", self.folder):
+        parts = (self.folder / "checkpoints", self.folder / "samples", self.folder, *self.made)
+        for part in parts:
             with suppress(OSError):  # not empty: it holds somebody's files, and stays
                 part.rmdir()
 
@@ -156,6 +159,7 @@ def _open_run(
         folder = root / f"{config.name}-{number}"
         number += 1
     parts = (folder, folder / "checkpoints", folder / "samples")
+    made = [parent for parent in folder.parents if not parent.exists()]
     try:
         with made_folders(*parts):
             lock = lock_run(folder, say)
@@ -173,7 +177,7 @@ def _open_run(
     except BaseException:
         lock.release()
         raise
-    return Run(folder, lock, None if found is None else found[1], anew)
+    return Run(folder, lock, None if found is None else found[1], anew, made)
 
 
 def _require_same_run(

@@ -348,6 +348,23 @@ def test_check_names_the_weights_of_the_judge_that_can_be_used(
     assert lines[-2:] == [f"judge: {weights}", "all inputs can be used"]
 
 
+@pytest.mark.parametrize("setting", ["log.judge_weights=vgg.pth", "data.validation_photos=res"])
+def test_training_that_cannot_begin_leaves_nothing_behind(
+    write: Callable[..., str], capsys: Output, setting: str
+) -> None:
+    Path("vgg.pth").write_bytes(b"no weights")
+    Path("res").mkdir()
+    write_picture(Path("res/made.png"), draw_photo(1))
+    before = sorted(Path().rglob("*"))
+    command = ["train", write("first"), *QUICK, "data.cache=disk", setting]
+    assert run(*command) == 2
+    assert sorted(path for path in Path().rglob("*") if path.name != "first.yaml") == before
+    # A folder that was there stays.
+    Path("runs").mkdir()
+    assert run(*command) == 2
+    assert list(Path("runs").iterdir()) == []
+
+
 def test_train_refuses_a_missing_device_and_writes_nothing(config: Path, capsys: Output) -> None:
     assert run("train", str(config), "--device", "cuda:99") == 2
     (line,) = errors(capsys)

@@ -86,7 +86,7 @@ def test_folder_is_kept_only_if_something_was_written(yaml_file: Path, tmp_path:
     root = tmp_path / "runs"
     with pytest.raises(KeyboardInterrupt), open_small_run(settings_of(yaml_file), root):
         raise KeyboardInterrupt
-    assert list(root.iterdir()) == []
+    assert not root.exists()
     with open_small_run(settings_of(yaml_file), root) as run:
         (run.folder / "samples" / "mine.png").touch()
     assert [path.name for path in (root / "tiny").iterdir()] == ["samples"]
@@ -114,7 +114,7 @@ def test_run_trains_where_the_file_system_has_no_locks(
         message = message_of_opening(yaml_file, tmp_path / "runs")
         assert message.startswith(f"{tmp_path}/runs/tiny: process {os.getpid()} on ")
         assert message.endswith(" trains here already; wait for it, or set another name=...")
-    assert list((tmp_path / "runs").iterdir()) == []
+    assert not (tmp_path / "runs").exists()
     train_once(settings_of(yaml_file), tmp_path / "runs", stop_at=1)
     assert list((tmp_path / "runs" / "tiny").glob("lock*")) == []
 
@@ -505,6 +505,18 @@ def test_renamed_run_goes_on_under_its_new_name(yaml_file: Path, tmp_path: Path)
     run.lock.release()
     assert run.resume_from is not None
     assert said == ["changed since the checkpoint: name: tiny -> better"]
+
+
+def test_folders_made_for_a_run_that_did_not_begin_are_removed(
+    yaml_file: Path, tmp_path: Path
+) -> None:
+    config = settings_of(yaml_file)
+    with open_small_run(config, tmp_path / "new" / "runs"):
+        assert (tmp_path / "new" / "runs" / "tiny" / "checkpoints").is_dir()
+    assert not (tmp_path / "new").exists()
+    with open_small_run(config, tmp_path / "new" / "runs"):
+        (tmp_path / "new" / "notes.txt").touch()
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["notes.txt"]
 
 
 # --- The rules by which folders of photos are searched -------------------------------------------
