@@ -8,32 +8,41 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
-from fast_style.core.errors import UserError
+from fast_style.core.errors import UserError, printable
 
 if TYPE_CHECKING:
     import torch
 
 
-def resolve_device(name: str) -> "torch.device":
+def resolve_device(device: "str | torch.device", *, argument: str = "--device ") -> "torch.device":
     """The device that ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps`` means on this machine.
 
     ``auto`` is a CUDA GPU if there is one, else ``mps`` if there is one, else the CPU.
+
+    Args:
+        device: its name, or the device itself.
+        argument: what stands before the name where the user gave it, for messages.
 
     Raises:
         UserError: this machine has no such device; the message lists those it has.
     """
     import torch
 
+    name = str(device)
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if _has_mps() else "cpu"
     kind, _, index = name.partition(":")
     devices = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
     devices += ["mps"] if _has_mps() else []
+    if index == "0" and kind in devices:  # as tensors name theirs: mps:0
+        name = kind
     is_present = name in devices or (name == "cuda" and "cuda:0" in devices)
     if not is_present:
         is_name = kind in ("cpu", "cuda", "mps") and (not index or index.isdigit())
         problem = "not on this machine" if is_name else "not the name of a device"
-        raise UserError(f"--device {name}: {problem}; choose one of auto, {', '.join(devices)}")
+        raise UserError(
+            f"{argument}{printable(name)}: {problem}; choose one of auto, {', '.join(devices)}"
+        )
     return torch.device(name)
 
 

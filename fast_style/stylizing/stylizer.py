@@ -68,7 +68,8 @@ class Stylizer:
 
     Args:
         model: a ``model.safetensors`` or a checkpoint.
-        device: ``auto`` (a GPU if there is one), ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
+        device: ``auto`` (a GPU if there is one), ``cpu``, ``cuda``, ``cuda:1``, ``mps``, or a
+            torch.device.
         memory_bytes: the most that a photo, its result and everything in between may take: in main
             memory, and as much again on a GPU. None: nine tenths of what is free.
         compile: use torch.compile, once for photos of all sizes. That takes a minute or two here,
@@ -86,11 +87,11 @@ class Stylizer:
         self,
         model: Path | str,
         *,
-        device: str = "auto",
+        device: str | torch.device = "auto",
         memory_bytes: int | None = None,
         compile: bool = False,
     ) -> None:
-        self.device = resolve_device(device)
+        self.device = resolve_device(device, argument="device=")
         net, self.description = load_transform_net(Path(model))
         self._memory_format = memory_format_for(self.device)
         net = net.to(self.device).to(memory_format=self._memory_format)

@@ -4,7 +4,7 @@
 
     config = load_config("configs/wave.yaml")
     with open_run(config, root=Path("runs"), fresh=False, say=print) as run:
-        build_trainer(config, run, device=torch.device("cuda"), say=print).train()
+        build_trainer(config, run, device="cuda", say=print).train()
 """
 
 import hashlib
@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from fast_style.core.devices import ordinary_torch, resolve_precision, set_up_torch
+from fast_style.core.devices import ordinary_torch, resolve_device, resolve_precision, set_up_torch
 from fast_style.core.distributed import ALONE, Group
 from fast_style.losses.build import build_perceptual_loss, load_loss_weights, read_style
 from fast_style.losses.judge import judge_sides, load_judge_settings, load_judge_weights
@@ -63,7 +63,7 @@ def build_trainer(
     config: Config,
     run: Run,
     *,
-    device: torch.device,
+    device: str | torch.device,
     say: Callable[[str], None],
     command: str = "",
     group: Group = ALONE,
@@ -73,7 +73,7 @@ def build_trainer(
     Args:
         config: the settings.
         run: from `open_run`.
-        device: where to train.
+        device: where to train; a name such as ``auto`` or ``cpu``, or a torch.device.
         say: prints a line for the user.
         command: the command line, for environment.json and TensorBoard.
         group: the processes that train together. Nothing is exchanged here, so that rank zero may
@@ -82,6 +82,7 @@ def build_trainer(
     Raises:
         UserError: photos, style picture, weights or memory do not fit the settings.
     """
+    device = resolve_device(device, argument="device=")
     set_up_torch(device, threads=config.train.threads, deterministic=config.train.deterministic)
     config = run.settings(config)
     # A resumed run has its weights already, and the model of train.init_from may be gone.

@@ -39,7 +39,7 @@ def _say(line: str) -> None:
 def train(
     config: Config | Path | str,
     *,
-    device: str = "auto",
+    device: str | torch.device = "auto",
     root: Path | str = "runs",
     fresh: bool = False,
     say: Callable[[str], None] = _say,
@@ -53,7 +53,8 @@ def train(
 
     Args:
         config: the settings, or the path of their YAML file.
-        device: ``auto`` (a GPU if there is one), ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
+        device: ``auto`` (a GPU if there is one), ``cpu``, ``cuda``, ``cuda:1``, ``mps``, or a
+            torch.device.
         root: the folder of all runs; this one trains in ``root/<name>``.
         fresh: train in a new folder, ``<name>-2`` and so on, if there is a run of this name.
         say: called with each line about the run; by default it is printed.
@@ -70,7 +71,7 @@ def train(
             config,
             build_trainer,
             root=Path(root),
-            device=resolve_device(device),
+            device=resolve_device(device, argument="device="),
             fresh=fresh,
             result="model.safetensors",
             meaning="model",

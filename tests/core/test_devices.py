@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import torch
@@ -44,6 +45,39 @@ def test_device_of_this_machine_is_taken_by_its_name(
 ) -> None:
     pretend_devices(monkeypatch, num_gpus=2, has_mps=True)
     assert resolve_device(name) == torch.device(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("cpu", "cpu"), ("cpu:0", "cpu"), ("cuda", "cuda"), ("cuda:1", "cuda:1"), ("mps:0", "mps")],
+)
+def test_device_itself_is_taken_as_its_name(
+    monkeypatch: pytest.MonkeyPatch, name: str, expected: str
+) -> None:
+    pretend_devices(monkeypatch, num_gpus=2, has_mps=True)
+    assert resolve_device(torch.device(name)) == torch.device(expected)
+
+
+@pytest.mark.parametrize(
+    ("device", "message"),
+    [
+        ("gpu", "device=gpu: not the name of a device; choose one of auto, cpu, cuda:0"),
+        ("a\nb", "device=a\\nb: not the name of a device; choose one of auto, cpu, cuda:0"),
+        ("cuda:0:0", "device=cuda:0:0: not the name of a device; choose one of auto, cpu, cuda:0"),
+        (torch.device("cuda:1"), "device=cuda:1: not on this machine; choose one of auto, cpu, "
+         "cuda:0"),
+        (torch.device("meta"), "device=meta: not the name of a device; choose one of auto, cpu, "
+         "cuda:0"),
+        (None, "device=None: not the name of a device; choose one of auto, cpu, cuda:0"),
+    ],
+)  # fmt: skip
+def test_message_of_a_library_names_its_argument(
+    monkeypatch: pytest.MonkeyPatch, device: Any, message: str
+) -> None:
+    pretend_devices(monkeypatch, num_gpus=1, has_mps=False)
+    with pytest.raises(UserError) as caught:
+        resolve_device(device, argument="device=")
+    assert str(caught.value) == message
 
 
 @pytest.mark.parametrize(

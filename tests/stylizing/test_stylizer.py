@@ -116,6 +116,12 @@ def test_what_the_caller_has_set_in_torch_changes_nothing(
         assert torch.equal(Stylizer(model, device="cpu")(pixels), expected)
 
 
+def test_device_may_be_torchs_own_and_a_wrong_one_is_named(model: Path) -> None:
+    assert Stylizer(model, device=torch.device("cpu")).device == torch.device("cpu")
+    with pytest.raises(UserError, match=r"^device=gpu: not the name of a device; choose one of"):
+        Stylizer(model, device="gpu")
+
+
 def test_result_depends_on_the_photo_and_the_model(tmp_path: Path, stylizer: Stylizer) -> None:
     photo = noise_photo(32, 32)
     other = Stylizer(write_tiny_model(tmp_path / "m.safetensors", width=2), device="cpu")

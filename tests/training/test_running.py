@@ -134,6 +134,23 @@ def test_settings_may_be_the_path_of_their_file(yaml_file: Path, tmp_path: Path)
         assert model == tmp_path / "tiny" / "model.safetensors"
 
 
+def test_device_may_be_torchs_own_and_a_wrong_one_is_named(yaml_file: Path, tmp_path: Path) -> None:
+    model = fast_style.train(yaml_file, device=torch.device("cpu"), root=tmp_path, say=ignore)
+    assert model.is_file()
+    with pytest.raises(UserError, match=r"^device=gpu: not the name of a device; choose one of"):
+        fast_style.train(yaml_file, device="gpu", root=tmp_path, say=ignore)
+
+
+def test_parts_of_a_training_take_the_name_of_a_device(yaml_file: Path, tmp_path: Path) -> None:
+    config = settings_of(yaml_file)
+    with fast_style.open_run(config, root=tmp_path, fresh=False, say=ignore) as run:
+        with pytest.raises(UserError, match=r"^device=gpu: not the name"):
+            fast_style.build_trainer(config, run, device="gpu", say=ignore)
+        trainer = fast_style.build_trainer(config, run, device="cpu", say=ignore)
+        trainer.run_log.close()
+    assert trainer.device == torch.device("cpu")
+
+
 def test_mistake_leaves_no_folder_and_no_lock(train: Callable[..., Result], tmp_path: Path) -> None:
     for _ in range(2):
         with pytest.raises(UserError, match=r"nowhere.*data\.photos"):
