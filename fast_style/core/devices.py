@@ -92,13 +92,29 @@ def resolve_precision(precision: str, device: "torch.device") -> "torch.dtype | 
 
 
 @contextmanager
+def without_autocast() -> Iterator[None]:
+    """Within the block, torch computes in the dtypes of its tensors, in this thread.
+
+    A notebook may be inside a `torch.autocast` of its own, which rounds to 8 bits of mantissa.
+    """
+    import torch
+
+    with ExitStack() as stack:
+        for kind in ("cpu", "cuda", "mps"):
+            if torch.is_autocast_enabled(kind):
+                stack.enter_context(torch.autocast(kind, enabled=False))
+        yield
+
+
+@contextmanager
 def ordinary_torch() -> Iterator[None]:
     """Within the block, torch's defaults are its own; afterwards they are again the caller's.
 
-    New tensors are float32 and on the CPU, and gradients are recorded. A notebook may have called
-    `torch.set_default_dtype`, `torch.set_default_device` or `torch.set_grad_enabled`. The default
-    dtype belongs to the whole process: other threads see float32 while the block lasts. So what may
-    run in many threads, such as `Stylizer`, names its dtypes instead.
+    New tensors are float32 and on the CPU, gradients are recorded, and autocast is off. A notebook
+    may have called `torch.set_default_dtype`, `torch.set_default_device` or
+    `torch.set_grad_enabled`, or be inside a `torch.autocast`. The default dtype belongs to the
+    whole process: other threads see float32 while the block lasts. So what may run in many threads,
+    such as `Stylizer`, names its dtypes instead.
     """
     import torch
 
@@ -106,6 +122,7 @@ def ordinary_torch() -> Iterator[None]:
     with ExitStack() as stack:
         stack.enter_context(torch.inference_mode(False))
         stack.enter_context(torch.enable_grad())
+        stack.enter_context(without_autocast())
         if torch.get_default_device().type != "cpu":  # it slows every call of torch a little
             stack.enter_context(torch.device("cpu"))
         stack.callback(torch.set_default_dtype, dtype)

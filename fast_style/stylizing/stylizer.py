@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from fast_style.core.devices import is_out_of_memory, resolve_device
+from fast_style.core.devices import is_out_of_memory, resolve_device, without_autocast
 from fast_style.core.errors import UserError, printable
 from fast_style.core.files import size_in_words
 from fast_style.core.free_memory import return_freed_memory
@@ -208,6 +208,7 @@ class Stylizer:
         pixels = image_to_tensor(photo).to(self.device).float().div_(255)
         return tensor_to_image(self._forward(pixels[None])[0])
 
+    @without_autocast()
     def _stylize_in_bands(
         self, photo: Image.Image, bands: Bands, progress: Callable[[float], None] | None
     ) -> Image.Image:
@@ -259,6 +260,7 @@ class Stylizer:
             result = self._forward(batch).to(photos.device)
         return result if photos.ndim == 4 else result[0]
 
+    @without_autocast()
     @torch.no_grad()  # not inference_mode: callers may train on the result, or change it in place
     def _forward(self, batch: Tensor) -> Tensor:
         """(N, 3, H, W) in [0, 1] to the same shape and range, float32, on `device`."""
