@@ -7,6 +7,9 @@ it: a count that stands still belongs to a process that has gone. No clocks are 
 need not be reachable. Where the file system has locks, they spare the watching: a process of this
 machine whose lock is free has gone.
 
+In a shared folder, others may have put anything in the place of these files. What is no plain file
+is refused, and content that is no record is watched like any other.
+
 filelock's own lease (`SoftFileLease`) replaces a dead holder's file by RENAME_EXCHANGE, which NFS,
 SMB and most of FUSE refuse: there, it would never be taken over.
 """
@@ -15,6 +18,7 @@ import hashlib
 import json
 import os
 import socket
+import stat
 import tempfile
 import threading
 import time
@@ -28,7 +32,12 @@ from typing import Any, Self
 
 from filelock import FileLock, Timeout
 
+from fast_style.core.errors import UserError, printable, shortened
+
 _HELD = "lock.held"
+# Of a record; machines' names have up to 255 bytes.
+_FIELDS = {"token": str, "pid": int, "host": str, "processes": str}
+_MOST_BYTES = 4096
 _BEAT_S = 5.0
 _LOOK_S = 1.0
 # A disk that does not answer for a while must not cost a run its lock.
@@ -53,18 +62,24 @@ class FolderLock:
     Raises:
         Held: another process or thread has it. Without locks of the file system that both see, this
             takes up to 5 seconds to find out.
+        UserError: the place of its files is taken by a link, a folder or the like.
         OSError: the folder cannot be written.
     """
 
     def __init__(self, folder: Path, say: Callable[[str], None]) -> None:
         self._lock: FileLock | None = None
         if has_locks(folder):
+            with suppress(FileNotFoundError):
+                _require_plain(folder / "lock")
             # Not of one thread alone: a notebook may release it from another one.
             self._lock = FileLock(folder / "lock", thread_local=False)
             try:
                 self._lock.acquire(timeout=0)
             except Timeout:
-                raise Held(_name_of(_parse(_read(folder / _HELD) or b""))) from None
+                holder = None
+                with suppress(OSError, UserError):
+                    holder = _name_of(_record_in(folder / _HELD))
+                raise Held(holder) from None
         try:
             self._held = _HeldFile(folder, say, is_locked=self._lock is not None)
         except BaseException:
@@ -159,20 +174,27 @@ class _HeldFile:
             seen = _read(self._path)
             if seen is None:
                 continue  # released meanwhile
+            heir = self._path.with_name(f"lock.heir-{hashlib.sha256(seen).hexdigest()[:16]}")
+            left = _read(heir)
             holder = _parse(seen)
             about = _name_of(holder) or "another process"
+            is_gone = True
             if self._has_lock_of(holder):
                 reason = ""  # of every run that was killed
             elif holder and _is_dead(holder):
                 reason = "has ended without releasing it"
             else:
-                last = _watched(self._path, seen, partial(say, _waiting_for(folder, about)))
+                reason = f"has shown no sign of life for {_PATIENCE_S:.0f} s"
+                is_gone = False
+            if left is not None or not is_gone:
+                watched = _name_of(_parse(left or b"")) if is_gone else about
+                line = _waiting_for(folder, watched or "another process")
+                last = _watched(self._path, seen, partial(say, line))
                 if last is None:
                     continue
                 if last != seen:
-                    raise Held(about)
-                reason = f"has shown no sign of life for {_PATIENCE_S:.0f} s"
-            if self._succeed(seen):
+                    raise Held(_name_of(_parse(last)) or about)
+            if self._succeed(seen, heir, left):
                 if reason:
                     say(f"{folder}: {about}, which had locked it, {reason}; taking it over")
                 return
@@ -193,25 +215,27 @@ class _HeldFile:
                 raise
 
     def _is_ours(self) -> bool:
-        return _parse(_read(self._path) or b"").get("token") == self._record["token"]
+        return bool(_record_in(self._path).get("token") == self._record["token"])
 
-    def _succeed(self, seen: bytes) -> bool:
+    def _succeed(self, seen: bytes, heir: Path, left: bytes | None) -> bool:
         """Replace a file whose process has gone; returns whether the folder is ours now.
 
         Of several processes that have watched the same content, one can create its heir. It then
         finds that content still there, or leaves it alone.
 
+        Args:
+            seen: the content of the file.
+            heir: the path of its heir.
+            left: the content of an heir that was there before `seen` was watched.
+
         Raises:
             Held: another process takes it over right now.
         """
-        heir = self._path.with_name(f"lock.heir-{hashlib.sha256(seen).hexdigest()[:16]}")
+        if left is not None and _read(heir) == left:
+            heir.unlink(missing_ok=True)  # its process was killed between two system calls
         try:
             self._create(heir)
         except FileExistsError:
-            left = _read(heir)
-            if left is not None and _watched(heir, left, lambda: None) == left:
-                heir.unlink(missing_ok=True)  # its process was killed between two system calls
-                return False
             raise Held from None
         if _read(self._path) != seen:
             heir.unlink(missing_ok=True)
@@ -227,7 +251,7 @@ class _HeldFile:
 
 
 def _name_of(holder: dict[str, Any]) -> str | None:
-    return f"process {holder['pid']} on {holder['host']}" if holder else None
+    return f"process {holder['pid']} on {shortened(printable(holder['host']))}" if holder else None
 
 
 def _waiting_for(folder: Path, about: str) -> str:
@@ -242,19 +266,48 @@ def _encoded(record: dict[str, Any], count: int) -> bytes:
 
 
 def _parse(content: bytes) -> dict[str, Any]:
-    """The record in a file; an empty one if it is torn."""
-    with suppress(ValueError):
+    """The record in a file's content; an empty one if it is torn, or no record."""
+    with suppress(ValueError, RecursionError):
         record = json.loads(content)
-        if isinstance(record, dict) and {"token", "pid", "host", "processes"} <= record.keys():
+        if (
+            isinstance(record, dict)
+            and all(type(record.get(name)) is kind for name, kind in _FIELDS.items())
+            and 0 < record["pid"] < 2**32
+        ):
             return record
     return {}
 
 
+def _record_in(path: Path) -> dict[str, Any]:
+    """The record in a file; an empty one if there is no such file, or no record."""
+    return _parse(_read(path) or b"")
+
+
 def _read(path: Path) -> bytes | None:
+    """The content of a file; None if there is none.
+
+    Raises:
+        UserError: something else is there, which may block a reader, or lead out of the folder.
+    """
     try:
-        return path.read_bytes()
+        _require_plain(path)
+        with path.open("rb") as file:
+            return file.read(_MOST_BYTES)
     except FileNotFoundError:
         return None
+
+
+def _require_plain(path: Path) -> None:
+    """Check that this is a file, and no link, pipe or folder.
+
+    Raises:
+        UserError: it is none.
+        FileNotFoundError: nothing is there.
+    """
+    if not stat.S_ISREG(path.lstat().st_mode):
+        raise UserError(
+            f"{printable(path)}: not a plain file, as the lock of its folder must be; remove it"
+        )
 
 
 def _watched(path: Path, seen: bytes, on_silence: Callable[[], None]) -> bytes | None:
@@ -275,13 +328,24 @@ def _beat(path: Path, record: dict[str, Any], stop: threading.Event, lost: threa
     """Raise the count every few seconds, until `stop`, or until another process has taken over."""
     count = 0
     while not stop.wait(_BEAT_S):
-        with suppress(OSError), path.open("r+b") as file:  # the disk may answer next time
-            if _parse(file.read()).get("token") != record["token"]:
+        count += 1
+        with suppress(OSError):  # the disk may answer next time
+            if not _has_beaten(path, record, count):
                 lost.set()
                 return
-            count += 1
-            file.seek(0)
-            file.write(_encoded(record, count))
+
+
+def _has_beaten(path: Path, record: dict[str, Any], count: int) -> bool:
+    """Write the count into this process's file; returns False if the file is another one's."""
+    with suppress(UserError):
+        _require_plain(path)
+        # Read and written as one open file: what replaces it meanwhile stays as it is.
+        with path.open("r+b") as file:
+            if _parse(file.read(_MOST_BYTES)).get("token") == record["token"]:
+                file.seek(0)
+                file.write(_encoded(record, count))
+                return True
+    return False
 
 
 def _end(
@@ -291,8 +355,8 @@ def _end(
         return
     stop.set()
     thread.join()
-    with suppress(OSError):
-        if _parse(path.read_bytes()).get("token") == record["token"]:
+    with suppress(OSError, UserError):
+        if _record_in(path).get("token") == record["token"]:
             path.unlink()
 
 
@@ -304,7 +368,7 @@ def _is_dead(holder: dict[str, Any]) -> bool:
         os.kill(holder["pid"], 0)
     except ProcessLookupError:
         return True
-    except (OSError, OverflowError, TypeError):  # another user's, or no number of a process
+    except (OSError, OverflowError):  # another user's, or no number of a process
         return False
     return False
 

@@ -14,8 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
 
 from fast_style.core import folder_lock
+from fast_style.core.errors import UserError
 from fast_style.core.folder_lock import FolderLock, Held, has_locks
 
 fcntl = pytest.importorskip("fcntl", reason="Windows has locks everywhere")
@@ -152,6 +154,93 @@ class TestMixedHosts:
         assert FolderLock(tmp_path, print).release()
 
 
+# --- What others may have put there ---------------------------------------------------------------
+
+
+def put(path: Path, kind: str) -> None:
+    """Something else than a plain file."""
+    match kind:
+        case "dangling link":
+            path.symlink_to("nowhere")
+        case "link to a record":
+            (path.parent / "elsewhere").mkdir()
+            path.symlink_to(file_of_another_host(path.parent / "elsewhere"))
+        case "link to an endless file":
+            path.symlink_to("/dev/zero")
+        case "folder":
+            path.mkdir()
+        case "pipe":
+            os.mkfifo(path)
+
+
+ODD_KINDS = ["dangling link", "link to a record", "link to an endless file", "folder", "pipe"]
+
+
+@pytest.mark.parametrize("kind", ODD_KINDS)
+@pytest.mark.parametrize(
+    ("name", "has_flock"), [("lock.held", True), ("lock.held", False), ("lock", True)]
+)
+def test_what_is_no_plain_file_is_named_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, name: str, has_flock: bool
+) -> None:
+    path = tmp_path / name
+    put(path, kind)
+    if not has_flock:
+        monkeypatch.setattr(fcntl, "flock", fail_with(errno.ENOLCK))
+    monkeypatch.setattr(time, "sleep", lambda seconds: pytest.fail("waited"))
+    with pytest.raises(UserError) as caught:
+        FolderLock(tmp_path, print)
+    assert str(caught.value) == (
+        f"{path}: not a plain file, as the lock of its folder must be; remove it"
+    )
+    monkeypatch.undo()
+    path.rmdir() if kind == "folder" else path.unlink()
+    assert FolderLock(tmp_path, print).release()  # nothing stayed locked
+
+
+def test_odd_kind_beside_a_lock_that_is_held_does_not_hide_the_holder(tmp_path: Path) -> None:
+    put(tmp_path / "lock.held", "dangling link")
+    with FileLock(tmp_path / "lock"):
+        assert refused(tmp_path) is None
+
+
+@pytest.mark.parametrize("kind", ODD_KINDS)
+def test_process_whose_file_became_something_else_knows_that_it_lost_the_folder(
+    tmp_path: Path, kind: str
+) -> None:
+    lock = FolderLock(tmp_path, print)
+    (tmp_path / "lock.held").unlink()
+    put(tmp_path / "lock.held", kind)
+    while not lock.is_lost:
+        time.sleep(BEAT_S)
+    assert not lock.release()
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({"host": "a\x1b[2Jb\nc\udc9b"}, "process 7 on a\\x1b[2Jb\\nc\\x9b"),
+        ({"host": "x" * 3000}, f"process 7 on {'x' * 97}..."),
+        ({"pid": [1]}, None),
+        ({"pid": True}, None),
+        ({"pid": 0}, None),
+        ({"pid": -1}, None),
+        ({"pid": 1.5}, None),
+        ({"pid": 10**900}, None),
+        ({"host": 3}, None),
+        ({"host": None}, None),
+        ({"token": {}}, None),
+        ({"processes": []}, None),
+    ],
+)
+def test_holder_is_named_in_one_printable_line_or_not_at_all(
+    tmp_path: Path, fields: dict[str, Any], expected: str | None
+) -> None:
+    file_of_another_host(tmp_path, **{"pid": 7, **fields})
+    with FileLock(tmp_path / "lock"):
+        assert refused(tmp_path) == expected
+
+
 def test_file_holds_the_folder_and_is_removed_at_the_end(
     tmp_path: Path, without_locks: None
 ) -> None:
@@ -211,7 +300,14 @@ class TestWithoutLocks:
             "life for 1 s; taking it over",
         ]
 
-    @pytest.mark.parametrize("content", ["", "{", "[]", "{}", "\x00\x00", '{"pid": 1}'])
+    @pytest.mark.parametrize(
+        "content",
+        [
+            "", "{", "[]", "{}", "\x00\x00", '{"pid": 1}', "[" * 100_000, "9" * 100_000,
+            '{"token": "t", "pid": [1], "host": "far", "processes": "p"}',
+            f'{{"token": "t", "pid": {10**90}, "host": "far", "processes": "p"}}',
+        ],
+    )  # fmt: skip
     def test_torn_file_is_watched_and_taken_over(self, tmp_path: Path, content: str) -> None:
         (tmp_path / "lock.held").write_text(content)
         said: list[str] = []
@@ -268,19 +364,61 @@ class TestWithoutLocks:
         assert sorted("held\n" in text for text in said) == [False, False, False, True]
         assert list(tmp_path.iterdir()) == []
 
-    def test_heir_of_a_process_that_was_killed_while_taking_over_is_watched_too(
-        self, tmp_path: Path
-    ) -> None:
-        file_of_another_host(tmp_path)
-
+    @staticmethod
+    def leave_heir(folder: Path) -> None:
+        """Be killed between two system calls of a takeover."""
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(os, "replace", fail_with(errno.EIO))
             patch.setattr(Path, "unlink", fail_with(errno.EIO))
             with pytest.raises(OSError, match="Input/output"):
-                FolderLock(tmp_path, print)
-        assert len(list(tmp_path.glob("lock.heir-*"))) == 1
-        with FolderLock(tmp_path, print):
+                FolderLock(folder, print)
+        assert len(list(folder.glob("lock.heir-*"))) == 1
+
+    def test_heir_of_a_process_that_was_killed_is_watched_together_with_its_file(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        file_of_another_host(tmp_path, pid=7)
+        self.leave_heir(tmp_path)
+        watched: list[Path] = []
+        watch = folder_lock._watched
+        monkeypatch.setattr(
+            folder_lock,
+            "_watched",
+            lambda path, *rest: (watched.append(path), watch(path, *rest))[1],
+        )
+        said: list[str] = []
+        with FolderLock(tmp_path, said.append):
+            assert watched == [tmp_path / "lock.held"]
             assert [path.name for path in tmp_path.iterdir()] == ["lock.held"]
+        assert said == [
+            f"{tmp_path}: process 7 on far has locked it; watching for 1 s whether it still runs",
+            f"{tmp_path}: process 7 on far, which had locked it, has shown no sign of life for 1 "
+            "s; taking it over",
+        ]
+
+    def test_heir_of_a_killed_process_of_this_host_is_watched_under_its_own_name(
+        self, tmp_path: Path
+    ) -> None:
+        with another_process(tmp_path) as process:
+            process.kill()
+        self.leave_heir(tmp_path)
+        said: list[str] = []
+        with FolderLock(tmp_path, said.append):
+            assert [path.name for path in tmp_path.iterdir()] == ["lock.held"]
+        assert said[0].startswith(f"{tmp_path}: process {os.getpid()} on ")
+        assert said[1].startswith(f"{tmp_path}: process {process.pid} on ")
+        assert said[1].endswith("has ended without releasing it; taking it over")
+        assert len(said) == 2
+
+    def test_heir_that_is_no_plain_file_is_named(self, tmp_path: Path) -> None:
+        file_of_another_host(tmp_path)
+        self.leave_heir(tmp_path)
+        (heir,) = tmp_path.glob("lock.heir-*")
+        heir.unlink()
+        heir.symlink_to("nowhere")
+        with pytest.raises(UserError) as caught:
+            FolderLock(tmp_path, print)
+        assert str(caught.value).startswith(f"{heir}: not a plain file, ")
 
     def test_failing_takeover_leaves_nothing_of_its_own(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
