@@ -31,7 +31,11 @@ _MODULES = {
 def __getattr__(name: str) -> Any:
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_MODULES[name]), name)
+    from fast_style.core.signals import whole_imports
+
+    with whole_imports():
+        module = import_module(_MODULES[name])
+    return getattr(module, name)
 
 
 def __dir__() -> list[str]:

@@ -1,4 +1,4 @@
-"""Signals that end work after its present step, instead of in the middle of it."""
+"""Signals that end work after its present step or import, instead of in the middle of it."""
 
 import os
 import signal
@@ -54,3 +54,26 @@ def stop_signals(
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def whole_imports() -> Iterator[None]:
+    """Within the block, SIGINT waits for the end of it; for imports, which take seconds.
+
+    Python forgets a package whose import is interrupted, but not the modules that were finished. At
+    the next import they are not among its attributes, and the package stays broken until the
+    process ends.
+    """
+    before = signal.getsignal(signal.SIGINT)
+    # None is the handler of a program that embeds Python, which could not be put back.
+    if threading.current_thread() is not threading.main_thread() or before is None:
+        yield
+        return
+    received: list[int] = []
+    signal.signal(signal.SIGINT, lambda number, frame: received.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+        if received:
+            signal.raise_signal(signal.SIGINT)

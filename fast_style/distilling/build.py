@@ -20,6 +20,7 @@ from fast_style.training.build import (
     describe_run,
     find_photos_of,
     find_readable_photos,
+    import_what_torch_leaves_out,
     open_photo_stream,
     read_held_out,
 )
@@ -51,6 +52,7 @@ def build_distiller(
     Raises:
         UserError: pictures or weights do not fit the settings.
     """
+    import_what_torch_leaves_out()
     set_up_torch(device, threads=config.train.threads, deterministic=config.train.deterministic)
     config = run.settings(config)
     data = config.data

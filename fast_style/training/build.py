@@ -19,6 +19,7 @@ from torch import Tensor
 
 from fast_style.core.devices import ordinary_torch, resolve_device, resolve_precision, set_up_torch
 from fast_style.core.distributed import ALONE, Group
+from fast_style.core.signals import whole_imports
 from fast_style.losses.build import build_perceptual_loss, load_loss_weights, read_style
 from fast_style.losses.judge import judge_sides, load_judge_settings, load_judge_weights
 from fast_style.losses.loss_network import Weights
@@ -82,6 +83,7 @@ def build_trainer(
     Raises:
         UserError: photos, style picture, weights or memory do not fit the settings.
     """
+    import_what_torch_leaves_out()
     device = resolve_device(device, argument="device=")
     set_up_torch(device, threads=config.train.threads, deterministic=config.train.deterministic)
     config = run.settings(config)
@@ -226,6 +228,17 @@ def _describe(
 
 
 # --- Shared with distilling ---------------------------------------------------------------------
+
+
+def import_what_torch_leaves_out() -> None:
+    """Import what torch imports only when an optimizer and a log are made.
+
+    Building can take minutes, so an interrupt ends it at once, except for these seconds; see
+    `whole_imports`.
+    """
+    with whole_imports():
+        import torch._dynamo  # which imports sympy
+        import torch.utils.tensorboard  # noqa: F401
 
 
 def find_photos_of(

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from fast_style.core.signals import stop_signals
+from fast_style.core.signals import stop_signals, whole_imports
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="needs SIGHUP")
@@ -53,3 +53,36 @@ def test_other_threads_receive_none() -> None:
     thread.start()
     thread.join()
     assert seen == [None]
+
+
+def test_interrupt_of_an_import_comes_at_its_end() -> None:
+    before = signal.getsignal(signal.SIGINT)
+    reached = []
+    with pytest.raises(KeyboardInterrupt), whole_imports():  # noqa: PT012
+        signal.raise_signal(signal.SIGINT)
+        reached.append("the end")
+    assert reached == ["the end"]
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_import_that_nobody_interrupts_leaves_signals_as_they_were() -> None:
+    before = signal.getsignal(signal.SIGINT)
+    with whole_imports():
+        pass
+    with pytest.raises(ImportError), whole_imports():
+        raise ImportError
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_imports_of_other_threads_are_not_touched() -> None:
+    before = signal.getsignal(signal.SIGINT)
+    seen: list[object] = []
+
+    def work() -> None:
+        with whole_imports():
+            seen.append(signal.getsignal(signal.SIGINT))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert seen == [before]

@@ -240,3 +240,46 @@ def test_script_without_a_main_guard_trains(yaml_file: Path, tmp_path: Path, wor
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.count("the script runs") == 1
     assert done.stdout.endswith("finished: runs/tiny/model.safetensors\n")
+
+
+# Interrupts an import, as if the stop button was pressed then.
+INTERRUPTED = """
+import signal, sys
+class Interrupt:
+    def __init__(self, name):
+        self.name = name
+    def find_spec(self, name, *unused):
+        if name == self.name:
+            sys.meta_path.remove(self)
+            print("interrupted in", name)
+            signal.raise_signal(signal.SIGINT)
+import fast_style
+for name in ("torch.nn.functional", "sympy.logic"):
+    sys.meta_path.insert(0, Interrupt(name))
+    try:
+        fast_style.train(sys.argv[1], device="cpu", say=lambda line: None)
+    except KeyboardInterrupt:
+        print("stopped")
+fast_style.train(sys.argv[1], device="cpu")
+"""
+
+
+@pytest.mark.slow
+def test_interrupted_import_breaks_nothing(yaml_file: Path, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED, yaml_file],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env=command_environment(),
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = done.stdout.splitlines()
+    assert lines[:4] == [
+        "interrupted in torch.nn.functional",
+        "stopped",
+        "interrupted in sympy.logic",
+        "stopped",
+    ]
+    assert lines[-1] == "finished: runs/tiny/model.safetensors"
