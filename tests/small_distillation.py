@@ -10,7 +10,7 @@ import pytest
 import torch
 import yaml
 from safetensors.torch import save_file
-from small_run import draw_photo, ignore, learn_once, quick_runs, write_photos
+from small_run import draw_photo, learn_once, quick_runs, write_photos
 
 from fast_style.distilling import build, painters
 from fast_style.distilling.build import build_distiller
@@ -116,7 +116,7 @@ def settings_of(yaml_file: Path, *words: str) -> DistillConfig:
 
 
 def make_distiller(
-    config: DistillConfig, run: Run, *, say: Callable[[str], None] = ignore
+    config: DistillConfig, run: Run, *, say: Callable[[str], None] = print
 ) -> Distiller:
     return build_distiller(config, run, device=torch.device("cpu"), say=say, command="distill")
 

@@ -128,7 +128,7 @@ def make_trainer(
     config: Config,
     run: Run,
     *,
-    say: Callable[[str], None] = ignore,
+    say: Callable[[str], None] = print,
     command: str = "train.py",
     group: Group = ALONE,
 ) -> Trainer:
@@ -174,7 +174,7 @@ def opening(
     """
     opened = []
 
-    def open_learner(*words: str, say: Callable[[str], None] = ignore) -> LearnerT:
+    def open_learner(*words: str, say: Callable[[str], None] = print) -> LearnerT:
         config = read(*words)
         run = open_small_run(config, root, say=say)
         try:

@@ -46,7 +46,7 @@ def build_distiller(
         config: the settings.
         run: from `open_run`.
         device: where to train.
-        say: prints a line for the user.
+        say: called with each line for the user, also while the distiller trains.
         command: the command line, for environment.json.
 
     Raises:
@@ -107,6 +107,7 @@ def build_distiller(
         description=description,
         seed=config.seed,
         resume_from=run.resume_from,
+        say=say,
     )
     write_run_files(run.folder, config, environment(device, command))
     return distiller

@@ -49,7 +49,7 @@ from fast_style.settings.config import DistillLogConfig, DistillTrainConfig
 from fast_style.settings.layers import convolution_of
 from fast_style.training.loop import Interval, show_status, take_steps
 from fast_style.training.photo_stream import PhotoStream, to_pixels
-from fast_style.training.run_log import RunLog, photo_and_result_sheet
+from fast_style.training.run_log import RunLog, photo_and_result_sheet, print_line
 from fast_style.training.saving import with_prefix, writing_step
 from fast_style.training.schedule import is_due, learning_rate_at, set_learning_rate
 
@@ -78,6 +78,7 @@ class Distiller:
         description: the metadata of files, without the step.
         seed: every random choice derives from it.
         resume_from: the checkpoint to resume from.
+        say: called with each line for the user.
 
     Raises:
         CheckpointError: `resume_from` does not fit the student or its painters.
@@ -98,6 +99,7 @@ class Distiller:
         description: dict[str, Any],
         seed: int,
         resume_from: Checkpoint | None = None,
+        say: Callable[[str], None] = print_line,
     ) -> None:
         self.device = teacher.mean.device
         self.precision = resolve_precision(settings.precision, self.device)
@@ -142,7 +144,11 @@ class Distiller:
         if resume_from is not None:
             self.restore(resume_from)
         self.run_log = RunLog(
-            run_folder, columns=self._columns(), start_step=self.step, num_steps=settings.steps
+            run_folder,
+            columns=self._columns(),
+            start_step=self.step,
+            num_steps=settings.steps,
+            say=say,
         )
 
     @ordinary_torch()

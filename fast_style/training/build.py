@@ -75,7 +75,7 @@ def build_trainer(
         config: the settings.
         run: from `open_run`.
         device: where to train; a name such as ``auto`` or ``cpu``, or a torch.device.
-        say: prints a line for the user.
+        say: called with each line for the user, also while the trainer trains.
         command: the command line, for environment.json and TensorBoard.
         group: the processes that train together. Nothing is exchanged here, so that rank zero may
             build first.
@@ -142,6 +142,7 @@ def build_trainer(
         description=description,
         precision=resolve_precision(config.train.precision, device),
         resume_from=run.resume_from,
+        say=say,
         group=group,
     )
     if group.is_first:

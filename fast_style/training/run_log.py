@@ -28,6 +28,11 @@ from fast_style.pictures.pixels import image_to_tensor, tensor_to_image
 _EVENT_FILE = re.compile(r"events\.out\.tfevents\.(\d{10})\.")
 
 
+def print_line(line: str) -> None:
+    """Print a line at once, with an escape for each character that stdout's encoding lacks."""
+    print(encodable(line, sys.stdout.encoding), flush=True)
+
+
 class RunLog:
     """Console progress, TensorBoard event files and metrics.csv of one run folder.
 
@@ -40,6 +45,8 @@ class RunLog:
             steps: their rows are removed from metrics.csv and their points hidden in TensorBoard,
             so that no curve has two values at a step.
         num_steps: the number of the last step; the console shows it beside the current one.
+        say: called with each line. On a terminal, a progress bar on stderr takes the place of the
+            lines about steps.
         is_silent: write and print nothing, because another process does.
     """
 
@@ -50,11 +57,13 @@ class RunLog:
         columns: Sequence[str],
         start_step: int,
         num_steps: int,
+        say: Callable[[str], None] = print_line,
         is_silent: bool = False,
     ) -> None:
         self._columns = ["step", "images", *columns]
         self._table = folder / "metrics.csv"
         self._broken = {"metrics.csv", "TensorBoard"} if is_silent else set[str]()
+        self._say = say
         self._is_talking = not is_silent
         self._guarded("metrics.csv", lambda: self._cut_table_back_to(start_step))
         self._writer: Any = None
@@ -105,11 +114,11 @@ class RunLog:
         self._guarded("TensorBoard", lambda: self._writer.add_text(tag, markdown, 0))
 
     def say(self, line: str) -> None:
-        """Print a line on the console, above the progress bar if there is one."""
-        self._talk(lambda: self._print(line))
+        """Say a line; printed, it stands above the progress bar if there is one."""
+        self._talk(lambda: self._say_beside_bar(line))
 
     def warn(self, line: str) -> None:
-        """Print a warning on the console."""
+        """Say a warning."""
         self.say(f"warning: {line}")
 
     def progress(self, step: int) -> None:
@@ -193,12 +202,14 @@ class RunLog:
             speak()
         except OSError:  # `train.py ... | head`, a closed terminal, a log file on a full disk
             self._is_talking = False
+            if self._say is not print_line:  # the caller's own output, and stdout may be sound
+                return
             with suppress(OSError, ValueError):  # else pending output would fail again at exit
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
-    def _print(self, line: str) -> None:
-        tqdm.write(encodable(line, sys.stdout.encoding), file=sys.stdout)
-        sys.stdout.flush()
+    def _say_beside_bar(self, line: str) -> None:
+        with tqdm.external_write_mode(file=sys.stdout):
+            self._say(line)
 
     def _move_bar(self, step: int) -> None:
         assert self._bar is not None

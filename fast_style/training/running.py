@@ -5,7 +5,6 @@ From a notebook::
     train(load_config("my_style.yaml", ["data.photos=demo/photos"]))
 """
 
-import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
@@ -15,12 +14,13 @@ import torch
 
 from fast_style.core.devices import resolve_device, restored_torch
 from fast_style.core.distributed import ALONE, Group
-from fast_style.core.errors import Stopped, encodable
+from fast_style.core.errors import Stopped
 from fast_style.core.signals import stop_signals
 from fast_style.settings.config import Config, DistillConfig, load_config
 from fast_style.training.build import build_trainer
 from fast_style.training.other_trainings import told_of_others
 from fast_style.training.run_folder import FRESH, open_run
+from fast_style.training.run_log import print_line
 
 StopSignal = Callable[[], int | None]
 
@@ -32,17 +32,13 @@ class Trainable(Protocol):
         """Train to the last step, or until `stop_signal` gives the number of a signal."""
 
 
-def _say(line: str) -> None:
-    print(encodable(line, sys.stdout.encoding), flush=True)
-
-
 def train(
     config: Config | Path | str,
     *,
     device: str | torch.device = "auto",
     root: Path | str = "runs",
     fresh: bool = False,
-    say: Callable[[str], None] = _say,
+    say: Callable[[str], None] = print_line,
 ) -> Path:
     """The model file of a run, which is trained, resumed, or found finished.
 
@@ -57,7 +53,8 @@ def train(
             torch.device.
         root: the folder of all runs; this one trains in ``root/<name>``.
         fresh: train in a new folder, ``<name>-2`` and so on, if there is a run of this name.
-        say: called with each line about the run; by default it is printed.
+        say: called with each line about the run; by default it is printed. On a terminal, a
+            progress bar on stderr takes the place of the lines about steps.
 
     Raises:
         UserError: the settings or their files cannot be used, another process or thread trains

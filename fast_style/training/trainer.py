@@ -26,7 +26,7 @@ from fast_style.training.loop import Interval, take_steps
 from fast_style.training.optimizer import build_optimizer
 from fast_style.training.photo_stream import PhotoStream, to_pixels
 from fast_style.training.reporting import Reporter, StepResult, columns_of
-from fast_style.training.run_log import RunLog
+from fast_style.training.run_log import RunLog, print_line
 from fast_style.training.saving import (
     restore_training,
     training_tensors,
@@ -59,6 +59,7 @@ class Trainer:
         description: the metadata of model files, without the step.
         precision: the dtype of autocast, or None for float32.
         resume_from: the checkpoint to resume from.
+        say: called with each line for the user.
         group: the processes that train together. Each has its share of every batch; all have the
             same weights at every step; rank zero writes.
 
@@ -82,6 +83,7 @@ class Trainer:
         description: dict[str, Any],
         precision: torch.dtype | None = None,
         resume_from: Checkpoint | None = None,
+        say: Callable[[str], None] = print_line,
         group: Group = ALONE,
     ) -> None:
         self.net = net
@@ -111,6 +113,7 @@ class Trainer:
             columns=columns_of(perceptual_loss, with_stability=stability_weight > 0),
             start_step=self.step,
             num_steps=settings.steps,
+            say=say,
             is_silent=not group.is_first,
         )
         self.reporter = Reporter(

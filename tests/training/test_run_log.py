@@ -252,6 +252,41 @@ def test_console_that_knows_no_accents_gets_escapes(
     assert stdout.buffer.getvalue() == b"\\xe9\\u548c.jpg\n"  # type: ignore[attr-defined]
 
 
+def test_lines_go_to_the_callers_function(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said: list[str] = []
+    log = RunLog(tmp_path, columns=["lr"], start_step=0, num_steps=100, say=said.append)
+    log.say("one é")
+    log.warn("two")
+    log.status(20, loss=1.23456, images_per_s=7.89, seconds_left=3723)
+    log.close()
+    assert said == [
+        "one é",
+        "warning: two",
+        "step 20/100  loss 1.2346  7.9 images/s  1:02:03 left",
+    ]
+    assert capsys.readouterr() == ("", "")
+
+
+def test_callers_function_that_fails_silences_the_log_and_not_stdout(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    said: list[str] = []
+
+    def say(line: str) -> None:
+        said.append(line)
+        raise OSError(errno.ENOSPC, "full")
+
+    log = RunLog(tmp_path, columns=["lr"], start_step=0, num_steps=100, say=say)
+    log.say("one")
+    log.say("two")
+    log.close()
+    print("still there", flush=True)
+    assert said == ["one"]
+    assert capfd.readouterr().out == "still there\n"
+
+
 def test_status_is_a_line_where_there_is_no_terminal(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -69,6 +69,16 @@ def test_model_is_that_of_the_commands(
     assert said[-1] == f"finished: {file}"
 
 
+def test_every_line_goes_to_the_callers_function(
+    train: Callable[..., Result], capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, said = train()
+    assert capsys.readouterr().out == ""
+    assert [line.split()[1] for line in said if line.startswith("step ")] == [
+        f"{step}/6" for step in range(1, 7)
+    ]
+
+
 def test_second_call_says_that_it_is_finished(train: Callable[..., Result], tmp_path: Path) -> None:
     file, _ = train()
     before = final_state(tmp_path / "tiny")
@@ -93,7 +103,8 @@ def test_call_after_an_error_goes_on(
     with pytest.raises(type(error)):
         train()
     _, said = train()
-    assert said[-2].startswith(f"resuming at step 2 in {tmp_path}/tiny on cpu")
+    (resuming,) = (line for line in said if line.startswith("resuming"))
+    assert resuming.startswith(f"resuming at step 2 in {tmp_path}/tiny on cpu")
     assert final_state(tmp_path / "tiny") == final_state(straight)
 
 
