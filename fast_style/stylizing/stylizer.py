@@ -15,7 +15,7 @@ reads and writes files.
 """
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, overload
@@ -132,7 +132,8 @@ class Stylizer:
         Raises:
             UserError: the file cannot be read, or the photo does not fit in memory; the message
                 says which size does.
-            ValueError: an array or a tensor has another shape, dtype or range.
+            ValueError: an array or a tensor has another shape, dtype or range, or no pixels; or
+                the tensor is sparse, nested or without values.
             TypeError: the photo is none of these.
         """
         match photo:
@@ -162,8 +163,7 @@ class Stylizer:
         Raises:
             UserError: it does not fit in memory, or the disk is full.
         """
-        if min(picture.size) == 0:
-            raise ValueError("a picture without pixels cannot be stylized")
+        _require_size(picture.size)
         photo = PhotoSize(*picture.size, has_alpha=picture.alpha is not None)
         plan = self._require_fit(lambda budget: plan_photo(photo, self._net_setup, budget))
         height, width = picture.size
@@ -228,27 +228,28 @@ class Stylizer:
         return result
 
     def _stylize_array(self, photo: NDArray[Any]) -> NDArray[np.uint8]:
-        is_usable = photo.ndim == 3 and photo.shape[2] == 3 and min(photo.shape) > 0
+        is_usable = photo.ndim == 3 and photo.shape[2] == 3
         if not is_usable or photo.dtype != np.uint8:
             raise ValueError(
                 f"an array must be uint8 of shape (H, W, 3), got {photo.dtype} {photo.shape}; "
                 "floats in [0, 1] are taken as a torch tensor (3, H, W), other modes as a Pillow "
                 "image"
             )
+        _require_size(photo.shape[:2])
         image = Image.fromarray(np.ascontiguousarray(photo))
         return np.array(self.stylize_picture(Picture(image, None)).rgb)
 
     def _stylize_tensor(self, photos: Tensor) -> Tensor:
-        is_empty = photos.ndim == 4 and len(photos) == 0
+        _require_dense(photos)
         is_usable = photos.ndim in (3, 4) and photos.shape[-3] == 3
-        is_usable = is_usable and (is_empty or min(photos.shape[-2:]) > 0)
         if not is_usable or not photos.is_floating_point():
             raise ValueError(
                 "photos must be floats of shape (3, H, W) or (N, 3, H, W) in [0, 1], got "
                 f"{photos.dtype} {tuple(photos.shape)}; divide pixels of 0..255 by 255"
             )
-        if is_empty:
+        if photos.ndim == 4 and len(photos) == 0:
             return torch.empty_like(photos, dtype=torch.float32)
+        _require_size(photos.shape[-2:])
         _require_pixels(photos)
         batch = photos if photos.ndim == 4 else photos[None]
         num_photos, _, height, width = batch.shape
@@ -293,6 +294,32 @@ def _to_image(picture: Picture) -> Image.Image:
         image.putalpha(picture.alpha)
     image.info["comment"] = MARK.encode()  # which Pillow writes into JPEG and GIF
     return image
+
+
+def _require_dense(photos: Tensor) -> None:
+    """Check that a tensor has its values, in an array of one shape."""
+    if photos.is_meta:
+        raise ValueError(
+            "photos must be a tensor with values, got one on the device meta, which has none"
+        )
+    if photos.is_nested:
+        raise ValueError(
+            "photos must be a dense tensor, got a nested one; stylize its photos one by one "
+            "(tensor.unbind())"
+        )
+    if photos.layout != torch.strided:
+        raise ValueError(
+            f"photos must be a dense tensor, got layout {photos.layout}; use tensor.to_dense()"
+        )
+
+
+def _require_size(size: Sequence[int]) -> None:
+    """Check that a picture of size (height, width) has pixels."""
+    if min(size) == 0:
+        height, width = size
+        raise ValueError(
+            f"a picture without pixels cannot be stylized, got height {height} and width {width}"
+        )
 
 
 def _require_pixels(photos: Tensor) -> None:

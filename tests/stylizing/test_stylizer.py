@@ -147,7 +147,6 @@ def test_what_a_tensor_gives_can_be_worked_on(stylizer: Stylizer) -> None:
         ((1, 8, 8), torch.float32),
         ((8, 8, 3), torch.float32),
         ((1, 1, 3, 8, 8), torch.float32),
-        ((3, 0, 8), torch.float32),
         ((3, 8, 8), torch.uint8),
     ],
 )
@@ -241,7 +240,6 @@ def test_array_too_large_as_a_whole_is_done_in_bands(model: Path, stylizer: Styl
         ((8, 8, 4), np.uint8),
         ((3, 8, 8), np.uint8),
         ((2, 8, 8, 3), np.uint8),
-        ((0, 8, 3), np.uint8),
         ((8, 8, 3), np.float32),
         ((8, 8, 3), np.uint16),
         ((8, 8, 3), np.bool_),
@@ -308,9 +306,61 @@ def test_files_are_turned_and_pillow_images_only_if_asked(
     assert image.getexif()[0x0112] == 6
 
 
-def test_picture_without_pixels_is_refused(stylizer: Stylizer) -> None:
-    with pytest.raises(ValueError, match=r"^a picture without pixels cannot be stylized$"):
-        stylizer(Image.new("RGB", (0, 5)))
+@pytest.mark.parametrize(
+    ("photo", "size"),
+    [
+        (Image.new("RGB", (0, 5)), "height 5 and width 0"),
+        (np.zeros((0, 8, 3), np.uint8), "height 0 and width 8"),
+        (np.zeros((8, 0, 3), np.uint8), "height 8 and width 0"),
+        (torch.zeros(3, 0, 8), "height 0 and width 8"),
+        (torch.zeros(2, 3, 8, 0), "height 8 and width 0"),
+    ],
+)
+def test_picture_without_pixels_is_refused(stylizer: Stylizer, photo: Any, size: str) -> None:
+    with pytest.raises(ValueError, match="pixels") as caught:
+        stylizer(photo)
+    assert str(caught.value) == f"a picture without pixels cannot be stylized, got {size}"
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
+@pytest.mark.filterwarnings("ignore:Sparse CSR tensor support")
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (
+            lambda photo: photo.to("meta"),
+            "photos must be a tensor with values, got one on the device meta, which has none",
+        ),
+        (
+            lambda photo: photo.to_sparse(),
+            "photos must be a dense tensor, got layout torch.sparse_coo; use tensor.to_dense()",
+        ),
+        (
+            lambda photo: photo.to_sparse_csr(),
+            "photos must be a dense tensor, got layout torch.sparse_csr; use tensor.to_dense()",
+        ),
+        (
+            lambda photo: photo.to_mkldnn(),
+            "photos must be a dense tensor, got layout torch._mkldnn; use tensor.to_dense()",
+        ),
+        (
+            lambda photo: torch.nested.nested_tensor([photo, photo]),
+            "photos must be a dense tensor, got a nested one; stylize its photos one by one "
+            "(tensor.unbind())",
+        ),
+        (
+            lambda photo: torch.nested.nested_tensor([photo, photo], layout=torch.jagged),
+            "photos must be a dense tensor, got a nested one; stylize its photos one by one "
+            "(tensor.unbind())",
+        ),
+    ],
+)
+def test_tensors_that_are_not_dense_are_refused(
+    stylizer: Stylizer, make: Callable[[torch.Tensor], torch.Tensor], message: str
+) -> None:
+    with pytest.raises(ValueError, match="photos must be") as caught:
+        stylizer(make(torch.rand(3, 16, 18)))
+    assert str(caught.value) == message
 
 
 # --- Bands --------------------------------------------------------------------------------------
