@@ -23,7 +23,8 @@ class RunLock(FolderLock):
         """Whether nothing trains under it, although it is held.
 
         So it is if the thread that opened the run has ended, or if it is this thread, which is
-        asking and not training: a cell of a notebook ended with an error, or was interrupted.
+        asking and not training: a cell of a notebook ended with an error, or was interrupted. Of
+        another thread that lives, nobody can say whether it is about to train.
         """
         return not self._thread.is_alive() or self._thread is threading.current_thread()
 
@@ -43,7 +44,7 @@ def lock_run(folder: Path, say: Callable[[str], None]) -> RunLock:
         say: called with a line if a lock is taken over, or while it is watched.
 
     Raises:
-        UserError: another process or thread trains there.
+        UserError: another process trains there, or another thread has the run open.
         OSError: the folder cannot be written.
     """
     key = os.getpid(), os.path.realpath(folder)
@@ -55,9 +56,13 @@ def lock_run(folder: Path, say: Callable[[str], None]) -> RunLock:
     try:
         lock = RunLock(folder, say)
     except Held as error:
-        holder = error.holder or "another process"
         if own is not None:
-            holder = "another thread of this process"
+            raise UserError(
+                f"{folder}: another thread of this process has opened this run, and not closed it; "
+                "wait until it has trained, close the run there (run.release()), or set another "
+                "name=..."
+            ) from None
+        holder = error.holder or "another process"
         raise UserError(
             f"{folder}: {holder} trains here already; wait for it, or set another name=..."
         ) from None

@@ -95,8 +95,9 @@ def test_lock_of_a_living_thread_is_refused(tmp_path: Path) -> None:
     locks: list[RunLock] = []
     with in_another_thread(lambda: locks.append(lock_run(tmp_path, ignore))):
         assert message_of_locking(tmp_path) == (
-            f"{tmp_path}: another thread of this process trains here already; wait for it, or set "
-            "another name=..."
+            f"{tmp_path}: another thread of this process has opened this run, and not closed it; "
+            "wait until it has trained, close the run there (run.release()), or set another "
+            "name=..."
         )
         locks[0].release()  # from another thread than the one that locked
         assert lock_run(tmp_path, ignore).release()

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -191,9 +192,21 @@ def test_training_in_another_thread_is_refused_until_it_has_ended(
     finally:
         may_go_on.set()
         thread.join()
-    assert str(caught.value).startswith(f"{tmp_path}/tiny: another thread of this process trains")
+    assert str(caught.value).startswith(f"{tmp_path}/tiny: another thread of this process has")
     _, said = train()
     assert said[0].startswith(f"{tmp_path}/tiny: finished at step 6")
+
+
+def test_run_left_open_is_trained_from_another_thread_once_it_is_closed_as_told(
+    train: Callable[..., Result], yaml_file: Path, tmp_path: Path
+) -> None:
+    run = fast_style.open_run(settings_of(yaml_file), root=tmp_path, fresh=False, say=ignore)
+    with ThreadPoolExecutor(1) as pool:
+        with pytest.raises(UserError, match=r"close the run there \(run\.release\(\)\)"):
+            pool.submit(train).result()
+        run.release()
+        file, _ = pool.submit(train).result()
+    assert file.is_file()
 
 
 def test_run_that_another_process_took_over_stops_after_the_step(
