@@ -139,6 +139,14 @@ def size_in_words(num_bytes: float) -> str:
     return f"{num_bytes / 1e9:,.1f} GB" if num_bytes >= 1e9 else f"{num_bytes / 1e6:,.1f} MB"
 
 
+def name_in_utf_8(path: Path) -> str:
+    r"""The name of a file as text that UTF-8 can encode, whatever the locale is.
+
+    A byte that is no UTF-8 is written as ``\xff``.
+    """
+    return os.fsencode(path.name).decode("utf-8", "backslashreplace")
+
+
 def identity_of(path: str | os.PathLike[str]) -> object:
     """What all names of one file or folder have in common, links followed; can be compared.
 

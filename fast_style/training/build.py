@@ -19,6 +19,7 @@ from torch import Tensor
 
 from fast_style.core.devices import ordinary_torch, resolve_device, resolve_precision, set_up_torch
 from fast_style.core.distributed import ALONE, Group
+from fast_style.core.files import name_in_utf_8
 from fast_style.core.signals import whole_imports
 from fast_style.losses.build import build_perceptual_loss, load_loss_weights, read_style
 from fast_style.losses.judge import judge_sides, load_judge_settings, load_judge_weights
@@ -215,7 +216,7 @@ def _describe(
         **describe_run(config, photos),
         "architecture": config.model.model_dump(),
         "style": {
-            "file": config.style.image.name,
+            "file": name_in_utf_8(config.style.image),
             "digest": hashlib.sha256(style.tobytes()).hexdigest(),
         },
         "loss_network": {

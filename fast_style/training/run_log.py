@@ -109,8 +109,8 @@ class RunLog:
         self._guarded("TensorBoard", add)
 
     def text(self, tag: str, text: str) -> None:
-        """Show a text in TensorBoard, verbatim."""
-        markdown = "\n".join(f"    {line}" for line in text.splitlines())
+        """Show a text in TensorBoard, verbatim but for bytes of file names that are no UTF-8."""
+        markdown = "\n".join(f"    {line}" for line in encodable(text, "utf-8").splitlines())
         self._guarded("TensorBoard", lambda: self._writer.add_text(tag, markdown, 0))
 
     def say(self, line: str) -> None:

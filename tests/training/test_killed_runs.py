@@ -59,6 +59,21 @@ def test_command_trains_and_says_so_and_again_says_it_is_finished(
     assert (tmp_path / "runs/tiny-2/model.safetensors").read_bytes()
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="file systems whose names are Unicode")
+def test_names_that_are_no_utf_8_are_trained_with(
+    yaml_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    name = os.fsdecode(b"caf\xe9.png")
+    (tmp_path / "style.png").rename(name)
+    arguments = [str(yaml_file), "--device", "cpu", "train.steps=2"]
+    monkeypatch.setattr(sys, "argv", ["train.py", *arguments, f"style.image={name}"])
+    assert train_main() == 0
+    card = (tmp_path / "runs/tiny/README.md").read_text(encoding="utf-8")
+    assert "- style: caf\\xe9.png, " in card
+    assert settings_of(tmp_path / "runs/tiny/config.yaml").style.image == tmp_path / name
+
+
 def test_missing_style_is_one_line_and_exit_code_two(
     yaml_file: Path,
     tmp_path: Path,
