@@ -9,7 +9,7 @@ import math
 import os
 import re
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -231,6 +231,15 @@ def input_path(text: str) -> Path:
     if len(matches) > 1:
         raise UserError(f"{printable(text)}: {len(matches)} files match this pattern; name one")
     return matches[0]
+
+
+def word_or_file(*words: str) -> Callable[[str], str]:
+    """Parses one of these words, or the path of a file as `input_path` reads it."""
+
+    def parse(text: str) -> str:
+        return text if text in words else str(input_path(text))
+
+    return parse
 
 
 def style_picture(text: str) -> Path:

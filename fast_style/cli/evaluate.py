@@ -17,6 +17,7 @@ from fast_style.cli.arguments import (
     nonempty_path,
     positive,
     style_picture,
+    word_or_file,
 )
 from fast_style.cli.process import lines_beside, say
 from fast_style.core.errors import Stopped, UserError, printable
@@ -111,6 +112,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--weights",
+        type=word_or_file("imagenet_features", *_NOT_THE_JUDGES),
         metavar="FILE",
         help="weights of the loss network: a file, or a word as in loss_network.weights (default: "
         "loss_network.weights of the settings; but the full network in place of the first model's "
@@ -135,6 +137,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     judge.add_argument(
         "--second-opinion",
+        type=word_or_file("none"),
         metavar="FILE",
         help="SqueezeNet 1.0, as torchvision publishes it (default: from torch's cache, or "
         "downloaded, 5 MB); none: no second opinion",

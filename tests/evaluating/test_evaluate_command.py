@@ -116,6 +116,27 @@ def test_the_judge_writes_its_report_and_shares_its_cache(
     assert len(list((tmp_path / "judge_cache").iterdir())) == 2
 
 
+def test_weights_may_lie_in_the_home_folder_or_be_named_by_a_variable(
+    run: Path,
+    held_out: Path,
+    tmp_path: Path,
+    small_judge: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("HOME", str(small_judge.parent))
+    monkeypatch.setenv("HERE", str(small_judge.parent))
+    command = ["evaluate", str(run / "model.safetensors"), "--judge", "--photos", str(held_out)]
+    command += ["-o", str(tmp_path / "r"), "--judge-cache", str(tmp_path / "cache")]
+    command += [f"--weights=~/{small_judge.name}"]
+    # The file is no SqueezeNet, which only a file that was found can be.
+    assert main([*command, f"--second-opinion=$HERE/{small_judge.name}"]) == 2
+    assert str(small_judge) in capsys.readouterr().err
+    assert main([*command, "--second-opinion=~/none.pth"]) == 2
+    assert str(small_judge.parent / "none.pth") in capsys.readouterr().err
+    assert main([*command, "--second-opinion=none"]) == 0
+
+
 def test_folders_that_the_judge_cannot_write_to_name_their_option(
     run: Path, held_out: Path, tmp_path: Path, small_judge: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
