@@ -83,7 +83,7 @@ class Validation:
             "weave_2": weave.period_2,
             "weave_4": weave.period_4,
             "shift": shift_errors(stylize, photos),
-            "noise_gain": noise_gains(stylize, photos),
+            "noise_gain": noise_gains(stylize, photos, saved),
         }
 
     def _means(

@@ -8,7 +8,7 @@ from small_networks import make_net, make_photos
 from torch import Tensor
 from torch.nn import functional as F
 
-from fast_style.measures.steadiness import noise_gains, shift_errors, steadiness
+from fast_style.measures.steadiness import Stylize, noise_gains, shift_errors, steadiness
 
 
 @pytest.fixture
@@ -45,8 +45,11 @@ def test_a_pattern_of_four_pixels_that_stays_in_place_is_a_shift_error(photos: T
 
 
 def test_contrast_multiplies_noise(photos: Tensor) -> None:
-    assert noise_gains(lambda pixels: 3 * pixels - 1, photos).tolist() == pytest.approx([3, 3])
-    assert noise_gains(lambda pixels: 0 * pixels, photos).tolist() == [0, 0]
+    def gains(stylize: Stylize) -> list[float]:
+        return noise_gains(stylize, photos, stylize(photos)).tolist()
+
+    assert gains(lambda pixels: 3 * pixels - 1) == pytest.approx([3, 3])
+    assert gains(lambda pixels: 0 * pixels) == [0, 0]
 
 
 @pytest.mark.parametrize(("side", "width"), [(160, 16), (64, 7), (16, 1)])
