@@ -4,6 +4,7 @@ A training holds a locked file in the user's folder for temporary files. The sys
 the process ends, whatever ends it.
 """
 
+import errno
 import os
 import stat
 import tempfile
@@ -14,6 +15,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from fast_style.core.errors import printable
 from fast_style.core.folder_lock import has_locks
 
 # For one who starts at the same time, and looks whether this one's file is locked.
@@ -24,13 +26,19 @@ _PATIENCE_S = 1.0
 def told_of_others(say: Callable[[str], None]) -> Iterator[None]:
     """Say which other trainings run; within the block, they can see this one.
 
-    Where no file can be written or locked, nothing is said, and training goes on.
+    Where no file can be written, that is said; where files cannot be locked, nothing. In both cases
+    training goes on.
     """
     lock = None
-    with suppress(OSError):
+    try:
         lock, others = _register()
         if others:
             say(_line_about(others))
+    except OSError as error:
+        say(
+            "the file by which other trainings on this machine know of this one cannot be written "
+            f"({error.strerror}); training goes on"
+        )
     try:
         yield
     finally:
@@ -70,7 +78,7 @@ def _own_folder() -> Path:
     folder.mkdir(mode=0o700, exist_ok=True)
     status = os.lstat(folder)
     if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid():
-        raise PermissionError(f"{folder} is another user's")
+        raise PermissionError(errno.EPERM, f"{printable(folder)} is another user's")
     return folder
 
 

@@ -152,8 +152,8 @@ def test_names_of_saved_weights_stay(kind: str) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(
     "sides",
-    [(1, 2, 15, 16, 17, 18, 19, 34), pytest.param(range(1, 65), marks=pytest.mark.slow)],
-    ids=["some sides", "all sides"],
+    [(1, 2, 15, 16, 17, 18, 19, 34), pytest.param(range(1, 25), marks=pytest.mark.slow)],
+    ids=["some sides", "many sides"],
 )
 def test_result_has_the_size_of_the_photo(kind: str, sides: Sequence[int]) -> None:
     net = make_net(**KINDS[kind], width=1)

@@ -125,10 +125,6 @@ def read_only(temporary: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(other_trainings, "has_locks", fail)
 
 
-def no_locks(temporary: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(other_trainings, "has_locks", lambda folder: False)
-
-
 @pytest.mark.skipif(not hasattr(os, "getuid"), reason="users have numbers elsewhere")
 @pytest.mark.parametrize(
     "spoil",
@@ -139,13 +135,22 @@ def no_locks(temporary: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         a_link_in_its_place,
         another_users_folder,
         read_only,
-        no_locks,
     ],
 )
-def test_training_goes_on_where_it_cannot_be_seen(
+def test_training_that_cannot_be_seen_says_so_and_goes_on(
     temporary: Path, monkeypatch: pytest.MonkeyPatch, spoil: object
 ) -> None:
     assert callable(spoil)
     spoil(temporary, monkeypatch)
-    assert told() == []
+    (line,) = told()
+    assert "cannot be written (" in line
+    assert "(None)" not in line
     assert not [path for path in temporary.rglob("*") if path.suffix == ".lock"]
+
+
+def test_nothing_is_said_where_files_cannot_be_locked(
+    temporary: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(other_trainings, "has_locks", lambda folder: False)
+    assert told() == []
+    assert files_in(temporary) == []
