@@ -169,9 +169,8 @@ def wrong_words(tried: Try, disk: FullDisk) -> str | None:
         return "not one error"
     if twice := [line for line, count in Counter(lines).items() if count > 1]:
         return f"said twice: {twice[0]}"
-    # All of a file is written when its folder cannot be synced, a folder that is there need not be
-    # made, and tempfile, which opens a folder for a file without a name, then takes another way.
-    unwritten = [path for call, path in disk.failed if not Path(path).is_dir()]
+    # All of a file is written when its folder cannot be synced.
+    unwritten = [path for call, path in disk.failed if call != "fsync" or not Path(path).is_dir()]
     if unwritten and not any(SAID.search(line) for line in lines):
         return "not said"
     for kind in ("samples", "TensorBoard", "metrics.csv"):

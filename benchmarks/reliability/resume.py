@@ -55,7 +55,7 @@ class Course(NamedTuple):
     batches: list[str]
     lines: list[str]
     files: dict[str, bytes]
-    curves: dict[str, list[tuple[int, float]]]
+    curves: dict[str, list[tuple[int, str]]]
 
 
 def main() -> int:
@@ -168,12 +168,15 @@ def without_speeds(said: str) -> list[str]:
     return re.findall(r"^step \d+/\d+  loss \S+", said, re.MULTILINE)
 
 
-def curves_of(folder: Path) -> dict[str, list[tuple[int, float]]]:
-    """TensorBoard's curves without those of time and memory."""
+def curves_of(folder: Path) -> dict[str, list[tuple[int, str]]]:
+    """TensorBoard's curves without those of time and memory, their values as text.
+
+    A measure that small crops do not have is not a number, which equals nothing.
+    """
     events = events_of(folder)
     tags = events.Tags()["scalars"]
     return {
-        tag: [(point.step, point.value) for point in events.Scalars(tag)]
+        tag: [(point.step, repr(point.value)) for point in events.Scalars(tag)]
         for tag in tags
         if not tag.startswith(("time/", "memory/"))
     }
