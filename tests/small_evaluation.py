@@ -119,6 +119,7 @@ def results_of(photos: list[dict[str, Any]], **others: Any) -> dict[str, Any]:
             "photos": {
                 "weave_2": 0.0,
                 "weave_4": 0.125,
+                "repeats": 0.0625,
                 "blots": 0.0,
                 "clipped": 0.01,
                 "shift": 0.0,
@@ -130,6 +131,7 @@ def results_of(photos: list[dict[str, Any]], **others: Any) -> dict[str, Any]:
                 name: {
                     "weave_2": 0.75,
                     "weave_4": 0.25,
+                    "repeats": 0.21,
                     "blots": 0.0042,
                     "border": math.nan,
                     "clipped": 0.031,
@@ -145,6 +147,7 @@ def results_of(photos: list[dict[str, Any]], **others: Any) -> dict[str, Any]:
                 "box": {
                     "weave_2": 0.0,
                     "weave_4": 0.375,
+                    "repeats": 0.08,
                     "blots": 0.0001,
                     "border": 1.125,
                     "clipped": 0.25,

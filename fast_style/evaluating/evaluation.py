@@ -32,6 +32,7 @@ from fast_style.measures.artifacts import (
     weave_strengths,
 )
 from fast_style.measures.blots import blot_share
+from fast_style.measures.repeats import repeat_strengths
 from fast_style.measures.steadiness import steadiness
 
 TERMS = LossValues._fields
@@ -285,6 +286,7 @@ def artifacts_of(
     artifacts = {
         "weave_2": weave.period_2,
         "weave_4": weave.period_4,
+        "repeats": repeat_strengths(saved),
         "blots": blot_share(saved, photo.pixels, style),
         "clipped": clipped_fraction(saved),
     }

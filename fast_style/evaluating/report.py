@@ -225,6 +225,12 @@ _ARTIFACTS = {
         "a pattern that repeats every 4 pixels, likewise; it shows in skies and faces, and photos "
         "have about 0.1",
     ),
+    "repeats": (
+        "below 0.15",
+        "above 0.2",
+        "how regularly the picture repeats itself every 6 to 16 pixels, as cells and rings do; "
+        "photos have about 0.1, perfect copies 1",
+    ),
     "blots": (
         "below 0.1%",
         "above 0.3%",

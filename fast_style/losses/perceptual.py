@@ -13,6 +13,11 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from fast_style.losses.autocorrelation import SMALLEST_WINDOW, far_autocorrelations
+
+AUTOCORRELATION = "autocorrelation"
+"""The name of this part of the style term, beside the names of layers."""
+
 # `relative` divides a photo's content term by the energy of its features, but at least by this
 # share of the style picture's energy: a blank photo (fog, a wall) has nearly none.
 _SMALLEST_RELATIVE_ENERGY = 0.01
@@ -31,7 +36,8 @@ class LossTerms(NamedTuple):
     """The objective and its parts, averaged over the photos of a batch.
 
     `total` is weighted; `content`, `style` and `tv` are not, and neither is `style_by_layer`, whose
-    values are each layer's distance before its weight.
+    values are each layer's distance before its weight. Its last entry is ``autocorrelation``, if
+    that has a weight.
     """
 
     total: Tensor
@@ -160,6 +166,10 @@ class PerceptualLoss(nn.Module):
         style_weight: likewise.
         tv_weight: likewise.
         tv_exponent: β of `total_variation`.
+        autocorrelation_weight: weight, beside those of `style_layers`, of the mean squared
+            difference between the `far_autocorrelations` of y and s. It forbids patterns that
+            return at equal distances where the style picture has none, which Gram matrices hardly
+            see. Without effect on pictures below 32 pixels.
         blend: further style pictures, each with its weight beside the 1 of `style_picture`. The
             style term is the weighted mean of the distances to all of them.
         normalization: ``paper`` takes equations 2 to 4 unchanged. ``relative`` divides each photo's
@@ -178,6 +188,7 @@ class PerceptualLoss(nn.Module):
         style_weight: float = 5.0,
         tv_weight: float = 1.0,
         tv_exponent: float = 2.0,
+        autocorrelation_weight: float = 0.0,
         blend: Sequence[tuple[Tensor, float]] = (),
         normalization: Literal["relative", "paper"] = "relative",
     ) -> None:
@@ -189,6 +200,8 @@ class PerceptualLoss(nn.Module):
         self.style_weight = style_weight
         self.tv_weight = tv_weight
         self.tv_exponent = tv_exponent
+        self.style_parts = dict(style_layers)
+        """The weights of the parts of the style term, by the names in `style_by_layer`."""
         self.normalization = normalization
         self._layers = list(dict.fromkeys([*self.content_layers, *self.style_layers]))
         styles = [(style_picture, 1.0), *blend]
@@ -202,6 +215,11 @@ class PerceptualLoss(nn.Module):
             for layer in self.content_layers:  # ()
                 floor = _SMALLEST_RELATIVE_ENERGY * features_of[0][layer].float().square().mean()
                 self.register_buffer(f"floor_{layer}", floor)
+            smallest = min(min(picture.shape[-2:]) for picture, _ in styles)
+            if autocorrelation_weight > 0 and smallest >= SMALLEST_WINDOW:
+                self.style_parts[AUTOCORRELATION] = autocorrelation_weight
+                found = torch.cat([far_autocorrelations(picture) for picture, _ in styles])
+                self.register_buffer("autocorrelations", found)  # (S, L)
 
     def style_grams(self, layer: str) -> Tensor:
         """G(s) at a style layer of `style_picture` and of each picture in `blend`: (S, C, C)."""
@@ -229,7 +247,9 @@ class PerceptualLoss(nn.Module):
             style_by_layer = {
                 layer: self._style_of_layer(layer, features[layer]) for layer in self.style_layers
             }
-            style = _weighted_sum(style_by_layer, self.style_layers, output)
+            if AUTOCORRELATION in self.style_parts:
+                style_by_layer[AUTOCORRELATION] = self._autocorrelation(output)
+            style = _weighted_sum(style_by_layer, self.style_parts, output)
             tv = total_variation(output, self.tv_exponent)
             total = self.content_weight * content + self.style_weight * style + self.tv_weight * tv
         return LossTerms(total, content, style, tv, style_by_layer)
@@ -277,6 +297,13 @@ class PerceptualLoss(nn.Module):
                 distance = distance / torch.maximum(energy, self.get_buffer(f"floor_{layer}"))
             by_layer[layer] = distance.mean()
         return _weighted_sum(by_layer, self.content_layers, output)
+
+    def _autocorrelation(self, output: Tensor) -> Tensor:
+        if min(output.shape[-2:]) < SMALLEST_WINDOW:
+            return output.float().sum() * 0.0
+        found = far_autocorrelations(output)[:, None]  # (N, 1, L)
+        squares = (found - self.get_buffer("autocorrelations")).square().mean(dim=(0, 2))
+        return squares @ squares.new_tensor(self.style_shares)
 
     def _style_of_layer(self, layer: str, features: Tensor) -> Tensor:
         gram = gram_matrix(features)

@@ -118,6 +118,12 @@ class ModelConfig(Section):
 class TrainingLossConfig(LossConfig):
     """The loss that training lowers."""
 
+    autocorrelation_weight: Annotated[float, Field(ge=0), OnceMeant(0.0)] = 50.0
+    """Weight, beside those of style_layers, of how differently the result and the style picture
+    are like themselves at distances of 6 to 16 pixels. Larger: fewer cells, rings and grids,
+    but less of the photo. 0: as in the paper and in earlier versions, and the default with the paper's
+    normalization, whose style_layers are of another size."""
+
     style_weight: Annotated[float, Field(ge=0), OnceMeant(5.0)] = 1.5
     """Weight of the style loss. Change this first: raise it if the style is too weak, lower it if
     the photo is lost. A model trained with 0.25 leaves the photo nearly as it is, 10 is very
@@ -236,6 +242,7 @@ class Config(Root):
         return self.model_copy(
             update={
                 "loss_network": fitted_network(self.loss_network),
+                "loss": _fitted_loss(self.loss),
                 "train": _with_fitted_warmup(self.train),
             }
         )
@@ -404,6 +411,13 @@ def _with_fitted_warmup(train: AnyTrainConfig) -> AnyTrainConfig:
     return (
         train if fitted == train.warmup_steps else train.model_copy(update={"warmup_steps": fitted})
     )
+
+
+def _fitted_loss(loss: TrainingLossConfig) -> TrainingLossConfig:
+    """The loss without autocorrelations beside the paper's style terms, if no weight was set."""
+    if loss.normalization == "relative" or "autocorrelation_weight" in loss.model_fields_set:
+        return loss
+    return loss.model_copy(update={"autocorrelation_weight": 0.0})
 
 
 def _fitted_student(student: StudentConfig) -> StudentConfig:

@@ -21,6 +21,7 @@ _FIRST_SETTINGS = (
     "loss.style_weight",
     "loss.tv_weight",
     "loss.stability_weight",
+    "loss.autocorrelation_weight",
     "train.init_from",
     "train.steps",
     "train.batch_size",

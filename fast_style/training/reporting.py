@@ -57,8 +57,8 @@ class Due(NamedTuple):
 
 def columns_of(perceptual_loss: PerceptualLoss, *, with_stability: bool) -> list[str]:
     """The columns of a run's metrics.csv, beside step and images."""
-    layers = [f"loss/style/{layer}" for layer in perceptual_loss.style_layers]
-    losses = ["loss/total", "loss/content", "loss/style", "loss/tv", *layers]
+    parts = [f"loss/style/{part}" for part in perceptual_loss.style_parts]
+    losses = ["loss/total", "loss/content", "loss/style", "loss/tv", *parts]
     validation = [f"validation/{name}" for name in MEASURES]
     shares = ["share/content", "share/style", "share/tv"]
     output = ["output/min", "output/max", "output/clipped"]

@@ -1,0 +1,105 @@
+"""Autocorrelations of pictures: how much a picture is like itself, shifted.
+
+They are defined for the luminance, here the mean of the channels, without what varies slowly, in
+windows of 64 pixels. A pattern that returns at equal distances is a peak; `PerceptualLoss` compares
+a result with the style picture, and `measures.repeats` looks for peaks.
+"""
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+FARTHEST = 16
+"""Pixels, the largest lag."""
+
+_NEAREST = 6  # at smaller lags, strokes are like themselves, as they should be
+# Pixels. A window holds a pattern at least four times. In larger ones, a pattern that changes its
+# direction, as along a face, would be lost.
+_WINDOW = 64
+SMALLEST_WINDOW = 32
+"""Pixels, the shorter side of a picture that is large enough: two times the largest lag."""
+
+# Light and shade, and wide edges, would hide a pattern: the standard deviation of a Gaussian that
+# takes them away, and how far it reaches, in pixels.
+_SMOOTH, _SMOOTH_REACH = 3.0, 9
+_LEAST_VARIANCE = (1 / 255) ** 2
+
+
+def autocorrelations(pictures: Tensor) -> Tensor:
+    """At lags of up to 16 pixels down and to either side, of each window: (N, n, 33, 33), float32.
+
+    Windows are squares of 64 pixels, or of the shorter side if that is less, and overlap by half.
+    The entry in the middle is lag 0, where the value is 1. At each lag, products are averaged over
+    the pixels that have a partner in the window, and divided by the window's variance.
+
+    Args:
+        pictures: (N, 3, H, W), about [0, 1]; sides of at least `SMALLEST_WINDOW`.
+    """
+    with torch.autocast(pictures.device.type, enabled=False):
+        grey = pictures.float().mean(dim=1, keepdim=True)
+        side = min(_WINDOW, *grey.shape[-2:])
+        windows = (grey - _smooth(grey))[:, 0].unfold(1, side, side // 2)
+        windows = windows.unfold(2, side, side // 2).flatten(1, 2)  # (N, n, S, S)
+        windows = windows - windows.mean(dim=(2, 3), keepdim=True)
+        products = _correlated(windows) / _correlated(torch.ones_like(windows[:1, :1]))
+        variance = products[..., FARTHEST, FARTHEST].clamp(min=_LEAST_VARIANCE)
+        return products / variance[..., None, None]
+
+
+def far_autocorrelations(pictures: Tensor) -> Tensor:
+    """The mean of all windows at lags of 6 to 16 pixels, one of each two opposite ones: (N, L).
+
+    Args:
+        pictures: as of `autocorrelations`.
+    """
+    found = autocorrelations(pictures)
+    # Along (y, x) and (-y, -x), a picture is as much like itself.
+    is_first = torch.arange(found[0, 0].numel(), device=found.device).view_as(found[0, 0])
+    is_first = is_first < found[0, 0].numel() // 2
+    return found.mean(dim=1)[:, is_far(found.device) & is_first]
+
+
+def is_far(device: torch.device) -> Tensor:
+    """Which lags of `autocorrelations` are between 6 and 16 pixels long: (33, 33), bool."""
+    lag = torch.arange(-FARTHEST, FARTHEST + 1, device=device)
+    length = (lag[:, None].square() + lag.square()).sqrt()
+    return (length >= _NEAREST) & (length <= FARTHEST)
+
+
+def _smooth(grey: Tensor) -> Tensor:
+    """(N, 1, H, W) blurred by a Gaussian."""
+    places = torch.arange(-_SMOOTH_REACH, _SMOOTH_REACH + 1, device=grey.device)
+    kernel = torch.softmax(-(places / _SMOOTH).square() / 2, dim=0)
+    padded = F.pad(grey, (_SMOOTH_REACH,) * 4, mode="reflect")
+    return F.conv2d(F.conv2d(padded, kernel.view(1, 1, 1, -1)), kernel.view(1, 1, -1, 1))
+
+
+def _correlated(windows: Tensor) -> Tensor:
+    """Sums of products of the pixels at each lag: (..., S, S) to (..., 33, 33).
+
+    By the Wiener-Khinchin theorem, the transform of the power spectrum. Both transforms are
+    products with real matrices, since torch.compile has no complex numbers.
+    """
+    side = windows.shape[-1]
+    size = side + FARTHEST  # so that no lag up to the largest wraps around
+
+    def waves(places: Tensor, frequencies: int) -> tuple[Tensor, Tensor]:
+        """Cosines and sines, (frequencies, places)."""
+        cycles = torch.arange(frequencies, device=windows.device)[:, None] * places
+        angles = (cycles % size) * (2 * torch.pi / size)
+        return angles.cos(), angles.sin()
+
+    pixels = torch.arange(side, device=windows.device)
+    # The spectrum of real numbers is symmetric: along one axis, half of it is enough.
+    (down_cos, down_sin), (right_cos, right_sin) = waves(pixels, size), waves(pixels, size // 2 + 1)
+    even, odd = down_cos @ windows, down_sin @ windows
+    real = even @ right_cos.T - odd @ right_sin.T
+    imaginary = even @ right_sin.T + odd @ right_cos.T
+    counts = torch.full((size // 2 + 1,), 2.0, device=windows.device)
+    counts[0] = 1
+    if size % 2 == 0:
+        counts[-1] = 1
+    power = (real.square() + imaginary.square()) * counts / size**2
+    lags = torch.arange(-FARTHEST, FARTHEST + 1, device=windows.device)
+    (down_cos, down_sin), (right_cos, right_sin) = waves(lags, size), waves(lags, size // 2 + 1)
+    return down_cos.T @ power @ right_cos - down_sin.T @ power @ right_sin
