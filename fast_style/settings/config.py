@@ -120,8 +120,8 @@ class TrainingLossConfig(LossConfig):
 
     autocorrelation_weight: Annotated[float, Field(ge=0), OnceMeant(0.0)] = 50.0
     """Weight, beside those of style_layers, of how differently the result and the style picture
-    are like themselves at distances of 6 to 16 pixels. Larger: fewer cells, rings and grids,
-    but less of the photo. 0: as in the paper and in earlier versions, and the default with the paper's
+    are like themselves at distances of 6 to 16 pixels. Larger: fewer cells, rings and grids, but
+    less of the photo. 0: as in the paper and in earlier versions, and the default with the paper's
     normalization, whose style_layers are of another size."""
 
     style_weight: Annotated[float, Field(ge=0), OnceMeant(5.0)] = 1.5

@@ -121,8 +121,8 @@ class LossConfig(Section):
 
     autocorrelation_weight: float = Field(0.0, ge=0)
     """Weight, beside those of style_layers, of how differently the result and the style picture
-    are like themselves at distances of 6 to 16 pixels. Larger: fewer cells, rings and grids,
-    but less of the photo. 0: as in the paper."""
+    are like themselves at distances of 6 to 16 pixels. Larger: fewer cells, rings and grids, but
+    less of the photo. 0: as in the paper."""
 
     content_weight: float = Field(1.0, ge=0)
     """Weight of the content loss."""
