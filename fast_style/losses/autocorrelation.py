@@ -5,6 +5,8 @@ windows of 64 pixels. A pattern that returns at equal distances is a peak; `Perc
 a result with the style picture, and `measures.repeats` looks for peaks.
 """
 
+import math
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -16,6 +18,13 @@ _NEAREST = 6  # at smaller lags, strokes are like themselves, as they should be
 # Pixels. A window holds a pattern at least four times. In larger ones, a pattern that changes its
 # direction, as along a face, would be lost.
 _WINDOW = 64
+NUM_FAR = sum(
+    _NEAREST <= math.hypot(down, right) <= FARTHEST
+    for down in range(-FARTHEST, FARTHEST + 1)
+    for right in range(-FARTHEST, FARTHEST + 1)
+)
+"""How many lags are of 6 to 16 pixels."""
+
 SMALLEST_WINDOW = 32
 """Pixels, the shorter side of a picture that is large enough: two times the largest lag."""
 
@@ -47,16 +56,22 @@ def autocorrelations(pictures: Tensor) -> Tensor:
 
 
 def far_autocorrelations(pictures: Tensor) -> Tensor:
-    """The mean of all windows at lags of 6 to 16 pixels, one of each two opposite ones: (N, L).
+    """The mean of all windows at lags of 6 to 16 pixels, and 0 at others: (N, 33, 33).
 
     Args:
         pictures: as of `autocorrelations`.
     """
-    found = autocorrelations(pictures)
-    # Along (y, x) and (-y, -x), a picture is as much like itself.
-    is_first = torch.arange(found[0, 0].numel(), device=found.device).view_as(found[0, 0])
-    is_first = is_first < found[0, 0].numel() // 2
-    return found.mean(dim=1)[:, is_far(found.device) & is_first]
+    return autocorrelations(pictures).mean(dim=1) * is_far(pictures.device)
+
+
+def autocorrelation_distance(found: Tensor, target: Tensor) -> Tensor:
+    """The mean squared difference of `far_autocorrelations` over lags of 6 to 16 pixels: (N,).
+
+    Args:
+        found: (N, 33, 33).
+        target: (33, 33).
+    """
+    return (found - target).square().sum(dim=(1, 2)) / NUM_FAR
 
 
 def is_far(device: torch.device) -> Tensor:

@@ -13,7 +13,11 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from fast_style.losses.autocorrelation import SMALLEST_WINDOW, far_autocorrelations
+from fast_style.losses.autocorrelation import (
+    SMALLEST_WINDOW,
+    autocorrelation_distance,
+    far_autocorrelations,
+)
 
 AUTOCORRELATION = "autocorrelation"
 """The name of this part of the style term, beside the names of layers."""
@@ -219,7 +223,7 @@ class PerceptualLoss(nn.Module):
             if autocorrelation_weight > 0 and smallest >= SMALLEST_WINDOW:
                 self.style_parts[AUTOCORRELATION] = autocorrelation_weight
                 found = torch.cat([far_autocorrelations(picture) for picture, _ in styles])
-                self.register_buffer("autocorrelations", found)  # (S, L)
+                self.register_buffer("autocorrelations", found)  # (S, 33, 33)
 
     def style_grams(self, layer: str) -> Tensor:
         """G(s) at a style layer of `style_picture` and of each picture in `blend`: (S, C, C)."""
@@ -301,9 +305,14 @@ class PerceptualLoss(nn.Module):
     def _autocorrelation(self, output: Tensor) -> Tensor:
         if min(output.shape[-2:]) < SMALLEST_WINDOW:
             return output.float().sum() * 0.0
-        found = far_autocorrelations(output)[:, None]  # (N, 1, L)
-        squares = (found - self.get_buffer("autocorrelations")).square().mean(dim=(0, 2))
-        return squares @ squares.new_tensor(self.style_shares)
+        found = far_autocorrelations(output)
+        distances = [
+            share * autocorrelation_distance(found, target).mean()
+            for share, target in zip(
+                self.style_shares, self.get_buffer("autocorrelations"), strict=True
+            )
+        ]
+        return torch.stack(distances).sum()
 
     def _style_of_layer(self, layer: str, features: Tensor) -> Tensor:
         gram = gram_matrix(features)
