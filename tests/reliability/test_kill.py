@@ -15,7 +15,7 @@ pytestmark = [
 def test_both_kinds_of_kills_are_counted(
     figures_of: Callable[..., dict[str, tuple[str, str]]],
 ) -> None:
-    found = figures_of("kill.py", "--count", "1", "--calls", "1")
+    found = figures_of("kill.py", "--count", "2", "--calls", "1")
     kinds = [name.partition(":")[0] for name in found]
     assert kinds[:2] == ["kill -9 at random moments", "runs so killed"]
     assert all(

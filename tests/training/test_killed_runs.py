@@ -295,29 +295,6 @@ def test_second_interrupt_leaves_at_once_without_workers_left_behind(tmp_path: P
 
 @pytest.mark.slow
 @posix_only
-def test_kills_at_some_moments_lose_nothing(
-    straight_run: tuple[Path, Path], tmp_path: Path
-) -> None:
-    yaml_file, straight = straight_run
-    cwd = tmp_path / "killed"
-    num_kills = 0
-    while newest_row(cwd) < STEPS - 20 and num_kills < 3:  # benchmarks/reliability: 200
-        with training(yaml_file, cwd) as process:
-            # A resumed run first cuts its table back; another 10 steps and a bit, then.
-            wait_for_row(process, cwd, max(3, newest_row(cwd) + 7))
-            time.sleep(0.013 * num_kills)  # somewhere else within the interval
-            os.kill(process.pid, signal.SIGKILL)
-            process.wait(PATIENCE_S)
-            if sys.platform == "linux":
-                assert_session_ends(process.pid)
-            num_kills += 1
-    assert num_kills >= 2
-    finish(yaml_file, cwd)
-    assert final_bytes(cwd) == final_bytes(straight)
-
-
-@pytest.mark.slow
-@posix_only
 def test_full_disk_keeps_the_run_going_and_fails_at_its_end(tmp_path: Path) -> None:
     yaml_file = write_long_run(tmp_path, 30, workers=0)
     script = (
