@@ -11,17 +11,18 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-FARTHEST = 16
-"""Pixels, the largest lag."""
+REACH = 17
+"""Pixels, the largest lag: one more than is compared, so that a peak there has a neighbor."""
 
+_FARTHEST = 16
 _NEAREST = 6  # at smaller lags, strokes are like themselves, as they should be
 # Pixels. A window holds a pattern at least four times. In larger ones, a pattern that changes its
 # direction, as along a face, would be lost.
 _WINDOW = 64
 NUM_FAR = sum(
-    _NEAREST <= math.hypot(down, right) <= FARTHEST
-    for down in range(-FARTHEST, FARTHEST + 1)
-    for right in range(-FARTHEST, FARTHEST + 1)
+    _NEAREST <= math.hypot(down, right) <= _FARTHEST
+    for down in range(-REACH, REACH + 1)
+    for right in range(-REACH, REACH + 1)
 )
 """How many lags are of 6 to 16 pixels."""
 
@@ -35,10 +36,11 @@ _LEAST_VARIANCE = (1 / 255) ** 2
 
 
 def autocorrelations(pictures: Tensor) -> Tensor:
-    """At lags of up to 16 pixels down and to either side, of each window: (N, n, 33, 33), float32.
+    """At lags of up to 17 pixels along both axes, of each window: (N, n, 35, 35), float32.
 
-    Windows are squares of 64 pixels, or of the shorter side if that is less, and overlap by half.
-    The entry in the middle is lag 0, where the value is 1. At each lag, products are averaged over
+    Windows are squares of 64 pixels, or of the shorter side if that is less, and overlap by half,
+    or by more at the right and the lower border. The entry in the middle is lag 0, where the value
+    is 1, or 0 in a window of one color. At each lag, products are averaged over
     the pixels that have a partner in the window, and divided by the window's variance.
 
     Args:
@@ -47,16 +49,16 @@ def autocorrelations(pictures: Tensor) -> Tensor:
     with torch.autocast(pictures.device.type, enabled=False):
         grey = pictures.float().mean(dim=1, keepdim=True)
         side = min(_WINDOW, *grey.shape[-2:])
-        windows = (grey - _smooth(grey))[:, 0].unfold(1, side, side // 2)
-        windows = windows.unfold(2, side, side // 2).flatten(1, 2)  # (N, n, S, S)
+        windows = _parts((grey - _smooth(grey))[:, 0], 1, side)
+        windows = _parts(windows, 2, side).flatten(1, 2)  # (N, n, S, S)
         windows = windows - windows.mean(dim=(2, 3), keepdim=True)
         products = _correlated(windows) / _correlated(torch.ones_like(windows[:1, :1]))
-        variance = products[..., FARTHEST, FARTHEST].clamp(min=_LEAST_VARIANCE)
+        variance = products[..., REACH, REACH].clamp(min=_LEAST_VARIANCE)
         return products / variance[..., None, None]
 
 
 def far_autocorrelations(pictures: Tensor) -> Tensor:
-    """The mean of all windows at lags of 6 to 16 pixels, and 0 at others: (N, 33, 33).
+    """The mean of all windows at lags of 6 to 16 pixels, and 0 at others: (N, 35, 35).
 
     Args:
         pictures: as of `autocorrelations`.
@@ -68,17 +70,26 @@ def autocorrelation_distance(found: Tensor, target: Tensor) -> Tensor:
     """The mean squared difference of `far_autocorrelations` over lags of 6 to 16 pixels: (N,).
 
     Args:
-        found: (N, 33, 33).
-        target: (33, 33).
+        found: (N, 35, 35).
+        target: (35, 35).
     """
     return (found - target).square().sum(dim=(1, 2)) / NUM_FAR
 
 
 def is_far(device: torch.device) -> Tensor:
-    """Which lags of `autocorrelations` are between 6 and 16 pixels long: (33, 33), bool."""
-    lag = torch.arange(-FARTHEST, FARTHEST + 1, device=device)
+    """Which lags of `autocorrelations` are between 6 and 16 pixels long: (35, 35), bool."""
+    lag = torch.arange(-REACH, REACH + 1, device=device)
     length = (lag[:, None].square() + lag.square()).sqrt()
-    return (length >= _NEAREST) & (length <= FARTHEST)
+    return (length >= _NEAREST) & (length <= _FARTHEST)
+
+
+def _parts(pictures: Tensor, dim: int, side: int) -> Tensor:
+    """All parts of this side along a dimension, which overlap by half; the last ends with it."""
+    parts = pictures.unfold(dim, side, side // 2)
+    if (pictures.shape[dim] - side) % (side // 2) == 0:
+        return parts
+    last = pictures.narrow(dim, pictures.shape[dim] - side, side).unfold(dim, side, side)
+    return torch.cat([parts, last], dim=dim)
 
 
 def _smooth(grey: Tensor) -> Tensor:
@@ -90,13 +101,13 @@ def _smooth(grey: Tensor) -> Tensor:
 
 
 def _correlated(windows: Tensor) -> Tensor:
-    """Sums of products of the pixels at each lag: (..., S, S) to (..., 33, 33).
+    """Sums of products of the pixels at each lag: (..., S, S) to (..., 35, 35).
 
     By the Wiener-Khinchin theorem, the transform of the power spectrum. Both transforms are
     products with real matrices, since torch.compile has no complex numbers.
     """
     side = windows.shape[-1]
-    size = side + FARTHEST  # so that no lag up to the largest wraps around
+    size = side + REACH  # so that no lag up to the largest wraps around
 
     def waves(places: Tensor, frequencies: int) -> tuple[Tensor, Tensor]:
         """Cosines and sines, (frequencies, places)."""
@@ -115,6 +126,6 @@ def _correlated(windows: Tensor) -> Tensor:
     if size % 2 == 0:
         counts[-1] = 1
     power = (real.square() + imaginary.square()) * counts / size**2
-    lags = torch.arange(-FARTHEST, FARTHEST + 1, device=windows.device)
+    lags = torch.arange(-REACH, REACH + 1, device=windows.device)
     (down_cos, down_sin), (right_cos, right_sin) = waves(lags, size), waves(lags, size // 2 + 1)
     return down_cos.T @ power @ right_cos - down_sin.T @ power @ right_sin

@@ -223,7 +223,7 @@ class PerceptualLoss(nn.Module):
             if autocorrelation_weight > 0 and smallest >= SMALLEST_WINDOW:
                 self.style_parts[AUTOCORRELATION] = autocorrelation_weight
                 found = torch.cat([far_autocorrelations(picture) for picture, _ in styles])
-                self.register_buffer("autocorrelations", found)  # (S, 33, 33)
+                self.register_buffer("autocorrelations", found)  # (S, 35, 35)
 
     def style_grams(self, layer: str) -> Tensor:
         """G(s) at a style layer of `style_picture` and of each picture in `blend`: (S, C, C)."""

@@ -51,7 +51,9 @@ def load(root: type[AnyRoot], path: Path | str, overrides: Sequence[str] = ()) -
     document = read_yaml(read_text(path, place, if_missing=root.to_start_from), place)
     other = root.also_read
     if other is not None and _is_of(other, root, document.data):
-        data = _only_known(root, to_dict(load(other, path)))
+        # With the words that both kinds know: defaults of the other kind may depend on them.
+        known = [word for word in overrides if _names_setting_of(other, word)]
+        data = _only_known(root, to_dict(load(other, path, known)))
     else:
         data = _with_absolute_paths(root, document.data, path.absolute().parent)
     lines = {key: line for key, line in document.lines.items() if key[0] in data}
@@ -115,6 +117,11 @@ def require_consistent(settings: Root, place: str) -> None:
     """
     if mistakes := list(settings.mistakes()):
         raise _Draft(type(settings), {}, place, {}).error(mistakes)
+
+
+def _names_setting_of(root: type[Root], word: str) -> bool:
+    """Whether the key of a ``key=value`` word is a setting of this kind."""
+    return field_at(root, tuple(word.partition("=")[0].split("."))) is not None
 
 
 def _only_known(section: type[Section], data: Mapping[str, Any]) -> dict[str, Any]:

@@ -29,16 +29,16 @@ def told_of_others(say: Callable[[str], None]) -> Iterator[None]:
     Where no file can be written, that is said; where files cannot be locked, nothing. In both cases
     training goes on.
     """
-    lock = None
+    lock, others = None, list[int]()
     try:
         lock, others = _register()
-        if others:
-            say(_line_about(others))
     except OSError as error:
         say(
             "the file by which other trainings on this machine know of this one cannot be written "
-            f"({error.strerror}); training goes on"
+            f"({error.strerror or error}); training goes on"
         )
+    if others:
+        say(_line_about(others))
     try:
         yield
     finally:

@@ -6,8 +6,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from fast_style.losses.autocorrelation import (
-    FARTHEST,
     NUM_FAR,
+    REACH,
     autocorrelations,
     far_autocorrelations,
     is_far,
@@ -40,10 +40,10 @@ def loss_with(style: Tensor, weight: float = 3.0, **settings: object) -> Percept
 
 def test_a_wave_is_like_itself_as_the_cosine_says() -> None:
     found = autocorrelations(waves(8, 64))[0, 0]
-    assert found.shape == (2 * FARTHEST + 1, 2 * FARTHEST + 1)
-    expected = torch.cos(2 * torch.pi * torch.arange(-FARTHEST, FARTHEST + 1) / 8)
-    torch.testing.assert_close(found[FARTHEST], expected, atol=0.03, rtol=0)
-    torch.testing.assert_close(found[:, FARTHEST], torch.ones(2 * FARTHEST + 1), atol=0.03, rtol=0)
+    assert found.shape == (2 * REACH + 1, 2 * REACH + 1)
+    expected = torch.cos(2 * torch.pi * torch.arange(-REACH, REACH + 1) / 8)
+    torch.testing.assert_close(found[REACH], expected, atol=0.03, rtol=0)
+    torch.testing.assert_close(found[:, REACH], torch.ones(2 * REACH + 1), atol=0.03, rtol=0)
 
 
 def test_they_are_those_of_explicit_loops() -> None:
@@ -54,19 +54,23 @@ def test_they_are_those_of_explicit_loops() -> None:
     kernel = torch.outer(kernel, kernel) / kernel.sum() ** 2
     padded = F.pad(grey[None, None], (9,) * 4, mode="reflect")
     fine = grey - F.conv2d(padded, kernel[None, None])[0, 0]
-    window = fine[:, :40] - fine[:, :40].mean()  # the only one: 52 is less than 40 + 20
-    for down, right in ((0, 0), (3, 0), (16, 16), (5, 11)):
+    window = fine[:, :40] - fine[:, :40].mean()  # the first of two
+    for down, right in ((0, 0), (3, 0), (16, 16), (5, 17)):
         here = window[: 40 - down, : 40 - right]
         there = window[down:, right:]
         expected = (here * there).mean() / window.square().mean()
-        at = found[0, 0, FARTHEST + down, FARTHEST + right]
+        at = found[0, 0, REACH + down, REACH + right]
         assert at.item() == pytest.approx(expected.item(), abs=1e-5)
-        assert found[0, 0, FARTHEST - down, FARTHEST - right].item() == pytest.approx(at.item())
+        opposite = found[0, 0, REACH - down, REACH - right]
+        assert opposite.item() == pytest.approx(at.item(), abs=1e-6)
 
 
-def test_windows_overlap_by_half() -> None:
-    assert autocorrelations(noise(2, 3, 160, 128)).shape == (2, 4 * 3, 33, 33)
-    assert autocorrelations(noise(1, 3, 63, 96)).shape == (1, 2, 33, 33)
+def test_windows_overlap_by_half_and_reach_all_borders() -> None:
+    assert autocorrelations(noise(2, 3, 160, 128)).shape == (2, 4 * 3, 35, 35)
+    assert autocorrelations(noise(1, 3, 64, 95)).shape == (1, 2, 35, 35)
+    picture = noise(1, 3, 95, 112).requires_grad_()
+    (gradient,) = torch.autograd.grad(far_autocorrelations(picture).square().sum(), picture)
+    assert (gradient != 0).all()
 
 
 def test_far_ones_have_lags_of_6_to_16_pixels() -> None:
@@ -74,10 +78,11 @@ def test_far_ones_have_lags_of_6_to_16_pixels() -> None:
     found, far = far_autocorrelations(picture), is_far(picture.device)
     assert int(far.sum()) == NUM_FAR
     assert torch.equal(found[0], autocorrelations(picture)[0, 0].where(far, 0))
-    assert not far[FARTHEST, FARTHEST - 5 : FARTHEST + 6].any()
-    assert far[FARTHEST, FARTHEST + 6]
-    assert far[0, FARTHEST]
-    assert not far[0, 0]
+    assert not far[REACH, REACH - 5 : REACH + 6].any()
+    assert far[REACH, REACH + 6]
+    assert far[1, REACH]
+    assert not far[0].any()
+    assert not far[1, 1]
 
 
 def test_a_picture_of_one_color_is_like_nothing_and_has_a_gradient() -> None:

@@ -83,3 +83,17 @@ def test_small_pictures_have_smaller_windows_or_none() -> None:
     assert repeat_strengths(dots(9, 48, 70)).item() > 0.8
     assert repeat_strengths(dots(9, 32, 32)).item() > 0.8
     assert math.isnan(repeat_strengths(dots(9, 31, 200)).item())
+
+
+def test_numbers_that_are_not_finite_are_not_perfect() -> None:
+    pictures = torch.cat([dots(9), dots(9)])
+    pictures[1, 0, 5, 5] = math.nan
+    found = repeat_strengths(pictures).tolist()
+    assert found[0] > 0.9
+    assert math.isnan(found[1])
+
+
+def test_a_pattern_beyond_the_last_whole_window_is_seen() -> None:
+    picture = noise(1, 3, 95, 95)
+    picture[..., 31:, 31:] = dots(9, 64, 64)
+    assert repeat_strengths(picture).item() > 0.2

@@ -9,7 +9,12 @@ import yaml
 from settings_files import ALL_GATYS_DEFAULTS, GATYS_LEAST, complaint, read, write
 
 from fast_style.core.errors import UserError
-from fast_style.settings.gatys_config import INIT_WORDS, GatysConfig, load_gatys_config
+from fast_style.settings.gatys_config import (
+    INIT_WORDS,
+    GatysConfig,
+    load_gatys_config,
+    reconstruction,
+)
 from fast_style.settings.reading import parse
 from fast_style.settings.structure import iterate_fields
 from fast_style.settings.writing import to_dict, to_yaml
@@ -317,6 +322,18 @@ def test_losses_of_a_training_file_are_taken(tmp_path: Path) -> None:
     assert config.loss_network.weights == "compact"
     assert (config.loss.style_weight, config.loss.tv_weight) == (3, 2)
     assert config.optimize.iterations == 60
+
+
+def test_words_change_the_defaults_of_a_training_file_as_in_training(tmp_path: Path) -> None:
+    text = "name: a\nstyle: {image: s.jpg}\ndata: {photos: p}\n"
+
+    def weight(*words: str) -> float:
+        return read(GatysConfig, tmp_path, text, *words).loss.autocorrelation_weight
+
+    assert weight() == 50
+    assert weight("loss.normalization=paper", "optimize.size=64") == 0
+    assert weight("loss.normalization=paper", "loss.autocorrelation_weight=3") == 3
+    assert weight(*reconstruction("relu3_1", "style")) == 0
 
 
 @pytest.mark.parametrize(
