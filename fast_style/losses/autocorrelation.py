@@ -27,7 +27,7 @@ NUM_FAR = sum(
 """How many lags are of 6 to 16 pixels."""
 
 SMALLEST_WINDOW = 32
-"""Pixels, the shorter side of a picture that is large enough: two times the largest lag."""
+"""Pixels, the shorter side of the smallest picture that can be measured."""
 
 # Light and shade, and wide edges, would hide a pattern: the standard deviation of a Gaussian that
 # takes them away, and how far it reaches, in pixels.
@@ -40,8 +40,8 @@ def autocorrelations(pictures: Tensor) -> Tensor:
 
     Windows are squares of 64 pixels, or of the shorter side if that is less, and overlap by half,
     or by more at the right and the lower border. The entry in the middle is lag 0, where the value
-    is 1, or 0 in a window of one color. At each lag, products are averaged over
-    the pixels that have a partner in the window, and divided by the window's variance.
+    is 1, or 0 in a window of one color. At each lag, products are averaged over the pixels that
+    have a partner in the window, and divided by the window's variance.
 
     Args:
         pictures: (N, 3, H, W), about [0, 1]; sides of at least `SMALLEST_WINDOW`.
