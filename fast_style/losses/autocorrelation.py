@@ -52,7 +52,9 @@ def autocorrelations(pictures: Tensor) -> Tensor:
         windows = _parts((grey - _smooth(grey))[:, 0], 1, side)
         windows = _parts(windows, 2, side).flatten(1, 2)  # (N, n, S, S)
         windows = windows - windows.mean(dim=(2, 3), keepdim=True)
-        products = _correlated(windows) / _correlated(torch.ones_like(windows[:1, :1]))
+        lag = torch.arange(-REACH, REACH + 1, device=grey.device)
+        partners = side - lag.abs()  # of a line's pixels, so many have a partner
+        products = _correlated(windows) / (partners[:, None] * partners)
         variance = products[..., REACH, REACH].clamp(min=_LEAST_VARIANCE)
         return products / variance[..., None, None]
 
