@@ -16,11 +16,14 @@ import pytest
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_processes_are_told_by_their_environment() -> None:
     rank_killed = importlib.import_module("rank_killed")
-    command = [sys.executable, "-c", "input()"]
     process = subprocess.Popen(
-        command, env={**os.environ, "FAST_STYLE_BENCHMARK": "here"}, stdin=subprocess.PIPE
-    )
+        [sys.executable, "-c", "print(flush=True); input()"],
+        env={**os.environ, "FAST_STYLE_BENCHMARK": "here"},
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+    )  # fmt: skip
+    assert process.stdout is not None
     try:
+        process.stdout.readline()  # a process that has just begun has no environment yet
         assert process.pid in rank_killed.pids()
         assert "FAST_STYLE_BENCHMARK=here" in rank_killed.environment_of(process.pid)
         assert "FAST_STYLE_BENCHMARK=here" not in rank_killed.environment_of(os.getpid())
