@@ -13,6 +13,7 @@ from pydantic import Field
 from fast_style.settings.fields import (
     Counts,
     FilePath,
+    FollowsSteps,
     Layer,
     OnceMeant,
     PathOr,
@@ -156,7 +157,7 @@ class TrainConfig(Section):
     """cosine: the learning rate falls to zero at the last step. constant: it stays, and raising
     steps prolongs a finished run."""
 
-    warmup_steps: int = Field(100, ge=0)
+    warmup_steps: Annotated[int, Field(ge=0), FollowsSteps()] = 100
     """Steps over which the learning rate rises linearly from zero. Unset, with no more steps than
     the default: a tenth of the steps."""
 
@@ -311,7 +312,7 @@ class DistillTrainConfig(Section):
     schedule: Schedule = "cosine"
     """cosine: the learning rate falls to zero at the last step. constant: it stays."""
 
-    warmup_steps: int = Field(100, ge=0)
+    warmup_steps: Annotated[int, Field(ge=0), FollowsSteps()] = 100
     """Steps over which the learning rate rises linearly from zero. Unset, with no more steps than
     the default: a tenth of the steps."""
 
@@ -408,9 +409,9 @@ def _with_fitted_warmup(train: AnyTrainConfig) -> AnyTrainConfig:
     if "warmup_steps" in train.model_fields_set:
         return train
     fitted = fitted_warmup_steps(train.steps, train.warmup_steps)
-    return (
-        train if fitted == train.warmup_steps else train.model_copy(update={"warmup_steps": fitted})
-    )
+    changed = train.model_copy(update={"warmup_steps": fitted})
+    changed.model_fields_set.discard("warmup_steps")  # nobody has set it
+    return changed
 
 
 def _fitted_loss(loss: TrainingLossConfig) -> TrainingLossConfig:

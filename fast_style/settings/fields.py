@@ -61,6 +61,14 @@ class OnceMeant:
 
 
 @dataclass(frozen=True)
+class FollowsSteps:
+    """The default follows from train.steps, which may be raised in a run that goes on.
+
+    Such a run keeps the value that it began with, unless another one is set.
+    """
+
+
+@dataclass(frozen=True)
 class IsPath:
     """Marks a text that is a path, relative to the folder of the file that contains it."""
 

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
 from fast_style.core.errors import UserError, printable, shortened
-from fast_style.settings.fields import IsPath, OldForm, OnceMeant
+from fast_style.settings.fields import FollowsSteps, IsPath, OldForm, OnceMeant
 from fast_style.settings.mistakes import is_path, mistakes_in
 from fast_style.settings.strict_yaml import MAX_DEPTH, Key, dotted_key, read_text, read_yaml
 from fast_style.settings.structure import (
@@ -87,7 +87,7 @@ def parse(root: type[AnyRoot], data: Mapping[str, Any], place: str) -> AnyRoot:
 
 
 def kept(settings: AnySection, stored: AnySection) -> AnySection:
-    """Settings of a run that goes on: what files once wrote without a setting stays as it was.
+    """Settings of a run that goes on: what has another default by now stays as it was.
 
     Args:
         settings: those to go on with. A setting that they name is not changed.
@@ -99,7 +99,7 @@ def kept(settings: AnySection, stored: AnySection) -> AnySection:
         if isinstance(value, Section):
             changes[name] = kept(value, before)
         elif name not in settings.model_fields_set and any(
-            isinstance(mark, OnceMeant) for mark in marks_of(info)
+            isinstance(mark, OnceMeant | FollowsSteps) for mark in marks_of(info)
         ):
             changes[name] = before
     return settings.model_copy(update=changes)

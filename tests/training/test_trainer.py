@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from other_defaults import OTHER_DEFAULTS, other_defaults
 from small_run import (
     checkpoints_of,
@@ -16,7 +17,7 @@ from small_run import (
     train_once,
 )
 
-from fast_style.core.errors import Stopped
+from fast_style.core.errors import Stopped, UserError
 from fast_style.models.checkpoint import (
     CheckpointError,
     load_checkpoint,
@@ -216,3 +217,20 @@ def test_constant_schedule_can_be_prolonged(yaml_file: Path, tmp_path: Path) -> 
         for name in ("straight", "tiny")
     )
     assert all(torch.equal(straight[name], prolonged[name]) for name in straight)
+
+
+def test_prolonged_run_keeps_the_warm_up_that_its_steps_gave_it(
+    yaml_file: Path, tmp_path: Path
+) -> None:
+    data = yaml.safe_load(yaml_file.read_text())
+    del data["train"]["warmup_steps"]
+    yaml_file.write_text(yaml.safe_dump(data))
+    constant = "train.schedule=constant"
+    train_once(settings_of(yaml_file, constant, "train.steps=20"), tmp_path)  # 2 steps of warm-up
+    train_once(settings_of(yaml_file, constant, "train.steps=31"), tmp_path)  # anew it would be 3
+    metadata = load_checkpoint(tmp_path / "tiny" / "model.safetensors").metadata
+    assert (metadata["step"], metadata["settings"]["train"]["warmup_steps"]) == (31, 2)
+    with pytest.raises(UserError, match=r"train\.warmup_steps\. Set"):
+        open_small_run(
+            settings_of(yaml_file, constant, "train.steps=31", "train.warmup_steps=3"), tmp_path
+        )
