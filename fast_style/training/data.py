@@ -24,6 +24,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
+from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from fast_style.core.errors import UserError
 from fast_style.core.files import size_in_words
@@ -349,7 +350,13 @@ def _next_batch(batches: Iterator[Batch]) -> Batch:
 def load_batches(
     crops: Crops, sampler: StepSampler, *, workers: int, pin_memory: bool
 ) -> Iterator[Batch]:
-    """Batches for every step of the sampler, decoded ahead by `workers` processes."""
+    """Batches for every step of the sampler, decoded ahead by `workers` processes.
+
+    Raises:
+        UserError: the processes cannot be started.
+    """
+    # An iterator that could not start its workers lacks this, and would end with a traceback.
+    _MultiProcessingDataLoaderIter._shutdown = True
     with warnings.catch_warnings():
         # The number of workers is the user's choice, on a machine with few cores too.
         warnings.filterwarnings("ignore", message="This DataLoader will create")
@@ -368,7 +375,13 @@ def load_batches(
             persistent_workers=workers > 0,
             prefetch_factor=_PREFETCH if workers else None,
         )
-        return iter(loader)
+        try:
+            return iter(loader)
+        except OSError as error:
+            raise UserError(
+                f"data workers cannot be started ({error.strerror or error}); set data.workers=0",
+                exit_code=1,
+            ) from None
 
 
 def collate(samples: Sequence[Sample]) -> Batch:

@@ -1,5 +1,7 @@
 """Photos in, crops out: the same ones whatever happens around them."""
 
+import errno
+import gc
 import os
 import shutil
 import sys
@@ -15,6 +17,7 @@ from PIL import Image
 from small_run import draw_photo, ignore, write_photos
 
 from fast_style.core.errors import UserError
+from fast_style.core.spawning import ScriptlessSpawn
 from fast_style.pictures.folders import Photos, find_photos
 from fast_style.pictures.reading import read_photo
 from fast_style.pictures.writing import write_picture
@@ -70,6 +73,19 @@ def test_batches_do_not_depend_on_workers_and_are_channels_last(folder: Path) ->
             assert batch.photos.shape == (3, 3, 16, 16)
             assert batch.photos.is_contiguous(memory_format=torch.channels_last)
     assert any(batch.unreadable for batch in alone)
+
+
+def test_workers_that_cannot_start_are_an_error_that_names_the_setting(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(process: object) -> None:
+        raise BrokenPipeError(errno.EPIPE, "Broken pipe")  # of multiprocessing's resource tracker
+
+    monkeypatch.setattr(ScriptlessSpawn.Process, "start", fail)
+    with pytest.raises(UserError, match=r"Broken pipe.*data\.workers=0") as caught:
+        batches(crops_of(folder), StepSampler(0, 8, 3), workers=2)
+    assert caught.value.exit_code == 1
+    gc.collect()  # what torch has half made must end without a traceback
 
 
 @pytest.mark.parametrize("start", [1, 5, 7])
