@@ -35,6 +35,9 @@ from filelock import FileLock, Timeout
 from fast_style.core.errors import UserError, printable, shortened
 
 _HELD = "lock.held"
+LOCK_FILES = ("lock", _HELD)
+"""What a lock leaves in its folder, at least if its process is killed."""
+
 # Of a record; machines' names have up to 255 bytes.
 _FIELDS = {"token": str, "pid": int, "host": str, "processes": str}
 _MOST_BYTES = 4096

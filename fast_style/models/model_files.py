@@ -171,20 +171,29 @@ def describe_learned(path: Path) -> list[str] | None:
     Raises:
         UserError: the description is incomplete.
     """
-    try:
-        with path.open("rb") as file:
-            if header_length(file.read(8)) > LONGEST_HEADER_BYTES:
-                return None
-        with safe_open(path, framework="numpy") as tensors:
-            metadata = tensors.metadata() or {}
-    except (OSError, SafetensorError):
-        return None
-    if "card" not in metadata:
+    metadata = metadata_of_learned(path)
+    if metadata is None:
         return None
     try:
         return _describe_card(json.loads(metadata["card"]), metadata)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise UserError(f"{path}: its description is incomplete ({error})") from None
+
+
+def metadata_of_learned(path: Path) -> Mapping[str, str] | None:
+    """The metadata of a loss network that ``fast-style distill`` wrote, ``card`` among them.
+
+    None for every other file, readable or not.
+    """
+    try:
+        with path.open("rb") as file:
+            if header_length(file.read(8)) > LONGEST_HEADER_BYTES:
+                return None
+        with safe_open(path, framework="numpy") as tensors:
+            metadata: dict[str, str] = tensors.metadata() or {}
+    except (OSError, SafetensorError):
+        return None
+    return metadata if "card" in metadata else None
 
 
 def _describe_card(card: dict[str, Any], metadata: Mapping[str, str]) -> list[str]:

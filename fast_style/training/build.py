@@ -7,7 +7,6 @@
         build_trainer(config, run, device="cuda", say=print).train()
 """
 
-import hashlib
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -46,6 +45,7 @@ from fast_style.training.run_folder import (
     Run,
     environment,
     require_same_inputs,
+    style_digest,
     versions,
     write_run_files,
 )
@@ -217,7 +217,7 @@ def _describe(
         "architecture": config.model.model_dump(),
         "style": {
             "file": name_in_utf_8(config.style.image),
-            "digest": hashlib.sha256(style.tobytes()).hexdigest(),
+            "digest": style_digest(style),
         },
         "loss_network": {
             "architecture": config.loss_network.architecture,

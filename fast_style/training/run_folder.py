@@ -1,5 +1,6 @@
 """A run folder: its lock, the checkpoint to resume from, and the record of how it was made."""
 
+import hashlib
 import json
 import os
 import platform
@@ -13,6 +14,7 @@ from typing import Any, NamedTuple, Self
 import numpy
 import PIL
 import torch
+from PIL import Image
 
 from fast_style import __version__
 from fast_style.core.distributed import ALONE, Group
@@ -22,14 +24,23 @@ from fast_style.core.files import (
     remove_stray_temporaries,
     write_text_atomically,
 )
-from fast_style.models.checkpoint import Checkpoint, newest_valid_checkpoint
-from fast_style.models.model_files import CheckpointError
+from fast_style.core.folder_lock import LOCK_FILES
+from fast_style.losses.build import read_style
+from fast_style.models.checkpoint import (
+    Checkpoint,
+    list_checkpoints,
+    newest_valid_checkpoint,
+)
+from fast_style.models.model_files import CheckpointError, metadata_of_learned, read_model_file
 from fast_style.pictures.scanning import RULES
-from fast_style.settings.config import MAY_CHANGE_ON_RESUME, Config, DistillConfig
+from fast_style.settings.config import MAY_CHANGE_ON_RESUME, Config, DistillConfig, StyleConfig
 from fast_style.settings.reading import AnyRoot, kept, parse
 from fast_style.settings.sections import is_first_compact
 from fast_style.settings.writing import changed_settings, to_yaml
 from fast_style.training.run_lock import RunLock, lock_run, remove_lock
+
+_WRITTEN = ("README.md", "config.yaml", "metrics.csv", "style.png", "unreadable_photos.jsonl")
+"""Files that a training writes beside its result and environment.json."""
 
 FRESH = "fresh=True"
 """What Python says for a new folder; commands say ``--resume never``."""
@@ -68,6 +79,11 @@ class Run(NamedTuple):
         """The rules that its folders of photos are scanned by; see `scanning.RULES`."""
         return _rules_of(self.resume_from)
 
+    @property
+    def parts(self) -> tuple[Path, ...]:
+        """The folders in it that every training fills."""
+        return self.folder / "checkpoints", self.folder / "samples"
+
     def require_lock(self) -> None:
         """Check that no other process has taken the run over.
 
@@ -95,8 +111,7 @@ class Run(NamedTuple):
         if (self.folder / "config.yaml").exists() or self.resume_from is not None:
             return
         remove_lock(self.folder)
-        parts = (self.folder / "checkpoints", self.folder / "samples", self.folder, *self.made)
-        for part in parts:
+        for part in (*self.parts, self.folder, *self.made):
             with suppress(OSError):  # not empty: it holds somebody's files, and stays
                 part.rmdir()
 
@@ -158,26 +173,89 @@ def _open_run(
     while fresh and folder.exists():
         folder = root / f"{config.name}-{number}"
         number += 1
-    parts = (folder, folder / "checkpoints", folder / "samples")
     made = [parent for parent in folder.parents if not parent.exists()]
+    has_begun = _has_begun(folder)
     try:
-        with made_folders(*parts):
+        with made_folders(folder):
             lock = lock_run(folder, say)
     except OSError as error:
-        raise UserError(
-            f"{folder}: cannot be written ({error.strerror}); runs are written into the "
-            "working directory, so change to one that you may write to"
-        ) from None
+        raise _unusable(folder, error, anew) from None
+    run = Run(folder, lock, None, anew, made)
     try:
-        for part in parts:
+        # Only the holder of the lock makes what is in the folder, and removes it.
+        for part in (folder, *run.parts):
+            part.mkdir(exist_ok=True)
             remove_stray_temporaries(part)
         found = newest_valid_checkpoint(folder / "checkpoints", say)
-        if found is not None:
-            _require_same_run(*found, config, say, anew)
-    except BaseException:
-        lock.release()
+        if found is None:
+            _require_nothing_lost(run, has_begun)
+            return run
+        _require_same_run(*found, config, say, anew)
+    except BaseException as error:
+        run.release()
+        if not has_begun:
+            remove_lock(folder)  # else the next call would take the folder for a run's
+        if isinstance(error, OSError):
+            raise _unusable(folder, error, anew) from None
         raise
-    return Run(folder, lock, None if found is None else found[1], anew, made)
+    return run._replace(resume_from=found[1])
+
+
+def _unusable(folder: Path, error: OSError, anew: str) -> UserError:
+    """The error about a folder that cannot be made or locked."""
+    for path in (folder, *folder.parents):
+        if os.path.lexists(path) and not path.is_dir():
+            return UserError(
+                f"{path}: is a file or a broken link, but runs need a folder of this name; rename "
+                "it, or " + ("set another name=..." if path == folder else "train elsewhere")
+            )
+    remedy = (
+        "set root= to a folder that you may write to"
+        if anew == FRESH
+        else "runs are written into the working directory, so change to one that you may write to"
+    )
+    return UserError(f"{folder}: cannot be written ({error.strerror}); {remedy}")
+
+
+def _has_begun(folder: Path) -> bool:
+    """Whether a training has opened this folder before, even if it was killed at once."""
+    return any((folder / name).exists() for name in (*LOCK_FILES, "environment.json"))
+
+
+def _require_nothing_lost(run: Run, has_begun: bool) -> None:
+    """Check that a training that begins anew replaces nothing but the rest of one cut short.
+
+    Args:
+        run: without a checkpoint to resume from.
+        has_begun: whether the folder is a run's.
+
+    Raises:
+        UserError: it would replace a finished model, files that are no run's, or checkpoints that
+            cannot be used.
+    """
+    kept = list_checkpoints(run.folder / "checkpoints")
+    results = [path for path in sorted(run.folder.glob("*.safetensors")) if not _is_cut_short(path)]
+    foreign = [] if has_begun else [run.folder / name for name in _WRITTEN]
+    present = [path.name for path in (*results, *foreign, *kept) if os.path.lexists(path)]
+    if present:
+        there = "none of its checkpoints can be used" if kept else "there is no checkpoint in it"
+        raise UserError(
+            f"{run.folder}: {there}, so training would begin at step 0 and replace "
+            f"{', '.join(dict.fromkeys(present))}. Train in a new folder with {run.anew} (or "
+            "another name=...), or move these files away first"
+        )
+
+
+def _is_cut_short(path: Path) -> bool:
+    """Whether a result is one of a training that had not come to its last step.
+
+    A process that is killed between its first model and its first checkpoint leaves one.
+    """
+    learned = metadata_of_learned(path)
+    with suppress(CheckpointError, ValueError, KeyError, TypeError):
+        description = json.loads(learned["card"]) if learned else read_model_file(path).metadata
+        return bool(description["step"] < description["settings"]["train"]["steps"])
+    return False
 
 
 def _require_same_run(
@@ -290,6 +368,33 @@ def require_same_inputs(
                 f"{run.folder}: the content of {setting} is not what this run was started with "
                 f"(its digest differs). Restore it, or train in a new folder with {run.anew}"
             )
+
+
+def require_same_style(run: Run, style: StyleConfig) -> None:
+    """Require that the style picture is that of a run that is resumed, if it can still be read.
+
+    Raises:
+        UserError: it is another picture.
+    """
+    try:
+        digest = style_digest(read_style(style.image, style.size))
+    except UserError:
+        return
+    require_same_inputs(run, {"style": {"digest": digest}}, {"style": "style.image"})
+
+
+def style_digest(style: Image.Image) -> str:
+    """The digest by which a style picture, at its size in training, is known."""
+    return hashlib.sha256(style.tobytes()).hexdigest()
+
+
+def is_whole(result: Path) -> bool:
+    """Whether a trained file is there, and is what was written."""
+    try:
+        read_model_file(result)
+    except CheckpointError:
+        return metadata_of_learned(result) is not None
+    return True
 
 
 def write_run_files(folder: Path, config: Config | DistillConfig, environment: str) -> None:

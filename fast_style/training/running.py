@@ -19,7 +19,7 @@ from fast_style.core.signals import stop_signals
 from fast_style.settings.config import Config, DistillConfig, load_config
 from fast_style.training.build import build_trainer
 from fast_style.training.other_trainings import told_of_others
-from fast_style.training.run_folder import FRESH, open_run
+from fast_style.training.run_folder import FRESH, is_whole, open_run, require_same_style
 from fast_style.training.run_log import print_line
 
 StopSignal = Callable[[], int | None]
@@ -129,7 +129,10 @@ def complete_run(
             open_run(config, root=root, fresh=fresh, say=say, anew=anew, group=group)
         )
         step, file = run.start_step, run.folder / result
-        if step >= config.train.steps:
+        is_finished = step >= config.train.steps
+        if is_finished and is_whole(file):
+            if isinstance(config, Config):
+                require_same_style(run, config.style)
             say(
                 f"{run.folder}: finished at step {step}; the {meaning} is {file}. Train in a new "
                 f"folder with {anew}{advice}"
@@ -140,6 +143,8 @@ def complete_run(
         trainer = group.rank_zero_first(
             lambda: build(config, run, device=device, say=say, command=command)
         )
+        if is_finished:
+            say(f"{file}: is missing or damaged, and is written again from the last checkpoint")
         action = f"resuming at step {step}" if step else "training"
         place = str(device) if group.is_alone else f"{group.launch.world_size} processes"
         say(f"{action} in {run.folder} on {place}; watch with: tensorboard --logdir {root}")

@@ -28,8 +28,8 @@ from fast_style.losses.weight_files import write_weights_file
 from fast_style.models.checkpoint import load_checkpoint, save_checkpoint
 from fast_style.pictures.writing import write_picture
 from fast_style.settings.config import load_config
-from fast_style.training import run_lock
-from fast_style.training.run_folder import Run
+from fast_style.training import run_folder, run_lock
+from fast_style.training.run_folder import Run, open_run
 
 
 @pytest.fixture
@@ -144,13 +144,47 @@ def test_run_that_another_process_took_over_stops(yaml_file: Path, tmp_path: Pat
         assert caught.value.exit_code == 1
 
 
-def test_file_in_place_of_the_runs_folder_is_told(yaml_file: Path, tmp_path: Path) -> None:
+def test_file_in_place_of_a_folder_is_told(yaml_file: Path, tmp_path: Path) -> None:
     root = tmp_path / "runs"
     root.touch()
-    assert message_of_opening(yaml_file, root) == (
-        f"{root}/tiny: cannot be written (Not a directory); runs are written into the working "
-        "directory, so change to one that you may write to"
-    )
+    message = message_of_opening(yaml_file, root)
+    assert message.startswith(f"{root}: is a file")
+    assert message.endswith("or train elsewhere")
+    root.unlink()
+    root.mkdir()
+    (root / "tiny").symlink_to(tmp_path / "gone")
+    message = message_of_opening(yaml_file, root)
+    assert message.startswith(f"{root}/tiny: is a file")
+    assert message.endswith("name=...")
+    assert (root / "tiny").is_symlink()
+
+
+def test_folder_that_cannot_be_written_names_what_the_caller_can_set(
+    yaml_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*unused: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(run_folder, "lock_run", fail)
+    config = settings_of(yaml_file)
+    for anew, remedy in (("fresh=True", "set root="), ("--resume never", "working directory")):
+        with pytest.raises(UserError, match=remedy):
+            open_run(config, root=tmp_path, fresh=False, say=str, anew=anew)
+
+
+def test_who_finds_the_folder_locked_removes_nothing(
+    yaml_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lock_another_was_quicker(folder: Path, say: object) -> None:
+        for name in ("checkpoints", "samples"):
+            (folder / name).mkdir()
+        (folder / "lock").touch()
+        raise UserError("trains here already")
+
+    monkeypatch.setattr(run_folder, "lock_run", lock_another_was_quicker)
+    message_of_opening(yaml_file, tmp_path)
+    present = sorted(path.name for path in (tmp_path / "tiny").iterdir())
+    assert present == ["checkpoints", "lock", "samples"]
 
 
 def test_stray_temporary_files_of_a_killed_process_are_removed(
