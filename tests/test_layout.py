@@ -36,7 +36,8 @@ PACKAGES = {
         "sections", "config", "gatys_config", "starting_file", "generated",
     ],
     "pictures": [
-        "formats", "tiff_pages", "reading", "pixels", "sheets", "writing", "scanning", "folders",
+        "formats", "tiff_pages", "reading", "pixels", "sheets", "writing", "real_paths", "scanning",
+        "folders",
     ],
     "networks": [
         "winograd", "transform_net", "borders", "fast_kernels", "fast_transform", "compiling",

@@ -13,6 +13,7 @@ from typing import NamedTuple
 from fast_style.core.errors import UserError, printable
 from fast_style.pictures.formats import FORMATS
 from fast_style.pictures.reading import PictureError, read_picture
+from fast_style.pictures.real_paths import RealPaths
 from fast_style.pictures.scanning import (
     RULES,
     LeftOut,
@@ -100,7 +101,7 @@ def _results_among_files(inputs: Iterable[Path]) -> set[Path]:
 def _scan_of_file(path: Path, left_out: LeftOut, *, is_result: bool) -> Scan:
     if is_result:
         left_out.add("result", path.name)
-    return Scan(path.parent, [] if is_result else [path.name], left_out)
+    return Scan(path.parent, [] if is_result else [path.name], left_out, {})
 
 
 def _no_photos(scan: Scan, option: str, remedy: str = "") -> str:
@@ -169,7 +170,7 @@ def find_photos(
 
     The photos held out are those whose names have the smallest sha256. So they stay the same when
     the folder moves, and most of them when photos are added. None of them is trained on, even if
-    one of the two folders lies in the other.
+    one of the two folders lies in the other, or has links to photos of the other.
 
     Args:
         folder: searched recursively.
@@ -200,12 +201,9 @@ def find_photos(
     else:
         scans.append(scan(validation_folder, f"data.validation_{kind}"))
         held_out = by_hash(scans[1].pictures, validation_folder)[:validation_count]
-    untouchable = set(_in_real_folders(held_out))
-    training = [
-        path
-        for path, real in zip(found, _in_real_folders(found), strict=True)
-        if real not in untouchable
-    ]
+    real_path_of = _real_paths_in(scans)
+    untouchable = {real_path_of(path) for path in held_out}
+    training = [path for path in found if real_path_of(path) not in untouchable]
     if not held_out:
         raise UserError(
             f"{printable(folder)}: one photo is too few to hold one out for validation; add "
@@ -254,14 +252,15 @@ def names_of(photos: Iterable[Path], folder: Path) -> list[str]:
     return [os.fspath(photo)[length:].replace(os.sep, "/") for photo in photos]
 
 
-def _in_real_folders(photos: Iterable[Path]) -> list[str]:
-    """The photos' paths, each with the real path of its folder in place of the one it has."""
-    # Asking for the real path of a folder costs several accesses to the disk, of a photo too.
-    real: dict[str, str] = {}
-    found = []
-    for photo in photos:
-        folder, _, name = os.fspath(photo).rpartition(os.sep)
-        if folder not in real:
-            real[folder] = os.path.realpath(photo.parent)
-        found.append(os.path.join(real[folder], name))
-    return found
+def _real_paths_in(scans: Iterable[Scan]) -> Callable[[Path], str]:
+    """A function that gives the real path of each photo of the scans."""
+    links = {
+        prefix_of(scan.folder) + name: real for scan in scans for name, real in scan.links.items()
+    }
+    real_paths = RealPaths()
+
+    def real_path_of(photo: Path) -> str:
+        path = os.fspath(photo)
+        return links.get(path) or real_paths.in_real_folder(path)
+
+    return real_path_of

@@ -2,13 +2,15 @@
 
 Only names and kinds of files are examined here. No picture is opened, so damaged ones are included.
 A file's status is asked for only where the listing of its folder does not have it (links).
+Hard links are photos of their own: file systems make them of equal files, and the numbers by which
+a listing knows them cannot be relied on everywhere (FUSE, overlays).
 """
 
 import os
 import re
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -24,14 +26,16 @@ from fast_style.pictures.formats import (
     suffix_of,
 )
 from fast_style.pictures.reading import PictureError, explain
+from fast_style.pictures.real_paths import RealPaths
 
-RULES = 3
+RULES = 4
 """The number of the rules by which this version scans. A run keeps those that it began with.
 
-3: as this module says. 2: of a link to a folder, only its own name is judged; the folders of
-systems are those of `_FOLDERS_OF_RULES_2`; `formats.SUFFIXES_OF_RULES_3` are not known, so that
-a.gpr.jpg is a result. 1: links to folders are not followed; nothing is left out but hidden files
-and folders; suffixes are those of `_FIRST_EXTENSIONS`.
+4: as this module says. 3: a link to a photo is one more photo. 2: of a link to a folder, only its
+own name is judged; the folders of systems are those of `_FOLDERS_OF_RULES_2`;
+`formats.SUFFIXES_OF_RULES_3` are not known, so that a.gpr.jpg is a result. 1: links to folders are
+not followed; nothing is left out but hidden files and folders; suffixes are those of
+`_FIRST_EXTENSIONS`.
 """
 
 _FIRST_EXTENSIONS = frozenset(
@@ -100,7 +104,7 @@ _MODEL_NAME = re.compile(r"(?=.*[A-Za-z])[A-Za-z0-9][A-Za-z0-9._-]*")
 # Seconds until a scan first says how far it is; the next times lie twice as far apart.
 _SILENCE_S = 1.0
 
-Reason = Literal["result", "system", "hidden", "unreadable", "broken", "special", "again"]
+Reason = Literal["result", "system", "hidden", "unreadable", "broken", "special", "again", "twin"]
 
 _WORDS: dict[Reason, tuple[str, str]] = {
     "result": ("result of fast-style", "results of fast-style"),
@@ -111,6 +115,7 @@ _WORDS: dict[Reason, tuple[str, str]] = {
     "unreadable": ("folder that cannot be read", "folders that cannot be read"),
     "broken": ("broken link", "broken links"),
     "again": ("link to a folder that is taken already", "links to folders that are taken already"),
+    "twin": ("link to a photo that is taken already", "links to photos that are taken already"),
     "hidden": ("hidden file or folder", "hidden files and folders"),
     "special": ("pipe, socket or device", "pipes, sockets and devices"),
 }
@@ -179,6 +184,8 @@ class Scan(NamedTuple):
     names: list[str]
     """Paths below the folder, sorted by their parts."""
     left_out: LeftOut
+    links: Mapping[str, str]
+    """The real paths of those photos that are links, by name; none by rules before the fourth."""
 
     @property
     def pictures(self) -> list[Path]:
@@ -209,8 +216,8 @@ def scan_folder(
     """The photos of a folder and its sub-folders, in an order that the disk does not influence.
 
     Photos are regular files, and links to them, with a suffix of `EXTENSIONS` in any case. Links to
-    folders are followed; a real folder is taken once, by its own path if it has one below `folder`.
-    Links are judged by their own names, and by those of the real folders.
+    folders are followed. A real folder or photo is taken once, by its own path if it has one below
+    `folder`. Links are judged by their own names, and by those of the real folders.
 
     Left out and counted are: hidden files and folders (such as macOS's ``._x.jpg``); folders of
     thumbnails, trash and systems; results of this software, as far as their names tell; folders
@@ -228,7 +235,7 @@ def scan_folder(
     scanner = _Scanner(folder, rules, takes_results, tell)
     scanner.run()
     names = sorted(scanner.found, key=_by_parts)
-    return Scan(folder, names, scanner.left_out)
+    return Scan(folder, names, scanner.left_out, scanner.links_taken)
 
 
 def _by_parts(name: str) -> str:
@@ -288,7 +295,10 @@ class _Scanner:
         self.extensions = _FIRST_EXTENSIONS if self.is_first else EXTENSIONS
         self.takes_results = takes_results
         self.tell = tell
+        self.takes_photos_once = rules >= 4
         self.found: list[str] = []
+        self.links_to_photos: list[str] = []
+        self.links_taken: dict[str, str] = {}
         self.left_out = LeftOut(folder)
         # Paths below the root that end with a separator; empty is the root.
         self.unvisited = [""]
@@ -317,6 +327,21 @@ class _Scanner:
                     name = printable(self.root)
                     raise PictureError(f"{name}: {reason}") from error
                 self.left_out.add("unreadable", f"{place.rstrip(os.sep)} ({reason})")
+        if self.links_to_photos:
+            self._take_links()
+
+    def _take_links(self) -> None:
+        """Take each photo that only links show, by the first of them."""
+        real_paths = RealPaths()
+        taken = {real_paths.in_real_folder(os.path.join(self.root, name)) for name in self.found}
+        for name in sorted(self.links_to_photos, key=_by_parts):
+            real = real_paths.of_link(os.path.join(self.root, name))
+            if real in taken:
+                self.left_out.add("twin", name)
+            else:
+                taken.add(real)
+                self.found.append(name)
+                self.links_taken[name] = real
 
     def _is_new(self, place: str) -> bool:
         """Whether the real folder behind a path has not been visited; notes that it is now."""
@@ -346,9 +371,14 @@ class _Scanner:
         results: set[str] = set()
         if not (self.is_first or self.takes_results):
             results = names_of_results(pictures, self.rules)
+        links: set[str] = set()
+        if self.takes_photos_once:
+            links = {entry.name for entry in entries if entry.is_symlink()}
         for name in pictures:
             if name in results:
                 self.left_out.add("result", place + name)
+            elif name in links:
+                self.links_to_photos.append(place + name)
             else:
                 self.found.append(place + name)
 

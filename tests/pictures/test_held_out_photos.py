@@ -121,6 +121,43 @@ def test_photos_of_a_linked_validation_folder_are_not_trained_on(
     assert len(photos.validation) == 4
 
 
+@pytest.mark.parametrize("is_inside", [True, False])
+def test_held_out_links_to_photos_are_not_trained_on(
+    tmp_path: Path, folder: Path, is_inside: bool
+) -> None:
+    held = (folder if is_inside else tmp_path) / "held"
+    held.mkdir()
+    own = sorted(folder.glob("photo-*"))
+    for photo in own[:3]:
+        (held / f"link-{photo.name}").symlink_to(photo)
+    photos = find_photos(folder, validation_folder=held)
+    assert {path.resolve() for path in photos.validation} == set(own[:3])
+    assert photos.training == own[3:]
+    if not is_inside:  # as runs did that began so
+        assert len(find_photos(folder, validation_folder=held, rules=3).training) == 12
+
+
+def test_links_to_held_out_photos_are_not_trained_on(tmp_path: Path, folder: Path) -> None:
+    own = sorted(folder.iterdir())
+    held = write_photos(tmp_path / "held", 3)
+    far = write_photos(tmp_path / "far", 2)
+    (folder / "link.png").symlink_to(held / "photo-01.png")
+    for place, name in ((folder, "a.png"), (held, "b.png")):
+        (place / name).symlink_to(far / "photo-01.png")
+    photos = find_photos(folder, validation_folder=held)
+    assert len(photos.validation) == 4
+    assert photos.training == own
+
+
+def test_a_photo_and_its_link_are_not_trained_on_and_held_out(folder: Path) -> None:
+    for photo in list(folder.iterdir()):
+        (folder / f"link-{photo.name}").symlink_to(photo.name)
+    photos = find_photos(folder, validation_count=6)
+    assert len({path.resolve() for path in [*photos.training, *photos.validation]}) == 12
+    assert (len(photos.training), len(photos.validation)) == (6, 6)
+    assert [len(left_out.names["twin"]) for left_out in photos.left_out] == [12]
+
+
 def test_what_was_left_out_is_told_of_both_folders(tmp_path: Path, folder: Path) -> None:
     held = write_photos(tmp_path / "held", 2)
     for path in (folder / "a.heic", held / "photo-00.wave.jpg"):

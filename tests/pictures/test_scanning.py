@@ -128,6 +128,52 @@ def test_of_two_links_to_one_folder_the_first_by_name_counts(tmp_path):
         assert scan_folder(photos).names == ["x/a.jpg"]
 
 
+def test_a_photo_is_taken_once_and_by_its_own_path(tmp_path):
+    touch(tmp_path / "z" / "a.jpg", tmp_path / "z" / "b.jpg")
+    (tmp_path / "first.jpg").symlink_to("z/a.jpg")
+    (tmp_path / "chain.JPG").symlink_to(tmp_path / "first.jpg")
+    (tmp_path / "y").symlink_to("z")
+    (tmp_path / "val").mkdir()
+    (tmp_path / "val" / "a.jpg").symlink_to("../y/a.jpg")
+    scan = scan_folder(tmp_path)
+    assert scan.names == ["z/a.jpg", "z/b.jpg"]
+    assert scan.left_out.summary(OPTION) == (
+        "1 link to a folder that is taken already left out: y; "
+        "3 links to photos that are taken already left out: chain.JPG, first.jpg, val/a.jpg"
+    )
+    assert scan_folder(tmp_path, rules=3).names == [
+        *("chain.JPG", "first.jpg", "val/a.jpg", "z/a.jpg", "z/b.jpg")
+    ]
+
+
+def test_of_links_to_one_photo_outside_the_first_by_name_counts(tmp_path):
+    real = tmp_path / "far" / "objects" / "photo"  # as git-annex stores it
+    touch(real, tmp_path / "far" / "other.jpg")
+    for order in itertools.permutations("xyz"):
+        photos = tmp_path / "".join(order)
+        photos.mkdir()
+        for name in order:
+            (photos / f"{name}.jpg").symlink_to(real)
+        (photos / "other.jpg").symlink_to("../far/other.jpg")
+        scan = scan_folder(photos)
+        assert scan.names == ["other.jpg", "x.jpg"]
+        assert scan.links == {"other.jpg": str(tmp_path / "far/other.jpg"), "x.jpg": str(real)}
+        assert scan.left_out.names == {"twin": ["y.jpg", "z.jpg"]}
+
+
+def test_links_to_what_is_left_out_are_taken(tmp_path):
+    touch(tmp_path / ".hidden.jpg", tmp_path / "b.jpg")
+    (tmp_path / "a.jpg").symlink_to(".hidden.jpg")
+    assert scan_folder(tmp_path).names == ["a.jpg", "b.jpg"]
+
+
+def test_hard_links_are_photos_of_their_own(tmp_path):
+    touch(tmp_path / "a.jpg")
+    os.link(tmp_path / "a.jpg", tmp_path / "b.jpg")
+    assert scan_folder(tmp_path).names == ["a.jpg", "b.jpg"]
+    assert left_out_of(tmp_path) == ""
+
+
 def test_links_in_linked_folders_are_followed_too(tmp_path):
     touch(tmp_path / "far" / "a.jpg")
     (tmp_path / "near").mkdir()
@@ -541,7 +587,6 @@ def test_short_scan_is_silent(tmp_path):
 
 def test_no_file_is_asked_for_its_status(tmp_path, monkeypatch):
     touch(*(tmp_path / f"{number}.jpg" for number in range(9)), tmp_path / "sub" / "a.jpg")
-    (tmp_path / "link.jpg").symlink_to("0.jpg")
     asked = {"stat": [], "lstat": [], "readlink": []}
 
     def counted(name, original):
@@ -553,11 +598,30 @@ def test_no_file_is_asked_for_its_status(tmp_path, monkeypatch):
 
     for name in asked:
         monkeypatch.setattr(os, name, counted(name, getattr(os, name)))
-    assert len(scan_folder(tmp_path).names) == 11
+    assert len(scan_folder(tmp_path).names) == 10
     assert sorted(asked["stat"]) == [".", "sub"]
     # Only of the folder itself, its real path is looked up.
     assert {path.strip("./") for path in asked["lstat"]} == {""}
     assert asked["readlink"] == []
+
+
+def test_of_many_links_only_the_links_are_read_and_folders_once(tmp_path, monkeypatch):
+    photos = tmp_path / "photos"
+    touch(*(photos / f"{number}.jpg" for number in range(9)))
+    (photos / "links").mkdir()
+    for number in range(9):
+        (photos / "links" / f"{number}.jpg").symlink_to(f"../{number}.jpg")
+    (photos / "link.jpg").symlink_to("links/0.jpg")
+    read, looked_up = [], []
+    readlink, realpath = os.readlink, os.path.realpath
+    monkeypatch.setattr(os, "readlink", lambda path: (read.append(path), readlink(path))[1])
+    monkeypatch.setattr(
+        os.path, "realpath", lambda path, **_: (looked_up.append(path), realpath(path))[1]
+    )
+    assert len(scan_folder(photos).names) == 9
+    # Each link once more to learn that what it names is none, and link.jpg's chain.
+    assert len([path for path in read if Path(path).is_symlink()]) == 9 + 2
+    assert len(looked_up) <= 8
 
 
 @pytest.mark.real_data
