@@ -95,6 +95,22 @@ _OTHER_KINDS = (
     _OtherKind(frozenset({""}), "add a suffix such as .jpg to pictures that have none"),
 )
 
+# What stands for a file that a service keeps has its whole name, and a suffix behind. (OneDrive and
+# Dropbox give no such names; the system downloads their files when they are read.)
+_ICLOUD = _OtherKind(
+    _suffixes("icloud"),
+    "download {} first (in Finder: Download Now)",
+    "a placeholder of iCloud or another property list of macOS",
+)
+_PLACEHOLDERS = (
+    _ICLOUD,
+    _OtherKind(
+        # Nextcloud, ownCloud, odrive, Resilio Sync
+        _suffixes("nextcloud owncloud cloud cloudf rsls"),
+        "download {} first, with the program that synchronizes the folder",
+    ),
+)
+
 # Of ISO media files: the word behind "ftyp" (the brand), at byte 8.
 _BRANDS = {
     _HEIC: (
@@ -107,6 +123,7 @@ _BEGINNINGS = {
     _JPEG_XL: (b"\xff\x0a", b"\0\0\0\x0cJXL "),
     _JPEG_XR: (b"II\xbc\x01", b"II\xbc\x00"),
     _BPG: (b"BPG\xfb",),
+    _ICLOUD: (b"bplist00",),
     _RAW: (b"FUJIFILMCCD-RAW", b"IIRO", b"IIRS", b"MMOR", b"IIU\0", b"\0MRM", b"FOVb"),
 }
 
@@ -121,6 +138,15 @@ def is_known_suffix(suffix: str) -> bool:
     return suffix in EXTENSIONS or any(suffix in kind.suffixes for kind in _OTHER_KINDS)
 
 
+def is_placeholder(name: str) -> bool:
+    """Whether a name is that of a picture, video or archive that is not downloaded."""
+    name, suffix = os.path.splitext(name)
+    own = suffix_of(name)
+    return any(suffix.lower() in kind.suffixes for kind in _PLACEHOLDERS) and (
+        own != "" and is_known_suffix(own)
+    )
+
+
 SUFFIXES_OF_RULES_3 = _suffixes(
     "ari avci avcs bay bpg cin djvu dpx flif gpr hdp jhc jng jph jpm jpt jxr k25 miff mj2 mng ori "
     "pcd pct pict rwz sti wbmp wdp xwd"
@@ -130,7 +156,7 @@ SUFFIXES_OF_RULES_3 = _suffixes(
 
 def remedies_for(suffixes: Collection[str]) -> Iterator[str]:
     """What makes pictures of files with these suffixes: a line for each kind that is known."""
-    for kind in _OTHER_KINDS:
+    for kind in (*_OTHER_KINDS, *_PLACEHOLDERS):
         if found := [suffix for suffix in suffixes if suffix in kind.suffixes]:
             yield kind.remedy.format(" ".join(sorted(found)))
 

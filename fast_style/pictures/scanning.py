@@ -22,6 +22,7 @@ from fast_style.pictures.formats import (
     EXTENSIONS,
     SUFFIXES_OF_RULES_3,
     is_known_suffix,
+    is_placeholder,
     remedies_for,
     suffix_of,
 )
@@ -407,7 +408,9 @@ class _Scanner:
         name = entry.name
         suffix = suffix_of(name)
         is_picture = suffix in self.extensions
-        if name.startswith("."):
+        if name.startswith(".") and is_placeholder(name):
+            self.left_out.suffixes[suffix] += 1
+        elif name.startswith("."):
             # Files that no picture's suffix ends (.DS_Store, .gitignore) are not worth a word. What
             # is no file may have been a folder of photos.
             if is_picture or (suffix and is_known_suffix(suffix)) or not _is_file(entry):

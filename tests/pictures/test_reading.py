@@ -587,6 +587,12 @@ ANNEX = "a git-annex pointer: run git annex get"
             "a BPG picture; convert it with bpgdec (https://bellard.org/bpg)",
         ),
         (
+            b"bplist00" + bytes(99),
+            {},
+            "a placeholder of iCloud or another property list of macOS; download it first (in "
+            "Finder: Download Now)",
+        ),
+        (
             b"\xff\x0a" + bytes(99),
             {},
             "a JPEG XL picture; convert it with djxl (package libjxl-tools)",

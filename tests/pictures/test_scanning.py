@@ -241,6 +241,16 @@ def test_files_of_other_formats_are_counted_by_suffix_with_a_remedy(tmp_path):
         ("a.ppm", "convert .ppm with magick (package imagemagick)"),
         ("a.mov", "take pictures out of .mov with ffmpeg (package ffmpeg)"),
         ("train.zip", "unpack .zip"),
+        (".IMG_1.JPG.icloud", "download .icloud first (in Finder: Download Now)"),
+        ("k.jpg.iCloud", "download .icloud first (in Finder: Download Now)"),
+        (".a.heic.icloud", "download .icloud first (in Finder: Download Now)"),
+        *(
+            (
+                f"a.jpg{suffix}",
+                f"download {suffix} first, with the program that synchronizes the folder",
+            )
+            for suffix in (".nextcloud", ".owncloud", ".cloud", ".rsls")
+        ),
         ("a", "add a suffix such as .jpg to pictures that have none"),
     ],
 )
@@ -248,6 +258,23 @@ def test_each_kind_of_file_has_its_remedy(tmp_path, name, remedy):
     touch(tmp_path / name)
     suffix = Path(name).suffix.lower() or "no suffix"
     assert left_out_of(tmp_path) == f"1 file left out: {suffix} (1); {remedy}"
+
+
+def test_placeholders_are_told_with_files_of_other_suffixes(tmp_path):
+    touch(*(tmp_path / f".{number}.jpg.icloud" for number in range(3)), tmp_path / "b.bpg")
+    # Of what was no picture, a hidden placeholder is not worth a word either.
+    touch(tmp_path / ".notes.txt.icloud", tmp_path / ".icloud", tmp_path / ".x.icloud")
+    assert scan_folder(tmp_path).names == []
+    assert left_out_of(tmp_path) == (
+        "4 files left out: .icloud (3), .bpg (1); convert .bpg with bpgdec "
+        "(https://bellard.org/bpg); download .icloud first (in Finder: Download Now)"
+    )
+
+
+def test_services_may_be_names_of_models():
+    assert names_of_results(["a.jpg", "a.cloud.jpg", "a.icloud.jpg"]) == {
+        *("a.cloud.jpg", "a.icloud.jpg"),
+    }
 
 
 def test_the_commonest_suffixes_are_named_and_the_others_counted(tmp_path):
