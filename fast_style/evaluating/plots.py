@@ -19,6 +19,7 @@ from fast_style.core.errors import UserError, printable
 from fast_style.evaluating.evaluation import TERMS, GridRow
 from fast_style.evaluating.plan import VARIANT_TITLES
 from fast_style.pictures.sheets import INK, fitting
+from fast_style.pictures.writing import mark
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -107,11 +108,17 @@ def _plot_style() -> Iterator[None]:
 
 
 def _finish(figure: "Figure", axes: "Axes", title: str) -> bytes:
-    """Add the title and the legend of these axes; the PNG, without matplotlib's version."""
+    """Add the title and the legend of these axes; the PNG, with our mark in place of its own."""
     figure.suptitle(title, x=0.01, ha="left", fontsize=13)
     figure.legend(*axes.get_legend_handles_labels(), loc="outside lower left", ncols=2)
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", metadata={"Software": None}, facecolor="white")
+    figure.savefig(
+        buffer,
+        format="png",
+        metadata={"Software": None},
+        pil_kwargs={"exif": mark()},
+        facecolor="white",
+    )
     return buffer.getvalue()
 
 
@@ -284,5 +291,5 @@ def draw_grid(rows: Sequence[GridRow]) -> bytes:
                 picture = picture.resize((cell, cell), resample)
             sheet.paste(picture, (left, top + caption_height))
     buffer = io.BytesIO()
-    sheet.save(buffer, "PNG")
+    sheet.save(buffer, "PNG", exif=mark())
     return buffer.getvalue()

@@ -134,9 +134,7 @@ def _encode(picture: Picture, kind: str, quality: int) -> memoryview:
         image.putalpha(picture.alpha)
     else:
         image = _without_metadata(over_white(picture))
-    mark = Image.Exif()
-    mark[ExifTags.Base.Software] = MARK
-    options: dict[str, Any] = {"exif": mark}
+    options: dict[str, Any] = {"exif": mark()}
     if kind == "JPEG":
         options |= {"quality": quality, "subsampling": "4:4:4" if quality >= 90 else "4:2:0"}
     elif kind == "WEBP":
@@ -149,6 +147,13 @@ def _encode(picture: Picture, kind: str, quality: int) -> memoryview:
     if kind == "BMP":
         encoded[6:10] = BITMAP_MARK
     return encoded
+
+
+def mark() -> Image.Exif:
+    """The EXIF tag by which `reading` knows our results, for pictures that others encode."""
+    exif = Image.Exif()
+    exif[ExifTags.Base.Software] = MARK
+    return exif
 
 
 def _without_metadata(image: Image.Image) -> Image.Image:

@@ -12,6 +12,8 @@ from small_evaluation import curve, falling, grid_of, photo, renamed, results_of
 from fast_style.core.errors import UserError
 from fast_style.evaluating import pages, report
 from fast_style.evaluating.report import write_report
+from fast_style.pictures.folders import why_unreadable
+from fast_style.pictures.reading import ResultError
 
 
 @pytest.fixture
@@ -47,6 +49,10 @@ def test_all_files_are_written_linked_and_twice_the_same(tmp_path: Path) -> None
     assert sorted(first) == sorted((tmp_path / "a" / "b").iterdir())
     links = re.findall(r"\]\(([^)]+)\)", first[-1].read_text(encoding="utf-8"))
     assert set(links) == {path.name for path in first[:-1]}
+    pictures = [path for path in first if path.suffix == ".png"]
+    assert [why_unreadable(path, takes_results=True) for path in pictures] == [None] * 3
+    for path in pictures:
+        assert isinstance(why_unreadable(path, takes_results=False), ResultError)
     second = write_report(tmp_path / "c", results, grid_of(results))
     assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
 
