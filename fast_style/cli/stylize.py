@@ -5,7 +5,7 @@ import os
 import sys
 from collections.abc import Sequence
 from contextlib import closing
-from itertools import chain
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -156,7 +156,10 @@ def run(options: argparse.Namespace) -> int:
     for label in (description["loss_network"]["label"] for description in descriptions):
         if label.startswith("RANDOM"):
             tell(f"this model is only a test, trained with {label}")
-    num_failed, results = _stylize(options, models, plan, launch)
+    done = _stylize(options, models, plan, launch)
+    num_failed, results = done.num_failed, done.results
+    if line := _line_about_alpha(done.flattened):
+        tell(line)
     if results:
         summary = LeftOut(Path(), {"result": results}).summary("--include-results")
         if len(results) == len(plan.jobs) and not plan.skipped:
@@ -166,6 +169,39 @@ def run(options: argparse.Namespace) -> int:
     if len(plan.jobs) + len(plan.skipped) > 1 and launch.is_first:
         say(_counts(plan, num_failed, results))
     return 1 if num_failed else 0
+
+
+@dataclass
+class _Done:
+    """What became of the jobs of one process or several.
+
+    Attributes:
+        num_failed: of them.
+        results: photos that are results of this software.
+        flattened: outputs whose format cannot store the transparency of their photos.
+    """
+
+    num_failed: int = 0
+    results: list[str] = field(default_factory=list)
+    flattened: list[str] = field(default_factory=list)
+
+    def add(self, other: "_Done") -> None:
+        """Add what became of further jobs."""
+        self.num_failed += other.num_failed
+        self.results += other.results
+        self.flattened += other.flattened
+
+
+def _line_about_alpha(outputs: Sequence[str]) -> str:
+    from fast_style.pictures.scanning import first_of
+
+    if not outputs:
+        return ""
+    what = "result has" if len(outputs) == 1 else "results have"
+    return (
+        f"{len(outputs):,} {what} white in place of transparency: {first_of(sorted(outputs))}; "
+        "png, webp and tif keep it"
+    )
 
 
 def _counts(plan: "Plan", num_failed: int, results: Sequence[str]) -> str:
@@ -224,11 +260,8 @@ def _output_options(options: argparse.Namespace, model_name: str) -> "OutputOpti
 
 def _stylize(
     options: argparse.Namespace, models: Sequence[Path], plan: "Plan", launch: Launch
-) -> tuple[int, list[str]]:
-    """Do the jobs, shared among all processes.
-
-    Returns, of all processes, how many failed, and the photos that are results of this software.
-    """
+) -> _Done:
+    """Do the jobs, shared among all processes; returns what became of those of all."""
     import torch
 
     from fast_style.core.devices import resolve_device
@@ -244,13 +277,15 @@ def _stylize(
         jobs = group.gather(plan.jobs)[0]
         if options.compile and launch.is_first:
             on_cpu = "; on a CPU, the compiled network is slower" if device.type == "cpu" else ""
-            print(f"note: compiling takes a minute or two the first time{on_cpu}", file=sys.stderr)
+            _note(f"compiling takes a minute or two the first time{on_cpu}")
         painter = _painter(options, models, str(device))
         share = jobs[launch.rank :: launch.world_size]
         own = _stylize_share(options, painter, share, takes_results=plan.takes_results)
         # torchrun ends all processes as soon as one has failed, so each waits for the last photo.
-        num_failed, results = zip(*group.gather(own), strict=True)
-        return sum(num_failed), list(chain(*results))
+        done = _Done()
+        for share_done in group.gather(own):
+            done.add(share_done)
+        return done
 
 
 def _painter(options: argparse.Namespace, models: Sequence[Path], device: str) -> "Painter":
@@ -269,8 +304,8 @@ def _stylize_share(
     jobs: "Sequence[Job]",
     *,
     takes_results: bool,
-) -> tuple[int, list[str]]:
-    """Do the jobs of this process and report each; returns the same as `_stylize`."""
+) -> _Done:
+    """Do the jobs of this process and report each; returns what became of them."""
     from tqdm import tqdm
 
     from fast_style.pictures.reading import ResultError
@@ -284,21 +319,22 @@ def _stylize_share(
         takes_results=takes_results,
         progress=_BandsBar() if sys.stderr.isatty() else None,
     )
-    num_failed = 0
-    results: list[str] = []
+    done = _Done()
     # Several photos on a terminal have a progress bar. Otherwise, each result is a line.
     show_bar = len(jobs) > 1 and sys.stderr.isatty() and read_launch().is_alone
     bar = tqdm(outcomes, total=len(jobs), unit=" photos", bar_format=_BAR, disable=not show_bar)
     with closing(outcomes), bar:  # an interrupt ends the threads of `outcomes` at once
         for outcome in bar:
             if isinstance(outcome.error, ResultError):
-                results.append(outcome.job.photo)
+                done.results.append(outcome.job.photo)
             elif outcome.error is not None:
-                num_failed += 1
+                done.num_failed += 1
                 tqdm.write(f"error: {outcome.error}", file=sys.stderr)
             elif not show_bar:
                 say(printable(outcome.job.output))
-    return num_failed, results
+            if outcome.loses_alpha:
+                done.flattened.append(outcome.job.output)
+    return done
 
 
 class _BandsBar:

@@ -10,7 +10,7 @@ import os
 import re
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -151,7 +151,7 @@ class LeftOut:
         for reason, (one, several) in _WORDS.items():
             if names := self.names.get(reason):
                 part = f"{len(names):,} {one if len(names) == 1 else several} left out: "
-                part += _first_of(sorted(names))
+                part += first_of(sorted(names))
                 parts.append(part + (f" ({option} takes them in)" if reason == "result" else ""))
         return "; ".join(parts)
 
@@ -173,7 +173,8 @@ class LeftOut:
         return "; ".join([counts, *remedies_for(self.suffixes)])
 
 
-def _first_of(names: list[str]) -> str:
+def first_of(names: Sequence[str]) -> str:
+    """The first three of these names, as they may stand in a line."""
     shown = [shortened(printable(name)) for name in names[:_MOST_NAMES]]
     return ", ".join(shown + ["..."] * (len(names) > _MOST_NAMES))
 

@@ -118,6 +118,11 @@ def writable_format(path: Path, format: str | None = None) -> str:
     return kind
 
 
+def keeps_alpha(path: Path) -> bool:
+    """Whether the format that a file's suffix names can store transparency."""
+    return writable_format(path) in _KEEPS_ALPHA
+
+
 def _check_longest_side(path: Path, rgb: Image.Image, kind: str) -> None:
     limit = _LONGEST_SIDE.get(kind)
     if limit is not None and max(rgb.size) > limit:

@@ -14,7 +14,7 @@ from typing import NamedTuple, Protocol
 from fast_style.core.errors import UserError, printable
 from fast_style.pictures.pixels import fit_longer_side
 from fast_style.pictures.reading import Picture, ResultError, read_picture, size_in_header
-from fast_style.pictures.writing import write_picture
+from fast_style.pictures.writing import keeps_alpha, write_picture
 from fast_style.stylizing.jobs import Job
 
 # Threads that decode ahead, and as many that encode behind.
@@ -38,6 +38,8 @@ class Outcome(NamedTuple):
 
     job: Job
     error: UserError | None
+    loses_alpha: bool = False
+    """Whether the photo is transparent somewhere, and the output's format cannot store that."""
 
 
 def stylize_files(
@@ -151,7 +153,12 @@ class _Steps:
             write_picture(output, result.rgb, alpha=result.alpha, quality=self.quality)
         except (UserError, OSError, MemoryError) as error:
             return _failure(job, error)
-        return Outcome(job, None)
+        loses_alpha = _is_transparent(result) and not keeps_alpha(output)
+        return Outcome(job, None, loses_alpha)
+
+
+def _is_transparent(picture: Picture) -> bool:
+    return picture.alpha is not None and picture.alpha.getextrema()[0] != 255
 
 
 def shrunk(picture: Picture, max_side: int) -> Picture:

@@ -384,3 +384,30 @@ def test_files_that_are_no_pictures_are_told_with_the_remedy(model: Path, capsys
         "note: photos: 4 files left out: .heic (4); convert .heic with heif-convert (package "
         "libheif-examples; on macOS: sips -s format jpeg)\n"
     )
+
+
+# --- What is lost ---------------------------------------------------------------------------------
+
+
+def transparent_at(name: str, level: int = 99) -> None:
+    photo = Image.open(photo_at(name)).convert("RGB")
+    photo.putalpha(level)
+    photo.save(name)
+
+
+def test_transparency_that_the_format_cannot_store_is_counted(model: Path, capsys: Output) -> None:
+    for name in ("in/a.png", "in/b.png"):
+        transparent_at(name)
+    transparent_at("in/opaque.png", 255)
+    photo_at("in/plain.png")
+    assert run("stylize", "-m", str(model), "in", "-o", "out", "--format", "jpg") == 0
+    assert capsys.readouterr().err == (
+        "note: 2 results have white in place of transparency: out/a.jpg, out/b.jpg; "
+        "png, webp and tif keep it\n"
+    )
+    assert run("stylize", "-m", str(model), "in/a.png", "-o", "flat.bmp") == 0
+    assert capsys.readouterr().err == (
+        "note: 1 result has white in place of transparency: flat.bmp; png, webp and tif keep it\n"
+    )
+    assert run("stylize", "-m", str(model), "in/a.png", "-o", "kept.webp") == 0
+    assert capsys.readouterr().err == ""

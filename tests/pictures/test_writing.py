@@ -12,6 +12,7 @@ from fast_style.core.errors import UserError
 from fast_style.pictures.reading import ResultError, read_picture
 from fast_style.pictures.writing import (
     WRITABLE,
+    keeps_alpha,
     writable_format,
     write_animation,
     write_picture,
@@ -197,6 +198,13 @@ def test_writable_format_is_told_by_the_suffix_or_by_name(name, format, expected
 def test_format_that_cannot_be_written_is_refused_without_a_picture(name, format):
     with pytest.raises(UserError, match="cannot write the format"):
         writable_format(Path(name), format)
+
+
+@pytest.mark.parametrize("suffix", WRITABLE)
+def test_formats_that_keep_alpha_are_those_in_which_it_is_found(tmp_path, suffix):
+    path = tmp_path / f"a{suffix}"
+    write_picture(path, gradient(), alpha=Image.new("L", (64, 48), 99))
+    assert keeps_alpha(path) == (read_picture(path).alpha is not None)
 
 
 @pytest.mark.parametrize("suffix", WRITABLE)
