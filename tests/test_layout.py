@@ -37,7 +37,7 @@ PACKAGES = {
     ],
     "pictures": [
         "formats", "tiff_pages", "reading", "pixels", "sheets", "writing", "real_paths", "scanning",
-        "folders",
+        "several", "folders",
     ],
     "networks": [
         "winograd", "transform_net", "borders", "fast_kernels", "fast_transform", "compiling",
@@ -62,9 +62,9 @@ PACKAGES = {
     "distilling": ["students", "painters", "distiller", "build"],
     "demo": ["course", "demo"],
     "cli": [
-        "allocator", "openmp", "documents", "arguments", "process", "outputs", "runs", "distill",
-        "evaluate", "info", "init", "optimize", "preview", "styles", "stylize", "train", "demo",
-        "main",
+        "allocator", "openmp", "documents", "arguments", "process", "outputs", "notes", "runs",
+        "distill", "evaluate", "info", "init", "optimize", "preview", "styles", "stylize",
+        "train", "demo", "main",
     ],
 }  # fmt: skip
 MODULES = [f"{package}.{module}" for package, modules in PACKAGES.items() for module in modules]

@@ -4,6 +4,7 @@ import argparse
 
 from fast_style.cli.arguments import add_max_pixels, nonempty_path, style_picture
 from fast_style.cli.documents import save_document, write_document
+from fast_style.cli.notes import note_several
 from fast_style.cli.outputs import require_replaceable
 from fast_style.cli.process import say
 from fast_style.core.errors import printable
@@ -39,6 +40,7 @@ def run(options: argparse.Namespace) -> int:
 
     require_style_picture(options.style)
     read_picture(options.style)  # raises UserError if it is unreadable
+    note_several([options.style])
     if options.output is not None:
         require_replaceable(options.output, [options.style], overwrite=options.overwrite)
     text = starting_file(options.style)

@@ -16,6 +16,7 @@ from fast_style.cli.arguments import (
     positive,
     read_settings,
 )
+from fast_style.cli.notes import note_several
 from fast_style.cli.outputs import make_writable_folder, require_replaceable
 from fast_style.cli.process import lines_beside, say
 from fast_style.core.errors import UserError, printable
@@ -209,6 +210,7 @@ def _require_files(options: argparse.Namespace, config: "GatysConfig") -> None:
     if config.optimize.init not in INIT_WORDS:
         require_picture(Path(config.optimize.init))
     require_weights(config.loss_network.weights)
+    note_several([*contents, *styles])
 
 
 def _require_outputs(

@@ -14,6 +14,7 @@ from fast_style.cli.arguments import (
     positive_number,
     read_settings,
 )
+from fast_style.cli.notes import note_several
 from fast_style.cli.outputs import make_writable_folder, require_replaceable
 from fast_style.cli.process import lines_beside, say
 from fast_style.core.errors import UserError, printable
@@ -107,6 +108,7 @@ def run(options: argparse.Namespace) -> int:
         require_picture(path)
     outputs = _outputs(options, config.style.image)
     require_weights(config.loss_network.weights)
+    note_several([*options.photo, config.style.image])
     return _preview(config, options, outputs)
 
 

@@ -10,6 +10,7 @@ from fast_style.cli.arguments import (
     nonempty_path,
     positive,
 )
+from fast_style.cli.notes import note_several
 from fast_style.cli.outputs import make_writable_folder, require_replaceable
 from fast_style.cli.process import say
 from fast_style.core.errors import UserError, printable
@@ -101,6 +102,7 @@ def _draw(options: argparse.Namespace, output: Path) -> None:
     require_replaceable(output, [options.sheet], overwrite=options.overwrite)
     writable_format(output)
     make_writable_folder(output.parent)
+    note_several([options.sheet])
 
     from fast_style.stylizing.folder import shrunk
     from fast_style.stylizing.style_sheet import StyleSheet

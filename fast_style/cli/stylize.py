@@ -22,6 +22,7 @@ from fast_style.cli.arguments import (
     thread_count,
     usual_path,
 )
+from fast_style.cli.notes import note
 from fast_style.cli.process import say
 from fast_style.core.distributed import Launch, joined, own_device, read_launch
 from fast_style.core.errors import UserError, printable
@@ -135,6 +136,7 @@ def run(options: argparse.Namespace) -> int:
     """Stylize the photos of the command line; returns the exit code."""
     from fast_style.models.model_files import read_description
     from fast_style.pictures.scanning import LeftOut, keep_silent, lines_about
+    from fast_style.pictures.several import line_about_several
     from fast_style.stylizing.jobs import plan_jobs
 
     # Mistakes are reported before seconds are spent on importing torch.
@@ -144,7 +146,7 @@ def run(options: argparse.Namespace) -> int:
     models = _models(options)
     descriptions = [read_description(model) for model in models]
     name = ALL if options.style == ALL else descriptions[0]["name"]
-    tell = _note if launch.is_first else keep_silent
+    tell = note if launch.is_first else keep_silent
     plan = plan_jobs(
         expanded(map(usual_path, options.words)),
         _output_options(options, name),
@@ -158,8 +160,9 @@ def run(options: argparse.Namespace) -> int:
             tell(f"this model is only a test, trained with {label}")
     done = _stylize(options, models, plan, launch)
     num_failed, results = done.num_failed, done.results
-    if line := _line_about_alpha(done.flattened):
-        tell(line)
+    for line in (_line_about_alpha(done.flattened), line_about_several(done.several)):
+        if line:
+            tell(line)
     if results:
         summary = LeftOut(Path(), {"result": results}).summary("--include-results")
         if len(results) == len(plan.jobs) and not plan.skipped:
@@ -179,17 +182,20 @@ class _Done:
         num_failed: of them.
         results: photos that are results of this software.
         flattened: outputs whose format cannot store the transparency of their photos.
+        several: photos whose files hold several pictures, and how many.
     """
 
     num_failed: int = 0
     results: list[str] = field(default_factory=list)
     flattened: list[str] = field(default_factory=list)
+    several: list[tuple[str, int]] = field(default_factory=list)
 
     def add(self, other: "_Done") -> None:
         """Add what became of further jobs."""
         self.num_failed += other.num_failed
         self.results += other.results
         self.flattened += other.flattened
+        self.several += other.several
 
 
 def _line_about_alpha(outputs: Sequence[str]) -> str:
@@ -218,10 +224,6 @@ def _counts(plan: "Plan", num_failed: int, results: Sequence[str]) -> str:
     if num_results:
         counts += f", {num_results} {'result' if num_results == 1 else 'results'} left out"
     return counts
-
-
-def _note(line: str) -> None:
-    print(f"note: {line}", file=sys.stderr)
 
 
 def _models(options: argparse.Namespace) -> list[Path]:
@@ -277,7 +279,7 @@ def _stylize(
         jobs = group.gather(plan.jobs)[0]
         if options.compile and launch.is_first:
             on_cpu = "; on a CPU, the compiled network is slower" if device.type == "cpu" else ""
-            _note(f"compiling takes a minute or two the first time{on_cpu}")
+            note(f"compiling takes a minute or two the first time{on_cpu}")
         painter = _painter(options, models, str(device))
         share = jobs[launch.rank :: launch.world_size]
         own = _stylize_share(options, painter, share, takes_results=plan.takes_results)
@@ -334,6 +336,8 @@ def _stylize_share(
                 say(printable(outcome.job.output))
             if outcome.loses_alpha:
                 done.flattened.append(outcome.job.output)
+            if outcome.num_pictures > 1:
+                done.several.append((outcome.job.photo, outcome.num_pictures))
     return done
 
 

@@ -12,6 +12,7 @@ from fast_style.pictures.folders import why_unreadable
 from fast_style.pictures.pixels import center_crop, image_to_tensor
 from fast_style.pictures.reading import PictureError, ResultError, read_photo
 from fast_style.pictures.scanning import LeftOut, keep_silent
+from fast_style.pictures.several import line_about_several, num_pictures
 
 ItemT = TypeVar("ItemT")
 
@@ -139,6 +140,9 @@ def choose_photos(
         )
     if results:
         say(summary)
+    used = {file for of_size in chosen for file in of_size}
+    if line := line_about_several([(str(file), num_pictures(file)) for file in used]):
+        say(line)
     return chosen
 
 

@@ -2,8 +2,8 @@
 
 Orientation, color profile, alpha and bit depth are settled here; the rest of the package sees none
 of them. Left to others: sizes and tensors (`pixels`), and the search for files (`scanning`). Not
-supported: metadata other than orientation and colors (it is never copied), frames after the first,
-and PNG's gAMA.
+supported: metadata other than orientation and colors (it is never copied), frames after the first
+(`several` counts them), and PNG's gAMA.
 
 Two limits come from Pillow. It drops the low byte of 16-bit *color*, so such a value may come out 1
 lower than rounding gives (16-bit grey is rounded). And its libtiff prints complaints about damaged
@@ -52,7 +52,6 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-
 
 MARK = "fast-style"
 """What `writing` puts into its files as the EXIF tag Software (TIFF 6.0), or as a GIF's comment."""
@@ -157,14 +156,20 @@ def require_picture(path: Path) -> None:
         _open_image(file)
 
 
+@contextmanager
+def opened(path: Path) -> Iterator[tuple[Image.Image, BinaryIO]]:
+    """An image of any size with its header read, and its file; raises whatever decoders raise."""
+    with _open_regular_file(path) as file, _quiet_pillow(0):
+        yield _open_image(file, sys.maxsize), file
+
+
 def size_in_header(path: Path) -> tuple[int, int] | None:
     """(height, width) of a picture file as stored, before it is turned upright; None if unreadable.
 
     Any number of pixels is accepted, since none is decoded.
     """
     try:
-        with _open_regular_file(path) as file:
-            image = _open_image(file, sys.maxsize)
+        with opened(path) as (image, _):
             return image.height, image.width
     except Exception:  # see `_errors_about`
         return None

@@ -14,6 +14,7 @@ from typing import NamedTuple, Protocol
 from fast_style.core.errors import UserError, printable
 from fast_style.pictures.pixels import fit_longer_side
 from fast_style.pictures.reading import Picture, ResultError, read_picture, size_in_header
+from fast_style.pictures.several import num_pictures
 from fast_style.pictures.writing import keeps_alpha, write_picture
 from fast_style.stylizing.jobs import Job
 
@@ -40,6 +41,8 @@ class Outcome(NamedTuple):
     error: UserError | None
     loses_alpha: bool = False
     """Whether the photo is transparent somewhere, and the output's format cannot store that."""
+    num_pictures: int = 1
+    """Of the photo's file, of which one was stylized; see `several.num_pictures`."""
 
 
 def stylize_files(
@@ -154,7 +157,7 @@ class _Steps:
         except (UserError, OSError, MemoryError) as error:
             return _failure(job, error)
         loses_alpha = _is_transparent(result) and not keeps_alpha(output)
-        return Outcome(job, None, loses_alpha)
+        return Outcome(job, None, loses_alpha, num_pictures(Path(job.photo)))
 
 
 def _is_transparent(picture: Picture) -> bool:

@@ -13,6 +13,7 @@ from fast_style.losses.build import build_perceptual_loss, load_loss_weights, re
 from fast_style.pictures.folders import INCLUDE_RESULTS, why_unreadable
 from fast_style.pictures.reading import PictureError, ResultError
 from fast_style.pictures.scanning import RULES
+from fast_style.pictures.several import line_about_several, num_pictures
 from fast_style.settings.config import Config
 from fast_style.training.build import build_judge_loss, find_photos_of
 from fast_style.training.start import build_net
@@ -34,6 +35,8 @@ def check_inputs(config: Config, say: Callable[[str], None], *, rules: int = RUL
     photos = find_photos_of(config.data, say, rules=rules)
     files = [*photos.training, *photos.validation]
     reasons = _why_unreadable(files, takes_results=photos.takes_results)
+    usable = [path for path, reason in zip(files, reasons, strict=True) if reason is None]
+    counts = [(str(path), num_pictures(path)) for path in (*usable, config.style.image)]
     found = [reason for reason in reasons if reason is not None]
     results = [reason for reason in found if isinstance(reason, ResultError)]
     unreadable = [reason for reason in found if not isinstance(reason, ResultError)]
@@ -46,6 +49,8 @@ def check_inputs(config: Config, say: Callable[[str], None], *, rules: int = RUL
         f"photos: {len(photos.training)} to train on, {len(photos.validation)} held out, "
         f"{len(unreadable)} of them unreadable{in_results if results else ''}"
     )
+    if several := line_about_several(counts):
+        say(several)
     style = read_style(config.style.image, config.style.size)
     say(f"style: {config.style.image}, resized to {style.width} x {style.height} pixels")
     weights = load_loss_weights(config)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from command_line import ROOT, Output, errors, photo_at, run
+from PIL import Image
 
 from fast_style.settings.config import load_config
 
@@ -38,6 +39,13 @@ def test_output_is_what_would_be_printed(here: Path, capsys: Output) -> None:
     assert run("init", "Café.png", "--output", "my.yaml") == 0
     assert capsys.readouterr().out == "my.yaml: set data.photos in it, and train it\n"
     assert Path("my.yaml").read_bytes() == printed.encode()
+
+
+def test_style_picture_of_several_is_noted(here: Path, capsys: Output) -> None:
+    frames = [Image.open(photo_at(f"{seed}.png", seed=seed)) for seed in range(2)]
+    frames[0].save("a.webp", save_all=True, append_images=frames[1:])
+    assert run("init", "a.webp", "-o", "my.yaml") == 0
+    assert capsys.readouterr().err.startswith("note: 1 of 2 pictures in a.webp is taken; magick ")
 
 
 def test_existing_file_is_replaced_only_if_asked(here: Path, capsys: Output) -> None:

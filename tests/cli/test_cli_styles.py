@@ -87,6 +87,14 @@ def test_sheet_has_the_photo_and_all_styles_in_order(capsys: Output) -> None:
 
 
 @pytest.mark.usefixtures("styles")
+def test_photo_of_several_pictures_is_noted(capsys: Output) -> None:
+    frames = [Image.open(photo_at(f"{seed}.png", seed=seed)) for seed in range(3)]
+    frames[0].save("a.gif", save_all=True, append_images=frames[1:])
+    assert run("styles", "--sheet", "a.gif", "-o", "sheet.png", "--device", "cpu") == 0
+    assert capsys.readouterr().err.startswith("note: 1 of 3 pictures in a.gif is taken; magick ")
+
+
+@pytest.mark.usefixtures("styles")
 def test_photo_on_the_sheet_has_the_side_that_was_asked_for() -> None:
     photo_at("a.png")
     assert run("styles", "--sheet", "a.png", "--max-side", "24", "--device", "cpu") == 0

@@ -411,3 +411,18 @@ def test_transparency_that_the_format_cannot_store_is_counted(model: Path, capsy
     )
     assert run("stylize", "-m", str(model), "in/a.png", "-o", "kept.webp") == 0
     assert capsys.readouterr().err == ""
+
+
+def test_pictures_that_are_not_taken_of_a_file_are_counted(model: Path, capsys: Output) -> None:
+    first = photo_at("in/still.png")
+    frames = [Image.open(photo_at(f"{seed}.png", seed=seed)) for seed in range(3)]
+    frames[0].save("in/anim.gif", save_all=True, append_images=frames[1:])
+    assert run("stylize", "-m", str(model), "in/anim.gif", str(first), "-o", "out") == 0
+    remedy = "magick (package imagemagick) writes each to a file of its own"
+    assert capsys.readouterr().err == f"note: 1 of 3 pictures in in/anim.gif is taken; {remedy}\n"
+    frames[0].save("in/pages.tif", save_all=True, append_images=frames[1:2])
+    assert run("stylize", "-m", str(model), "in", "-o", "new") == 0
+    assert capsys.readouterr().err == (
+        "note: of 2 files with several pictures, one of each is taken: in/anim.gif (3 pictures), "
+        f"in/pages.tif (2 pictures); {remedy}\n"
+    )

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import yaml
 from command_line import Output, errors, photo_at, run
+from PIL import Image
 from small_evaluation import write_narrow_vgg16
 from small_run import SETTINGS, draw_photo, train_once, write_small_run
 
@@ -245,6 +246,17 @@ def test_check_of_a_run_that_began_by_the_first_rules_counts_by_them(
     new = capsys.readouterr().out
     assert "left out" not in begun
     assert "2 results of fast-style left out" in new
+
+
+def test_check_counts_photos_of_several_pictures(config: Path, capsys: Output) -> None:
+    frames = [Image.open(path) for path in sorted((config.parent / "photos").iterdir())]
+    for name in ("a.gif", "b.tif"):
+        path = config.parent / "photos" / name
+        frames[0].save(path, save_all=True, append_images=frames[1:])
+    assert run("train", str(config), "--check") == 0
+    (line,) = (line for line in capsys.readouterr().out.splitlines() if "pictures" in line)
+    assert line.startswith("of 2 files with several pictures, one of each is taken: ")
+    assert "a.gif (4 pictures), " in line
 
 
 def test_check_fails_when_nothing_can_be_read(config: Path, capsys: Output) -> None:

@@ -70,6 +70,17 @@ def test_only_photos_that_are_chosen_are_read(tmp_path: Path) -> None:
     assert said == []
 
 
+def test_chosen_photos_of_several_pictures_are_told_once(tmp_path: Path) -> None:
+    frames = [draw_photo(number) for number in range(3)]
+    files = [tmp_path / "a.gif", tmp_path / "b.gif", tmp_path / "c.gif"]
+    for file in files:
+        frames[0].save(file, save_all=True, append_images=frames[1:])
+    said: list[str] = []
+    assert choose_photos(files, [1, 1], say=said.append) == [[files[0]]] * 2
+    (line,) = said
+    assert line.startswith(f"1 of 3 pictures in {files[0]} is taken; magick ")
+
+
 def test_enlarged_photos_are_known(held_out: Path) -> None:
     file = sorted(held_out.iterdir())[0]  # 40 x 40
     assert [read_photos([file], size, CPU)[0].is_enlarged for size in (32, 40, 41)] == [
