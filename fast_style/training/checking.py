@@ -11,10 +11,11 @@ from tqdm import tqdm
 
 from fast_style.losses.build import build_perceptual_loss, load_loss_weights, read_style
 from fast_style.pictures.folders import INCLUDE_RESULTS, why_unreadable
-from fast_style.pictures.reading import PictureError, ResultError
+from fast_style.pictures.reading import PictureError, ResultError, size_in_header
 from fast_style.pictures.scanning import RULES
 from fast_style.pictures.several import line_about_several, num_pictures
 from fast_style.settings.config import Config
+from fast_style.settings.fields import SMALLEST_SIDE
 from fast_style.training.build import build_judge_loss, find_photos_of
 from fast_style.training.start import build_net
 from fast_style.training.unreadable import require_held_out, require_usable
@@ -49,8 +50,11 @@ def check_inputs(config: Config, say: Callable[[str], None], *, rules: int = RUL
         f"photos: {len(photos.training)} to train on, {len(photos.validation)} held out, "
         f"{len(unreadable)} of them unreadable{in_results if results else ''}"
     )
-    if several := line_about_several(counts):
-        say(several)
+    if line := line_about_several(counts):
+        say(line)
+    usable = [path for path, reason in zip(photos.training, reasons, strict=False) if not reason]
+    if line := _about_small_photos(usable, config):
+        say(line)
     style = read_style(config.style.image, config.style.size)
     say(f"style: {config.style.image}, resized to {style.width} x {style.height} pixels")
     weights = load_loss_weights(config)
@@ -66,6 +70,21 @@ def check_inputs(config: Config, say: Callable[[str], None], *, rules: int = RUL
     require_usable(photos.folder, training, max_unreadable_share=share)
     require_held_out(held_out)
     say("all inputs can be used")
+
+
+def _about_small_photos(photos: Sequence[Path], config: Config) -> str:
+    """A line about the photos that are enlarged because crops are larger; empty if none is."""
+    data = config.data
+    key = "data.crop_size" if data.grown_crop_size is None else "data.grown_crop_size"
+    side = data.grown_crop_size or data.crop_size
+    small = [least for path in photos if (least := min(size_in_header(path) or (side,))) < side]
+    if not small:
+        return ""
+    return (
+        f"smaller than a crop: {len(small)} of {len(photos)} photos to train on, which are "
+        f"enlarged; {key} is {side} pixels, and the smallest has {min(small)}: set "
+        f"{key}={max(min(small), SMALLEST_SIDE)}, or take them out of the folder"
+    )
 
 
 def _why_unreadable(photos: Sequence[Path], *, takes_results: bool) -> list[PictureError | None]:
