@@ -5,12 +5,12 @@ network in a fraction of the steps. Some of that one's strokes stay, though: Sta
 small rings. The base is a network whose strokes hardly show (docs/ablations.md).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
 
-from fast_style.core.errors import UserError
+from fast_style.core.errors import UserError, printable
 from fast_style.models.checkpoint import load_transform_net
 from fast_style.networks.transform_net import TransformNet
 from fast_style.settings.config import BASE, Config
@@ -18,6 +18,9 @@ from fast_style.styles.shipped import meant, model_of
 from fast_style.training.saving import restore_weights
 
 BASE_FILE = Path(__file__).with_name("base.safetensors")
+
+# The settings of `model` that decide the names and shapes of weights.
+_WITH_WEIGHTS = ("width", "residual_blocks", "upsampling")
 
 
 def build_net(
@@ -48,9 +51,29 @@ def build_net(
                 "or start from the base with train.init_from=base, or from random weights with "
                 "train.init_from=null and more train.steps"
             )
-        start, _ = load_transform_net(path)
+        start, description = load_transform_net(path)
+        _require_same_weights(config, init_from, description["architecture"])
         restore_weights(net, start.state_dict(), path)
     return net
+
+
+def _require_same_weights(
+    config: Config, init_from: str, architecture: Mapping[str, object]
+) -> None:
+    """Check that the network has weights of the shapes that a model has.
+
+    Raises:
+        UserError: it has not; names the settings, and the values that the model has.
+    """
+    ours = config.model.model_dump()
+    differing = [key for key in _WITH_WEIGHTS if ours[key] != architecture[key]]
+    if differing:
+        found = ", ".join(f"model.{key}={ours[key]}" for key in differing)
+        needed = " ".join(f"model.{key}={architecture[key]}" for key in differing)
+        raise UserError(
+            f"train.init_from: {printable(init_from)} is of another network than {found}; set "
+            f"{needed}, or start from random weights with train.init_from=null and more train.steps"
+        )
 
 
 def _start_from_base(net: TransformNet, config: Config, say: Callable[[str], None]) -> None:

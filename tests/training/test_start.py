@@ -65,6 +65,38 @@ def test_network_of_another_architecture_starts_from_nothing_and_says_so(
     assert "train.steps" in line
 
 
+@pytest.mark.parametrize(
+    ("words", "found", "needed"),
+    [
+        (["model.width=3"], "model.width=3", "model.width=2"),
+        (
+            ["model.residual_blocks=2", "model.upsampling=transposed"],
+            "model.residual_blocks=2, model.upsampling=transposed",
+            "model.residual_blocks=1 model.upsampling=resize",
+        ),
+    ],
+)
+def test_model_of_another_network_is_told_with_what_to_set(
+    yaml_file: Path, tmp_path: Path, words: list[str], found: str, needed: str
+) -> None:
+    path = str(write_tiny_model(tmp_path / "a.safetensors", width=2))
+    with pytest.raises(UserError) as caught:
+        build_net(settings_of(yaml_file, *words), path)
+    assert str(caught.value) == (
+        f"train.init_from: {path} is of another network than {found}; set {needed}, or start from "
+        "random weights with train.init_from=null and more train.steps"
+    )
+    net = build_net(settings_of(yaml_file, *words, *needed.split()), path)
+    assert is_same(net, load_transform_net(Path(path))[0])
+
+
+def test_what_has_no_weights_may_differ_from_the_model(yaml_file: Path, tmp_path: Path) -> None:
+    path = write_tiny_model(tmp_path / "a.safetensors", width=2, tanh_scale=127.5)
+    words = ["model.tanh_scale=150", "model.antialiased=false"]
+    net = build_net(settings_of(yaml_file, *words), str(path))
+    assert is_same(net, load_transform_net(path)[0])
+
+
 def test_missing_model_is_told_with_the_other_starts(config: Config, tmp_path: Path) -> None:
     with pytest.raises(UserError) as caught:
         build_net(config, str(tmp_path / "gone.safetensors"), ignore)
