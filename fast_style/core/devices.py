@@ -132,7 +132,10 @@ def ordinary_torch() -> Iterator[None]:
 
 @contextmanager
 def restored_torch() -> Iterator[None]:
-    """Afterwards, what `set_up_torch` sets is as it was before the block."""
+    """Afterwards, what `set_up_torch` sets is as it was before the block.
+
+    So is torch's random state on the CPU; on GPUs, nothing here changes it.
+    """
     import torch
 
     threads = torch.get_num_threads()
@@ -142,7 +145,8 @@ def restored_torch() -> Iterator[None]:
     is_deterministic = torch.are_deterministic_algorithms_enabled()
     only_warns = torch.is_deterministic_algorithms_warn_only_enabled()
     try:
-        yield
+        with torch.random.fork_rng(devices=[]):
+            yield
     finally:
         torch.set_num_threads(threads)
         torch.backends.cudnn.benchmark = benchmark

@@ -99,7 +99,7 @@ class Painter:
         self.style = painting_crop(styles.draw(rng), styles.size, rng)[None].to(device)
         self.weight = float(rng.choice(self._STYLE_WEIGHTS))
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(int(rng.integers(2**32)))
+            torch.default_generator.manual_seed(int(rng.integers(2**32)))
             # Not antialiased: runs that have begun go on as they began.
             net = TransformNet(width=self.WIDTH, antialiased=False).to(device)
         self.net = net.to(memory_format=memory_format_for(device))

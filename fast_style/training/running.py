@@ -45,7 +45,7 @@ def train(
     To call it again is safe: after an error or an interruption, it resumes from the last
     checkpoint. A first KeyboardInterrupt (the stop button of a notebook) ends training after the
     present step and saves; a second one ends it at once. torch's settings, such as its number of
-    threads, are the caller's again afterwards.
+    threads, and its random state are the caller's again afterwards.
 
     Args:
         config: the settings, or the path of their YAML file.

@@ -36,9 +36,9 @@ def build_net(
     Raises:
         UserError: the model of `init_from` does not exist, or has another architecture.
     """
-    # A fork, so that the weights depend on the seed alone.
+    # A fork, so that the weights depend on the seed alone. torch.manual_seed would seed GPUs, too.
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed)
+        torch.default_generator.manual_seed(config.seed)
         net = TransformNet(**config.model.model_dump())
     if init_from == BASE:
         _start_from_base(net, config, say)

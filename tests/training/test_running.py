@@ -178,6 +178,22 @@ def test_settings_of_torch_are_the_callers_again(train: Callable[..., Result]) -
     assert not torch.are_deterministic_algorithms_enabled()
 
 
+def test_random_numbers_of_the_caller_go_on_as_without_training(
+    train: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(8)
+    expected = torch.rand(6)
+    torch.manual_seed(8)
+    found = [torch.rand(2)]
+    train()  # DataLoader draws a seed
+    found.append(torch.rand(2))
+    fail_at(monkeypatch, 2, raising(ZeroDivisionError()))
+    with pytest.raises(ZeroDivisionError):
+        train("name=other")
+    found.append(torch.rand(2))
+    assert torch.equal(torch.cat(found), expected)
+
+
 def test_training_in_another_thread_is_refused_until_it_has_ended(
     train: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -31,6 +31,17 @@ def test_weights_follow_from_the_seed(config: Config, yaml_file: Path) -> None:
     assert not is_same(build_net(config, None), build_net(settings_of(yaml_file, "seed=4"), None))
 
 
+def test_weights_leave_the_random_numbers_of_gpus_alone(
+    config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seeds: list[int] = []
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", seeds.append)
+    build_net(config, None)
+    assert seeds == []
+    torch.manual_seed(torch.initial_seed())
+    assert len(seeds) == 1  # as this would seed them
+
+
 def test_base_gives_its_weights(
     yaml_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
