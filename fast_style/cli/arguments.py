@@ -253,9 +253,9 @@ def usual_path(text: str) -> Path:
     """A path, with ``~`` and variables replaced as in a YAML file: not all shells do that.
 
     Raises:
-        UserError: the environment has no such variable, or the home folder is unknown.
+        UserError: it is a URL, the environment has no such variable, or the home folder is unknown.
     """
-    if text[:1] != "~" and not {"$", "%"} & {*text}:
+    if text[:1] != "~" and not {"$", "%"} & {*text} and "://" not in text:
         return Path(text)
     from fast_style.settings.fields import usable_path, with_variables  # loads pydantic
 

@@ -207,6 +207,37 @@ def test_unknown_variable_or_home_folder_is_told(
     assert errors(capsys)[0].startswith(f"error: {message}")
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["stylize", "--style", "the_scream", "URL"],
+        ["stylize", "--model", "URL", "a.png"],
+        ["evaluate", "URL", "--photos", "a.png", "-o", "r"],
+        ["evaluate", "m.safetensors", "--photos", "URL", "-o", "r"],
+        ["evaluate", "m.safetensors", "--photos", "a.png", "-o", "r", "--loss", "URL"],
+        ["preview", "my.yaml", "--photo", "URL"],
+        ["demo", "--photo", "URL"],
+        ["demo", "--style", "URL"],
+        ["init", "URL"],
+        ["info", "URL"],
+        ["styles", "--sheet", "URL"],
+        ["optimize", "my.yaml", "--content", "URL", "-o", "b.png"],
+        ["train", "URL"],
+        ["train", "my.yaml", "URL.yaml"],
+    ],
+)
+def test_url_is_told_as_it_was_typed(here: Path, capsys: Output, words: list[str]) -> None:
+    photo_at("a.png")
+    write_tiny_model(Path("m.safetensors"))
+    Path("my.yaml").write_text("name: a\nstyle: {image: a.png}\ndata: {photos: .}\n")
+    url = "https://example.com/a*.jpg"
+    typed = [word.replace("URL", url) for word in words]
+    assert run(*typed) == 2
+    (line,) = errors(capsys)
+    assert line.startswith(f"error: '{url}")
+    assert "is a URL; download it first" in line
+
+
 # --- Pictures of many pixels ----------------------------------------------------------------------
 
 
