@@ -26,7 +26,13 @@ from fast_style.cli.notes import note
 from fast_style.cli.process import say
 from fast_style.core.distributed import Launch, joined, own_device, read_launch
 from fast_style.core.errors import UserError, printable
-from fast_style.styles.shipped import ALL, SHEET_SIDE, find_style, require_styles
+from fast_style.styles.shipped import (
+    ALL,
+    SHEET_SIDE,
+    find_style,
+    require_styles,
+    style_named,
+)
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -246,6 +252,11 @@ def _models(options: argparse.Namespace) -> list[Path]:
 def _output_options(options: argparse.Namespace, model_name: str) -> "OutputOptions":
     from fast_style.stylizing.jobs import OutputOptions
 
+        if not os.path.exists(options.model) and (style := style_named(options.model)):
+            raise UserError(
+                f"--model {printable(options.model)}: not found, but a style of this name comes "
+                f"with fast-style; give --style {style.name} in place of --model"
+            )
     suffix = options.suffix
     if suffix is None:
         suffix = "" if options.output else f".{model_name}"

@@ -21,6 +21,7 @@ from safetensors import SafetensorError, safe_open
 from fast_style import __version__
 from fast_style.core.errors import UserError, shown
 from fast_style.core.files import LONGEST_HEADER_BYTES, header_length, what_it_looks_like
+from fast_style.styles.shipped import model_hint
 
 FORMAT_VERSION = 1
 """The format of checkpoints, and of the models that training writes."""
@@ -242,7 +243,7 @@ def digest_place(data: bytes) -> re.Match[bytes] | None:
 def _read_bytes(path: Path) -> bytes:
     try:
         if not path.exists():
-            raise CheckpointError(f"{path}: not found; give a model.safetensors of a training run")
+            raise CheckpointError(f"{path}: not found{model_hint(path)}")
         if not path.is_file():
             raise CheckpointError(f"{path}: is not a file; give a model.safetensors")
         size = path.stat().st_size

@@ -87,6 +87,22 @@ def model_of(name: str) -> Path | None:
     return next((style.model for style in shipped_styles() if style.name == name), None)
 
 
+def style_named(path: Path) -> ShippedStyle | None:
+    """The style whose name was given as the path of a model; None if none has it."""
+    name = os.fspath(path).removesuffix(".safetensors")
+    return next((style for style in shipped_styles() if style.name == name), None)
+
+
+def model_hint(path: Path) -> str:
+    """What to add to the message that a model was not found: the style that was meant, if any."""
+    if style := style_named(path):
+        return f"; the model of the style of this name is {printable(style.model)}"
+    is_name = path.parts == (path.stem,)  # neither a folder nor a suffix
+    return (
+        f"{(meant(path.name) if is_name else '') or ';'} give a model.safetensors of a training run"
+    )
+
+
 def near_names(name: str) -> list[str]:
     """The names of the styles that a mistyped name may mean: those that contain it, or similar."""
     import difflib

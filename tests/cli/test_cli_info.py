@@ -6,6 +6,7 @@ from command_line import Output, errors, photo_at, run
 from tiny_model import FIRST_COMPACT, write_tiny_model
 
 from fast_style.settings.config import load_config
+from fast_style.styles.shipped import find_style
 
 
 def test_init_prints_a_file_that_loads(here: Path, capsys: Output) -> None:
@@ -57,6 +58,17 @@ def test_info_shows_control_characters_as_escapes(here: Path, capsys: Output) ->
     text = capsys.readouterr().out
     assert "\x1b" not in text
     assert "\\x1b[2Jclean" in text
+
+
+def test_name_of_a_style_is_answered_with_its_model(here: Path, capsys: Output) -> None:
+    path = find_style("starry_night").model
+    for word in ("starry_night", "starry_night.safetensors"):
+        assert run("info", word) == 2
+        (line,) = errors(capsys)
+        assert line == (f"error: {word}: not found; the model of the style of this name is {path}")
+    assert run("info", "starry_nigt") == 2
+    (line,) = errors(capsys)
+    assert "did you mean 'starry_night'? give a model.safetensors" in line
 
 
 def test_damaged_model_is_one_line(model: Path, capsys: Output) -> None:

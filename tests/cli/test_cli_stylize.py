@@ -83,6 +83,15 @@ def test_existing_result_is_only_replaced_on_request(model: Path, capsys: Output
     assert Path("b.png").read_bytes() != before
 
 
+def test_style_that_was_given_as_a_model_is_told(here: Path, capsys: Output) -> None:
+    photo_at("a.png")
+    for word in ("the_scream", "the_scream.safetensors"):
+        assert run("stylize", "--model", word, "a.png") == 2
+        (line,) = errors(capsys)
+        assert line.startswith(f"error: --model {word}: not found")
+        assert "--style the_scream" in line
+
+
 def test_options_reach_the_result(model: Path) -> None:
     photo_at("a.png")
     arguments = ["-m", str(model), "a.png", "--max-side", "24", "--format", "jpg", "--suffix"]
