@@ -221,6 +221,16 @@ def nonempty_path(text: str) -> Path:
     return usual_path(text)
 
 
+def output_path(text: str) -> Path:
+    """The path of a file or folder to write; see `nonempty_path`."""
+    if text == "-":
+        raise argparse.ArgumentTypeError(
+            "must name a file or folder, got '-': nothing is written to stdout (./- is a file or "
+            "folder of this name)"
+        )
+    return nonempty_path(text)
+
+
 def input_path(text: str) -> Path:
     """The path of one file to read; a pattern stands for the only file that matches it.
 

@@ -16,6 +16,7 @@ from fast_style.cli.arguments import (
     input_path,
     nonempty_path,
     positive,
+    output_path,
     style_picture,
     word_or_file,
 )
@@ -63,7 +64,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--output",
         "-o",
-        type=nonempty_path,
+        type=output_path,
         required=True,
         metavar="REPORT",
         help="folder for the report, and for the L-BFGS results from which a repeated command "
@@ -144,7 +145,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     judge.add_argument(
         "--judge-cache",
-        type=nonempty_path,
+        type=output_path,
         metavar="FOLDER",
         help="folder of the judge's L-BFGS results, which all reports share (default: "
         f"{_JUDGE_CACHE} in the working directory)",

@@ -2,7 +2,7 @@
 
 import argparse
 
-from fast_style.cli.arguments import add_max_pixels, nonempty_path, style_picture
+from fast_style.cli.arguments import add_max_pixels, output_path, style_picture
 from fast_style.cli.documents import save_document, write_document
 from fast_style.cli.notes import note_several
 from fast_style.cli.outputs import require_replaceable
@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--output",
         "-o",
-        type=nonempty_path,
+        type=output_path,
         metavar="FILE.yaml",
         help="file to write (default: print it)",
     )

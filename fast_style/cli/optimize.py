@@ -12,7 +12,7 @@ from fast_style.cli.arguments import (
     add_max_pixels,
     add_settings,
     input_path,
-    nonempty_path,
+    output_path,
     positive,
     read_settings,
 )
@@ -52,18 +52,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--content", "-c", type=input_path, metavar="PHOTO", help="the photo to draw"
     )
     parser.add_argument(
-        "--output", "-o", type=nonempty_path, metavar="PICTURE", help="file for the result"
+        "--output", "-o", type=output_path, metavar="PICTURE", help="file for the result"
     )
     parser.add_argument("--overwrite", action="store_true", help="replace existing pictures")
     parser.add_argument(
         "--sheet",
-        type=nonempty_path,
+        type=output_path,
         metavar="PICTURE",
         help="also write content, style and result side by side in one picture",
     )
     parser.add_argument(
         "--course",
-        type=nonempty_path,
+        type=output_path,
         metavar="PICTURE",
         help="also write the course of the optimization: an animation (.gif), or a sheet of frames "
         "(other formats)",

@@ -10,6 +10,7 @@ from fast_style.cli.arguments import (
     add_settings,
     expanded,
     nonempty_path,
+    output_path,
     positive,
     positive_number,
     read_settings,
@@ -71,7 +72,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--output",
         "-o",
-        type=nonempty_path,
+        type=output_path,
         default=Path("preview.png"),
         metavar="PICTURE",
         help="file for the sheet; of several photos, PICTURE-PHOTO (default: preview.png)",

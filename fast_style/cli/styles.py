@@ -7,7 +7,7 @@ from fast_style.cli.arguments import (
     add_device,
     add_max_pixels,
     input_path,
-    nonempty_path,
+    output_path,
     positive,
 )
 from fast_style.cli.notes import note_several
@@ -46,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--output",
         "-o",
-        type=nonempty_path,
+        type=output_path,
         metavar="PICTURE",
         help=f"file for the sheet (default: {_SHEET})",
     )

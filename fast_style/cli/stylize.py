@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fast_style.cli.arguments import (
     add_device,
@@ -15,8 +15,8 @@ from fast_style.cli.arguments import (
     add_max_pixels,
     expanded,
     input_path,
-    nonempty_path,
     num_bytes,
+    output_path,
     percent,
     positive,
     thread_count,
@@ -81,7 +81,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--output",
         "-o",
-        type=nonempty_path,
+        type=result_place,
         help="file for the result of one photo, or folder for the results (default: beside each "
         "photo)",
     )
@@ -136,6 +136,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     existing.add_argument(
         "--skip-existing", action="store_true", help="skip photos whose result exists"
     )
+
+
+class ResultPlace(NamedTuple):
+    """What --output names."""
+
+    path: Path
+    is_folder: bool
+    """Whether it ends with a slash; otherwise it may be either."""
+
+
+def result_place(text: str) -> ResultPlace:
+    """The file or folder of the results; on Windows, a backslash ends a folder, too."""
+    return ResultPlace(output_path(text), text.endswith(("/", os.sep)))
 
 
 def run(options: argparse.Namespace) -> int:
@@ -239,6 +252,11 @@ def _models(options: argparse.Namespace) -> list[Path]:
         UserError: no style of that name comes with fast-style, or all would be compiled.
     """
     if options.style is None:
+        if not os.path.exists(options.model) and (style := style_named(options.model)):
+            raise UserError(
+                f"--model {printable(options.model)}: not found, but a style of this name comes "
+                f"with fast-style; give --style {style.name} in place of --model"
+            )
         return [options.model]
     if options.style != ALL:
         return [find_style(options.style).model]
@@ -252,18 +270,15 @@ def _models(options: argparse.Namespace) -> list[Path]:
 def _output_options(options: argparse.Namespace, model_name: str) -> "OutputOptions":
     from fast_style.stylizing.jobs import OutputOptions
 
-        if not os.path.exists(options.model) and (style := style_named(options.model)):
-            raise UserError(
-                f"--model {printable(options.model)}: not found, but a style of this name comes "
-                f"with fast-style; give --style {style.name} in place of --model"
-            )
     suffix = options.suffix
     if suffix is None:
         suffix = "" if options.output else f".{model_name}"
     if os.sep in suffix or "/" in suffix:
         raise UserError(f"--suffix {suffix!r}: must not contain a path separator")
+    output, is_folder = options.output or (None, False)
     return OutputOptions(
-        output=options.output,
+        output=output,
+        is_folder=is_folder,
         suffix=suffix,
         format=options.format,
         overwrite=options.overwrite,

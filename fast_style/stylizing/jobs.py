@@ -41,6 +41,7 @@ class OutputOptions:
 
     Attributes:
         output: a file for a single photo, else a folder; None writes beside each photo.
+        is_folder: whether `output` is a folder, whatever its name.
         suffix: added to a photo's name, before the extension.
         format: an extension without the dot, such as ``png``; None keeps the photo's own.
         overwrite: replace existing results.
@@ -48,6 +49,7 @@ class OutputOptions:
     """
 
     output: Path | None = None
+    is_folder: bool = False
     suffix: str = ""
     format: str | None = None
     overwrite: bool = False
@@ -89,7 +91,7 @@ def plan_jobs(
     """
     found = find_inputs(inputs, takes_results=takes_results, tell=tell)
     output = options.output
-    if output is not None and _is_file_name(output, inputs):
+    if output is not None and not options.is_folder and _is_file_name(output, inputs):
         jobs = [Job(os.fspath(inputs[0]), os.fspath(output))]
     else:
         jobs = [
@@ -136,9 +138,10 @@ def _is_file_name(output: Path, inputs: Sequence[Path]) -> bool:
         return False
     if is_one_photo:
         if output.suffix.lower() not in WRITABLE:
+            of_folder = "" if os.path.exists(output) else f", or for a folder {printable(output)}/"
             raise UserError(
                 f"--output {printable(output)}: cannot write the format "
-                f"{printable(output.suffix)!r}; use one of {', '.join(WRITABLE)}"
+                f"{printable(output.suffix)!r}; use one of {', '.join(WRITABLE)}{of_folder}"
             )
         return True
     if os.path.exists(output):
@@ -166,7 +169,9 @@ def _jobs_of(scan: Scan, options: OutputOptions, *, is_folder: bool) -> list[Job
     if not is_folder:
         return jobs
     # Results beside their photos; without a suffix they look like photos.
-    outputs = {job.output for job in jobs} if options.suffix else set()
+    outputs = set()
+    if options.suffix:
+        outputs = {job.output for job in jobs} | {_longer(job, options.suffix) for job in jobs}
     is_in_output = _folders_in_output(scan.folder, options.output)
     photos = [
         job

@@ -238,6 +238,34 @@ def test_url_is_told_as_it_was_typed(here: Path, capsys: Output, words: list[str
     assert "is a URL; download it first" in line
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["stylize", "-m", "m", "a.png", "-o"],
+        ["evaluate", "m", "--photos", "a.png", "-o"],
+        ["evaluate", "m", "--photos", "a.png", "-o", "r", "--judge-cache"],
+        ["preview", "my.yaml", "-o"],
+        ["init", "a.png", "-o"],
+        ["styles", "--sheet", "a.png", "-o"],
+        ["optimize", "my.yaml", "-o"],
+        ["optimize", "my.yaml", "-o", "b.png", "--sheet"],
+        ["optimize", "my.yaml", "-o", "b.png", "--course"],
+    ],
+)
+def test_stdout_is_not_written_to(here: Path, capsys: Output, words: list[str]) -> None:
+    assert run(*words, "-") == 2
+    (line,) = errors(capsys)
+    assert f"argument {'--output/-o' if words[-1] == '-o' else words[-1]}: must name a file" in line
+    assert "./-" in line
+    assert list(here.iterdir()) == []
+
+
+def test_dash_with_its_folder_is_a_name(here: Path, capsys: Output) -> None:
+    photo_at("a.png")
+    assert run("init", "a.png", "-o", "./-") == 0
+    assert Path("-").is_file()
+
+
 # --- Pictures of many pixels ----------------------------------------------------------------------
 
 

@@ -83,6 +83,17 @@ def test_existing_result_is_only_replaced_on_request(model: Path, capsys: Output
     assert Path("b.png").read_bytes() != before
 
 
+@pytest.mark.parametrize("end", ["/", os.sep])
+def test_output_that_ends_with_a_slash_is_a_folder(model: Path, capsys: Output, end: str) -> None:
+    photo_at("a.png")
+    assert run("stylize", "-m", str(model), "a.png", "-o", f"results.v2{end}") == 0
+    assert capsys.readouterr().out == f"results.v2{os.sep}a.png\n"
+    Path("file.png").touch()
+    assert run("stylize", "-m", str(model), "a.png", "-o", f"file.png{end}", "--overwrite") == 2
+    (line,) = errors(capsys)
+    assert line.startswith("error: file.png: is a file, but the results need a folder")
+
+
 def test_style_that_was_given_as_a_model_is_told(here: Path, capsys: Output) -> None:
     photo_at("a.png")
     for word in ("the_scream", "the_scream.safetensors"):

@@ -75,6 +75,9 @@ def test_output_folder_may_have_a_dot_in_its_name(here: Path) -> None:
     for name in ("in/a.jpg", "in/b.jpg"):
         write_noise_photo(name)
     assert planned("in", output=Path("out.v2"))["in/a.jpg"] == "out.v2/a.jpg"
+    assert planned("in/a.jpg", output=Path("out.v2"), is_folder=True) == {
+        "in/a.jpg": "out.v2/a.jpg"
+    }
     Path("v1.jpg").mkdir()
     assert planned("in/a.jpg", output=Path("v1.jpg")) == {"in/a.jpg": "v1.jpg/a.jpg"}
 
@@ -186,7 +189,7 @@ def test_remedy_for_a_collision_is_one_that_helps(here: Path) -> None:
             ["a.jpg"],
             {"output": Path("file")},
             "--output file: cannot write the format ''; use one of .jpg, .jpeg, .png, .webp, "
-            ".tif, .tiff, .bmp",
+            ".tif, .tiff, .bmp, or for a folder b.gif/",
         ),
         (
             ["in"],
