@@ -6,8 +6,8 @@ All mistakes in these names are reported together, within a tenth of a second.
 import functools
 import os
 import sys
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -15,7 +15,7 @@ from typing import NamedTuple
 from fast_style.core.errors import UserError, printable
 from fast_style.core.files import identity_of
 from fast_style.pictures.folders import find_inputs
-from fast_style.pictures.formats import EXTENSIONS, FORMATS
+from fast_style.pictures.formats import EXTENSIONS, FORMATS, suffix_of
 from fast_style.pictures.scanning import LeftOut, Scan, keep_silent, prefix_of
 from fast_style.pictures.writing import WRITABLE
 
@@ -100,8 +100,8 @@ def plan_jobs(
             for job in _jobs_of(scan, options, is_folder=path.is_dir())
         ]
     place = _Places()
-    placed = {(place(job.photo), place(job.output)): job for job in jobs}
-    jobs = list(placed.values())
+    jobs = list({(place(job.photo), place(job.output)): job for job in jobs}.values())
+    jobs = _told_apart(jobs, options.suffix, place, tell)
     by_folder: dict[str, list[Job]] = defaultdict(list)
     for job in jobs:
         by_folder[job.folder].append(job)
@@ -109,7 +109,7 @@ def plan_jobs(
     skipped = set(existing) if options.skip_existing else set()
     remaining = [job for job in jobs if job not in skipped] if skipped else jobs
     mistakes = [
-        *_collisions(placed, options),
+        *_collisions(jobs, place),
         *_replacements(existing, jobs, options),
         *_unusable_folders([group[0] for group in by_folder.values() if not skipped >= set(group)]),
     ]
@@ -229,26 +229,53 @@ class _Places:
         return place.casefold() if sys.platform == "darwin" else place
 
 
-def _collisions(placed: Mapping[tuple[str, str], Job], options: OutputOptions) -> Iterator[str]:
+def _told_apart(
+    jobs: Sequence[Job], suffix: str, place: _Places, tell: Callable[[str], None]
+) -> list[Job]:
+    """The jobs, with a longer name for each result that would have the name of another one.
+
+    a.gif, a.avif and a.png become a.gif.png, a.avif.png and a.png: who keeps the photo's format
+    keeps the name. So it depends on the photos alone, and not on their order.
+    """
+    num_of = Counter(place(job.output) for job in jobs)
+    apart = [
+        job._replace(output=_longer(job, suffix))
+        if num_of[place(job.output)] > 1 and suffix_of(job.photo) != suffix_of(job.output)
+        else job
+        for job in jobs
+    ]
+    longer = [new.output for job, new in zip(jobs, apart, strict=True) if new is not job]
+    if longer:
+        tell(
+            "several results would have one name; so these keep the format of their photo in it: "
+            + ", ".join([*map(printable, longer[:3]), *["..."][: len(longer) > 3]])
+        )
+    return apart
+
+
+def _longer(job: Job, suffix: str) -> str:
+    """The output of a job, with the photo's whole name in its own."""
+    folder, separator, name = job.output.rpartition(os.sep)
+    photo, extension = os.path.basename(job.photo), os.path.splitext(name)[1]
+    return f"{folder}{separator}{photo}{suffix}{extension}"
+
+
+def _collisions(jobs: Sequence[Job], place: _Places) -> Iterator[str]:
     first: dict[str, Job] = {}
-    for (_, place), job in placed.items():
-        earlier = first.setdefault(place, job)
+    for job in jobs:
+        earlier = first.setdefault(place(job.output), job)
         if earlier is not job:
-            # --format makes the same name of a.jpg and a.png.
-            is_due_to_format = options.format and not _have_one_suffix(earlier.photo, job.photo)
+            photos = (earlier.photo, job.photo)
+            is_one_folder = len({place(os.path.dirname(photo)) for photo in photos}) == 1
             remedy = (
-                "leave out --format"
-                if is_due_to_format
+                "rename one of them"
+                if is_one_folder
                 else "stylize them in two runs, each with its own --output or --suffix"
             )
             yield (
                 f"{printable(job.output)}: both {printable(earlier.photo)} and "
                 f"{printable(job.photo)} would be written here; {remedy}"
             )
-
-
-def _have_one_suffix(*names: str) -> bool:
-    return len({os.path.splitext(name)[1] for name in names}) == 1
 
 
 def _replacements(

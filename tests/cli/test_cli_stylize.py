@@ -103,6 +103,25 @@ def test_style_that_was_given_as_a_model_is_told(here: Path, capsys: Output) -> 
         assert "--style the_scream" in line
 
 
+def test_photos_of_one_name_are_all_done_and_found_again(model: Path, capsys: Output) -> None:
+    for suffix in ("gif", "png", "avif"):
+        photo_at(f"in/anim.{suffix}")
+    command = ["stylize", "-m", str(model), "in", "--skip-existing"]
+    names = ["in/anim.avif.tiny.png", "in/anim.gif.tiny.png"]
+    note = (
+        "note: several results would have one name; so these keep the format of their photo in "
+        f"it: {', '.join(names)}"
+    )
+    assert run(*command) == 0
+    told = capsys.readouterr()
+    assert told.out.splitlines() == [*names, "in/anim.tiny.png", "3 done, 0 skipped, 0 failed"]
+    assert told.err.splitlines() == [note]
+    assert run(*command) == 0
+    told = capsys.readouterr()
+    assert told.out.splitlines() == ["0 done, 3 skipped, 0 failed, 3 results left out"]
+    assert note in told.err.splitlines()
+
+
 def test_options_reach_the_result(model: Path) -> None:
     photo_at("a.png")
     arguments = ["-m", str(model), "a.png", "--max-side", "24", "--format", "jpg", "--suffix"]

@@ -154,16 +154,53 @@ def test_all_mistakes_are_reported_at_once(here: Path) -> None:
     assert refused("none.jpg", "x" * 300) == ["none.jpg: not found", f"{'x' * 300}: not found"]
 
 
-def test_remedy_for_a_collision_is_one_that_helps(here: Path) -> None:
-    for name in ("in/a.jpg", "in/a.png", "other/a.jpg"):
+def test_results_of_one_name_keep_the_format_of_their_photo(here: Path) -> None:
+    for name in ("in/a.gif", "in/a.png", "in/a.avif", "in/b.gif", "in/c.jfif", "in/c.jpe"):
+        Path(name).parent.mkdir(exist_ok=True)
+        Path(name).touch()
+    expected = {
+        "in/a.avif": "out/a.avif.png",
+        "in/a.gif": "out/a.gif.png",
+        "in/a.png": "out/a.png",
+        "in/b.gif": "out/b.png",
+        "in/c.jfif": "out/c.jfif.jpg",
+        "in/c.jpe": "out/c.jpe.jpg",
+    }
+    assert planned("in", output=Path("out")) == expected
+    assert planned(*reversed(expected), output=Path("out")) == expected
+    Path("in/d.jpg").touch()
+    assert planned("in", output=Path("out"), format="png")["in/d.jpg"] == "out/d.png"
+    Path("in/d.webp").touch()
+    as_png = planned("in", output=Path("out"), format="png")
+    assert (as_png["in/d.jpg"], as_png["in/d.webp"]) == ("out/d.jpg.png", "out/d.webp.png")
+
+
+@pytest.mark.parametrize("output", [None, Path("out")])
+def test_longer_names_are_told_and_found_again(here: Path, output: Path | None) -> None:
+    for name in ("in/a.gif", "in/a.png"):
         write_noise_photo(name)
-    (line,) = refused("in", output=Path("out"), format="png")
-    assert "leave out --format" in line
-    assert len(planned("in", output=Path("out"))) == 2
-    # Without --format, these two would still have the same name.
+    options = OutputOptions(suffix="_x", skip_existing=True, output=output)
+    told: list[str] = []
+    plan = plan_jobs([Path("in")], options, tell=told.append)
+    (line,) = told
+    assert line.startswith("several results would have one name")
+    assert line.endswith("/a.gif_x.png")
+    for job in plan.jobs:
+        write_noise_photo(job.output)
+    again = plan_jobs([Path("in")], options)
+    assert again.jobs == []
+    assert again.skipped == plan.jobs
+
+
+def test_remedy_for_a_collision_is_one_that_helps(here: Path) -> None:
+    for name in ("in/a.jpg", "other/a.jpg", "c/a.gif", "c/a.png", "c/a.gif.png"):
+        write_noise_photo(name)
     (line,) = refused("in/a.jpg", "other", output=Path("out"), format="png")
-    assert "--output" in line
-    assert "--format" not in line
+    assert "two runs, each with its own --output" in line
+    (line,) = refused("c", output=Path("out"))
+    assert line == (
+        "out/a.gif.png: both c/a.gif and c/a.gif.png would be written here; rename one of them"
+    )
 
 
 # --- Messages -----------------------------------------------------------------------------------
@@ -183,13 +220,13 @@ def test_remedy_for_a_collision_is_one_that_helps(here: Path) -> None:
             ["a.jpg"],
             {"output": Path("b.gif")},
             "--output b.gif: cannot write the format '.gif'; use one of .jpg, .jpeg, .png, .webp, "
-            ".tif, .tiff, .bmp",
+            ".tif, .tiff, .bmp, or for a folder b.gif/",
         ),
         (
             ["a.jpg"],
             {"output": Path("file")},
             "--output file: cannot write the format ''; use one of .jpg, .jpeg, .png, .webp, "
-            ".tif, .tiff, .bmp, or for a folder b.gif/",
+            ".tif, .tiff, .bmp",
         ),
         (
             ["in"],
@@ -205,11 +242,6 @@ def test_remedy_for_a_collision_is_one_that_helps(here: Path) -> None:
             ["a.jpg", "in/a.png"],
             {"output": Path("out.jpg")},
             "--output out.jpg: names a file, but there are several photos; give a folder",
-        ),
-        (
-            ["in"],
-            {"output": Path("out"), "format": "webp"},
-            "out/a.webp: both in/a.jpg and in/a.png would be written here; leave out --format",
         ),
         (
             ["in/a.jpg", "a.jpg"],
