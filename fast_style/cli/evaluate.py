@@ -1,9 +1,10 @@
 """``fast-style evaluate``: measure models on held-out photos, and write a report."""
 
 import argparse
+import os
 import shlex
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -15,8 +16,8 @@ from fast_style.cli.arguments import (
     expanded,
     input_path,
     nonempty_path,
-    positive,
     output_path,
+    positive,
     style_picture,
     word_or_file,
 )
@@ -158,7 +159,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Evaluate, and write the report; returns the exit code."""
     _require_fitting(options)
-    options.models, options.photos = expanded(options.models), expanded(options.photos)
+    options.models, options.photos = _once(expanded(options.models)), expanded(options.photos)
     photos = _require_inputs(options)
     from fast_style.evaluating.plots import require_plotting
 
@@ -167,6 +168,16 @@ def run(options: argparse.Namespace) -> int:
         return (_run_judge if options.judge else _run_evaluation)(options, photos)
     except Stopped as stopped:
         return 128 + stopped.signal_number
+
+
+def _once(models: Iterable[Path]) -> list[Path]:
+    """The models, each file once; says which were given twice."""
+    found: dict[str, Path] = {}
+    for path in models:
+        first = found.setdefault(os.path.realpath(path), path)
+        if first is not path:
+            say(f"{printable(path)}: given twice; it is measured once")
+    return list(found.values())
 
 
 def _run_evaluation(options: argparse.Namespace, photos: "Inputs") -> int:

@@ -45,6 +45,20 @@ def test_the_command_and_the_report_name_the_loss_network(
         assert caution in (report / "report.md").read_text()
 
 
+def test_model_given_twice_is_measured_once(
+    run: Path, held_out: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = str(run / "model.safetensors")
+    link = tmp_path / "link.safetensors"
+    link.symlink_to(model)
+    words = ["evaluate", model, str(link), "--photos", str(held_out), "-o", str(tmp_path / "r")]
+    words += ["--sizes", "32", "--iterations", "1", "--count", "1", "--baseline", "box"]
+    assert main(words) == 0
+    assert f"{link}: given twice; it is measured once\n" in capsys.readouterr().out
+    results = json.loads((tmp_path / "r" / "results.json").read_text())
+    assert list(results["sizes"]["32"]["seconds"]["forward_pass"]) == ["tiny"]
+
+
 def test_a_mistake_is_one_line(
     run: Path, held_out: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
