@@ -46,6 +46,11 @@ def load(root: type[AnyRoot], path: Path | str, overrides: Sequence[str] = ()) -
     Raises:
         UserError: one line per mistake, ``file:line: key: rule, what was found``.
     """
+    if isinstance(overrides, str):
+        raise UserError(
+            f"{shortened(repr(overrides))}: a list of key=value words is needed, got one text; "
+            f"give {shortened(repr([overrides]))}"
+        )
     path = Path(path)
     place = printable(path)
     document = read_yaml(read_text(path, place, if_missing=root.to_start_from), place)

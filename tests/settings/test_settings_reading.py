@@ -161,6 +161,14 @@ def test_a_mistake_on_the_command_line_names_the_word(tmp_path, word, rule):
     assert complaint(Config, tmp_path, text, word) == f"{shown} on the command line: {rule}"
 
 
+def test_one_text_in_place_of_a_list_of_words_is_told(tmp_path):
+    with pytest.raises(UserError) as caught:
+        load_config(write(tmp_path, LEAST), "name=x")
+    message = str(caught.value)
+    assert message.startswith("'name=x': a list of key=value words is needed")
+    assert message.endswith("give ['name=x']")
+
+
 def test_paths_are_taken_from_the_file_s_folder_or_the_working_directory(tmp_path, monkeypatch):
     (tmp_path / "configs").mkdir()
     (tmp_path / "here").mkdir()
