@@ -17,6 +17,7 @@ from fast_style.settings.fields import (
     Layer,
     OnceMeant,
     PathOr,
+    PhotoFolder,
     PathOrStyle,
     RunName,
     Share,
@@ -276,10 +277,10 @@ class StudentConfig(Section):
 class DistillDataConfig(PhotosConfig):
     """The pictures to learn on."""
 
-    paintings: FilePath
+    paintings: PhotoFolder
     """A folder of paintings; searched recursively."""
 
-    validation_paintings: FilePath | None = None
+    validation_paintings: PhotoFolder | None = None
     """A folder of paintings to validate on. Unset: some of `paintings`, at most half, are held out,
     chosen by a hash of their names."""
 

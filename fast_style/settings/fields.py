@@ -86,6 +86,11 @@ class IsPath:
 
 
 @dataclass(frozen=True)
+class IsPhotoFolder:
+    """Marks the path of a folder that is searched for photos, also through links to folders."""
+
+
+@dataclass(frozen=True)
 class IsStylePicture(IsPath):
     """Marks the path of a style picture, or the name of a style that comes with its picture."""
 
@@ -227,6 +232,9 @@ FilePath = Annotated[
     Path, BeforeValidator(_to_path), PlainSerializer(str, return_type=str), IsPath()
 ]
 """A file or folder, which need not exist."""
+
+PhotoFolder = Annotated[FilePath, IsPhotoFolder()]
+"""A folder of photos, which need not exist."""
 
 StylePicture = Annotated[
     Path, BeforeValidator(_to_path), PlainSerializer(str, return_type=str), IsStylePicture()

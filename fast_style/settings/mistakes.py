@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
 from fast_style.core.errors import shown
-from fast_style.settings.fields import IsPath
+from fast_style.settings.fields import IsPath, IsPhotoFolder
 from fast_style.settings.help import allowed_values, in_words, number_in_words
 from fast_style.settings.strict_yaml import Key, dotted_key
 from fast_style.settings.structure import (
@@ -64,7 +64,10 @@ def _rule(root: type[Root], error: Any, key: Key) -> str:
         *others, last = allowed_values(root, ".".join(map(str, key))).split(" | ")
         return f"must be {', '.join(others)} or {last}, got {shown(found)}"
     must = _must(root, error, key)
-    return f"must be {must}, got {shown(found)}" if must else f"{error['msg']}, got {shown(found)}"
+    rule = f"must be {must}, got {shown(found)}" if must else f"{error['msg']}, got {shown(found)}"
+    if info is not None and isinstance(found, list) and is_photo_folder(info):
+        return f"{rule}; make one folder with links to these"
+    return rule
 
 
 def _must(root: type[Root], error: Any, key: Key) -> str | None:
@@ -87,7 +90,9 @@ def _must(root: type[Root], error: Any, key: Key) -> str | None:
             return in_words(root, key, otherwise="a list of two numbers")
         case "string_type" | "is_instance_of":
             info = field_at(root, key)
-            must = "a path" if info is not None and is_path(info) else "text"
+            must = "text"
+            if info is not None and is_path(info):
+                must = "one path" if isinstance(found, list) else "a path"
             return f"{must} (put quotes around it)" if isinstance(found, int | float) else must
         case "greater_than_equal":
             return f"at least {number_in_words(bounds['ge'])}"
@@ -143,3 +148,8 @@ def _is_choice(info: FieldInfo) -> bool:
 def is_path(info: FieldInfo) -> bool:
     """Whether a field takes a path."""
     return any(isinstance(mark, IsPath) for mark in marks_of(info))
+
+
+def is_photo_folder(info: FieldInfo) -> bool:
+    """Whether a field takes a folder of photos."""
+    return any(isinstance(mark, IsPhotoFolder) for mark in marks_of(info))

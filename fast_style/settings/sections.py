@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from fast_style.settings.fields import FilePath, LayerWeights, PathOr, ShareRange
+from fast_style.settings.fields import FilePath, LayerWeights, PathOr, PhotoFolder, ShareRange
 from fast_style.settings.layers import Architecture, layer_names, require_layers
 from fast_style.settings.structure import Mistake, Section
 
@@ -27,10 +27,10 @@ DEEPEST_LAYER = "relu4_3"
 class PhotosConfig(Section):
     """Photos, and how crops are cut from them."""
 
-    photos: FilePath
+    photos: PhotoFolder
     """A folder of photos, flat or nested; searched recursively."""
 
-    validation_photos: FilePath | None = None
+    validation_photos: PhotoFolder | None = None
     """A folder of photos to validate on. Unset: some of `photos` are held out, chosen by a hash of
     their names."""
 

@@ -65,7 +65,7 @@ from fast_style.settings.gatys_config import GatysConfig
             "train: {init_from: 12}",
             "FILE:4: train.init_from: must be a path (put quotes around it), got 12",
         ),
-        ("train: {init_from: [a]}", "FILE:4: train.init_from: must be a path, got ['a']"),
+        ("train: {init_from: [a]}", "FILE:4: train.init_from: must be one path, got ['a']"),
         ("train: {init_from: ''}", "FILE:4: train.init_from: must be a path, got ''"),
         (
             'train: {init_from: "a\\x00b"}',
@@ -153,6 +153,10 @@ def test_a_name_is_text_that_can_name_a_folder(tmp_path, lines, message):
         ("cache: device", "data.cache: must be none or disk, got 'device'"),
         ("flip: yes", "data.flip: must be true or false, got 'yes'"),
         ("flip: 1", "data.flip: must be true or false, got 1"),
+        ("validation_photos: [a, b]",
+         "data.validation_photos: must be one path, got ['a', 'b']; make one folder with links to "
+         "these"),
+        ("cache_folder: [a]", "data.cache_folder: must be one path, got ['a']"),
         ("crop_scale: 0.5", "data.crop_scale: must be a list of two numbers, got 0.5"),
         (
             "crop_scale: [1, 0.5]",
