@@ -17,8 +17,8 @@ from fast_style.settings.fields import (
     Layer,
     OnceMeant,
     PathOr,
-    PhotoFolder,
     PathOrStyle,
+    PhotoFolder,
     RunName,
     Share,
     StylePicture,
@@ -224,6 +224,9 @@ class Config(Root):
 
     example = "train.steps=2000"
     to_start_from = "`fast-style init STYLE.jpg --output my.yaml` writes a file to start from"
+    place_of_others = (
+        "pictures and models are named in it (style.image, data.photos, train.init_from)"
+    )
 
     name: RunName
     """The run's name; it trains in runs/<name> of the working directory."""
@@ -356,6 +359,7 @@ class DistillConfig(Root):
 
     example = "student.widths=[8,16,32,64]"
     to_start_from = "configs/distill.yaml is a file to start from"
+    place_of_others = "pictures are named in it (data.photos, data.paintings)"
 
     name: RunName
     """The run's name; it trains in runs/<name> of the working directory."""

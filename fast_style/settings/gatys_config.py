@@ -126,6 +126,7 @@ class GatysConfig(Root):
 
     example = "optimize.iterations=200"
     to_start_from = "configs/optimize/ has files to start from, such as gatys.yaml"
+    place_of_others = "the photo belongs behind --content"
     also_read = Config  # the losses of a training, as the picture that they ask for
 
     seed: int = Field(1, ge=0, le=2**63 - 1)

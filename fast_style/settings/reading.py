@@ -53,7 +53,8 @@ def load(root: type[AnyRoot], path: Path | str, overrides: Sequence[str] = ()) -
         )
     path = Path(path)
     place = printable(path)
-    document = read_yaml(read_text(path, place, if_missing=root.to_start_from), place)
+    text = read_text(path, place, if_missing=root.to_start_from, if_binary=root.place_of_others)
+    document = read_yaml(text, place)
     other = root.also_read
     if other is not None and _is_of(other, root, document.data):
         # With the words that both kinds know: defaults of the other kind may depend on them.

@@ -108,17 +108,40 @@ def dump_yaml(data: object, *, in_one_line: bool = False) -> str:
     )
 
 
-def read_text(path: Path, place: str, *, if_missing: str) -> str:
+_KINDS = {
+    "a picture": (
+        *(b"\xff\xd8\xff", b"\x89PNG\r\n", b"GIF87a", b"GIF89a", b"II*\0", b"MM\0*"),
+        *(b"\0\0\0\x0cjP  ", b"\xff\x4f\xff\x51", b"\xff\x0a", b"\0\0\0\x0cJXL "),
+    ),
+    "a PDF": (b"%PDF-",),
+    "an archive, or a .pth file": (b"PK\x03\x04", b"\x1f\x8b", b"7z\xbc\xaf"),
+}
+"""Kinds of files that are no text, by their first bytes."""
+
+
+def _kind_of(raw: bytes) -> str | None:
+    """What a file is that is not text; None if it may be text, or is unknown."""
+    if (raw[:1] == b"\0" and raw[4:8] == b"ftyp") or (raw[:4] == b"RIFF" and raw[8:12] == b"WEBP"):
+        return "a picture or a video"
+    if raw[:2] == b"BM" and b"\0" in raw[:16]:
+        return "a picture"
+    if raw[8:10] == b'{"' and b"\0" in raw[:8]:  # the length of the header comes first
+        return "a model"
+    return next((kind for kind, starts in _KINDS.items() if raw.startswith(starts)), None)
+
+
+def read_text(path: Path, place: str, *, if_missing: str, if_binary: str = "") -> str:
     """The text of a YAML file.
 
     Args:
         path: the file.
         place: the path as error messages show it.
         if_missing: the remedy that the error for a missing file gives.
+        if_binary: what the error for a picture or a model says of their place, before the remedy.
 
     Raises:
-        UserError: the file cannot be read, only points to its content, is larger than 1 MiB, or is
-            neither UTF-8 nor UTF-16.
+        UserError: the file cannot be read, only points to its content, is no text, is larger than
+            1 MiB, or is neither UTF-8 nor UTF-16.
     """
     try:
         if path.is_dir():
@@ -134,12 +157,21 @@ def read_text(path: Path, place: str, *, if_missing: str) -> str:
         raise UserError(f"{place}: cannot be read ({reason})") from None
     if pointer := pointer_in(raw):
         raise UserError(f"{place}: {pointer}")
+    instead = "; ".join(filter(None, (if_binary, if_missing)))
+    if kind := _kind_of(raw):
+        raise UserError(
+            f"{place}: is {kind}, but a YAML file of settings is needed here; {instead}"
+        )
     if len(raw) > _MAX_BYTES:
         raise UserError(f"{place}: larger than {_MAX_BYTES} bytes; give a YAML file of settings")
     encoding = _encoding_of(raw)
     try:
         return raw.decode(encoding)
     except UnicodeDecodeError as error:
+        if encoding == "utf-8-sig" and b"\0" in raw:
+            raise UserError(
+                f"{place}: is no text, but a YAML file of settings is needed here; {instead}"
+            ) from None
         line = raw[: error.start].decode(encoding, "replace").count("\n") + 1
         raise UserError(f"{place}:{line}: not UTF-8 text; save the file as UTF-8") from None
 

@@ -44,6 +44,9 @@ class Root(Section):
     to_start_from: ClassVar[str]
     """Where to get a first file, for the error about a missing one."""
 
+    place_of_others: ClassVar[str] = ""
+    """Where pictures and models are given, for the error about one in place of the file."""
+
     also_read: ClassVar["type[Root] | None"] = None
     """Another kind of file that may be given instead: its sections of the same names are taken."""
 

@@ -4,10 +4,13 @@ import os
 import time
 
 import pytest
+from PIL import Image
 from settings_files import LEAST, LETTER, Letter, complaint, read, write
+from tiny_model import write_tiny_model
 
 from fast_style.core.errors import UserError
 from fast_style.settings.config import Config
+from fast_style.settings.gatys_config import GatysConfig
 from fast_style.settings.reading import load
 from fast_style.settings.writing import to_dict
 
@@ -102,7 +105,14 @@ def test_bom_crlf_comments_and_a_document_mark_change_nothing(tmp_path):
         (b"some words", "FILE:1: must be lines of 'key: value', got 'some words'"),
         ("text: a\n".encode("utf-16") + b"a", "FILE:2: not UTF-8 text; save the file as UTF-8"),
         (b"text: a\npaper: \xff\n", "FILE:2: not UTF-8 text; save the file as UTF-8"),
-        (b"\x89PNG\r\n\x1a\n\0\0", "FILE:1: not UTF-8 text; save the file as UTF-8"),
+        (
+            b"\x89PNG\r\n\x1a\n\0\0",
+            "FILE: is a picture, but a YAML file of settings is needed here; the drawer has some",
+        ),
+        (
+            b"text: \0\xff",
+            "FILE: is no text, but a YAML file of settings is needed here; the drawer has some",
+        ),
         (
             b"version https://git-lfs.github.com/spec/v1\n",
             "FILE: a Git LFS pointer: run git lfs pull",
@@ -112,6 +122,24 @@ def test_bom_crlf_comments_and_a_document_mark_change_nothing(tmp_path):
 )
 def test_what_is_no_file_of_settings_is_refused(tmp_path, content, message):
     assert complaint(Letter, tmp_path, content) == message
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "gif", "bmp", "webp", "tif", "avif", "jp2"])
+def test_picture_is_told_from_a_damaged_text(tmp_path, suffix):
+    Image.effect_noise((90, 80), 64).convert("RGB").save(tmp_path / f"a.{suffix}")
+    message = complaint(Config, tmp_path, (tmp_path / f"a.{suffix}").read_bytes())
+    assert message.startswith("FILE: is a picture")
+    assert "fast-style init STYLE.jpg" in message
+    assert "style.image" in message
+
+
+def test_model_is_told_however_large(tmp_path):
+    for width in (1, 16):
+        model = write_tiny_model(tmp_path / "m.safetensors", width=width).read_bytes()
+        assert complaint(Config, tmp_path, model).startswith("FILE: is a model, but a YAML file")
+        message = complaint(GatysConfig, tmp_path, model + bytes(1_048_577))
+        assert message.startswith("FILE: is a model, but a YAML file")
+        assert "the photo belongs behind --content" in message
 
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-8-sig", "utf-8"])
