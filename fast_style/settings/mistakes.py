@@ -10,7 +10,7 @@ from pydantic.fields import FieldInfo
 from fast_style.core.errors import shown
 from fast_style.settings.fields import IsPath, IsPhotoFolder
 from fast_style.settings.help import allowed_values, in_words, number_in_words
-from fast_style.settings.strict_yaml import Key, dotted_key
+from fast_style.settings.strict_yaml import Key, dotted_key, space_hint
 from fast_style.settings.structure import (
     Mistake,
     Root,
@@ -67,7 +67,7 @@ def _rule(root: type[Root], error: Any, key: Key) -> str:
     rule = f"must be {must}, got {shown(found)}" if must else f"{error['msg']}, got {shown(found)}"
     if info is not None and isinstance(found, list) and is_photo_folder(info):
         return f"{rule}; make one folder with links to these"
-    return rule
+    return rule + (space_hint(found) if error["type"] == "model_type" else "")
 
 
 def _must(root: type[Root], error: Any, key: Key) -> str | None:

@@ -211,6 +211,14 @@ def read_yaml(text: str, place: str, *, any_value: bool = False) -> Document:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         problem = printable(error.problem or error.context or "unreadable")
+        is_no_key = "expected ':'" in problem
+        if is_no_key:
+            mark = error.context_mark  # where the key begins; the problem is seen behind it
+        if is_no_key or "mapping values" in problem:
+            number = _line_without_space(text, mark)
+            if number is not None:
+                written = shortened(repr(text.splitlines()[number].strip()))
+                fail(number + 1, f"not valid YAML: {written}; {_SPACE}")
         if r"\t" in problem:
             problem += "; indent with spaces"
         elif "quoted scalar" in str(error.context) and "\\" in _line_of(text, error.context_mark):
@@ -224,8 +232,26 @@ def read_yaml(text: str, place: str, *, any_value: bool = False) -> Document:
     lines: dict[Key, int] = {}
     data = _Converter(text, fail, lines).convert(root, ()) if root is not None else None
     if not any_value and not isinstance(data, dict):
-        fail(1, f"must be lines of 'key: value', got {shown(data)}")
+        fail(1, f"must be lines of 'key: value', got {shown(data)}{space_hint(data)}")
     return Document(data, lines)
+
+
+_KEY_WITHOUT_SPACE = re.compile(r"\s*(- )?[A-Za-z_][\w.]*:[^\s:/\\]")
+_SPACE = "put a space behind the colon"
+
+
+def space_hint(found: object) -> str:
+    """What to add to the message that a section is needed, if ``key:value`` was found instead."""
+    is_meant = isinstance(found, str) and _KEY_WITHOUT_SPACE.match(found)
+    return f"; {_SPACE}" if is_meant else ""
+
+
+def _line_without_space(text: str, mark: yaml.Mark | None) -> int | None:
+    """The line (from 0) of a mistake's ``key:value``: that of the mark, or the last one before."""
+    before = text.splitlines()[: mark.line + 1] if mark is not None else []
+    filled = [number for number, line in enumerate(before) if line.strip()]
+    found = (number for number in filled[:-3:-1] if _KEY_WITHOUT_SPACE.match(before[number]))
+    return next(found, None)
 
 
 def _line_of(text: str, mark: yaml.Mark | None) -> str:

@@ -142,6 +142,33 @@ def test_model_is_told_however_large(tmp_path):
         assert "the photo belongs behind --content" in message
 
 
+@pytest.mark.parametrize("written", ["copies:2", "text:a", "paper:'white'", "copies:[1]"])
+def test_missing_space_behind_a_colon_is_told_with_its_line(tmp_path, written):
+    remedy = "put a space behind the colon"
+    for text in (f"text: hello\n{written}\n", f"text: hello\n{written}\n\npaper: white\n"):
+        message = complaint(Letter, tmp_path, text)
+        assert message == f"FILE:2: not valid YAML: {written!r}; {remedy}"
+    message = complaint(Letter, tmp_path, written)
+    assert message == f"FILE:1: must be lines of 'key: value', got {written!r}; {remedy}"
+    message = complaint(Letter, tmp_path, f"text: hello\npen:\n  {written}\n")
+    assert message == (
+        f"FILE:2: pen: must be a section of key: value lines, got {written!r}; {remedy}"
+    )
+
+
+def test_model_has_a_header_and_utf_16_has_none(tmp_path):
+    text = "ab: {c: 1}\ntext: a\n"  # in UTF-16, its brace is where a model's header begins
+    message = complaint(Letter, tmp_path, text.encode("utf-16-le"))
+    assert message.startswith("FILE:1: ab: unknown key")
+
+
+@pytest.mark.parametrize("text", ["text: hello\nno colon\n", "text: hello\nhttp://a\nb: c: d\n"])
+def test_other_colons_are_not_blamed(tmp_path, text):
+    message = complaint(Letter, tmp_path, text)
+    assert "FILE:2: " in message or "FILE:3: " in message
+    assert "space behind" not in message
+
+
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-8-sig", "utf-8"])
 def test_utf_16_is_read_with_a_mark_and_without(tmp_path, encoding):
     # What `>` of Windows PowerShell writes is UTF-16 with a mark and \r\n.
