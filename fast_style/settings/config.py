@@ -12,7 +12,6 @@ from pydantic import Field
 
 from fast_style.settings.fields import (
     Counts,
-    FilePath,
     FollowsSteps,
     Layer,
     OnceMeant,

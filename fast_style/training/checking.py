@@ -37,7 +37,6 @@ def check_inputs(config: Config, say: Callable[[str], None], *, rules: int = RUL
     files = [*photos.training, *photos.validation]
     reasons = _why_unreadable(files, takes_results=photos.takes_results)
     usable = [path for path, reason in zip(files, reasons, strict=True) if reason is None]
-    counts = [(str(path), num_pictures(path)) for path in (*usable, config.style.image)]
     found = [reason for reason in reasons if reason is not None]
     results = [reason for reason in found if isinstance(reason, ResultError)]
     unreadable = [reason for reason in found if not isinstance(reason, ResultError)]
@@ -50,11 +49,10 @@ def check_inputs(config: Config, say: Callable[[str], None], *, rules: int = RUL
         f"photos: {len(photos.training)} to train on, {len(photos.validation)} held out, "
         f"{len(unreadable)} of them unreadable{in_results if results else ''}"
     )
-    if line := line_about_several(counts):
-        say(line)
-    usable = [path for path, reason in zip(photos.training, reasons, strict=False) if not reason]
-    if line := _about_small_photos(usable, config):
-        say(line)
+    counts = [(str(path), num_pictures(path)) for path in (*usable, config.style.image)]
+    for line in (line_about_several(counts), _about_small_photos(usable, config)):
+        if line:
+            say(line)
     style = read_style(config.style.image, config.style.size)
     say(f"style: {config.style.image}, resized to {style.width} x {style.height} pixels")
     weights = load_loss_weights(config)
@@ -81,8 +79,8 @@ def _about_small_photos(photos: Sequence[Path], config: Config) -> str:
     if not small:
         return ""
     return (
-        f"smaller than a crop: {len(small)} of {len(photos)} photos to train on, which are "
-        f"enlarged; {key} is {side} pixels, and the smallest has {min(small)}: set "
+        f"smaller than a crop: {len(small)} of {len(photos)} photos, which are enlarged; {key} is "
+        f"{side} pixels, and the smallest has {min(small)}: set "
         f"{key}={max(min(small), SMALLEST_SIDE)}, or take them out of the folder"
     )
 

@@ -204,7 +204,7 @@ def test_check_counts_photos_that_are_enlarged(config: Path, capsys: Output) -> 
     for key in ("data.crop_size", "data.grown_crop_size"):
         assert run("train", str(config), "--check", f"{key}=41") == 0
         (line,) = [line for line in capsys.readouterr().out.splitlines() if "enlarged" in line]
-        assert line.startswith("smaller than a crop: 2 of 2 photos to train on")
+        assert line.startswith("smaller than a crop: 4 of 4 photos, ")
         assert f"{key} is 41 pixels, and the smallest has 40: set {key}=40" in line
         assert run("train", str(config), "--check", f"{key}=40") == 0
         assert "enlarged" not in capsys.readouterr().out
