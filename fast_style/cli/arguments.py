@@ -228,6 +228,8 @@ def output_path(text: str) -> Path:
             "must name a file or folder, got '-': nothing is written to stdout (./- is a file or "
             "folder of this name)"
         )
+    if "://" in text:
+        raise argparse.ArgumentTypeError(f"is a URL, got {text!r}; give a path on this machine")
     return nonempty_path(text)
 
 

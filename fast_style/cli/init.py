@@ -1,6 +1,7 @@
 """``fast-style init``: write a starting YAML file for a style picture."""
 
 import argparse
+from pathlib import Path
 
 from fast_style.cli.arguments import add_max_pixels, output_path, style_picture
 from fast_style.cli.documents import save_document, write_document
@@ -24,12 +25,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--output",
         "-o",
-        type=output_path,
+        type=_file,
         metavar="FILE.yaml",
         help="file to write (default: print it)",
     )
     parser.add_argument("--overwrite", action="store_true", help="replace an existing file")
     add_max_pixels(parser)
+
+
+def _file(text: str) -> Path:
+    if text == "-":
+        raise argparse.ArgumentTypeError("leave it out to print the file (./- is a file, too)")
+    return output_path(text)
 
 
 def run(options: argparse.Namespace) -> int:

@@ -16,7 +16,7 @@ from fast_style.core.errors import UserError, printable
 from fast_style.core.files import identity_of
 from fast_style.pictures.folders import find_inputs
 from fast_style.pictures.formats import EXTENSIONS, FORMATS, suffix_of
-from fast_style.pictures.scanning import LeftOut, Scan, keep_silent, prefix_of
+from fast_style.pictures.scanning import LeftOut, Scan, first_of, keep_silent, prefix_of
 from fast_style.pictures.writing import WRITABLE
 
 # Every other format that cannot be written becomes PNG.
@@ -101,7 +101,7 @@ def plan_jobs(
         ]
     place = _Places()
     jobs = list({(place(job.photo), place(job.output)): job for job in jobs}.values())
-    jobs = _told_apart(jobs, options.suffix, place, tell)
+    jobs, short_names = _told_apart(jobs, options.suffix, place, tell)
     by_folder: dict[str, list[Job]] = defaultdict(list)
     for job in jobs:
         by_folder[job.folder].append(job)
@@ -115,6 +115,13 @@ def plan_jobs(
     ]
     if mistakes:
         raise UserError("\n".join(mistakes))
+    left = {job.output for job in skipped}
+    if doubtful := [short_names[job] for job in remaining if short_names.get(job) in left]:
+        # A photo that was alone once has left its result under the name that is another's now.
+        tell(
+            "left as they are, but perhaps made of another photo of the same name, when that was "
+            f"alone: {first_of(doubtful)}; remove them, or --overwrite all, if so"
+        )
     done = [job for job in existing if job in skipped]
     return Plan(remaining, done, found.left_out, found.takes_results)
 
@@ -231,8 +238,10 @@ class _Places:
 
 def _told_apart(
     jobs: Sequence[Job], suffix: str, place: _Places, tell: Callable[[str], None]
-) -> list[Job]:
+) -> tuple[list[Job], dict[Job, str]]:
     """The jobs, with a longer name for each result that would have the name of another one.
+
+    Also the shorter names of these results, which they have where their photos are alone.
 
     a.gif, a.avif and a.png become a.gif.png, a.avif.png and a.png: who keeps the photo's format
     keeps the name. So it depends on the photos alone, and not on their order.
@@ -244,13 +253,13 @@ def _told_apart(
         else job
         for job in jobs
     ]
-    longer = [new.output for job, new in zip(jobs, apart, strict=True) if new is not job]
-    if longer:
+    short_names = {new: job.output for job, new in zip(jobs, apart, strict=True) if new is not job}
+    if short_names:
         tell(
             "several results would have one name; so these keep the format of their photo in it: "
-            + ", ".join([*map(printable, longer[:3]), *["..."][: len(longer) > 3]])
+            + first_of([job.output for job in short_names])
         )
-    return apart
+    return apart, short_names
 
 
 def _longer(job: Job, suffix: str) -> str:

@@ -39,6 +39,7 @@ from fast_style.settings.sections import is_first_compact
 from fast_style.settings.writing import changed_settings, to_yaml
 from fast_style.training.run_lock import RunLock, lock_run, remove_lock
 
+_RESULTS = ("model.safetensors", "loss_network.safetensors")
 _WRITTEN = ("README.md", "config.yaml", "metrics.csv", "style.png", "unreadable_photos.jsonl")
 """Files that a training writes beside its result and environment.json."""
 
@@ -57,7 +58,7 @@ class Run(NamedTuple):
     anew: str = FRESH
     """What the caller says for a new folder, for messages."""
     made: Sequence[Path] = ()
-    """The folders above it that were made for it, the nearest first."""
+    """The folders that were made for it: in it, itself and above it, the deepest first."""
 
     def settings(self, config: AnyRoot) -> AnyRoot:
         """The settings to train with: `config`, with the run's name and what it keeps.
@@ -78,11 +79,6 @@ class Run(NamedTuple):
     def photo_rules(self) -> int:
         """The rules that its folders of photos are scanned by; see `scanning.RULES`."""
         return _rules_of(self.resume_from)
-
-    @property
-    def parts(self) -> tuple[Path, ...]:
-        """The folders in it that every training fills."""
-        return self.folder / "checkpoints", self.folder / "samples"
 
     def require_lock(self) -> None:
         """Check that no other process has taken the run over.
@@ -111,9 +107,13 @@ class Run(NamedTuple):
         if (self.folder / "config.yaml").exists() or self.resume_from is not None:
             return
         remove_lock(self.folder)
-        for part in (*self.parts, self.folder, *self.made):
-            with suppress(OSError):  # not empty: it holds somebody's files, and stays
-                part.rmdir()
+        self.remove_made()
+
+    def remove_made(self) -> None:
+        """Remove the folders that were made for the run, if they are empty."""
+        for folder in self.made:
+            with suppress(OSError):  # it holds somebody's files, and stays
+                folder.rmdir()
 
 
 def photo_rules_of(folder: Path, say: Callable[[str], None]) -> int:
@@ -170,10 +170,11 @@ def _open_run(
 ) -> Run:
     folder = root / config.name
     number = 2
-    while fresh and folder.exists():
+    while fresh and os.path.lexists(folder):
         folder = root / f"{config.name}-{number}"
         number += 1
-    made = [parent for parent in folder.parents if not parent.exists()]
+    parts = (folder / "checkpoints", folder / "samples")
+    made = [path for path in (*parts, folder, *folder.parents) if not path.exists()]
     has_begun = _has_begun(folder)
     try:
         with made_folders(folder):
@@ -183,7 +184,8 @@ def _open_run(
     run = Run(folder, lock, None, anew, made)
     try:
         # Only the holder of the lock makes what is in the folder, and removes it.
-        for part in (folder, *run.parts):
+        remove_stray_temporaries(folder)
+        for part in parts:
             part.mkdir(exist_ok=True)
             remove_stray_temporaries(part)
         found = newest_valid_checkpoint(folder / "checkpoints", say)
@@ -195,6 +197,7 @@ def _open_run(
         run.release()
         if not has_begun:
             remove_lock(folder)  # else the next call would take the folder for a run's
+        run.remove_made()
         if isinstance(error, OSError):
             raise _unusable(folder, error, anew) from None
         raise
@@ -203,11 +206,12 @@ def _open_run(
 
 def _unusable(folder: Path, error: OSError, anew: str) -> UserError:
     """The error about a folder that cannot be made or locked."""
-    for path in (folder, *folder.parents):
+    parts = (folder / "checkpoints", folder / "samples", folder)
+    for path in (*parts, *folder.parents):
         if os.path.lexists(path) and not path.is_dir():
             return UserError(
                 f"{path}: is a file or a broken link, but runs need a folder of this name; rename "
-                "it, or " + ("set another name=..." if path == folder else "train elsewhere")
+                "it, or " + ("set another name=..." if path in parts else "train elsewhere")
             )
     remedy = (
         "set root= to a folder that you may write to"
@@ -234,7 +238,7 @@ def _require_nothing_lost(run: Run, has_begun: bool) -> None:
             cannot be used.
     """
     kept = list_checkpoints(run.folder / "checkpoints")
-    results = [path for path in sorted(run.folder.glob("*.safetensors")) if not _is_cut_short(path)]
+    results = [path for path in map(run.folder.joinpath, _RESULTS) if not _is_cut_short(path)]
     foreign = [] if has_begun else [run.folder / name for name in _WRITTEN]
     present = [path.name for path in (*results, *foreign, *kept) if os.path.lexists(path)]
     if present:

@@ -255,9 +255,17 @@ def test_url_is_told_as_it_was_typed(here: Path, capsys: Output, words: list[str
 def test_stdout_is_not_written_to(here: Path, capsys: Output, words: list[str]) -> None:
     assert run(*words, "-") == 2
     (line,) = errors(capsys)
-    assert f"argument {'--output/-o' if words[-1] == '-o' else words[-1]}: must name a file" in line
+    assert f"argument {'--output/-o' if words[-1] == '-o' else words[-1]}: " in line
     assert "./-" in line
+    assert ("leave it out to print" in line) == (words[0] == "init")
     assert list(here.iterdir()) == []
+
+
+def test_url_is_no_place_to_write(here: Path, capsys: Output) -> None:
+    assert run("styles", "--sheet", "a.png", "-o", "https://example.com/a.png") == 2
+    (line,) = errors(capsys)
+    assert "'https://example.com/a.png'" in line
+    assert "a path on this machine" in line
 
 
 def test_dash_with_its_folder_is_a_name(here: Path, capsys: Output) -> None:

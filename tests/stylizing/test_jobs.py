@@ -192,6 +192,19 @@ def test_longer_names_are_told_and_found_again(here: Path, output: Path | None) 
     assert again.skipped == plan.jobs
 
 
+def test_result_of_a_photo_that_was_alone_is_told_when_another_takes_its_name(here: Path) -> None:
+    write_noise_photo("in/a.gif")
+    options = OutputOptions(output=Path("out"), skip_existing=True)
+    (job,) = plan_jobs([Path("in")], options).jobs
+    assert job.output == "out/a.png"
+    write_noise_photo(job.output)
+    write_noise_photo("in/a.png")
+    told: list[str] = []
+    plan = plan_jobs([Path("in")], options, tell=told.append)
+    assert [job.output for job in plan.jobs] == ["out/a.gif.png"]
+    assert any("perhaps made of another photo" in line and "out/a.png" in line for line in told)
+
+
 def test_remedy_for_a_collision_is_one_that_helps(here: Path) -> None:
     for name in ("in/a.jpg", "other/a.jpg", "c/a.gif", "c/a.png", "c/a.gif.png"):
         write_noise_photo(name)

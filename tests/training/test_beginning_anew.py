@@ -79,6 +79,24 @@ def test_folder_that_is_no_run_is_left_alone(yaml_file: Path, tmp_path: Path) ->
     ]  # fmt: skip
 
 
+def test_model_of_another_name_is_nobodys_result(yaml_file: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "tiny"
+    folder.mkdir()
+    (folder / "start.safetensors").write_text("mine")
+    with open_small_run(settings_of(yaml_file), tmp_path) as run:
+        assert run.start_step == 0
+
+
+def test_who_is_refused_removes_what_he_made_and_nothing_else(
+    yaml_file: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "tiny"
+    (folder / "samples").mkdir(parents=True)
+    (folder / "config.yaml").write_text("mine")
+    refused(yaml_file, tmp_path)
+    assert sorted(path.name for path in folder.iterdir()) == ["config.yaml", "samples"]
+
+
 def test_training_cut_short_before_its_first_checkpoint_begins_anew(
     yaml_file: Path, tmp_path: Path, finished: Path
 ) -> None:

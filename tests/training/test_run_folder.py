@@ -157,6 +157,13 @@ def test_file_in_place_of_a_folder_is_told(yaml_file: Path, tmp_path: Path) -> N
     assert message.startswith(f"{root}/tiny: is a file")
     assert message.endswith("name=...")
     assert (root / "tiny").is_symlink()
+    with open_small_run(settings_of(yaml_file), root, fresh=True) as run:
+        assert run.folder == root / "tiny-2"
+    (root / "tiny").unlink()
+    (root / "tiny").mkdir()
+    (root / "tiny" / "samples").touch()
+    message = message_of_opening(yaml_file, root)
+    assert message.startswith(f"{root}/tiny/samples: is a file")
 
 
 def test_folder_that_cannot_be_written_names_what_the_caller_can_set(
