@@ -173,7 +173,7 @@ def _open_run(
     while fresh and os.path.lexists(folder):
         folder = root / f"{config.name}-{number}"
         number += 1
-    parts = (folder / "checkpoints", folder / "samples")
+    parts = _parts_of(folder)
     made = [path for path in (*parts, folder, *folder.parents) if not path.exists()]
     has_begun = _has_begun(folder)
     try:
@@ -204,9 +204,14 @@ def _open_run(
     return run._replace(resume_from=found[1])
 
 
+def _parts_of(folder: Path) -> tuple[Path, ...]:
+    """The folders in a run folder that every training fills."""
+    return folder / "checkpoints", folder / "samples"
+
+
 def _unusable(folder: Path, error: OSError, anew: str) -> UserError:
     """The error about a folder that cannot be made or locked."""
-    parts = (folder / "checkpoints", folder / "samples", folder)
+    parts = (*_parts_of(folder), folder)
     for path in (*parts, *folder.parents):
         if os.path.lexists(path) and not path.is_dir():
             return UserError(
