@@ -20,12 +20,17 @@ from fast_style.pictures.reading import DEFAULT_MAX_PIXELS
 
 
 def wait_until_it_writes(process: "subprocess.Popen[bytes]", folder: Path) -> None:
-    """Until a process has a file open in a folder, with a name or without."""
+    """Until a process has a file without a name open in a folder.
+
+    One with a name is Python's own: `tempfile` tries whether it can write in a folder at all, with
+    a file that it removes at once.
+    """
     end = time.monotonic() + 300  # of a busy machine
     while time.monotonic() < end and process.poll() is None:
         for link in Path(f"/proc/{process.pid}/fd").iterdir():
             with suppress(OSError):
-                if os.readlink(link).startswith(f"{folder}/"):
+                place = os.readlink(link)
+                if place.startswith(f"{folder}/") and place.endswith(" (deleted)"):
                     return
         time.sleep(0.02)
     raise AssertionError(f"it has not begun; exit code: {process.poll()}")
