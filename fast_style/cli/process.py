@@ -30,8 +30,9 @@ def run_command(parser: argparse.ArgumentParser, arguments: Sequence[str] | None
         parser: sets ``command``, the module of the command, among its defaults.
         arguments: the command line without the program; None for that of this process.
     """
-    if sys.stdout is None:  # closed by the caller, as by >&-
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 -- until the process ends
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by the caller, as by >&- and 2>&-
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 -- until the process ends
     if isinstance(sys.stdout, io.TextIOWrapper):
         # A file name with letters that the terminal lacks is printed with escapes.
         sys.stdout.reconfigure(errors="backslashreplace")

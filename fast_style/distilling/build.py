@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fast_style.core.devices import ordinary_torch, set_up_torch
+from fast_style.core.devices import ordinary_torch, resolve_precision, set_up_torch
 from fast_style.core.errors import UserError, printable
 from fast_style.distilling.distiller import PICTURES_STREAM, Distiller
 from fast_style.distilling.painters import Styles, painting_crop
@@ -54,6 +54,7 @@ def build_distiller(
     """
     import_what_torch_leaves_out()
     set_up_torch(device, threads=config.train.threads, deterministic=config.train.deterministic)
+    resolve_precision(config.train.precision, device)  # raises UserError
     config = run.settings(config)
     data = config.data
     photos = find_readable_photos(data, say, rules=run.photo_rules)
@@ -91,7 +92,9 @@ def build_distiller(
     )
     layers = relu_layers(config.teacher.architecture, config.student.deepest)
     first = _first_pictures(stream.crops, styles, data, config.seed).to(device)
-    distiller = Distiller(
+    # Before the distiller opens its log: a folder with these files is a run's, and may begin anew.
+    write_run_files(run.folder, config, environment(device, command))
+    return Distiller(
         teacher=teacher,
         student=weights._replace(
             convolutions=choose_channels(teacher, first, layers, config.student.widths),
@@ -109,8 +112,6 @@ def build_distiller(
         resume_from=run.resume_from,
         say=say,
     )
-    write_run_files(run.folder, config, environment(device, command))
-    return distiller
 
 
 def _load_teacher(config: DistillConfig) -> Weights:

@@ -87,6 +87,7 @@ def build_trainer(
     import_what_torch_leaves_out()
     device = resolve_device(device, argument="device=")
     set_up_torch(device, threads=config.train.threads, deterministic=config.train.deterministic)
+    precision = resolve_precision(config.train.precision, device)
     config = run.settings(config)
     # A resumed run has its weights already, and the model of train.init_from may be gone.
     init_from = None if run.resume_from else config.train.init_from
@@ -113,6 +114,22 @@ def build_trainer(
         {"style": "style.image", "photos": "data.photos", "loss_network": "loss_network.weights"},
     )
     perceptual_loss = build_perceptual_loss(config, weights, style, device)
+    judge = _build_judge(config, photos, device)
+    stream = open_photo_stream(
+        config,
+        photos,
+        run,
+        batch_size=config.train.batch_size,
+        growth=_growth(config),
+        device=device,
+        say=say,
+        group=group,
+    )
+    # Before the trainer opens its log: a folder with these files is a run's, and may begin anew.
+    if group.is_first:
+        facts = environment(device, command, num_processes=group.launch.world_size)
+        write_run_files(run.folder, config, facts)
+        write_picture(run.folder / "style.png", style)
     trainer = Trainer(
         net=net,
         perceptual_loss=perceptual_loss,
@@ -120,20 +137,11 @@ def build_trainer(
             held_out,
             perceptual_loss,
             to_pixels(image_to_tensor(style)[None], device),
-            judge=_build_judge(config, photos, device),
+            judge=judge,
             batch_size=config.train.batch_size,
             group=group,
         ),
-        photos=open_photo_stream(
-            config,
-            photos,
-            run,
-            batch_size=config.train.batch_size,
-            growth=_growth(config),
-            device=device,
-            say=say,
-            group=group,
-        ),
+        photos=stream,
         sample_photos=samples,
         settings=config.train,
         stability_weight=config.loss.stability_weight,
@@ -141,15 +149,11 @@ def build_trainer(
         log=config.log,
         run_folder=run.folder,
         description=description,
-        precision=resolve_precision(config.train.precision, device),
+        precision=precision,
         resume_from=run.resume_from,
         say=say,
         group=group,
     )
-    if group.is_first:
-        facts = environment(device, command, num_processes=group.launch.world_size)
-        write_run_files(run.folder, config, facts)
-        write_picture(run.folder / "style.png", style)
     if run.start_step == 0:
         trainer.run_log.text("settings", to_yaml(config))
         trainer.run_log.text("command", command)

@@ -18,6 +18,7 @@ import hashlib
 import json
 import math
 import os
+import sys
 import time
 import zlib
 from collections import deque
@@ -338,8 +339,9 @@ def _append(home: Path, photos: Sequence[Path], side: int, done: Sequence[_Entry
             lines.clear()
 
         offset = committed = _end_of(done)
-        # disable=None shows the bar on a terminal only.
-        with tqdm(total=len(photos), initial=len(done), unit="photo", disable=None) as bar:
+        # None shows the bar on a terminal only; a program without a console has no stderr.
+        is_hidden = True if sys.stderr is None else None
+        with tqdm(total=len(photos), initial=len(done), unit="photo", disable=is_hidden) as bar:
             for photo in _decode_in_order(photos[len(done) :], side):
                 pixels.write(photo.pixels)
                 entry = _Entry(

@@ -29,8 +29,11 @@ _EVENT_FILE = re.compile(r"events\.out\.tfevents\.(\d{10})\.")
 
 
 def print_line(line: str) -> None:
-    """Print a line at once, with an escape for each character that stdout's encoding lacks."""
-    print(encodable(line, sys.stdout.encoding), flush=True)
+    """Print a line at once, with an escape for each character that stdout's encoding lacks.
+
+    A program without a console (pythonw) has no stdout, and nothing is printed.
+    """
+    print(encodable(line, getattr(sys.stdout, "encoding", None)), flush=True)
 
 
 class RunLog:
@@ -71,7 +74,8 @@ class RunLog:
         threading.excepthook = self._thread_ended
         self._guarded("TensorBoard", lambda: self._open_tensorboard(folder, start_step))
         self._bar: tqdm[Any] | None = None
-        if sys.stderr.isatty() and not is_silent:
+        # A program without a console (pythonw) has no stderr.
+        if sys.stderr is not None and sys.stderr.isatty() and not is_silent:
             self._bar = tqdm(
                 total=num_steps, initial=start_step, unit="step", dynamic_ncols=True, smoothing=0.05
             )

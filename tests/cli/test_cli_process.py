@@ -51,6 +51,20 @@ def test_missing_stdout_leaves_no_traceback() -> None:
     assert (ended.returncode, ended.stderr) == (0, "")
 
 
+@pytest.mark.skipif(os.name == "nt", reason="sh is needed")
+def test_missing_stderr_stops_no_work(model: Path) -> None:
+    photo_at("a.png")
+    photo_at("b.png")
+    command = f'"{sys.executable}" -m fast_style stylize -m model.safetensors {{}} 2>&-'
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    ends = {
+        photos: subprocess.run(["sh", "-c", command.format(photos)], env=environment).returncode
+        for photos in ("a.png b.png", "missing.png")
+    }
+    assert ends == {"a.png b.png": 0, "missing.png": 2}
+    assert sorted(path.name for path in Path().glob("*.tiny.png")) == ["a.tiny.png", "b.tiny.png"]
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 def test_full_disk_under_lines_about_work_does_not_stop_it() -> None:
     code = "from fast_style.cli.process import say; say('a'); say('b'); exit(7)"

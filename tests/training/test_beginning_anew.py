@@ -110,6 +110,20 @@ def test_training_cut_short_before_its_first_checkpoint_begins_anew(
     assert (again / table).read_bytes() == (finished / table).read_bytes()
 
 
+def test_training_cut_short_while_its_log_is_opened_begins_anew(
+    yaml_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*unused: object, **named: object) -> None:
+        raise RuntimeError("a mistake of ours")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("fast_style.training.trainer.Reporter", fail)
+        with pytest.raises(RuntimeError, match="a mistake of ours"):
+            train_once(settings_of(yaml_file), tmp_path)
+    assert (tmp_path / "tiny" / "metrics.csv").exists()
+    assert train_once(settings_of(yaml_file), tmp_path).step == 6
+
+
 # --- Finished ------------------------------------------------------------------------------------
 
 

@@ -653,3 +653,10 @@ def test_results_are_stored_and_given_back_only_where_they_are_taken(
     lines = [json.loads(line) for line in (cache.folder / "index.jsonl").read_text().splitlines()]
     # Other lines are as earlier versions wrote them.
     assert [line.get("is_result") for line in lines] == [True] + [None] * 11
+
+
+def test_program_without_a_console_builds_the_cache(
+    photos: Photos, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stderr", None)  # as under pythonw
+    assert cached(photos, tmp_path / "cache").folder.is_dir()

@@ -389,3 +389,17 @@ def test_silent_log_says_and_writes_nothing(
     log.close()
     assert list(tmp_path.iterdir()) == []
     assert capsys.readouterr() == ("", "")
+
+
+def test_program_without_a_console_logs_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stdout", None)  # as under pythonw
+    monkeypatch.setattr(sys, "stderr", None)
+    log = open_log(tmp_path)
+    log.scalars(1, 2, {"loss/total": 1.0, "lr": 0.1}, untabled={})
+    log.progress(1)
+    log.status(1, loss=1.0, images_per_s=1.0, seconds_left=1.0)
+    log.warn("a line")
+    log.close()
+    assert table_of(tmp_path) == HEADER + "1,2,1.0,0.1\n"
