@@ -178,7 +178,7 @@ def run(options: argparse.Namespace) -> int:
         if label.startswith("RANDOM"):
             tell(f"this model is only a test, trained with {label}")
     done = _stylize(options, models, plan, launch)
-    num_failed, results = done.num_failed, done.results
+    results = done.results
     for line in (_line_about_alpha(done.flattened), line_about_several(done.several)):
         if line:
             tell(line)
@@ -189,8 +189,8 @@ def run(options: argparse.Namespace) -> int:
             raise UserError(f"no photos to stylize; {summary}" if launch.is_first else "")
         tell(summary)
     if len(plan.jobs) + len(plan.skipped) > 1 and launch.is_first:
-        say(_counts(plan, num_failed, results))
-    return 1 if num_failed else 0
+        say(_counts(plan, done))
+    return 1 if done.num_failed else 0
 
 
 @dataclass
@@ -199,12 +199,14 @@ class _Done:
 
     Attributes:
         num_failed: of them.
+        num_skipped: of them, because their result had appeared by then.
         results: photos that are results of this software.
         flattened: outputs whose format cannot store the transparency of their photos.
         several: photos whose files hold several pictures, and how many.
     """
 
     num_failed: int = 0
+    num_skipped: int = 0
     results: list[str] = field(default_factory=list)
     flattened: list[str] = field(default_factory=list)
     several: list[tuple[str, int]] = field(default_factory=list)
@@ -212,6 +214,7 @@ class _Done:
     def add(self, other: "_Done") -> None:
         """Add what became of further jobs."""
         self.num_failed += other.num_failed
+        self.num_skipped += other.num_skipped
         self.results += other.results
         self.flattened += other.flattened
         self.several += other.several
@@ -229,17 +232,18 @@ def _line_about_alpha(outputs: Sequence[str]) -> str:
     )
 
 
-def _counts(plan: "Plan", num_failed: int, results: Sequence[str]) -> str:
+def _counts(plan: "Plan", done: _Done) -> str:
     """How many photos are done, skipped and failed, and how many results are left out.
 
     Args:
         plan: has the results that were known by their names.
-        num_failed: of its jobs.
-        results: photos of its jobs that were known by their mark.
+        done: what became of its jobs, with the results that were known by their mark.
     """
-    num_done = len(plan.jobs) - num_failed - len(results)
+    results = done.results
+    num_done = len(plan.jobs) - done.num_failed - done.num_skipped - len(results)
     num_results = len(results) + sum(len(found.names.get("result", ())) for found in plan.left_out)
-    counts = f"{num_done} done, {len(plan.skipped)} skipped, {num_failed} failed"
+    num_skipped = len(plan.skipped) + done.num_skipped
+    counts = f"{num_done} done, {num_skipped} skipped, {done.num_failed} failed"
     if num_results:
         counts += f", {num_results} {'result' if num_results == 1 else 'results'} left out"
     return counts
@@ -338,6 +342,7 @@ def _stylize_share(
 
     from fast_style.pictures.reading import ResultError
     from fast_style.stylizing.folder import stylize_files
+    from fast_style.stylizing.jobs import ExistingError
 
     outcomes = stylize_files(
         painter,
@@ -345,6 +350,7 @@ def _stylize_share(
         max_side=options.max_side or (SHEET_SIDE if options.style == ALL else None),
         quality=options.quality,
         takes_results=takes_results,
+        overwrite=options.overwrite,
         progress=_BandsBar() if sys.stderr.isatty() else None,
     )
     done = _Done()
@@ -355,6 +361,8 @@ def _stylize_share(
         for outcome in bar:
             if isinstance(outcome.error, ResultError):
                 done.results.append(outcome.job.photo)
+            elif isinstance(outcome.error, ExistingError) and options.skip_existing:
+                done.num_skipped += 1
             elif outcome.error is not None:
                 done.num_failed += 1
                 tqdm.write(f"error: {outcome.error}", file=sys.stderr)

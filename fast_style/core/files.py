@@ -5,6 +5,7 @@ appears under its final name only when its last byte is on the disk.
 """
 
 import codecs
+import errno
 import hashlib
 import json
 import os
@@ -27,13 +28,18 @@ _TEMPORARY_PREFIX = ".fast-style-"
 
 
 @contextmanager
-def atomic_write(path: Path) -> Iterator[BinaryIO]:
+def atomic_write(path: Path, *, replaces: bool = True) -> Iterator[BinaryIO]:
     """A binary file that becomes `path` when the block ends, and is removed if the block raises.
 
     It begins as a temporary file in the same folder, so that the final rename is atomic. File and
     folder are fsynced, so that the result survives a power cut.
 
+    Args:
+        path: the file.
+        replaces: whether a file that has this name by then is replaced.
+
     Raises:
+        FileExistsError: there is a file of this name, which is not to be replaced.
         OSError: the folder is not writable, or the disk is full. `path` is then unchanged.
     """
     descriptor, name = tempfile.mkstemp(prefix=_TEMPORARY_PREFIX, dir=path.parent)
@@ -44,11 +50,32 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
             file.flush()
             os.fsync(file.fileno())
         _give_ordinary_permissions(temporary)
-        os.replace(temporary, path)
+        if replaces:
+            os.replace(temporary, path)
+        else:
+            _rename_to_new(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
     _fsync_folder(path.parent)
+
+
+def _rename_to_new(temporary: Path, path: Path) -> None:
+    """Rename a file to a name that no file has, not even one that appears at this moment.
+
+    Raises:
+        FileExistsError: a file has this name.
+    """
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        raise
+    except OSError:  # a disk without hard links: a file that appears now is replaced
+        if os.path.lexists(path):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path)) from None
+        os.replace(temporary, path)
+    else:
+        temporary.unlink()
 
 
 def write_text_atomically(path: Path, text: str) -> None:

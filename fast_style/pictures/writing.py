@@ -44,6 +44,7 @@ def write_picture(
     alpha: Image.Image | None = None,
     quality: int = 95,
     format: str | None = None,
+    replaces: bool = True,
 ) -> None:
     """Write 8-bit sRGB pixels; an existing file is replaced only when the new one is complete.
 
@@ -57,15 +58,17 @@ def write_picture(
             white instead.
         quality: 1 to 100, for JPEG and WebP. From 90 on, JPEG keeps colors at full resolution.
         format: such as "png" or "jpeg"; None to take it from the suffix of `path`.
+        replaces: whether an existing file is replaced.
 
     Raises:
+        FileExistsError: the file exists, and is not to be replaced.
         UserError: the format cannot be written or cannot hold so large a picture (exit code 2), or
             the disk is full or the folder not writable (exit code 1).
     """
     kind = writable_format(path, format)
     _check_longest_side(path, rgb, kind)
     # Encoded in memory first, so that an OSError can only come from the disk.
-    _write_bytes(path, _encode(Picture(rgb, alpha), kind, quality))
+    _write_bytes(path, _encode(Picture(rgb, alpha), kind, quality), replaces=replaces)
 
 
 def write_animation(path: Path, frames: Sequence[Image.Image], *, frame_ms: int = 120) -> None:
@@ -93,11 +96,13 @@ def write_animation(path: Path, frames: Sequence[Image.Image], *, frame_ms: int 
     _write_bytes(path, buffer.getvalue())
 
 
-def _write_bytes(path: Path, encoded: bytes | memoryview) -> None:
+def _write_bytes(path: Path, encoded: bytes | memoryview, *, replaces: bool = True) -> None:
     try:
-        with atomic_write(path) as file:
+        with atomic_write(path, replaces=replaces) as file:
             file.write(encoded)
     except OSError as error:
+        if isinstance(error, FileExistsError) and not replaces:
+            raise
         reason = error.strerror or str(error)
         raise UserError(f"{printable(path)}: cannot be written ({reason})", exit_code=1) from error
 

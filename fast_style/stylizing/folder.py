@@ -16,7 +16,7 @@ from fast_style.pictures.pixels import fit_longer_side
 from fast_style.pictures.reading import Picture, ResultError, read_picture, size_in_header
 from fast_style.pictures.several import num_pictures
 from fast_style.pictures.writing import keeps_alpha, write_picture
-from fast_style.stylizing.jobs import Job
+from fast_style.stylizing.jobs import ExistingError, Job
 
 # Threads that decode ahead, and as many that encode behind.
 _NUM_HELPERS = 2
@@ -53,6 +53,7 @@ def stylize_files(
     max_pixels: int | None = None,
     quality: int = 95,
     takes_results: bool = True,
+    overwrite: bool = True,
     progress: Callable[[float], None] | None = None,
 ) -> Generator[Outcome, None, None]:
     """Stylize photos, and yield how each ended, in the order of the jobs; a failure stops no other.
@@ -71,9 +72,11 @@ def stylize_files(
         quality: of JPEG and WebP results, 1 to 100.
         takes_results: whether a result of this software is stylized; otherwise its job ends with a
             `ResultError`.
+        overwrite: whether a result that exists is replaced; otherwise its job ends with an
+            `ExistingError`. `plan_jobs` has looked for those that existed then.
         progress: called during photos in bands; see `Stylizer.stylize_picture`.
     """
-    steps = _Steps(painter, max_side, max_pixels, quality, takes_results, progress)
+    steps = _Steps(painter, max_side, max_pixels, quality, takes_results, overwrite, progress)
     for are_small, group in groupby(jobs, key=steps.is_small):
         if are_small:
             yield from _overlap(steps, group)
@@ -119,6 +122,7 @@ class _Steps:
     max_pixels: int | None
     quality: int
     takes_results: bool
+    overwrite: bool
     progress: Callable[[float], None] | None
 
     def is_small(self, job: Job) -> bool:
@@ -153,7 +157,18 @@ class _Steps:
         try:
             output = Path(job.output)
             output.parent.mkdir(parents=True, exist_ok=True)
-            write_picture(output, result.rgb, alpha=result.alpha, quality=self.quality)
+        except OSError as error:
+            return _failure(job, error)
+        try:
+            write_picture(
+                output,
+                result.rgb,
+                alpha=result.alpha,
+                quality=self.quality,
+                replaces=self.overwrite,
+            )
+        except FileExistsError:
+            return Outcome(job, ExistingError(job.output))
         except (UserError, OSError, MemoryError) as error:
             return _failure(job, error)
         loses_alpha = _is_transparent(result) and not keeps_alpha(output)

@@ -23,6 +23,21 @@ from fast_style.pictures.writing import WRITABLE
 _READ_AS_JPEG = frozenset(FORMATS["JPEG"] + FORMATS["MPO"])
 
 
+class ExistingError(UserError):
+    """A result that exists is not to be replaced. One that had appeared by then was left as it is.
+
+    Args:
+        output: of a job.
+    """
+
+    def __init__(self, output: str) -> None:
+        super().__init__(
+            f"{printable(output)}: exists already; replace it with --overwrite or keep it with "
+            "--skip-existing",
+            exit_code=1,
+        )
+
+
 class Job(NamedTuple):
     """One photo, and the file for its stylized version; as text, since paths are slow to make."""
 
@@ -302,10 +317,7 @@ def _replacements(
         elif options.overwrite and identity_of(job.output) in photos:
             yield f"{output}: a result would replace this photo; set another --suffix or --output"
         elif not (options.overwrite or options.skip_existing):
-            yield (
-                f"{output}: exists already; replace it with --overwrite "
-                "or keep it with --skip-existing"
-            )
+            yield str(ExistingError(job.output))
 
 
 def _unusable_folders(jobs: Iterable[Job]) -> Iterator[str]:

@@ -7,6 +7,7 @@ import sys
 import time
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from PIL import Image
 from tiny_model import write_tiny_model
 from two_processes import start_two
 
+from fast_style.pictures import writing
 from fast_style.pictures.reading import DEFAULT_MAX_PIXELS
 
 
@@ -70,6 +72,42 @@ def test_failed_photo_gives_exit_code_1_and_is_counted(model: Path, capsys: Outp
     out, err = capsys.readouterr()
     assert out == "out/a.png\n1 done, 0 skipped, 1 failed\n"
     assert err.startswith("error: b.png: not a picture")
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "is_kept", "counts"),
+    [
+        ([], 1, True, "1 done, 0 skipped, 1 failed"),
+        (["--skip-existing"], 0, True, "1 done, 1 skipped, 0 failed"),
+        (["--overwrite"], 0, False, "2 done, 0 skipped, 0 failed"),
+    ],
+)
+def test_result_that_appears_meanwhile_is_only_replaced_on_request(
+    model: Path,
+    capsys: Output,
+    monkeypatch: pytest.MonkeyPatch,
+    words: list[str],
+    code: int,
+    is_kept: bool,
+    counts: str,
+) -> None:
+    photo_at("a.png")
+    photo_at("b.png")
+    encode = writing._encode
+
+    def after_another_command(*arguments: Any) -> memoryview:
+        Path("out/b.png").write_bytes(b"another's")
+        return encode(*arguments)
+
+    monkeypatch.setattr(writing, "_encode", after_another_command)
+    arguments = ["stylize", "-m", str(model), "a.png", "b.png", "-o", "out", *words]
+    assert run(*arguments) == code
+    out, err = capsys.readouterr()
+    assert out.splitlines()[-1] == counts
+    assert (Path("out/b.png").read_bytes() == b"another's") == is_kept
+    assert err.startswith("error: out/b.png: exists already; " if code else "")
+    assert ("--overwrite" in err and "--skip-existing" in err) == bool(code)
+    assert sorted(os.listdir("out")) == ["a.png", "b.png"]
 
 
 def test_existing_result_is_only_replaced_on_request(model: Path, capsys: Output) -> None:

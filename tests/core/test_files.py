@@ -78,6 +78,24 @@ def test_a_failure_leaves_no_new_file(tmp_path):
     assert names(tmp_path) == set()
 
 
+@pytest.mark.parametrize("has_links", [True, False])
+def test_a_file_that_has_appeared_is_not_replaced(tmp_path, monkeypatch, has_links):
+    def refuse(*unused):
+        raise PermissionError("no hard links on this disk")
+
+    if not has_links:
+        monkeypatch.setattr(os, "link", refuse)
+    path = tmp_path / "a"
+    with atomic_write(path, replaces=False) as file:
+        file.write(b"mine")
+    assert (path.read_bytes(), names(tmp_path)) == (b"mine", {"a"})
+    path.unlink()
+    with pytest.raises(FileExistsError), atomic_write(path, replaces=False) as file:  # noqa: PT012
+        path.write_bytes(b"another's")
+        file.write(b"mine")
+    assert (path.read_bytes(), names(tmp_path)) == (b"another's", {"a"})
+
+
 def test_a_failing_rename_leaves_no_temporary(tmp_path):
     (tmp_path / "folder").mkdir()
     with pytest.raises(OSError, match="directory"), atomic_write(tmp_path / "folder") as file:
