@@ -73,11 +73,11 @@ def run(options: argparse.Namespace) -> int:
         raise
     if not configs:
         return 0
-    if options.check:
-        return check(configs, fresh=options.resume == "never")
     from fast_style.core.devices import resolve_device
 
     device = own_device(resolve_device(options.device), launch)
+    if options.check:
+        return check(configs, device=device, fresh=options.resume == "never")
     advice = "The same command resumes from the last checkpoint"
     with joined(launch, device, advice=advice) as group:
         return train(configs, device=device, fresh=options.resume == "never", group=group)
@@ -94,11 +94,12 @@ def _read(options: argparse.Namespace, launch: Launch) -> "list[Config]":
     return configs
 
 
-def check(configs: "Sequence[Config]", *, fresh: bool) -> int:
+def check(configs: "Sequence[Config]", *, device: "torch.device", fresh: bool) -> int:
     """Check the inputs of each run; returns the exit code.
 
     Args:
         configs: the settings of the runs.
+        device: where they are to train.
         fresh: as in `train`.
     """
     from fast_style.pictures.scanning import RULES
@@ -108,7 +109,7 @@ def check(configs: "Sequence[Config]", *, fresh: bool) -> int:
     def check_one(config: "Config") -> int:
         # A run that has begun keeps its photos, whatever newer rules leave out.
         rules = RULES if fresh else photo_rules_of(RUNS / config.name, say)
-        check_inputs(config, say, rules=rules)
+        check_inputs(config, say, device=device, rules=rules)
         return 0
 
     return _for_each(configs, check_one, ALONE)

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
+from fast_style.core.devices import resolve_precision
 from fast_style.losses.build import build_perceptual_loss, load_loss_weights, read_style
 from fast_style.pictures.folders import INCLUDE_RESULTS, why_unreadable
 from fast_style.pictures.reading import PictureError, ResultError, size_in_header
@@ -21,17 +22,21 @@ from fast_style.training.start import build_net
 from fast_style.training.unreadable import require_held_out, require_usable
 
 
-def check_inputs(config: Config, say: Callable[[str], None], *, rules: int = RULES) -> None:
-    """Check every photo, the style picture, all weights and the model of train.init_from.
+def check_inputs(
+    config: Config, say: Callable[[str], None], *, device: torch.device, rules: int = RULES
+) -> None:
+    """Check every photo, the style picture, all weights, the precision and train.init_from's model.
 
     Args:
         config: the settings of the run.
         say: called with each line of the report.
+        device: where it is to train.
         rules: of the scan, as in `find_photos_of`; see `run_folder.photo_rules_of`.
 
     Raises:
         UserError: something is missing or cannot be used, or too many photos cannot.
     """
+    resolve_precision(config.train.precision, device)  # raises UserError if it cannot be had there
     build_net(config, config.train.init_from, say)  # raises UserError if the model cannot be used
     photos = find_photos_of(config.data, say, rules=rules)
     files = [*photos.training, *photos.validation]

@@ -138,6 +138,25 @@ def test_signal_stops_those_behind_it_too(
     assert begun == ["first"]
 
 
+@pytest.mark.parametrize(
+    ("words", "key", "remedy"),
+    [
+        (["train.precision=fp16", "--device", "cpu"], "train.precision", "bf16"),
+        (["--device", "cuda:99"], "--device cuda:99", "cpu"),
+    ],
+)
+def test_check_says_what_the_training_would_say_of_device_and_precision(
+    config: Path, capsys: Output, words: list[str], key: str, remedy: str
+) -> None:
+    told = []
+    for check in (["--check"], []):
+        assert run("train", str(config), *words, *check) == 2
+        told.append(capsys.readouterr().err)
+    assert told[0] == told[1]
+    assert told[0].startswith(f"error: {key}: ")
+    assert remedy in told[0]
+
+
 def test_check_looks_at_every_file(write: Callable[..., str], capsys: Output) -> None:
     broken = write("broken", style={"image": "nowhere.png"})
     assert train_main([write("fine"), broken, "--check"]) == 1
