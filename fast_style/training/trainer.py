@@ -172,6 +172,15 @@ class Trainer:
                 "train.compile=true makes steps twice as fast on a GPU, after a minute or two of "
                 "compiling"
             )
+        is_recorded = self.settings.cuda_graph and is_cuda and self.group.is_alone
+        # Only where it was set: true is the default on every device.
+        is_wanted = self.settings.cuda_graph and "cuda_graph" in self.settings.model_fields_set
+        if is_wanted and not is_recorded:
+            found = f"the device is {self.device}" if self.group.is_alone else "these are several"
+            self.run_log.say(
+                "train.cuda_graph: true is ignored; only a single process on a CUDA GPU records "
+                f"steps, and {found}"
+            )
         num_photos = self.settings.batch_size // self.group.launch.world_size
         self.compute_gradients = TrainingStep(
             self.fast_net,
@@ -181,7 +190,7 @@ class Trainer:
             precision=self.precision,
             batch_size=num_photos,
             compile_for=self._batches() if self.settings.compile else (),
-            record=self.settings.cuda_graph and is_cuda and self.group.is_alone,
+            record=is_recorded,
             group=self.group,
         )
 

@@ -271,3 +271,16 @@ def test_nothing_is_recorded_on_a_cpu(open_trainer: Callable[..., Trainer]) -> N
     trainer = open_trainer("train.cuda_graph=true")
     trainer.prepare()
     assert not trainer.compute_gradients.is_recorded
+
+
+@pytest.mark.parametrize(
+    ("words", "is_told"),
+    [(["train.cuda_graph=true"], True), (["train.cuda_graph=false"], False), ([], False)],
+)
+def test_recording_that_was_asked_for_and_is_not_done_is_told(
+    open_trainer: Callable[..., Trainer], words: list[str], is_told: bool
+) -> None:
+    lines = list[str]()
+    open_trainer(*words, say=lines.append).prepare()
+    told = [line for line in lines if line.startswith("train.cuda_graph: ")]
+    assert [line.endswith("the device is cpu") for line in told] == [True] * is_told
