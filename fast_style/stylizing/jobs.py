@@ -146,7 +146,7 @@ def _existing(groups: Iterable[Sequence[Job]]) -> Iterator[Job]:
     for group in groups:
         # Of a folder that does not exist, no file is asked for.
         if not group[0].folder or os.path.exists(group[0].folder):
-            yield from (job for job in group if os.path.exists(job.output))
+            yield from (job for job in group if os.path.lexists(job.output))
 
 
 def _is_file_name(output: Path, inputs: Sequence[Path]) -> bool:
@@ -310,7 +310,10 @@ def _replacements(
     photos = {identity_of(job.photo) for job in jobs} if is_at_risk else set()
     for job in existing:
         photo, output = printable(job.photo), printable(job.output)
-        if os.path.isdir(job.output):
+        if not os.path.exists(job.output):
+            if not options.overwrite:
+                yield f"{output}: is a broken link; remove it, or replace it with --overwrite"
+        elif os.path.isdir(job.output):
             yield f"{output}: is a folder, but the result is a file; set another --suffix"
         elif os.path.samefile(job.output, job.photo):
             yield f"{photo}: its result would replace it; set --suffix or --output"
@@ -324,10 +327,11 @@ def _unusable_folders(jobs: Iterable[Job]) -> Iterator[str]:
     """A line for each folder that cannot be written to, of jobs with a folder each."""
     for job in jobs:
         folder = Path(job.output).parent
-        nearest = next(path for path in (folder, *folder.parents) if os.path.exists(path))
+        nearest = next(path for path in (folder, *folder.parents) if os.path.lexists(path))
         if not nearest.is_dir():
+            found = "a file" if nearest.exists() else "a broken link"
             yield (
-                f"{printable(nearest)}: is a file, but the results need a folder of this name; "
+                f"{printable(nearest)}: is {found}, but the results need a folder of this name; "
                 "choose another --output"
             )
         elif not os.access(nearest, os.W_OK | os.X_OK):

@@ -280,6 +280,17 @@ def test_remedy_for_a_collision_is_one_that_helps(here: Path) -> None:
         ),
         (
             ["a.jpg", "in"],
+            {"output": Path("gone/sub")},
+            "gone: is a broken link, but the results need a folder of this name; choose another "
+            "--output",
+        ),
+        (
+            ["in/a.jpg"],
+            {"output": Path("gone.jpg"), "skip_existing": True},
+            "gone.jpg: is a broken link; remove it, or replace it with --overwrite",
+        ),
+        (
+            ["a.jpg", "in"],
             {"output": Path("file/sub"), "suffix": "-y", "format": None},
             "file: is a file, but the results need a folder of this name; choose another --output",
         ),
@@ -291,6 +302,14 @@ def test_message_of_what_is_refused_before_any_work(
     for name in ("a.jpg", "a-x.jpg", "in/a.jpg", "in/a.png"):
         write_noise_photo(name)
     Path("file").touch()
+    for name in ("gone", "gone.jpg"):
+        Path(name).symlink_to("nowhere")
     Path("empty").mkdir()
     Path("out/a.jpg").mkdir(parents=True)
     assert message in refused(*inputs, **options)
+
+
+def test_broken_link_is_replaced_on_request(here: Path) -> None:
+    write_noise_photo("a.jpg")
+    Path("b.jpg").symlink_to("nowhere")
+    assert planned("a.jpg", output=Path("b.jpg"), overwrite=True) == {"a.jpg": "b.jpg"}
