@@ -101,8 +101,8 @@ def plan_jobs(
 
     Raises:
         UserError: an input is missing, a folder has no photos, two photos would be written to one
-            file, a file would be overwritten, a photo would be replaced, or a folder cannot be
-            written to. One line for each of these mistakes.
+            file, a file would be overwritten, a photo would be replaced, a name is too long, or a
+            folder cannot be written to. One line for each of these mistakes.
     """
     found = find_inputs(inputs, takes_results=takes_results, tell=tell)
     output = options.output
@@ -126,6 +126,7 @@ def plan_jobs(
     mistakes = [
         *_collisions(jobs, place),
         *_replacements(existing, jobs, options),
+        *_too_long_names(by_folder.values(), options),
         *_unusable_folders([group[0] for group in by_folder.values() if not skipped >= set(group)]),
     ]
     if mistakes:
@@ -323,11 +324,52 @@ def _replacements(
             yield str(ExistingError(job.output))
 
 
+def _too_long_names(groups: Iterable[Sequence[Job]], options: OutputOptions) -> Iterator[str]:
+    """A line for each name that the disk cannot have, of groups whose outputs have one folder."""
+    for group in groups:
+        folder = Path(group[0].output).parent
+        most = _most_bytes_of_name(_nearest(folder))
+        if any(len(os.fsencode(part)) > most for part in folder.parts):
+            yield (
+                f"{printable(folder)}: a folder's name may have at most {most} bytes on this disk; "
+                "choose another --output"
+            )
+            continue
+        for job in group:
+            name = os.fsencode(job.output.rpartition(os.sep)[2])
+            if len(name) > most:
+                yield (
+                    f"{printable(job.output)}: a name may have at most {most} bytes on this disk, "
+                    f"and this one has {len(name)}; {_remedy_for_long_name(job, options)}"
+                )
+
+
+def _most_bytes_of_name(folder: Path) -> int:
+    if sys.platform == "win32":  # counts letters, and can have them in longer names, too
+        return sys.maxsize
+    try:
+        return os.pathconf(folder, "PC_NAME_MAX")
+    except OSError:
+        return 255  # of nearly all disks
+
+
+def _remedy_for_long_name(job: Job, options: OutputOptions) -> str:
+    if job.output == os.fspath(options.output or ""):
+        return "choose another --output"
+    if not options.suffix:
+        return "rename the photo"
+    return "set a shorter --suffix" + (", or --output" if options.output is None else "")
+
+
+def _nearest(folder: Path) -> Path:
+    """The folder, or the nearest one above it that exists."""
+    return next(path for path in (folder, *folder.parents) if os.path.lexists(path))
+
+
 def _unusable_folders(jobs: Iterable[Job]) -> Iterator[str]:
     """A line for each folder that cannot be written to, of jobs with a folder each."""
     for job in jobs:
-        folder = Path(job.output).parent
-        nearest = next(path for path in (folder, *folder.parents) if os.path.lexists(path))
+        nearest = _nearest(Path(job.output).parent)
         if not nearest.is_dir():
             found = "a file" if nearest.exists() else "a broken link"
             yield (

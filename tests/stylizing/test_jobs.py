@@ -130,10 +130,37 @@ def test_photos_may_lie_inside_the_output_folder(here: Path) -> None:
     assert planned("in", output=Path(".")) == {"in/a.jpg": "a.jpg"}
 
 
-def test_output_with_too_long_a_name_is_left_to_its_photo_to_fail(here: Path) -> None:
-    write_noise_photo("a.jpg")
-    name = f"{'x' * 300}.jpg"
-    assert planned("a.jpg", output=Path(name)) == {"a.jpg": name}
+@pytest.mark.skipif(os.name == "nt", reason="Windows counts otherwise")
+@pytest.mark.parametrize(
+    ("photo", "options", "place", "found", "remedy"),
+    [
+        ("a.jpg", {"output": Path("x" * 300 + ".jpg")}, "x" * 300 + ".jpg", 304, "--output"),
+        ("é" * 125 + ".jpg", {"suffix": ".w"}, "é" * 125 + ".w.jpg", 256, "--suffix, or --output"),
+        ("b" * 251 + ".gif", {"output": Path("out"), "format": "webp"}, "out/b", 256, "rename"),
+        ("a.jpg", {"output": Path("out", "y" * 256)}, "out/y", None, "another --output"),
+    ],
+)
+def test_too_long_a_name_is_found_before_any_work(
+    here: Path,
+    photo: str,
+    options: dict[str, object],
+    place: str,
+    found: int | None,
+    remedy: str,
+) -> None:
+    Path(photo).touch()
+    (message,) = refused(photo, **options)
+    assert message.startswith(place)
+    assert " 255 bytes" in message
+    assert found is None or f"has {found};" in message
+    assert remedy in message.rpartition("; ")[2]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows counts otherwise")
+def test_name_of_just_as_many_bytes_as_the_disk_can_have_is_planned(here: Path) -> None:
+    photo = "b" * 249 + ".jpg"
+    Path(photo).touch()
+    assert planned(photo, suffix=".w") == {photo: "b" * 249 + ".w.jpg"}
 
 
 @pytest.mark.skipif(
