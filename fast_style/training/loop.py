@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from fast_style.core.distributed import ALONE, Group
-from fast_style.core.errors import Stopped
+from fast_style.core.errors import Stopped, UserError
 from fast_style.training.run_log import RunLog
 
 ResultT = TypeVar("ResultT")
@@ -88,9 +88,11 @@ def take_steps(
 
     Raises:
         Stopped: `stop_signal` gave a number; the state is saved.
-        UserError: whatever `learner` raises.
+        UserError: whatever `learner` or `batches` raise; in the second case the state is saved.
     """
     interval = Interval(learner.step)
+    if group.is_alone:  # several processes can only save together, and not all may lack photos
+        batches = _saving_when_they_fail(batches, learner)
     for photos in interval.waiting_for(batches):
         result = learner.train_step(photos)
         learner.run_log.progress(learner.step)
@@ -102,6 +104,19 @@ def take_steps(
         if learner.step % checkpoint_every == 0 and learner.step < num_steps:
             learner.save(must_succeed=False)
     learner.save(must_succeed=True)
+
+
+def _saving_when_they_fail(
+    batches: Iterator[Tensor], learner: Learner[ResultT]
+) -> Iterator[Tensor]:
+    """The batches; if no more can be had (a disk that was unplugged), finished steps are saved."""
+    start_step = learner.step
+    try:
+        yield from batches
+    except UserError:
+        if learner.step > start_step:
+            learner.save(must_succeed=False)
+        raise
 
 
 def _agreed(stop_signal: Callable[[], int | None], group: Group) -> int | None:

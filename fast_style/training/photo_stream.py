@@ -1,13 +1,15 @@
 """The training photos of a run, batch by batch, and the list of the unreadable ones."""
 
+import os
 from collections.abc import Callable, Iterator
 from itertools import chain
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from fast_style.core.distributed import ALONE, Group
-from fast_style.core.errors import printable
+from fast_style.core.errors import UserError, printable
 from fast_style.networks.transform_net import memory_format_for
 from fast_style.pictures.folders import INCLUDE_RESULTS
 from fast_style.training.data import Batch, Crops, StepSampler, stream_photos
@@ -75,7 +77,8 @@ class PhotoStream:
             warn: called with a line about each of the first unreadable photos.
 
         Raises:
-            UserError: too many photos are unreadable, or no photos arrive any more.
+            UserError: too many photos are unreadable, their folder is gone, or no photos arrive
+                any more.
         """
         return stream_photos(
             self.crops,
@@ -86,6 +89,14 @@ class PhotoStream:
         )
 
     def _account_for(self, batch: Batch, warn: Callable[[str], None]) -> None:
+        folder = self.crops.photos.folder
+        if batch.is_empty and _is_gone(folder):  # its photos are no unreadable ones
+            raise UserError(
+                f"{printable(folder)}: the folder of photos is gone, or empty, perhaps because a "
+                "disk was unplugged; mount it again, and the same command resumes from the last "
+                "checkpoint",
+                exit_code=1,
+            )
         if self.group.is_alone or batch.is_empty:
             self.unreadable.report(batch.unreadable, warn, is_fatal=batch.is_empty)
         else:
@@ -117,6 +128,14 @@ class PhotoStream:
                 f"skipped {self.num_unreadable} of {self.unreadable.num_photos} photos, listed in "
                 f"{printable(self.unreadable.path)}{results if num_results else ''}"
             )
+
+
+def _is_gone(folder: Path) -> bool:
+    """Whether a folder does not exist, cannot be read, or is empty, as where a disk was mounted."""
+    try:
+        return not os.listdir(folder)
+    except OSError:
+        return True
 
 
 def to_pixels(photos: Tensor, device: torch.device) -> Tensor:

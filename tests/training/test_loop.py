@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from fast_style.core.errors import Stopped
+from fast_style.core.errors import Stopped, UserError
 from fast_style.training.loop import Interval, take_steps
 
 
@@ -62,6 +62,20 @@ def test_signal_saves_after_the_report_and_ends_the_loop() -> None:
         )
     assert (caught.value.step, caught.value.signal_number) == (2, 15)
     assert diary.entries[-2:] == ["report 20", "save 2 for certain"]
+
+
+@pytest.mark.parametrize(("numbers", "saved"), [((10, 20), ["save 3"]), ((), [])])
+def test_finished_steps_are_saved_when_photos_fail(
+    numbers: tuple[int, ...], saved: list[str]
+) -> None:
+    def failing() -> Iterator[Tensor]:
+        yield from batches(*numbers)
+        raise UserError("no photos")
+
+    diary = Diary(step=1)
+    with pytest.raises(UserError, match="no photos"):
+        take_steps(diary, failing(), num_steps=9, checkpoint_every=9, stop_signal=lambda: None)
+    assert [entry for entry in diary.entries if "save" in entry] == saved
 
 
 def test_clock_counts_photos_and_waiting_since_the_last_report(

@@ -3,7 +3,9 @@
 from pathlib import Path
 
 import pytest
+import torch
 from small_run import (
+    checkpoints_of,
     final_state,
     make_trainer,
     open_small_run,
@@ -13,6 +15,9 @@ from small_run import (
     warnings_of,
     write_small_run,
 )
+
+from fast_style.core.errors import UserError
+from fast_style.models.checkpoint import load_checkpoint
 
 
 def test_unreadable_photos_are_named_counted_and_listed(
@@ -50,6 +55,39 @@ def test_unreadable_photos_are_counted_the_same_after_stopping(tmp_path: Path) -
     assert final_state(stopped) == final_state(straight)
     name = "unreadable_photos.jsonl"
     assert (stopped / name).read_text() == (straight / name).read_text()
+
+
+@pytest.mark.parametrize("leaves_mount_point", [False, True])
+def test_folder_that_goes_away_costs_no_step_and_is_told(
+    yaml_file: Path, straight: Path, tmp_path: Path, leaves_mount_point: bool
+) -> None:
+    config = settings_of(yaml_file, "log.checkpoint_every=99")
+    photos, elsewhere = config.data.photos, tmp_path / "elsewhere"
+
+    def unplug() -> None:
+        if trainer.step == 3:
+            photos.rename(elsewhere)
+            if leaves_mount_point:
+                photos.mkdir()
+
+    with open_small_run(config, tmp_path) as run:
+        trainer = make_trainer(config, run)
+        with pytest.raises(UserError) as caught:
+            trainer.train(unplug)
+    assert str(caught.value).startswith(f"{photos}: the folder of photos is gone")
+    assert "the same command resumes" in str(caught.value)
+    assert caught.value.exit_code == 1
+    assert checkpoints_of(tmp_path / "tiny") == [3]
+    if leaves_mount_point:
+        photos.rmdir()
+    elsewhere.rename(photos)
+    train_once(config, tmp_path)
+    table = "metrics.csv"
+    assert (tmp_path / "tiny" / table).read_bytes() == (straight / table).read_bytes()
+    ours, theirs = (
+        load_checkpoint(folder / "model.safetensors")[0] for folder in (tmp_path / "tiny", straight)
+    )
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
 
 
 def test_validation_photos_are_never_trained_on(
