@@ -29,7 +29,7 @@ def mistakes_in(root: type[Root], failure: ValidationError) -> Iterator[Mistake]
         key = _key_at(root, error["loc"])
         match error["type"]:
             case "extra_forbidden":
-                yield Mistake(key, _unknown_key(root, key))
+                yield Mistake(key, _unknown_key(root, key, error["input"]))
             case "missing" if isinstance(key[-1], str):
                 for needed in _required_below(root, key):
                     yield Mistake(needed, f"missing; {_meaning(field_at(root, needed))}")
@@ -107,9 +107,16 @@ def _must(root: type[Root], error: Any, key: Key) -> str | None:
     return None
 
 
-def _unknown_key(root: type[Root], key: Key) -> str:
+def _unknown_key(root: type[Root], key: Key, found: object) -> str:
     """The message about an unknown key, with the known key that is most similar."""
     name = str(key[-1])
+    *sections, last = name.split(".")
+    section = (*key[:-1], *sections)
+    if sections and section_at(root, section) is not None:  # written as on the command line
+        if field_at(root, (*section, last)) is None:
+            return _unknown_key(root, (*section, last), found)
+        value = "" if found is None or isinstance(found, dict) else f" {shown(found)}"
+        return f"unknown key; write `{last}:{value}` below `{dotted_key(section)}:`"
     siblings = list(fields_of(section_at(root, key[:-1]) or root))
     everywhere = {dotted.rpartition(".")[2]: dotted for dotted, _ in iterate_fields(root)}
     meant = None

@@ -37,6 +37,13 @@ from fast_style.settings.gatys_config import GatysConfig
             "FILE:4: <<: unknown key; valid keys here: name, seed, style, data, model, "
             "loss_network, loss, train, log",
         ),
+        # keys as on the command line
+        ("train.steps: 50", "FILE:4: train.steps: unknown key; write `steps: 50` below `train:`"),
+        ("train.precision: fp32",
+         "FILE:4: train.precision: unknown key; write `precision: 'fp32'` below `train:`"),
+        ("train.step: 50", "FILE:4: train.step: unknown key; did you mean 'train.steps'?"),
+        ("loss.style_layers: {relu1_1: 1}",
+         "FILE:4: loss.style_layers: unknown key; write `style_layers:` below `loss:`"),
         # types
         ("train: {steps: four}", "FILE:4: train.steps: must be an integer, got 'four'"),
         ("train: {steps: '4'}", "FILE:4: train.steps: must be an integer, got '4'"),
