@@ -223,6 +223,11 @@ def read_yaml(text: str, place: str, *, any_value: bool = False) -> Document:
             problem += "; indent with spaces"
         elif "quoted scalar" in str(error.context) and "\\" in _line_of(text, error.context_mark):
             problem += f"; {_NO_ESCAPES}"
+        elif "mapping values" in problem:
+            problem += "; put double quotes around a text with a colon and a space in it"
+        elif "<scalar>" in problem and (quote := _first_quote_in(_line_of(text, mark))):
+            kind = "double" if quote == "'" else "single"
+            problem += f"; put {kind} quotes around a text with {quote} in it"
         elif "cannot start" in problem:
             problem += "; put single quotes around the text"
         fail(mark.line + 1 if mark else 1, f"not valid YAML: {problem}")
@@ -256,6 +261,10 @@ def _line_without_space(text: str, mark: yaml.Mark | None) -> int | None:
 
 def _line_of(text: str, mark: yaml.Mark | None) -> str:
     return text.splitlines()[mark.line] if mark is not None else ""
+
+
+def _first_quote_in(line: str) -> str | None:
+    return next((letter for letter in line if letter in "'\""), None)
 
 
 def _check_extent(text: str, fail: Callable[[int, str], NoReturn]) -> None:

@@ -178,6 +178,21 @@ def test_utf_16_is_read_with_a_mark_and_without(tmp_path, encoding):
     assert load(Letter, write(tmp_path, big_endian)) == Letter(text="Café")
 
 
+@pytest.mark.parametrize(
+    ("written", "meant", "remedy"),
+    [
+        ("'it's.jpg'", '"it\'s.jpg"', "double quotes"),
+        ('"a"b.jpg', "'\"a\"b.jpg'", "single quotes"),
+        ("a: b.jpg", '"a: b.jpg"', "double quotes"),
+    ],
+)
+def test_text_that_needs_other_quotes_is_answered_with_them(tmp_path, written, meant, remedy):
+    message = complaint(Letter, tmp_path, f"text: {written}\n")
+    assert message.startswith("FILE:1: not valid YAML: ")
+    assert remedy in message
+    assert read(Letter, tmp_path, f"text: {meant}\n").text == meant[1:-1]
+
+
 NO_ESCAPES = (
     "in double quotes, a backslash begins an escape; write a path in single quotes, or with /"
 )
