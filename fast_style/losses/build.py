@@ -9,6 +9,7 @@ from PIL import Image
 
 from fast_style.core.devices import ordinary_torch
 from fast_style.core.errors import UserError
+from fast_style.losses.inputs import require_style_picture
 from fast_style.losses.loss_network import LossNetwork, Weights, load_weights
 from fast_style.losses.perceptual import PerceptualLoss
 from fast_style.networks.transform_net import memory_format_for
@@ -37,6 +38,7 @@ def read_style(path: Path, size: int) -> Image.Image:
     Raises:
         UserError: it is missing, unreadable, or a strip.
     """
+    require_style_picture(path)  # names the styles that may be meant
     style = read_photo(path)
     if max(style.size) > _LONGEST_STYLE * min(style.size):
         raise UserError(

@@ -103,19 +103,27 @@ def model_hint(path: Path) -> str:
     )
 
 
-def near_names(name: str) -> list[str]:
-    """The names of the styles that a mistyped name may mean: those that contain it, or similar."""
+def near_names(name: str, *words: str) -> list[str]:
+    """The names of the styles that a mistyped name may mean: those that contain it, or similar.
+
+    `words` may be meant as well.
+    """
     import difflib
 
-    names = [style.name for style in shipped_styles()]
+    names = [*words, *(style.name for style in shipped_styles())]
     plain = name.lower().replace("-", "_").replace(" ", "_")
     containing = [known for known in names if plain and plain in known]
     return containing or difflib.get_close_matches(plain, names)
 
 
-def meant(name: str) -> str:
-    """A question for a message, with the styles that a mistyped name may mean; empty if none."""
-    near = near_names(name)
+def meant(name: str, *words: str) -> str:
+    """A question for a message, with what a mistyped name may mean; empty if nothing is near.
+
+    Args:
+        name: what was given.
+        words: what may be meant beside the styles.
+    """
+    near = near_names(name, *words)
     return f"; did you mean {' or '.join(map(repr, near))}?" if near else ""
 
 

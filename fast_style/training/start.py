@@ -45,7 +45,7 @@ def build_net(
     elif init_from is not None:
         path = model_of(init_from) or Path(init_from)
         if not path.exists():
-            hint = "" if path.suffix else meant(path.name)
+            hint = "" if path.suffix else meant(path.name, BASE)
             raise UserError(
                 f"{path}: the model of train.init_from does not exist{hint or ';'} train it first, "
                 "or start from the base with train.init_from=base, or from random weights with "

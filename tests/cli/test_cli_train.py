@@ -138,6 +138,11 @@ def test_signal_stops_those_behind_it_too(
     assert begun == ["first"]
 
 
+def test_check_names_the_style_that_differs_in_case_alone(config: Path, capsys: Output) -> None:
+    assert run("train", str(config), "--check", "style.image=Starry_Night") == 2
+    assert capsys.readouterr().err.endswith("not found; did you mean 'starry_night'?\n")
+
+
 @pytest.mark.parametrize(
     ("words", "key", "remedy"),
     [

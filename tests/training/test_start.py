@@ -139,6 +139,12 @@ def test_mistyped_style_is_answered_with_the_one_that_was_meant(
         build_net(config, config.train.init_from)
 
 
+def test_base_is_meant_in_any_case(yaml_file: Path, wave: Path) -> None:
+    config = settings_of(yaml_file, "train.init_from=Base")
+    with pytest.raises(UserError, match=r"Base: .*; did you mean 'base'\? "):
+        build_net(config, config.train.init_from)
+
+
 def test_base_of_the_package_is_of_the_networks_that_init_trains() -> None:
     net, description = load_transform_net(BASE_FILE)
     assert description["architecture"] == {
