@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -38,7 +39,8 @@ def stop_signals(
             raise KeyboardInterrupt
         is_first_signal = not received
         received.append(number)
-        if is_first_signal and launch.is_first:
+        # Without a stderr, another file may have its number.
+        if is_first_signal and launch.is_first and sys.stderr is not None:
             with suppress(OSError):  # the terminal may be gone; print() is not safe in a handler
                 os.write(2, answer)
 

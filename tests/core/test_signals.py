@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 import threading
 
 import pytest
@@ -32,6 +33,16 @@ def test_second_signal_interrupts(capfd: pytest.CaptureFixture[str]) -> None:
         signal.raise_signal(signal.SIGINT)
     assert signal.getsignal(signal.SIGINT) is before
     assert capfd.readouterr().err == "stopping after this step; a second signal stops at once\n"
+
+
+def test_nothing_is_written_where_stderr_is_missing(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stderr", None)
+    with stop_signals() as stop_signal:
+        signal.raise_signal(signal.SIGINT)
+        assert stop_signal() == signal.SIGINT
+    assert capfd.readouterr().err == ""
 
 
 def test_signals_that_were_not_named_are_left_alone() -> None:
