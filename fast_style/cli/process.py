@@ -39,6 +39,7 @@ def run_command(parser: argparse.ArgumentParser, arguments: Sequence[str] | None
     try:
         try:
             options = parse(parser, arguments)
+            _require_working_directory()
             let_waiting_threads_sleep()  # before torch is loaded
             keep_freed_memory()  # before torch allocates anything
             with _limited_pixels(options):
@@ -61,6 +62,20 @@ def run_command(parser: argparse.ArgumentParser, arguments: Sequence[str] | None
         mute_stdout()
         print("error: the output cannot be written (the disk is full)", file=sys.stderr)
         return 1
+
+
+def _require_working_directory() -> None:
+    """Check that the working directory exists: without it, some libraries end the process.
+
+    Raises:
+        UserError: it was removed.
+    """
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        raise UserError(
+            "the working directory does not exist any more; change (cd) to one that does"
+        ) from None
 
 
 @contextmanager

@@ -44,6 +44,21 @@ def test_closed_stdout_leaves_no_traceback(arguments: list[str], exit_code: int)
     assert (result.returncode, result.stderr) == (exit_code, "")
 
 
+@pytest.mark.skipif(os.name == "nt", reason="there, a working directory cannot be removed")
+@pytest.mark.parametrize("arguments", [["stylize", "-m", "m", "a.jpg"], ["train", "a.yaml", "a=b"]])
+def test_working_directory_that_was_removed_is_an_error(
+    here: Path, capsys: Output, arguments: list[str]
+) -> None:
+    gone = here / "gone"
+    gone.mkdir()
+    os.chdir(gone)  # `here` changes back
+    gone.rmdir()
+    assert run(*arguments) == 2
+    (line,) = errors(capsys)
+    assert line.startswith("error: the working directory does not exist any more; ")
+    assert "cd" in line
+
+
 @pytest.mark.skipif(os.name == "nt", reason="sh is needed")
 def test_missing_stdout_leaves_no_traceback() -> None:
     command = f'"{sys.executable}" -m fast_style info compact >&-'
