@@ -80,6 +80,7 @@ class Stylizer:
         description: the model file's metadata, such as its name, architecture and settings.
 
     Raises:
+        TypeError: `model` is no path.
         UserError: the file or the device cannot be used, or torch cannot compile here.
     """
 
@@ -91,6 +92,8 @@ class Stylizer:
         memory_bytes: int | None = None,
         compile: bool = False,
     ) -> None:
+        if not isinstance(model, str | os.PathLike):
+            raise TypeError(f"model must be the path of a model, got {type(model).__name__}")
         self.device = resolve_device(device, argument="device=")
         net, self.description = load_transform_net(Path(model))
         self._memory_format = memory_format_for(self.device)

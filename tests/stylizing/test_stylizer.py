@@ -29,6 +29,13 @@ from fast_style.stylizing.stylizer import Stylizer
 IN_BANDS = 11_000_000
 ON_DISK = {"RGB": 8_850_000, "RGBA": 9_050_000}
 
+
+def test_model_that_is_no_path_is_an_error_of_type() -> None:
+    for wrong in (None, b"model.safetensors"):
+        with pytest.raises(TypeError, match=rf"^model must be .*, got {type(wrong).__name__}$"):
+            Stylizer(wrong)  # type: ignore[arg-type]
+
+
 # --- Pictures and tensors -----------------------------------------------------------------------
 
 
