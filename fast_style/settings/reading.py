@@ -5,6 +5,7 @@ this project). All mistakes of a file are reported together, each with its place
 and what was found.
 """
 
+import os
 import re
 import sys
 from collections.abc import Mapping, Sequence
@@ -44,13 +45,19 @@ def load(root: type[AnyRoot], path: Path | str, overrides: Sequence[str] = ()) -
     gives the sections that both kinds have.
 
     Raises:
+        TypeError: `path` is no path, or one of `overrides` no text.
         UserError: one line per mistake, ``file:line: key: rule, what was found``.
     """
+    if not isinstance(path, str | os.PathLike):
+        raise TypeError(f"path must be that of a YAML file, got {type(path).__name__}")
     if isinstance(overrides, str):
         raise UserError(
             f"{shortened(repr(overrides))}: a list of key=value words is needed, got one text; "
             f"give {shortened(repr([overrides]))}"
         )
+    for word in overrides:
+        if not isinstance(word, str):
+            raise TypeError(f"overrides must be key=value words, got {shortened(repr(word))}")
     path = Path(path)
     place = printable(path)
     text = read_text(path, place, if_missing=root.to_start_from, if_binary=root.place_of_others)
@@ -90,6 +97,38 @@ def parse(root: type[AnyRoot], data: Mapping[str, Any], place: str) -> AnyRoot:
     if not isinstance(data, Mapping):  # a header may hold anything
         raise UserError(f"{place}: settings: must be a section of key: value lines")
     return _Draft(root, with_old_meanings(root, data), place, {}).validate()
+
+
+def checked(settings: AnyRoot) -> AnyRoot:
+    """The settings, checked as those of a file are: `model_copy(update=...)` checks nothing.
+
+    Raises:
+        TypeError: these are no settings.
+        UserError: one line per mistake, ``config: key: rule, what was found``.
+    """
+    if not isinstance(settings, Root):
+        raise TypeError(
+            f"config must be settings that load_config has read, got {type(settings).__name__}"
+        )
+    draft = _Draft(type(settings), _plain(settings), "config", {})
+    found = draft.validate().fitted()
+    if mistakes := list(found.mistakes()):
+        raise draft.error(mistakes)
+    return found
+
+
+def _plain(value: Any) -> Any:
+    """A value of settings as a file would have it, with what was set and no defaults."""
+    if isinstance(value, Section):
+        return {
+            key: _plain(getattr(value, name))
+            for name, info in type(value).model_fields.items()
+            if name in value.model_fields_set
+            for key in [info.alias or name]
+        }
+    if isinstance(value, Mapping):
+        return dict(value)
+    return [_plain(entry) for entry in value] if isinstance(value, tuple) else value
 
 
 def kept(settings: AnySection, stored: AnySection) -> AnySection:

@@ -30,6 +30,7 @@ from fast_style.pictures.pixels import image_to_tensor
 from fast_style.pictures.scanning import RULES, lines_about
 from fast_style.pictures.writing import write_picture
 from fast_style.settings.config import Config, DistillConfig
+from fast_style.settings.reading import checked
 from fast_style.settings.sections import PhotosConfig
 from fast_style.settings.writing import to_dict, to_yaml
 from fast_style.training.data import (
@@ -82,13 +83,14 @@ def build_trainer(
             build first.
 
     Raises:
-        UserError: photos, style picture, weights or memory do not fit the settings.
+        TypeError: `config` is no settings.
+        UserError: a setting is wrong, or photos, style picture, weights or memory do not fit them.
     """
     import_what_torch_leaves_out()
     device = resolve_device(device, argument="device=")
+    config = run.settings(checked(config))
     set_up_torch(device, threads=config.train.threads, deterministic=config.train.deterministic)
     precision = resolve_precision(config.train.precision, device)
-    config = run.settings(config)
     # A resumed run has its weights already, and the model of train.init_from may be gone.
     init_from = None if run.resume_from else config.train.init_from
     net = build_net(config, init_from, say).to(device).to(memory_format=memory_format_for(device))

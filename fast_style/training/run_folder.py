@@ -34,7 +34,7 @@ from fast_style.models.checkpoint import (
 from fast_style.models.model_files import CheckpointError, metadata_of_learned, read_model_file
 from fast_style.pictures.scanning import RULES
 from fast_style.settings.config import MAY_CHANGE_ON_RESUME, Config, DistillConfig, StyleConfig
-from fast_style.settings.reading import AnyRoot, kept, parse
+from fast_style.settings.reading import AnyRoot, checked, kept, parse
 from fast_style.settings.sections import is_first_compact
 from fast_style.settings.writing import changed_settings, to_yaml
 from fast_style.training.run_lock import RunLock, lock_run, remove_lock
@@ -153,9 +153,11 @@ def open_run(
         group: rank zero opens and locks the folder, and shares what it found.
 
     Raises:
-        UserError: another process trains there, the folder cannot be written, or the settings
-            differ from the checkpoint's in a way that would change the run.
+        TypeError: `config` is no settings.
+        UserError: a setting is wrong, another process trains there, the folder cannot be written,
+            or the settings differ from the checkpoint's in a way that would change the run.
     """
+    config = checked(config)
     own = None
     with group.together():
         if group.is_first:

@@ -5,6 +5,7 @@ From a notebook::
     train(load_config("my_style.yaml", ["data.photos=demo/photos"]))
 """
 
+import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
@@ -17,6 +18,7 @@ from fast_style.core.distributed import ALONE, Group
 from fast_style.core.errors import Stopped
 from fast_style.core.signals import stop_signals
 from fast_style.settings.config import Config, DistillConfig, load_config
+from fast_style.settings.reading import checked
 from fast_style.training.build import build_trainer
 from fast_style.training.other_trainings import told_of_others
 from fast_style.training.run_folder import FRESH, is_whole, open_run, require_same_style
@@ -57,15 +59,21 @@ def train(
             progress bar on stderr takes the place of the lines about steps.
 
     Raises:
+        TypeError: `config` is neither.
         UserError: the settings or their files cannot be used, another process or thread trains
             there, or training failed.
         KeyboardInterrupt: training was interrupted, and its state is saved.
     """
-    if not isinstance(config, Config):
+    if isinstance(config, str | os.PathLike):
         config = load_config(config)
+    elif not isinstance(config, Config):
+        raise TypeError(
+            "config must be settings that load_config has read, or the path of their YAML file, "
+            f"got {type(config).__name__}"
+        )
     try:
         return complete_run(
-            config,
+            checked(config),
             build_trainer,
             root=Path(root),
             device=resolve_device(device, argument="device="),

@@ -17,10 +17,18 @@ from settings_files import (
 )
 
 from fast_style.core.errors import UserError
-from fast_style.settings.config import Config, DistillConfig, load_config, parse_config
+from fast_style.settings.config import (
+    Config,
+    DistillConfig,
+    TrainConfig,
+    TrainingLossConfig,
+    load_config,
+    parse_config,
+)
 from fast_style.settings.fields import usable_path
 from fast_style.settings.gatys_config import GatysConfig
-from fast_style.settings.reading import load, parse, require_consistent
+from fast_style.settings.reading import checked, load, parse, require_consistent
+from fast_style.settings.structure import Section
 from fast_style.styles import shipped
 
 
@@ -345,3 +353,70 @@ def test_a_file_may_have_letters_that_the_locale_lacks(monkeypatch):
     monkeypatch.setattr(os, "fsdecode", lambda name: name.decode("ascii", "surrogateescape"))
     path = usable_path("Café 日本.png")
     assert str(path).encode("ascii", "surrogateescape").decode() == "Café 日本.png"
+
+
+# --- Settings made in Python ----------------------------------------------------------------------
+
+
+def set_keys(section):
+    """The names that were set, also in inner sections."""
+    inner = {name: getattr(section, name) for name in type(section).model_fields}
+    return section.model_fields_set, {
+        name: set_keys(value) for name, value in inner.items() if isinstance(value, Section)
+    }
+
+
+@pytest.mark.parametrize(
+    ("root", "text"), [(Config, LEAST), (DistillConfig, DISTILL_LEAST), (GatysConfig, GATYS_LEAST)]
+)
+def test_checked_settings_are_the_same_as_before(tmp_path, root, text):
+    words = {
+        Config: ["loss.style_layers={relu1_1: 2}", "data.crop_scale=[0.2, 0.3]", "train.steps=50"],
+        DistillConfig: ["train.photos=3", "student.widths=[8, 16]"],
+        GatysConfig: ["optimize.size=[64, 48]"],
+    }
+    config = read(root, tmp_path, text, *words[root])
+    assert checked(config) == config
+    assert set_keys(checked(config)) == set_keys(config)
+
+
+@pytest.mark.parametrize(
+    ("update", "message"),
+    [
+        ({"name": "../evil"}, "config: name: must be letters"),
+        ({"seed": -5}, "config: seed: must be at least 0, got -5"),
+        ({"train": {"steps": -5}}, "config: train.steps: must be at least 1, got -5"),
+        ({"train": 3}, "config: train: must be a section"),
+        (
+            {"train": TrainConfig(steps=5, warmup_steps=5)},
+            "config: train.warmup_steps: ",
+        ),
+        (
+            {"train": TrainConfig().model_copy(update={"steps": "many"})},
+            "config: train.steps: must be an integer, got 'many'",
+        ),
+        (
+            {"loss": TrainingLossConfig().model_copy(update={"style_layers": 3})},
+            "config: loss.style_layers: must be a section",
+        ),
+    ],
+)
+def test_copies_with_wrong_values_are_refused(tmp_path, update, message):
+    config = read(Config, tmp_path, LEAST)
+    with pytest.raises(UserError) as caught:
+        checked(config.model_copy(update=update))
+    assert str(caught.value).startswith(message)
+
+
+def test_copies_with_plain_sections_are_made_whole(tmp_path):
+    config = read(Config, tmp_path, LEAST).model_copy(update={"train": {"steps": 50}})
+    assert checked(config).train == read(Config, tmp_path, LEAST, "train.steps=50").train
+
+
+def test_arguments_of_wrong_types_are_named(tmp_path):
+    with pytest.raises(TypeError, match=r"^path must .*got NoneType$"):
+        load_config(None)
+    with pytest.raises(TypeError, match=r"^overrides must be key=value words, got 5$"):
+        load_config(write(tmp_path, LEAST), ["name=x", 5])
+    with pytest.raises(TypeError, match=r"^config must .*load_config.*got dict$"):
+        checked({"name": "x"})

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -78,6 +79,32 @@ def test_every_line_goes_to_the_callers_function(
     assert [line.split()[1] for line in said if line.startswith("step ")] == [
         f"{step}/6" for step in range(1, 7)
     ]
+
+
+def test_copy_of_settings_is_checked_before_anything_is_written(
+    yaml_file: Path, tmp_path: Path
+) -> None:
+    root = tmp_path / "runs"
+    config = settings_of(yaml_file)
+    evil = config.model_copy(update={"name": "../evil"})
+    backward = config.model_copy(update={"train": config.train.model_copy(update={"steps": -5})})
+    for wrong, key in ((evil, "name"), (backward, r"train\.steps")):
+        for call in (
+            lambda config: fast_style.train(config, root=root, device="cpu", say=ignore),
+            lambda config: fast_style.open_run(config, root=root, fresh=False, say=ignore),
+        ):
+            with pytest.raises(UserError, match=rf"^config: {key}: must be "):
+                call(wrong)
+    assert not root.exists()
+    assert not (tmp_path / "evil").exists()
+
+
+@pytest.mark.parametrize("wrong", [None, {"name": "x"}])
+def test_what_is_no_settings_is_an_error_of_type(tmp_path: Path, wrong: Any) -> None:
+    with pytest.raises(TypeError, match=rf"^config must be .*, got {type(wrong).__name__}$"):
+        fast_style.train(wrong, root=tmp_path, device="cpu")
+    with pytest.raises(TypeError, match=rf"^config must be .*, got {type(wrong).__name__}$"):
+        fast_style.open_run(wrong, root=tmp_path, fresh=False, say=ignore)
 
 
 def test_second_call_says_that_it_is_finished(train: Callable[..., Result], tmp_path: Path) -> None:
