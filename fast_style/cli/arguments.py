@@ -21,20 +21,37 @@ if TYPE_CHECKING:
 
 
 class Parser(argparse.ArgumentParser):
-    """An argparse parser whose errors are one line that begins with ``error:``."""
+    """An argparse parser that raises its errors as one line each."""
 
     def error(self, message: str) -> NoReturn:
-        """Print the message and exit with code 2."""
-        print(f"error: {message}; see {self.prog} --help", file=sys.stderr)
-        raise SystemExit(2)
+        """Raise UserError, with the command whose help says more."""
+        raise UserError(f"{message}; see {self.prog} --help")
 
 
 def parse(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> argparse.Namespace:
     """The options of a command line; ``options.parser`` is the parser of the command itself.
 
     Unlike argparse, it accepts positional ``words`` after options: ``a.yaml --device cpu seed=1``.
+
+    Raises:
+        UserError: the command line cannot be parsed.
     """
-    options, rest = parser.parse_known_args(arguments)
+    words = sys.argv[1:] if arguments is None else arguments
+    try:
+        return _parse(parser, words)
+    except UserError as error:
+        # A shell expands *.jpg to names that look like options.
+        files = [word for word in words if word.startswith("-") and os.path.lexists(word)]
+        if not files:
+            raise
+        name = printable(files[0])
+        raise UserError(
+            f"{error}; if the file {name} is meant, write ./{name} (and ./*.jpg for *.jpg)"
+        ) from None
+
+
+def _parse(parser: argparse.ArgumentParser, words: Sequence[str]) -> argparse.Namespace:
+    options, rest = parser.parse_known_args(words)
     # argparse fills a list once; words after the next option are left over.
     if rest and hasattr(options, "words") and not any(word.startswith("-") for word in rest):
         options.words += rest

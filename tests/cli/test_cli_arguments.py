@@ -315,3 +315,31 @@ def test_every_command_that_reads_pictures_has_max_pixels(capsys: Output) -> Non
 def test_picture_of_as_many_pixels_as_allowed_is_read(here: Path) -> None:
     photo_at("a.png")
     assert run("init", "a.png", "--max-pixels", "1920", "-o", "a.yaml") == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "file"),
+    [
+        (["stylize", "--style", "a", "-p.jpg"], "-p.jpg"),
+        (["stylize", "--style", "a", "a.jpg", "-p.jpg", "-q.jpg"], "-p.jpg"),
+        (["stylize", "--style", "a", "-model.jpg"], "-model.jpg"),  # for argparse, -m odel.jpg
+        (["preview", "a.yaml", "--photo", "-p.jpg"], "-p.jpg"),
+        (["init", "-p.jpg"], "-p.jpg"),
+    ],
+)
+def test_file_whose_name_looks_like_an_option_is_told(
+    here: Path, capsys: Output, words: list[str], file: str
+) -> None:
+    assert run(*words) == 2
+    assert "./" not in capsys.readouterr().err  # there is no such file
+    for name in ("-p.jpg", "-q.jpg", "-model.jpg"):
+        photo_at(name)
+    assert run(*words) == 2
+    (line,) = errors(capsys)
+    assert f"if the file {file} is meant, write ./{file} " in line
+
+
+def test_file_behind_two_dashes_is_a_photo(model: Path, capsys: Output) -> None:
+    photo_at("-p.png")
+    assert run("stylize", "-m", str(model), "-o", "out", "--", "-p.png") == 0
+    assert capsys.readouterr() == ("out/-p.png\n", "")
