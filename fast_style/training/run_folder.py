@@ -372,13 +372,21 @@ def require_same_inputs(
     if run.resume_from is None:
         return
     for name, setting in settings.items():
-        before = run.resume_from.metadata.get(name)
-        digest = before.get("digest") if isinstance(before, dict) else None
-        if digest != description[name]["digest"]:
-            raise UserError(
-                f"{run.folder}: the content of {setting} is not what this run was started with "
-                f"(its digest differs). Restore it, or train in a new folder with {run.anew}"
-            )
+        stored, now = run.resume_from.metadata.get(name), description[name]
+        once = stored if isinstance(stored, dict) else {}
+        if once.get("digest") == now["digest"]:
+            continue
+        what = f"the content of {setting} is not what this run was started with"
+        found, them = "its digest differs", "it"
+        if "count" in now:  # the digest is that of the names, which are not stored
+            what = f"the names of the files in {setting} are not those this run was started with"
+            found, them = "as many files, but the digest of their names differs", "them"
+            if once.get("count") != now["count"]:
+                found = f"{once.get('count')} to train on then, and {now['count']} now"
+        raise UserError(
+            f"{run.folder}: {what} ({found}). Restore {them}, or train in a new folder with "
+            f"{run.anew}"
+        )
 
 
 def require_same_style(run: Run, style: StyleConfig) -> None:

@@ -4,6 +4,7 @@ import errno
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -293,27 +294,36 @@ def test_cosine_run_cannot_be_prolonged_and_constant_one_not_be_shortened(
 
 
 @pytest.mark.parametrize(
-    ("key", "message"),
+    ("change", "message"),
     [
-        ("style.image", "style.image is not what this run was started with"),
-        ("data.photos", "data.photos is not what this run was started with"),
+        (
+            lambda folder: draw_photo(101).save(folder / "style.png"),
+            "the content of style.image is not what this run was started with (its digest "
+            "differs). Restore it",
+        ),
+        (
+            lambda folder: draw_photo(102).save(folder / "photos" / "one more.png"),
+            "the names of the files in data.photos are not those this run was started with "
+            "(9 to train on then, and 10 now). Restore them",
+        ),
+        (
+            lambda folder: (folder / "photos" / "photo-03.png").rename(folder / "photos" / "x.png"),
+            "the names of the files in data.photos are not those this run was started with "
+            "(as many files, but the digest of their names differs). Restore them",
+        ),
     ],
 )
 def test_other_contents_are_refused_by_digest(
-    yaml_file: Path, tmp_path: Path, key: str, message: str
+    yaml_file: Path, tmp_path: Path, change: Callable[[Path], object], message: str
 ) -> None:
     train_once(settings_of(yaml_file), tmp_path, stop_at=1)
-    if key == "style.image":
-        draw_photo(101).save(tmp_path / "style.png")
-    else:
-        draw_photo(102).save(tmp_path / "photos" / "one more.png")
+    change(tmp_path)
     run = open_small_run(settings_of(yaml_file), tmp_path)
     with pytest.raises(UserError) as caught:
         make_trainer(settings_of(yaml_file), run)
     run.lock.release()
     assert str(caught.value) == (
-        f"{tmp_path}/tiny: the content of {message} (its digest differs). Restore it, or train in "
-        "a new folder with fresh=True"
+        f"{tmp_path}/tiny: {message}, or train in a new folder with fresh=True"
     )
 
 
