@@ -1,5 +1,6 @@
 """torchvision, and the weights files that it publishes, kept in torch's cache folder."""
 
+import sys
 from http.client import HTTPException
 from pathlib import Path
 from types import ModuleType
@@ -30,7 +31,12 @@ def cached_file(enumeration: str, member: str, *, purpose: str, otherwise: str) 
         megabytes = entry.meta["_file_size"]
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            torch.hub.download_url_to_file(entry.url, str(path), hash_prefix=prefix)
+            torch.hub.download_url_to_file(
+                entry.url,
+                str(path),
+                hash_prefix=prefix,
+                progress=sys.stderr is not None,  # a program without a console has none
+            )
         except (OSError, HTTPException, RuntimeError) as error:  # RuntimeError: the digest differs
             words = str(getattr(error, "reason", None) or error).split()  # may have several lines
             reason = " ".join(words) or type(error).__name__

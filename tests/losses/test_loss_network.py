@@ -796,6 +796,15 @@ def test_imagenet_weights_are_downloaded_once(
     assert load_weights("imagenet", "vgg19", "relu2_1").digest == weights.digest
 
 
+def test_program_without_a_console_downloads(
+    small_vgg: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = offer(small_vgg, monkeypatch)
+    monkeypatch.setattr(sys, "stderr", None)  # as under pythonw
+    load_weights("imagenet", "vgg19", "relu2_1")
+    assert [path.name for path in cache.iterdir()] == [name]
+
+
 def test_download_with_another_digest_is_not_kept(
     small_vgg: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
