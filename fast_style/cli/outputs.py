@@ -23,12 +23,18 @@ def require_replaceable(path: Path, sources: Iterable[Path], *, overwrite: bool)
     try:
         exists, is_folder = path.exists(), path.is_dir()
     except OSError as error:
-        raise UserError(f"{printable(path)}: cannot be written ({error.strerror})") from None
+        raise UserError(
+            f"{printable(path)}: cannot be written ({error.strerror}); choose another name"
+        ) from None
     if is_folder:
         raise UserError(f"{printable(path)}: is a folder; name a file")
     if exists and any(path.samefile(source) for source in sources):
         raise UserError(
             f"{printable(path)}: is an input, and would be replaced; choose another name"
+        )
+    if path.is_symlink() and not exists and not overwrite:
+        raise UserError(
+            f"{printable(path)}: is a broken link; remove it, or replace it with --overwrite"
         )
     if exists and not overwrite:
         raise UserError(f"{printable(path)}: exists already; replace it with --overwrite")

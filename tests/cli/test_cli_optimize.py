@@ -275,7 +275,7 @@ OUTPUT = ["-o", "out.png"]
         ),
         (
             ["my.yaml", *CONTENT, "-o", f"{'x' * 300}.png"],
-            f"{'x' * 300}.png: cannot be written (File name too long)",
+            f"{'x' * 300}.png: cannot be written (File name too long); choose another name",
         ),
         (
             ["my.yaml", *CONTENT, *OUTPUT, "--sheet", "folder/../out.png"],

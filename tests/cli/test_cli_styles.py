@@ -102,6 +102,18 @@ def test_photo_on_the_sheet_has_the_side_that_was_asked_for() -> None:
 
 
 @pytest.mark.usefixtures("styles")
+def test_broken_link_is_only_replaced_on_request(capsys: Output) -> None:
+    photo_at("a.png")
+    Path("styles.png").symlink_to("nowhere")
+    assert run("styles", "--sheet", "a.png") == 2
+    (line,) = errors(capsys)
+    assert line.startswith("error: styles.png: is a broken link; ")
+    assert "--overwrite" in line
+    assert run("styles", "--sheet", "a.png", "--max-side", "24", "--overwrite") == 0
+    assert Path("styles.png").is_file()
+
+
+@pytest.mark.usefixtures("styles")
 def test_sheet_replaces_only_on_request_and_never_the_photo(capsys: Output) -> None:
     photo_at("a.png")
     photo_at("styles.png")
