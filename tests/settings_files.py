@@ -50,6 +50,7 @@ loss:
   tv_exponent: 2
   stability_weight: 20
   autocorrelation_weight: 50
+  halo_weight: 50
 train:
   {steps: 40000, batch_size: 4, optimizer: muon, learning_rate: 0.001, schedule: cosine,
    warmup_steps: 100, precision: auto, compile: false, cuda_graph: true, deterministic: false,
@@ -73,6 +74,7 @@ loss:
   content_layers: {relu3_3: 1.0}
   style_layers: {relu1_2: 1.0, relu2_2: 1, relu3_3: 1.0, block4_conv3: 1.0}
   autocorrelation_weight: 0
+  halo_weight: 0
   content_weight: 1.0
   style_weight: 5
   tv_weight: 1e0

@@ -44,9 +44,9 @@ PACKAGES = {
         "feature_store", "streaming",
     ],
     "models": ["model_files", "narrow", "checkpoint", "shipping"],
-    "losses": ["inputs", "weight_files", "downloads", "loss_network", "autocorrelation",
-        "perceptual", "build", "judge"],
-    "measures": ["artifacts", "blots", "repeats", "steadiness", "second_opinion"],
+    "losses": ["inputs", "weight_files", "downloads", "loss_network", "blur", "autocorrelation",
+        "halo", "perceptual", "build", "judge"],
+    "measures": ["artifacts", "blots", "repeats", "halos", "steadiness", "second_opinion"],
     "stylizing": ["jobs", "memory", "stylizer", "folder", "style_sheet"],
     "training": [
         "photo_cache", "unreadable", "data", "run_log", "recording", "schedule", "optimizer",

@@ -32,6 +32,7 @@ from fast_style.measures.artifacts import (
     weave_strengths,
 )
 from fast_style.measures.blots import blot_share
+from fast_style.measures.halos import halos
 from fast_style.measures.repeats import repeat_strengths
 from fast_style.measures.steadiness import steadiness
 
@@ -287,6 +288,7 @@ def artifacts_of(
         "weave_2": weave.period_2,
         "weave_4": weave.period_4,
         "repeats": repeat_strengths(saved),
+        "halos": halos(saved, photo.pixels),
         "blots": blot_share(saved, photo.pixels, style),
         "clipped": clipped_fraction(saved),
     }
@@ -302,7 +304,7 @@ def steadiness_of(net: nn.Module, photo: Photo) -> dict[str, float]:
 
 
 def _summarize_artifacts(rows: Sequence[Artifacts]) -> dict[str, Any]:
-    """Medians over the photos, but means of blots and of the clipped fraction."""
+    """Medians over the photos, but means of blots, halos and the clipped fraction."""
     summary: dict[str, Any] = {
         kind: {
             name: {
@@ -318,10 +320,10 @@ def _summarize_artifacts(rows: Sequence[Artifacts]) -> dict[str, Any]:
 
 
 def average(artifact: str, values: Sequence[float]) -> float | None:
-    """The median over photos, but the mean of blots and of clipped values; None without any."""
+    """The median over photos, but the mean of blots, halos and clipped values; None without any."""
     finite = [value for value in values if math.isfinite(value)]
     # Of these most photos may have nothing, and a few much.
-    how = statistics.fmean if artifact in ("blots", "clipped") else statistics.median
+    how = statistics.fmean if artifact in ("blots", "halos", "clipped") else statistics.median
     return how(finite) if finite else None
 
 

@@ -35,6 +35,7 @@ _COLUMNS = {
     "weave_2": ("weave 2", 2),
     "weave_4": ("weave 4", 2),
     "repeats": ("repeats", 2),
+    "halos": ("halos", 4),
     "border": ("border", 2),
     "clipped": ("clipped, %", 2),
     "shift": ("shift", 3),
@@ -137,14 +138,14 @@ def _page(results: Mapping[str, Any], summary: Mapping[str, Any]) -> Iterator[st
     yield ""
     num_photos = len(results["styles"][0]["photos"])
     yield (
-        f"Medians over {count(num_photos, 'photo')}, but means of blots and of clipped values. "
+        f"Medians over {count(num_photos, 'photo')}, but means of blots, halos and clipped values. "
         "*Equals*: the first iteration after which L-BFGS's picture has an objective no higher "
         "than the model's; more is better. L-BFGS is that of Johnson et al. 2016, section 4.1: "
         "from white noise, without a line search, clipped after each update. *Second opinion*: "
         "sliced Wasserstein distance to the style picture on SqueezeNet's features; lower is "
-        "better. Blots, weaves and repeats are faults; photos have next to none. *Shift*, *zoom*, "
-        "*noise gain*: how much the picture changes when the photo is shifted, enlarged or gets "
-        "noise; lower flickers less in a video."
+        "better. Blots, weaves, repeats and halos are faults; photos have next to none. *Shift*, "
+        "*zoom*, *noise gain*: how much the picture changes when the photo is shifted, enlarged or "
+        "gets noise; lower flickers less in a video."
     )
     yield ""
     for style in results["styles"]:

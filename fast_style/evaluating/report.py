@@ -231,6 +231,12 @@ _ARTIFACTS = {
         "how regularly the picture repeats itself every 6 to 16 pixels, as cells and rings do; "
         "photos have about 0.1, perfect copies 1",
     ),
+    "halos": (
+        "below 0.001",
+        "above 0.003",
+        "glows and patches where the photo is flat, as around a bird in the sky: the square of how "
+        "much more the picture changes slowly than the photo; photos have none",
+    ),
     "blots": (
         "below 0.1%",
         "above 0.3%",
@@ -296,8 +302,8 @@ def _artifacts_section(sizes: Mapping[str, Any]) -> Iterator[str]:
     yield from (f"- **{name}**: {meaning}." for name, (_, _, meaning) in _ARTIFACTS.items())
     yield ""
     yield (
-        "Medians over the photos, but means of *blots* and *clipped*. Where L-BFGS's last pictures "
-        "have the same artifact, it comes from the objective, and not from the network."
+        "Medians over the photos, but means of *blots*, *halos* and *clipped*. Where L-BFGS's last "
+        "pictures have the same artifact, it comes from the objective, and not from the network."
     )
     yield ""
 
@@ -311,6 +317,10 @@ def _titled(artifacts: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, fl
         yield f"{VARIANT_TITLES[variant]}, last", row
 
 
+_DECIMALS = {"halos": 4, "shift": 3, "whole_shift": 3, "zoom": 3}
+"""Of artifacts that have other than two."""
+
+
 def _artifacts_row(title: str, artifacts: Mapping[str, float | None]) -> list[str]:
     def cell(name: str) -> str:
         value = artifacts.get(name)
@@ -318,7 +328,7 @@ def _artifacts_row(title: str, artifacts: Mapping[str, float | None]) -> list[st
             return "–"
         if name in ("blots", "clipped"):
             return f"{100 * value:.2f}%"
-        return f"{value:.3f}" if name in ("shift", "whole_shift", "zoom") else f"{value:.2f}"
+        return f"{value:.{_DECIMALS.get(name, 2)}f}"
 
     return [title, *(cell(name) for name in _ARTIFACTS)]
 

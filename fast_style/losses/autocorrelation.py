@@ -9,7 +9,8 @@ import math
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
+
+from fast_style.losses.blur import blurred
 
 REACH = 17
 """Pixels, the largest lag: one more than is compared, so that a peak there has a neighbor."""
@@ -29,9 +30,9 @@ NUM_FAR = sum(
 SMALLEST_WINDOW = 32
 """Pixels, the shorter side of the smallest picture that can be measured."""
 
-# Light and shade, and wide edges, would hide a pattern: the standard deviation of a Gaussian that
-# takes them away, and how far it reaches, in pixels.
-_SMOOTH, _SMOOTH_REACH = 3.0, 9
+# Light and shade, and wide edges, would hide a pattern: a blur with this standard deviation, in
+# pixels, leaves them.
+_SMOOTH = 3
 _LEAST_VARIANCE = (1 / 255) ** 2
 
 
@@ -49,7 +50,7 @@ def autocorrelations(pictures: Tensor) -> Tensor:
     with torch.autocast(pictures.device.type, enabled=False):
         grey = pictures.float().mean(dim=1, keepdim=True)
         side = min(_WINDOW, *grey.shape[-2:])
-        windows = _parts((grey - _smooth(grey))[:, 0], 1, side)
+        windows = _parts((grey - blurred(grey, _SMOOTH))[:, 0], 1, side)
         windows = _parts(windows, 2, side).flatten(1, 2)  # (N, n, S, S)
         windows = windows - windows.mean(dim=(2, 3), keepdim=True)
         lag = torch.arange(-REACH, REACH + 1, device=grey.device)
@@ -92,14 +93,6 @@ def _parts(pictures: Tensor, dim: int, side: int) -> Tensor:
         return parts
     last = pictures.narrow(dim, pictures.shape[dim] - side, side).unfold(dim, side, side)
     return torch.cat([parts, last], dim=dim)
-
-
-def _smooth(grey: Tensor) -> Tensor:
-    """(N, 1, H, W) blurred by a Gaussian."""
-    places = torch.arange(-_SMOOTH_REACH, _SMOOTH_REACH + 1, device=grey.device)
-    kernel = torch.softmax(-(places / _SMOOTH).square() / 2, dim=0)
-    padded = F.pad(grey, (_SMOOTH_REACH,) * 4, mode="reflect")
-    return F.conv2d(F.conv2d(padded, kernel.view(1, 1, 1, -1)), kernel.view(1, 1, -1, 1))
 
 
 def _correlated(windows: Tensor) -> Tensor:

@@ -18,9 +18,12 @@ from fast_style.losses.autocorrelation import (
     autocorrelation_distance,
     far_autocorrelations,
 )
+from fast_style.losses.halo import SMALLEST_SIDE, halo_strengths, halo_targets
 
 AUTOCORRELATION = "autocorrelation"
 """The name of this part of the style term, beside the names of layers."""
+
+_HALO = "halo"  # the name of this part of the content term, likewise
 
 # `relative` divides a photo's content term by the energy of its features, but at least by this
 # share of the style picture's energy: a blank photo (fog, a wall) has nearly none.
@@ -174,6 +177,9 @@ class PerceptualLoss(nn.Module):
             difference between the `far_autocorrelations` of y and s. It forbids patterns that
             return at equal distances where the style picture has none, which Gram matrices hardly
             see. Without effect on pictures below 32 pixels.
+        halo_weight: weight, beside those of `content_layers`, of the `halo_strengths` of y on x,
+            which forbid glows and patches where the photo is flat. Likewise without effect on
+            pictures below 32 pixels.
         blend: further style pictures, each with its weight beside the 1 of `style_picture`. The
             style term is the weighted mean of the distances to all of them.
         normalization: ``paper`` takes equations 2 to 4 unchanged. ``relative`` divides each photo's
@@ -193,6 +199,7 @@ class PerceptualLoss(nn.Module):
         tv_weight: float = 1.0,
         tv_exponent: float = 2.0,
         autocorrelation_weight: float = 0.0,
+        halo_weight: float = 0.0,
         blend: Sequence[tuple[Tensor, float]] = (),
         normalization: Literal["relative", "paper"] = "relative",
     ) -> None:
@@ -206,6 +213,8 @@ class PerceptualLoss(nn.Module):
         self.tv_exponent = tv_exponent
         self.style_parts = dict(style_layers)
         """The weights of the parts of the style term, by the names in `style_by_layer`."""
+        self.content_parts = dict(content_layers) | ({_HALO: halo_weight} if halo_weight else {})
+        """Likewise of the content term, by layers and ``halo``."""
         self.normalization = normalization
         self._layers = list(dict.fromkeys([*self.content_layers, *self.style_layers]))
         styles = [(style_picture, 1.0), *blend]
@@ -239,9 +248,15 @@ class PerceptualLoss(nn.Module):
         return self.terms(output, self.content_targets(photos))
 
     def content_targets(self, photos: Tensor) -> dict[str, Tensor]:
-        """φ(x) at the content layers, for `terms`; deeper layers are not computed."""
+        """φ(x) at the content layers, for `terms`; deeper layers are not computed.
+
+        With `halo_weight`, the entry ``halo`` are the `halo_targets` of x.
+        """
         with torch.no_grad():
-            return self.loss_network(photos, list(self.content_layers))
+            targets = self.loss_network(photos, list(self.content_layers))
+            if _HALO in self.content_parts and min(photos.shape[-2:]) >= SMALLEST_SIDE:
+                targets = {**targets, _HALO: halo_targets(photos)}
+        return targets
 
     def terms(self, output: Tensor, targets: dict[str, Tensor]) -> LossTerms:
         """The terms of `output` against the `content_targets` of its photos, computed before."""
@@ -300,7 +315,9 @@ class PerceptualLoss(nn.Module):
                 energy = targets[layer].float().square().mean(dim=(1, 2, 3))
                 distance = distance / torch.maximum(energy, self.get_buffer(f"floor_{layer}"))
             by_layer[layer] = distance.mean()
-        return _weighted_sum(by_layer, self.content_layers, output)
+        if _HALO in targets:
+            by_layer[_HALO] = halo_strengths(output, targets[_HALO]).mean()
+        return _weighted_sum(by_layer, self.content_parts, output)
 
     def _autocorrelation(self, output: Tensor) -> Tensor:
         if min(output.shape[-2:]) < SMALLEST_WINDOW:

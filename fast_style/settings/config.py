@@ -125,6 +125,11 @@ class TrainingLossConfig(LossConfig):
     less of the photo. 0: as in the paper and in earlier versions, and the default with the paper's
     normalization, whose style_layers are of another size."""
 
+    halo_weight: Annotated[float, Field(ge=0), OnceMeant(0.0)] = 50.0
+    """Weight, beside those of content_layers, of slow changes of color where the photo is flat.
+    Larger: fewer glows and patches in skies and on walls, which stay plain. 0: as in the paper and
+    in earlier versions, and the default with the paper's normalization."""
+
     style_weight: Annotated[float, Field(ge=0), OnceMeant(5.0)] = 1.5
     """Weight of the style loss. Change this first: raise it if the style is too weak, lower it if
     the photo is lost. A model trained with 0.25 leaves the photo nearly as it is, 10 is very
@@ -419,10 +424,11 @@ def _with_fitted_warmup(train: AnyTrainConfig) -> AnyTrainConfig:
 
 
 def _fitted_loss(loss: TrainingLossConfig) -> TrainingLossConfig:
-    """The loss without autocorrelations beside the paper's style terms, if no weight was set."""
-    if loss.normalization == "relative" or "autocorrelation_weight" in loss.model_fields_set:
+    """The loss without terms that the paper does not have beside its own, if they were not set."""
+    if loss.normalization == "relative":
         return loss
-    return loss.model_copy(update={"autocorrelation_weight": 0.0})
+    not_the_papers = {"autocorrelation_weight", "halo_weight"} - loss.model_fields_set
+    return loss.model_copy(update=dict.fromkeys(not_the_papers, 0.0))
 
 
 def _fitted_student(student: StudentConfig) -> StudentConfig:

@@ -210,7 +210,8 @@ def reconstruction(layer: str, of: str) -> list[str]:
         raise UserError(f"{option}: {error}") from None
     below = [f"{layer[:4]}{block}_1" for block in range(1, int(layer[4]))]
     layers = {"content": [layer], "style": [*below, layer]}
-    words = ["loss.tv_weight=0", "loss.autocorrelation_weight=0", "optimize.init=uniform_noise"]
+    absent = ("tv_weight", "autocorrelation_weight", "halo_weight")
+    words = [*(f"loss.{weight}=0" for weight in absent), "optimize.init=uniform_noise"]
     for side, names in layers.items():
         is_wanted = side == of
         mapping = ", ".join(f"{name}: 1.0" for name in names) if is_wanted else ""

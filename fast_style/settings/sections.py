@@ -124,6 +124,10 @@ class LossConfig(Section):
     are like themselves at distances of 6 to 16 pixels. Larger: fewer cells, rings and grids, but
     less of the photo. 0: as in the paper."""
 
+    halo_weight: float = Field(0.0, ge=0)
+    """Weight, beside those of content_layers, of slow changes of color where the photo is flat.
+    Larger: fewer glows and patches in skies and on walls, which stay plain. 0: as in the paper."""
+
     content_weight: float = Field(1.0, ge=0)
     """Weight of the content loss."""
 

@@ -22,6 +22,7 @@ _FIRST_SETTINGS = (
     "loss.tv_weight",
     "loss.stability_weight",
     "loss.autocorrelation_weight",
+    "loss.halo_weight",
     "train.init_from",
     "train.steps",
     "train.batch_size",

@@ -11,13 +11,14 @@ from fast_style.core.distributed import Group
 from fast_style.losses.perceptual import PerceptualLoss
 from fast_style.measures.artifacts import weave_strengths
 from fast_style.measures.blots import blot_share
+from fast_style.measures.halos import halos
 from fast_style.measures.repeats import repeat_strengths
 from fast_style.measures.steadiness import noise_gains, shift_errors
 from fast_style.networks.fast_transform import FastTransform
 from fast_style.training.photo_stream import to_pixels
 
 TERMS = ("total", "content", "style")
-MEASURES = (*TERMS, "blots", "weave_2", "weave_4", "repeats", "shift", "noise_gain")
+MEASURES = (*TERMS, "blots", "weave_2", "weave_4", "repeats", "halos", "shift", "noise_gain")
 """What is measured on every validation: the objective, two terms, faults, and steadiness."""
 
 
@@ -84,6 +85,7 @@ class Validation:
             "weave_2": weave.period_2,
             "weave_4": weave.period_4,
             "repeats": repeat_strengths(saved),
+            "halos": halos(saved, photos),
             "shift": shift_errors(stylize, photos),
             "noise_gain": noise_gains(stylize, photos, saved),
         }

@@ -85,7 +85,7 @@ def test_results_hold_the_artifacts_of_photos_models_and_baselines(
     straight: dict[str, Any],
 ) -> None:
     artifacts = straight["sizes"]["32"]["artifacts"]
-    of_picture = ["weave_2", "weave_4", "repeats", "blots", "clipped"]
+    of_picture = ["weave_2", "weave_4", "repeats", "halos", "blots", "clipped"]
     steadiness = ["shift", "whole_shift", "zoom", "noise_gain"]
     assert list(artifacts["photos"]) == [*of_picture, *steadiness]
     assert [artifacts["photos"][name] for name in steadiness] == pytest.approx([0, 0, 0, 1])

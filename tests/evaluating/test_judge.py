@@ -122,7 +122,7 @@ def test_a_model_equals_the_first_iteration_that_is_no_worse(
 def test_every_picture_has_every_measure(run: Path, judged: Callable[..., Results]) -> None:
     (style,) = judged(run / "model.safetensors")[0]["styles"]
     measures = {"total", "content", "style", "tv", "blots", "weave_2", "weave_4", "border"}
-    measures |= {"repeats"}
+    measures |= {"repeats", "halos"}
     for photo in style["photos"]:
         for found in (photo["photo"], photo["models"]["tiny"], *photo["lbfgs"].values()):
             assert measures <= set(found)

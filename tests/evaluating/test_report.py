@@ -150,14 +150,14 @@ def test_the_page_has_the_numbers(tmp_path: Path) -> None:
         "| **night** | 4.00 ± 3.00 | 2.00 ± 1.50 | 0.400 ± 0.300 | 0 ± 0 | 1 |",
         "| clipped L-BFGS from white noise: 10 iterations | 1.82 ± 0.00 | 0.909 ± 0.000 | "
         "0.182 ± 0.000 | 0 ± 0 | 88 |",
-        "| *normal* | below 0.5 | below 0.5 | below 0.15 | below 0.1% | about 1 | below 5% | below "
-        "0.02 | below 0.01 | – | below 1 | 1.5 to 4 |",
-        "| 32 px: the photos as they are | 0.00 | 0.12 | 0.06 | 0.00% | – | 1.00% | 0.000 | 0.000 "
-        "| 0.000 | 1.00 | – |",
-        "| 32 px: **night** | 0.75 | 0.25 | 0.21 | 0.42% | – | 3.10% | 0.053 | 0.004 | 0.100 | "
-        "1.25 | 2.50 |",
-        "| 32 px: L-BFGS within [0, 1] from the photo, last | 0.00 | 0.38 | 0.08 | 0.01% | 1.12 | "
-        "25.00% | – | – | – | – | – |",
+        "| *normal* | below 0.5 | below 0.5 | below 0.15 | below 0.001 | below 0.1% | about 1 | "
+        "below 5% | below 0.02 | below 0.01 | – | below 1 | 1.5 to 4 |",
+        "| 32 px: the photos as they are | 0.00 | 0.12 | 0.06 | 0.0010 | 0.00% | – | 1.00% | "
+        "0.000 | 0.000 | 0.000 | 1.00 | – |",
+        "| 32 px: **night** | 0.75 | 0.25 | 0.21 | 0.0033 | 0.42% | – | 3.10% | 0.053 | 0.004 | "
+        "0.100 | 1.25 | 2.50 |",
+        "| 32 px: L-BFGS within [0, 1] from the photo, last | 0.00 | 0.38 | 0.08 | 0.0013 | "
+        "0.01% | 1.12 | 25.00% | – | – | – | – | – |",
     ):
         assert f"{row}\n" in page
     assert "1 × content + 5 × style + 1 × total variation (exponent 2)" in page

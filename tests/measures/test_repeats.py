@@ -46,7 +46,7 @@ def test_copies_at_larger_distances_are_no_repeats() -> None:
 
 
 def test_fields_and_noise_do_not_repeat() -> None:
-    assert repeat_strengths(torch.full((1, 3, 128, 128), 0.3)).item() == 0
+    assert repeat_strengths(torch.full((1, 3, 128, 128), 0.3)).item() < 1e-9
     ramp = torch.linspace(0, 1, 160).expand(1, 3, 128, 160)
     assert repeat_strengths(ramp).item() < 0.05
     assert repeat_strengths(noise(1, 3, 256, 256)).item() < 0.1

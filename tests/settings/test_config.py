@@ -207,15 +207,16 @@ def test_a_warm_up_that_was_not_set_ends_before_the_last_step(tmp_path, steps, w
         assert read(root, tmp_path, least, f"train.steps={steps}") == config
 
 
-def test_autocorrelations_that_were_not_set_do_not_go_with_the_papers_terms(tmp_path):
+@pytest.mark.parametrize("name", ["autocorrelation_weight", "halo_weight"])
+def test_terms_that_were_not_set_do_not_go_with_the_papers(tmp_path, name):
     def weight(text, *words):
-        return read(Config, tmp_path, LEAST + text, *words).loss.autocorrelation_weight
+        return getattr(read(Config, tmp_path, LEAST + text, *words).loss, name)
 
     assert weight("") == 50
     assert weight("loss: {normalization: paper}\n") == 0
     assert weight("", "loss.normalization=paper") == 0
-    assert weight("loss: {normalization: paper, autocorrelation_weight: 3}\n") == 3
-    assert weight("loss: {autocorrelation_weight: 0}\n") == 0
+    assert weight(f"loss: {{normalization: paper, {name}: 3}}\n") == 3
+    assert weight(f"loss: {{{name}: 0}}\n") == 0
 
 
 def test_weights_that_were_not_set_fit_the_architecture(tmp_path):

@@ -27,7 +27,8 @@ data:
   workers: 0
 model: {{width: 16, residual_blocks: 2}}
 loss_network: {{weights: {assets / "weights/vgg16_conv5_3.pth"}, preprocessing: caffe}}
-loss: {{style_weight: 5, stability_weight: 0, autocorrelation_weight: 0}}
+loss: {{style_weight: 5, stability_weight: 0, autocorrelation_weight: 0,
+       halo_weight: 0}}
 train: {{steps: 120, batch_size: 4, learning_rate: 2.0e-3, warmup_steps: 10}}
 log: {{samples: 1}}
 """

@@ -28,6 +28,7 @@ from torch.utils.tensorboard import SummaryWriter
 from fast_style.core.errors import UserError
 from fast_style.measures.artifacts import weave_strengths
 from fast_style.measures.blots import blot_share
+from fast_style.measures.halos import halos
 from fast_style.measures.repeats import repeat_strengths
 from fast_style.measures.steadiness import noise_gains, shift_errors
 from fast_style.pictures.pixels import image_to_tensor, resize_shorter_side
@@ -40,7 +41,7 @@ from fast_style.training.trainer import Trainer
 LOSS_TAGS = ["loss/total", "loss/content", "loss/style", "loss/tv", "loss/style/relu1_2"]
 LOSS_TAGS += ["loss/style/autocorrelation", "loss/stability"]
 TERM_TAGS = ["validation/total", "validation/content", "validation/style"]
-FAULT_TAGS = [f"validation/{name}" for name in ("blots", "weave_2", "weave_4", "repeats")]
+FAULT_TAGS = [f"validation/{name}" for name in ("blots", "weave_2", "weave_4", "repeats", "halos")]
 STEADINESS_TAGS = ["validation/shift", "validation/noise_gain"]
 VALIDATION_TAGS = [*TERM_TAGS, *FAULT_TAGS, *STEADINESS_TAGS]
 SHARE_TAGS = ["share/content", "share/style", "share/tv"]
@@ -105,9 +106,9 @@ def test_validation_is_the_mean_over_the_photos(
     def stylize(pixels: torch.Tensor) -> torch.Tensor:
         return trainer.net(pixels).clamp(0, 1)
 
-    repeats = repeat_strengths(saved)
+    patterns = [repeat_strengths(saved), halos(saved, photos)]
     steady = [shift_errors(stylize, photos), noise_gains(stylize, photos, saved)]
-    expected = [terms.total, terms.content, terms.style, blots, *weave, repeats, *steady]
+    expected = [terms.total, terms.content, terms.style, blots, *weave, *patterns, *steady]
     assert list(found.values()) == pytest.approx(
         [value.mean().item() for value in expected], rel=1e-4, abs=1e-6
     )
