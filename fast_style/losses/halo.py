@@ -51,8 +51,7 @@ def halo_strengths(pictures: Tensor, targets: Tensor) -> Tensor:
     is the gradient after a blur with a standard deviation of 6 pixels, times these 6 pixels,
     divided by the standard deviation of the whole picture or photo; so paleness does not lower it.
 
-    Measured on eight photos of 230 pixels: 0.007 to 0.016 for five networks on a hawk in a flat
-    sky, with a glow around it, and mostly below 0.005 on the others. Photos themselves have 0.
+    `measures.halos` has what is normal. Photos themselves have 0.
 
     Args:
         pictures: (N, 3, H, W), about [0, 1].
