@@ -192,21 +192,38 @@ class BaselineCache:
         stem = "".join(c if c.isalnum() or c in "-_" else "_" for c in Path(photo.name).stem)
         return self.folder / f"{size}-{variant}-{stem[:60]}-{digest_of(key)[:12]}.npz"
 
-    def load(self, photo: Photo, variant: Variant, iterations: int) -> Descent | None:
+    def load(
+        self,
+        photo: Photo,
+        variant: Variant,
+        iterations: int,
+        *,
+        say: Callable[[str], None] = lambda line: None,
+    ) -> Descent | None:
         """The cached descent, cut to `iterations`.
 
         None if its file is missing or damaged, has fewer iterations, or has no picture after
         `iterations`.
+
+        Args:
+            photo: the photo.
+            variant: ``box`` or ``clip``.
+            iterations: at most.
+            say: prints a line for the user if the file is damaged.
         """
+        path = self.path(photo, variant)
         try:
             # Read at once: np.load leaves the handle of a damaged file open.
-            data = io.BytesIO(self.path(photo, variant).read_bytes())
+            data = io.BytesIO(path.read_bytes())
             with np.load(data, allow_pickle=False) as file:
                 asked = int(file["asked"])
                 descent = Descent(
                     file["values"], file["evaluations"], file["kept"], file["pictures"]
                 )
+        except FileNotFoundError:
+            return None
         except Exception:  # zipfile, zlib, numpy and tokenize raise many types at damage
+            say(f"{printable(path)}: this L-BFGS result is damaged; it is computed again")
             return None
         has_converged = len(descent.values) <= asked
         if asked < iterations and not has_converged:
@@ -273,14 +290,14 @@ class BaselineCache:
             where: which photo of which size this is, for people.
             progress: called with the work since the last call, in pixels times iterations, and a
                 description of the present step; may raise `Stopped`.
-            say: prints a line for the user before L-BFGS runs.
+            say: prints a line for the user before L-BFGS runs, and about a damaged file.
 
         Raises:
             Stopped: raised by `progress`.
             UserError: the file cannot be written (exit code 1).
         """
         area = photo.pixels.shape[-1] ** 2
-        cached = self.load(photo, variant, iterations)
+        cached = self.load(photo, variant, iterations, say=say)
         if cached is not None:
             progress(area * iterations, where)
             return cached

@@ -136,14 +136,27 @@ def test_files_of_older_versions_are_found_and_read(run: Path, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("length", [0, 1, 100, 1000])
-def test_a_damaged_file_is_computed_anew(
+def test_a_damaged_file_is_told_and_computed_anew(
     run: Path, photo: Photo, tmp_path: Path, length: int
 ) -> None:
     cache = cache_in(tmp_path / "cache", objective_of(run))
     cache.compute(photo, "box", 2, lambda iterate: None)
     path = cache.path(photo, "box")
     path.write_bytes(path.read_bytes()[:length])
-    assert cache.load(photo, "box", 2) is None
+    lines: list[str] = []
+    assert cache.load(photo, "box", 2, say=lines.append) is None
+    assert lines == [f"{path}: this L-BFGS result is damaged; it is computed again"]
+
+
+def test_nothing_is_told_of_a_file_that_is_missing_or_whole(
+    run: Path, photo: Photo, tmp_path: Path
+) -> None:
+    cache = cache_in(tmp_path / "cache", objective_of(run))
+    lines: list[str] = []
+    assert cache.load(photo, "box", 2, say=lines.append) is None
+    cache.compute(photo, "box", 2, lambda iterate: None)
+    assert cache.load(photo, "box", 2, say=lines.append) is not None
+    assert not lines
 
 
 def test_nothing_is_stored_of_a_stopped_descent(run: Path, photo: Photo, tmp_path: Path) -> None:
