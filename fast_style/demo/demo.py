@@ -10,14 +10,14 @@ import json
 import os
 import shutil
 import sys
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from PIL import Image
 
-from fast_style.core.errors import UserError
+from fast_style.core.errors import UserError, printable
+from fast_style.core.files import atomic_write
 from fast_style.demo.course import ShownTraining
 from fast_style.losses.build import build_perceptual_loss, load_loss_weights, read_style
 from fast_style.losses.perceptual import PerceptualLoss
@@ -55,6 +55,10 @@ HELD_OUT_PHOTO = "chelsea.png"
 
 STYLE_PICTURE = Path(__file__).with_name("style.png")
 SETTINGS = Path(__file__).with_name("quickstart.yaml")
+
+# The copy of the user's photo, alone in its folder. It has one name and format, and not the mark of
+# results, since a folder's photos are known by these; the user named the photo himself.
+_OWN_PHOTO = Path("own_photo", "photo.png")
 
 # Pixels of the longer side at which the held-out photo is stylized: large enough to look at, small
 # enough to show strokes that were learned on crops of 160 pixels.
@@ -102,17 +106,23 @@ def prepare_demo(
             written.
     """
     training, cat = find_demo_photos()
-    held_out = cat if photo is None else photo
-    read_photo(held_out)  # an unreadable photo is an error now, not after the training
+    shown = read_photo(cat if photo is None else photo)  # an error now, not after the training
     painting = read_photo(STYLE_PICTURE if style is None else style)
     name = "quickstart" if style is None else _name_of_run(style, painting)
     if style is not None or photo is not None:
         folder = folder / name
+    held_out = folder / "held_out" / cat.name if photo is None else folder / _OWN_PHOTO
     try:
         _copy_into(folder / "photos", training)
-        _copy_into(folder / "held_out", [held_out])
+        held_out.parent.mkdir(exist_ok=True)
+        with atomic_write(held_out) as file:
+            shown.save(file, "PNG")
     except OSError as error:
-        raise UserError(f"{folder}: cannot be written ({error.strerror})") from None
+        place = printable(Path(error.filename or folder))
+        raise UserError(
+            f"{place}: cannot be written ({error.strerror}); the demo needs the folder "
+            f"{printable(folder)}: rename what is there, or change (cd) to another folder"
+        ) from None
     write_picture(folder / "style.png", painting)
     config = load_config(
         SETTINGS,
@@ -120,12 +130,12 @@ def prepare_demo(
             f"name={name}",
             f"style.image={json.dumps(str(folder / 'style.png'))}",
             f"data.photos={json.dumps(str(folder / 'photos'))}",
-            f"data.validation_photos={json.dumps(str(folder / 'held_out'))}",
+            f"data.validation_photos={json.dumps(str(held_out.parent))}",
         ],
     )
     return PreparedDemo(
         folder,
-        folder / "held_out" / held_out.name,
+        held_out,
         config,
         "demo: trains a small network for about three minutes on two CPU cores, with the COMPACT "
         "loss network that comes with fast-style, on five photos",
@@ -226,8 +236,7 @@ def _name_of_run(style: Path, painting: Image.Image) -> str:
 def _copy_into(folder: Path, photos: list[Path]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for path in photos:
-        with suppress(shutil.SameFileError):  # the user named the copy of an earlier demo
-            shutil.copyfile(path, folder / path.name)
+        shutil.copyfile(path, folder / path.name)
 
 
 @torch.no_grad()

@@ -17,7 +17,10 @@ from small_styles import ship
 from fast_style.cli import main as cli
 from fast_style.core.errors import UserError
 from fast_style.demo import demo
+from fast_style.pictures.reading import ResultError, read_picture
+from fast_style.pictures.writing import write_picture
 from fast_style.settings.config import load_config
+from fast_style.training.build import find_photos_of
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -112,8 +115,8 @@ def test_demo_with_pictures_of_ones_own_has_a_folder_and_a_run_of_its_own(here: 
     prepared = demo.prepare_demo(Path("demo"), style=style, photo=photo)
     assert re.fullmatch(r"My-Painting-[0-9a-f]{6}", prepared.config.name)
     assert prepared.folder == Path("demo") / prepared.config.name
-    assert prepared.photo == prepared.folder / "held_out/me.png"
-    assert prepared.photo.read_bytes() == photo.read_bytes()
+    assert prepared.photo == prepared.folder / "own_photo/photo.png"
+    assert pixels(prepared.photo) == pixels(photo)
     assert pixels(prepared.config.style.image) == pixels(style)
     # And is trained like the other one.
     own, usual = prepared.config, demo.prepare_demo(Path("demo")).config
@@ -136,9 +139,33 @@ def test_photo_of_ones_own_is_stylized_by_the_demos_model(here: Path) -> None:
     own = plain_picture(here / "me.png", (20, 20), "green")
     prepared = demo.prepare_demo(Path("demo"), photo=own)
     assert prepared.config.name == first.config.name  # and need not be trained again
-    assert prepared.photo == Path("demo/quickstart/held_out/me.png")
+    assert prepared.photo == Path("demo/quickstart/own_photo/photo.png")
     # A copy that an earlier demo made may be named, too.
     assert demo.prepare_demo(Path("demo"), photo=prepared.photo).photo == prepared.photo
+
+
+@pytest.mark.parametrize("name", ["me", "me.heic", ".me.jpg", "._me.jpg"])
+def test_photo_of_ones_own_is_held_out_whatever_its_name(here: Path, name: str) -> None:
+    Image.new("RGB", (20, 30), "green").save(here / name, "JPEG")
+    data = demo.prepare_demo(Path("demo"), photo=here / name).config.data
+    assert [path.name for path in find_photos_of(data, print).validation] == ["photo.png"]
+
+
+def test_photo_of_ones_own_may_be_a_result(here: Path) -> None:
+    photo = here / "me.png"
+    write_picture(photo, Image.new("RGB", (20, 30), "green"))
+    with pytest.raises(ResultError):
+        read_picture(photo, takes_results=False)
+    prepared = demo.prepare_demo(Path("demo"), photo=photo)
+    assert read_picture(prepared.photo, takes_results=False).rgb.size == (20, 30)
+
+
+def test_photo_of_an_earlier_demo_is_held_out_no_more(here: Path) -> None:
+    for name in ("cat", "one.png", "two.jpg"):
+        photo = None if name == "cat" else plain_picture(here / name, (20, 30), "green")
+        prepared = demo.prepare_demo(Path("demo"), style=demo.STYLE_PICTURE, photo=photo)
+        held_out = find_photos_of(prepared.config.data, print).validation
+        assert held_out == [here / prepared.photo]
 
 
 @pytest.mark.parametrize("argument", ["style", "photo"])
@@ -177,7 +204,11 @@ def put_a_file_in_place_of_the_folder(wheel: Path, monkeypatch: pytest.MonkeyPat
             "{wheel}/data/coffee.png: the demo's photo is missing from this scikit-image; "
             "reinstall it: pip install --force-reinstall 'fast-style[demo]'",
         ),
-        (put_a_file_in_place_of_the_folder, "demo: cannot be written (Not a directory)"),
+        (
+            put_a_file_in_place_of_the_folder,
+            "demo/photos: cannot be written (Not a directory); the demo needs the folder demo: "
+            "rename what is there, or change (cd) to another folder",
+        ),
     ],
 )
 def test_what_a_user_can_mend_is_said(
