@@ -32,9 +32,8 @@ def _blur_matrix(side: int, std: int, device: torch.device) -> Tensor:
     def weights(distance: Tensor) -> Tensor:
         return torch.exp(-(distance / std).square() / 2) * (distance.abs() <= reach_of(std))
 
-    # A pixel is also seen in the mirrors behind both ends, which the outermost pixels are in.
-    seen = place + place[:, None]
-    direct = weights(place - place[:, None])
-    mirrored = weights(seen) * (place > 0) + weights(2 * last - seen) * (place < last)
-    matrix = direct + mirrored
+    # Each end mirrors the line at its outermost pixel, which therefore has no image of its own.
+    both = place + place[:, None]
+    matrix = weights(place - place[:, None])
+    matrix = matrix + weights(both) * (place > 0) + weights(2 * last - both) * (place < last)
     return matrix / matrix.sum(dim=1, keepdim=True)
