@@ -27,8 +27,8 @@ PACKAGE = ROOT / "fast_style"
 # A package imports only packages above it; a module only modules above it in its own package.
 PACKAGES = {
     "core": [
-        "errors", "files", "folder_lock", "devices", "free_memory", "distributed", "signals",
-        "spawning",
+        "errors", "files", "paths", "folder_lock", "devices", "free_memory", "distributed",
+        "signals", "spawning",
     ],
     "styles": ["shipped"],
     "settings": [
@@ -62,7 +62,7 @@ PACKAGES = {
     "distilling": ["students", "painters", "distiller", "build"],
     "demo": ["course", "demo"],
     "cli": [
-        "allocator", "openmp", "documents", "arguments", "process", "outputs", "notes", "runs",
+        "allocator", "openmp", "documents", "arguments", "process", "notes", "outputs", "runs",
         "distill", "evaluate", "info", "init", "optimize", "preview", "styles", "stylize",
         "train", "demo", "main",
     ],

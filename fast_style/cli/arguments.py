@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from fast_style.cli.documents import write_document
 from fast_style.core.errors import UserError, printable, shortened
+from fast_style.core.paths import usable_path, with_variables
 
 if TYPE_CHECKING:
     from fast_style.settings.reading import AnyRoot
@@ -284,10 +285,6 @@ def usual_path(text: str) -> Path:
     Raises:
         UserError: it is a URL, the environment has no such variable, or the home folder is unknown.
     """
-    if text[:1] != "~" and not {"$", "%"} & {*text} and "://" not in text:
-        return Path(text)
-    from fast_style.settings.fields import usable_path, with_variables  # loads pydantic
-
     try:
         return usable_path(with_variables(text, Path()))
     except ValueError as error:

@@ -20,14 +20,17 @@ def write_document(text: str) -> None:
         print(text, end="")
 
 
-def save_document(path: Path, text: str) -> None:
-    """Write a text file in UTF-8, in place of one that is there.
+def save_document(path: Path, text: str, *, replaces: bool) -> None:
+    """Write a text file in UTF-8.
 
     Raises:
+        FileExistsError: there is a file of this name, and `replaces` is false.
         UserError: it cannot be written.
     """
     try:
-        write_text_atomically(path, text)
+        write_text_atomically(path, text, replaces=replaces)
+    except FileExistsError:
+        raise
     except OSError as error:
         raise UserError(
             f"{printable(path)}: cannot be written ({error.strerror}); choose another --output",

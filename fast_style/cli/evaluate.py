@@ -1,10 +1,9 @@
 """``fast-style evaluate``: measure models on held-out photos, and write a report."""
 
 import argparse
-import os
 import shlex
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -21,6 +20,7 @@ from fast_style.cli.arguments import (
     style_picture,
     word_or_file,
 )
+from fast_style.cli.notes import each_once
 from fast_style.cli.process import lines_beside, say
 from fast_style.core.errors import Stopped, UserError, printable
 from fast_style.core.signals import stop_signals
@@ -159,7 +159,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Evaluate, and write the report; returns the exit code."""
     _require_fitting(options)
-    options.models, options.photos = _once(expanded(options.models)), expanded(options.photos)
+    options.models, options.photos = (
+        each_once(expanded(options.models), "measured"),
+        expanded(options.photos),
+    )
     photos = _require_inputs(options)
     from fast_style.evaluating.plots import require_plotting
 
@@ -168,16 +171,6 @@ def run(options: argparse.Namespace) -> int:
         return (_run_judge if options.judge else _run_evaluation)(options, photos)
     except Stopped as stopped:
         return 128 + stopped.signal_number
-
-
-def _once(models: Iterable[Path]) -> list[Path]:
-    """The models, each file once; says which were given twice."""
-    found: dict[str, Path] = {}
-    for path in models:
-        first = found.setdefault(os.path.realpath(path), path)
-        if first is not path:
-            say(f"{printable(path)}: given twice; it is measured once")
-    return list(found.values())
 
 
 def _run_evaluation(options: argparse.Namespace, photos: "Inputs") -> int:

@@ -6,7 +6,7 @@ from pathlib import Path
 from fast_style.cli.arguments import add_max_pixels, output_path, style_picture
 from fast_style.cli.documents import save_document, write_document
 from fast_style.cli.notes import note_several
-from fast_style.cli.outputs import require_replaceable
+from fast_style.cli.outputs import put_in_place, require_replaceable
 from fast_style.cli.process import say
 from fast_style.core.errors import printable
 
@@ -54,6 +54,10 @@ def run(options: argparse.Namespace) -> int:
     if options.output is None:
         write_document(text)
     else:
-        save_document(options.output, text)
-        say(f"{printable(options.output)}: set data.photos in it, and train it")
+        output = put_in_place(
+            options.output,
+            lambda path, replaces: save_document(path, text, replaces=replaces),
+            overwrite=options.overwrite,
+        )
+        say(f"{printable(output)}: set data.photos in it, and train it")
     return 0

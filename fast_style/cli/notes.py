@@ -1,13 +1,30 @@
 """Notes of a command to the user: what it does otherwise than might be expected, on stderr."""
 
+import os
 import sys
 from collections.abc import Iterable
 from pathlib import Path
+
+from fast_style.core.errors import printable
 
 
 def note(line: str) -> None:
     """Print a note."""
     print(f"note: {line}", file=sys.stderr)
+
+
+def each_once(paths: Iterable[Path], done: str) -> list[Path]:
+    """The paths, each file once; prints which were given twice.
+
+    Args:
+        paths: of files.
+        done: what the command does with them, such as ``measured``.
+    """
+    found: dict[str, Path] = {}
+    for path in paths:
+        if found.setdefault(os.path.realpath(path), path) is not path:
+            note(f"{printable(path)}: given twice; it is {done} once")
+    return list(found.values())
 
 
 def note_several(pictures: Iterable[Path]) -> None:

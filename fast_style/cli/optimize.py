@@ -17,7 +17,12 @@ from fast_style.cli.arguments import (
     read_settings,
 )
 from fast_style.cli.notes import note_several
-from fast_style.cli.outputs import make_writable_folder, require_replaceable
+from fast_style.cli.outputs import (
+    make_writable_folder,
+    put_in_place,
+    put_picture_in_place,
+    require_replaceable,
+)
 from fast_style.cli.process import lines_beside, say
 from fast_style.core.errors import UserError, printable
 from fast_style.core.signals import stop_signals
@@ -131,7 +136,7 @@ def _optimize(config: "GatysConfig", options: argparse.Namespace) -> int:
 
     each = config.optimize.iterations
     total = each * config.optimize.scales
-    course = Course(total, options.output, options.every)
+    course = Course(total, options.output, options.every, replaces=options.overwrite)
     photo = read_photo(options.content) if options.content is not None else None
     with tqdm(total=total, unit="iteration", disable=None) as bar, stop_signals() as stop_signal:
         tell = lines_beside(bar)
@@ -142,6 +147,8 @@ def _optimize(config: "GatysConfig", options: argparse.Namespace) -> int:
                 course.record(number, progress.iterate.picture)
             except UserError as error:  # a full disk: the result may still be written elsewhere
                 tell(f"warning: {error}")
+            except FileExistsError as error:
+                tell(f"warning: {printable(error.filename)}: has appeared meanwhile, and is kept")
             loss = f"loss {progress.iterate.values.total:.4g}"
             bar.set_postfix_str(loss, refresh=False)
             bar.update(number - bar.n)
@@ -170,18 +177,22 @@ def _write(
 ) -> None:
     """Write the result, the sheet and the course; print the result's size and loss."""
     from fast_style.pictures.sheets import side_by_side
-    from fast_style.pictures.writing import write_picture
 
-    write_picture(options.output, result.picture)
+    output = put_picture_in_place(options.output, result.picture, overwrite=options.overwrite)
     if options.sheet is not None:
         content = [] if photo is None else [photo.resize(result.picture.size)]
-        write_picture(options.sheet, side_by_side([*content, result.style, result.picture]))
+        sheet = side_by_side([*content, result.style, result.picture])
+        put_picture_in_place(options.sheet, sheet, overwrite=options.overwrite)
     if options.course is not None:
-        course.write(options.course)
+        put_in_place(
+            options.course,
+            lambda path, replaces: course.write(path, replaces=replaces),
+            overwrite=options.overwrite,
+        )
     best = result.minimum.best
     values = ", ".join(f"{name} {value:.4g}" for name, value in best.values._asdict().items())
     say(
-        f"{printable(options.output)}: {result.picture.width} x {result.picture.height} pixels, "
+        f"{printable(output)}: {result.picture.width} x {result.picture.height} pixels, "
         f"{best.iteration} iterations, {best.evaluations} evaluations of the loss; {values} "
         f"({result.minimum.reason})"
     )

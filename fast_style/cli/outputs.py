@@ -1,10 +1,16 @@
-"""Checks of the files that a command will write, before any work."""
+"""The files that a command writes: checked before any work, and put in place after it."""
 
+import itertools
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from fast_style.cli.notes import note
 from fast_style.core.errors import UserError, printable
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 
 def require_replaceable(path: Path, sources: Iterable[Path], *, overwrite: bool) -> None:
@@ -38,6 +44,60 @@ def require_replaceable(path: Path, sources: Iterable[Path], *, overwrite: bool)
         )
     if exists and not overwrite:
         raise UserError(f"{printable(path)}: exists already; replace it with --overwrite")
+
+
+def put_in_place(
+    path: Path,
+    write: Callable[[Path, bool], object],
+    *,
+    overwrite: bool,
+    tell: Callable[[str], object] = note,
+) -> Path:
+    """Write a file that `require_replaceable` allowed before the work; returns its path.
+
+    Without --overwrite, a file that has appeared there since then is kept, and so is the work: it
+    gets the first free name of ``picture-2.png``, ``picture-3.png`` and so on.
+
+    Args:
+        path: the file to write.
+        write: writes the file of a name; the second argument is whether it may replace one that
+            exists. Otherwise it raises FileExistsError.
+        overwrite: whether the command has --overwrite.
+        tell: prints a line that gives the other name.
+    """
+    others = (path.with_stem(f"{path.stem}-{number}") for number in itertools.count(2))
+    for candidate in itertools.chain([path], others):
+        try:
+            write(candidate, overwrite)
+        except FileExistsError:
+            continue
+        if candidate != path:
+            tell(
+                f"{printable(path)}: this file has appeared meanwhile, and is kept; the result is "
+                f"{printable(candidate)}"
+            )
+        return candidate
+    raise AssertionError("there are endlessly many names")
+
+
+def put_picture_in_place(
+    path: Path,
+    picture: "Image.Image",
+    *,
+    overwrite: bool,
+    tell: Callable[[str], object] = note,
+) -> Path:
+    """Write a picture by `put_in_place`; returns its path.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    from fast_style.pictures.writing import write_picture
+
+    def write(path: Path, replaces: bool) -> None:
+        write_picture(path, picture, replaces=replaces)
+
+    return put_in_place(path, write, overwrite=overwrite, tell=tell)
 
 
 def make_writable_folder(folder: Path) -> None:

@@ -15,15 +15,13 @@ from fast_style.cli.arguments import (
     positive_number,
     read_settings,
 )
-from fast_style.cli.notes import note_several
-from fast_style.cli.outputs import make_writable_folder, require_replaceable
+from fast_style.cli.notes import each_once, note_several
+from fast_style.cli.outputs import make_writable_folder, put_picture_in_place, require_replaceable
 from fast_style.cli.process import lines_beside, say
 from fast_style.core.errors import UserError, printable
 from fast_style.core.signals import stop_signals
 
 if TYPE_CHECKING:
-    from PIL import Image
-
     from fast_style.optimizing.preview import Preview
     from fast_style.settings.config import Config
 
@@ -103,7 +101,7 @@ def run(options: argparse.Namespace) -> int:
         return 0
     if not options.photo:
         raise UserError("no photo to draw; name one with --photo PHOTO")
-    options.photo = expanded(options.photo)
+    options.photo = each_once(expanded(options.photo), "drawn")
     require_style_picture(config.style.image)
     for path in options.photo:
         require_picture(path)
@@ -146,7 +144,7 @@ def _preview(config: "Config", options: argparse.Namespace, outputs: list[Path])
     from tqdm import tqdm
 
     from fast_style.core.devices import resolve_device
-    from fast_style.optimizing.preview import choices_near, draw_previews
+    from fast_style.optimizing.preview import choices_near, draw_previews, preview_sheet
     from fast_style.pictures.reading import read_photo
 
     near = choices_near(config)
@@ -176,21 +174,15 @@ def _preview(config: "Config", options: argparse.Namespace, outputs: list[Path])
                 if bar.disable:
                     say(f"{len(previews)} of {len(weights) * len(sizes)}: {_told(preview)}")
             if previews:
-                _write(config, photo, previews, len(weights), output)
-                tell(f"{printable(output)}: {len(previews)} previews of {printable(photo_file)}")
+                sheet = preview_sheet(config, photo, previews, num_columns=len(weights))
+                written = put_picture_in_place(
+                    output, sheet, overwrite=options.overwrite, tell=tell
+                )
+                tell(f"{printable(written)}: {len(previews)} previews of {printable(photo_file)}")
             if (signal_number := stop_signal()) is not None:
                 return 128 + signal_number
     _tell_lines(previews)
     return 0
-
-
-def _write(
-    config: "Config", photo: "Image.Image", previews: "list[Preview]", columns: int, output: Path
-) -> None:
-    from fast_style.optimizing.preview import preview_sheet
-    from fast_style.pictures.writing import write_picture
-
-    write_picture(output, preview_sheet(config, photo, previews, num_columns=columns))
 
 
 def _told(preview: "Preview") -> str:

@@ -11,7 +11,7 @@ from fast_style.cli.arguments import (
     positive,
 )
 from fast_style.cli.notes import note_several
-from fast_style.cli.outputs import make_writable_folder, require_replaceable
+from fast_style.cli.outputs import make_writable_folder, put_picture_in_place, require_replaceable
 from fast_style.cli.process import say
 from fast_style.core.errors import UserError, printable
 from fast_style.styles.shipped import (
@@ -95,7 +95,7 @@ def _draw(options: argparse.Namespace, output: Path) -> None:
         UserError: no model is there, the photo cannot be read, or the sheet cannot be written.
     """
     from fast_style.pictures.reading import read_picture, require_picture
-    from fast_style.pictures.writing import writable_format, write_picture
+    from fast_style.pictures.writing import writable_format
 
     styles = require_styles("train one of your own: fast-style demo --style PICTURE")
     require_picture(options.sheet)
@@ -109,5 +109,6 @@ def _draw(options: argparse.Namespace, output: Path) -> None:
 
     photo = shrunk(read_picture(options.sheet), options.max_side or SHEET_SIDE)
     sheet = StyleSheet([style.model for style in styles], device=options.device)
-    write_picture(output, sheet.stylize_picture(photo).rgb)
+    drawn = sheet.stylize_picture(photo).rgb
+    output = put_picture_in_place(output, drawn, overwrite=options.overwrite)
     say(f"{printable(output)}: {printable(options.sheet)} in {len(styles)} styles")

@@ -68,19 +68,17 @@ def _rename_to_new(temporary: Path, path: Path) -> None:
     """
     try:
         os.link(temporary, path)
-    except FileExistsError:
-        raise
-    except OSError:  # a disk without hard links: a file that appears now is replaced
-        if os.path.lexists(path):
+    except OSError as error:
+        if isinstance(error, FileExistsError) or os.path.lexists(path):
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path)) from None
-        os.replace(temporary, path)
+        os.replace(temporary, path)  # a disk without hard links: a file that appears now is lost
     else:
         temporary.unlink()
 
 
-def write_text_atomically(path: Path, text: str) -> None:
+def write_text_atomically(path: Path, text: str, *, replaces: bool = True) -> None:
     """Write `text` as UTF-8 by `atomic_write`."""
-    with atomic_write(path) as file:
+    with atomic_write(path, replaces=replaces) as file:
         file.write(text.encode())
 
 

@@ -35,18 +35,23 @@ class Course:
         iterations: of the whole optimization, all scales together.
         output: the file of the result; the numbered files are named after it, as out-00050.png.
         write_every: iterations between two files; None writes none.
+        replaces: whether existing files are replaced.
     """
 
-    def __init__(self, iterations: int, output: Path, write_every: int | None) -> None:
+    def __init__(
+        self, iterations: int, output: Path, write_every: int | None, *, replaces: bool = True
+    ) -> None:
         self.iterations = iterations
         self.output = output
         self.write_every = write_every
+        self.replaces = replaces
         self.frames: list[Image.Image] = []
 
     def record(self, number: int, picture: "Tensor") -> None:
         """Record the picture (1, 3, H, W), float in [0, 1], after `number` iterations.
 
         Raises:
+            FileExistsError: its file exists, and is not to be replaced.
             UserError: its file cannot be written.
         """
         is_written = self.write_every is not None and number > 0 and number % self.write_every == 0
@@ -54,23 +59,24 @@ class Course:
         if not (is_written or is_frame):
             return
         image = tensor_to_image(picture[0])
-        if is_written:
-            write_picture(_numbered(self.output, number), image)
         if is_frame:
             self.frames.append(fit_longer_side(image, _FRAME_SIDE))
+        if is_written:
+            write_picture(_numbered(self.output, number), image, replaces=self.replaces)
 
-    def write(self, path: Path) -> None:
+    def write(self, path: Path, *, replaces: bool = True) -> None:
         """Write the frames as an animation (.gif), or as one sheet (any other format).
 
         Raises:
+            FileExistsError: the file exists, and is not to be replaced.
             UserError: the file cannot be written.
         """
         size = self.frames[-1].size  # frames of coarser scales are smaller
         frames = [frame.resize(size, Image.Resampling.LANCZOS) for frame in self.frames]
         if path.suffix.lower() == ".gif":
-            write_animation(path, frames)
+            write_animation(path, frames, replaces=replaces)
         else:
-            write_picture(path, contact_sheet(frames, _SHEET_COLUMNS))
+            write_picture(path, contact_sheet(frames, _SHEET_COLUMNS), replaces=replaces)
 
 
 def _numbered(output: Path, number: int) -> Path:

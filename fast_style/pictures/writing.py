@@ -71,15 +71,19 @@ def write_picture(
     _write_bytes(path, _encode(Picture(rgb, alpha), kind, quality), replaces=replaces)
 
 
-def write_animation(path: Path, frames: Sequence[Image.Image], *, frame_ms: int = 120) -> None:
+def write_animation(
+    path: Path, frames: Sequence[Image.Image], *, frame_ms: int = 120, replaces: bool = True
+) -> None:
     """Write a GIF that repeats the frames forever and shows the last one ten times as long.
 
     Args:
         path: the file, in an existing folder.
         frames: at least one, all of one size.
         frame_ms: milliseconds for which a frame is shown.
+        replaces: whether an existing file is replaced.
 
     Raises:
+        FileExistsError: the file exists, and is not to be replaced.
         UserError: the disk is full or the folder not writable (exit code 1).
     """
     durations = [frame_ms] * (len(frames) - 1) + [10 * frame_ms]
@@ -93,10 +97,10 @@ def write_animation(path: Path, frames: Sequence[Image.Image], *, frame_ms: int 
         loop=0,
         comment=MARK,
     )
-    _write_bytes(path, buffer.getvalue())
+    _write_bytes(path, buffer.getvalue(), replaces=replaces)
 
 
-def _write_bytes(path: Path, encoded: bytes | memoryview, *, replaces: bool = True) -> None:
+def _write_bytes(path: Path, encoded: bytes | memoryview, *, replaces: bool) -> None:
     try:
         with atomic_write(path, replaces=replaces) as file:
             file.write(encoded)

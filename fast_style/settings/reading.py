@@ -17,6 +17,7 @@ from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
 from fast_style.core.errors import UserError, printable, shortened
+from fast_style.core.paths import path_named
 from fast_style.settings.fields import FollowsSteps, IsPath, OldForm, OnceMeant
 from fast_style.settings.mistakes import is_path, mistakes_in
 from fast_style.settings.strict_yaml import MAX_DEPTH, Key, dotted_key, read_text, read_yaml
@@ -58,7 +59,7 @@ def load(root: type[AnyRoot], path: Path | str, overrides: Sequence[str] = ()) -
     for word in overrides:
         if not isinstance(word, str):
             raise TypeError(f"overrides must be key=value words, got {shortened(repr(word))}")
-    path = Path(path)
+    path = path_named(path)
     place = printable(path)
     text = read_text(path, place, if_missing=root.to_start_from, if_binary=root.place_of_others)
     document = read_yaml(text, place)

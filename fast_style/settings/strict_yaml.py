@@ -178,6 +178,9 @@ def read_text(path: Path, place: str, *, if_missing: str, if_binary: str = "") -
 
 def _encoding_of(raw: bytes) -> str:
     """The encoding of a YAML file: YAML 1.2.2, section 5.2. PowerShell's ``>`` writes UTF-16."""
+    # Before UTF-16: that of little-endian UTF-32 begins with its mark.
+    if raw.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)):
+        return "utf-32"
     if raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return "utf-16"
     # Without a mark: the first character of a YAML file is ASCII, and its other byte is zero.
@@ -225,6 +228,8 @@ def read_yaml(text: str, place: str, *, any_value: bool = False) -> Document:
             problem += f"; {_NO_ESCAPES}"
         elif "mapping values" in problem:
             problem += "; put double quotes around a text with a colon and a space in it"
+        elif "${" in _line_of(text, mark):
+            problem += "; put single quotes around a text with a variable in it"
         elif "<scalar>" in problem and (quote := _first_quote_in(_line_of(text, mark))):
             kind = "double" if quote == "'" else "single"
             problem += f"; put {kind} quotes around a text with {quote} in it"
@@ -260,7 +265,9 @@ def _line_without_space(text: str, mark: yaml.Mark | None) -> int | None:
 
 
 def _line_of(text: str, mark: yaml.Mark | None) -> str:
-    return text.splitlines()[mark.line] if mark is not None else ""
+    lines = text.splitlines()
+    # A mistake that only the end of the text shows has its mark behind the last line.
+    return lines[mark.line] if mark is not None and mark.line < len(lines) else ""
 
 
 def _first_quote_in(line: str) -> str | None:

@@ -112,7 +112,7 @@ def near_names(name: str, *words: str) -> list[str]:
 
     names = [*words, *(style.name for style in shipped_styles())]
     plain = name.lower().replace("-", "_").replace(" ", "_")
-    containing = [known for known in names if plain and plain in known]
+    containing = [known for known in names if plain.strip("_") and plain in known]
     return containing or difflib.get_close_matches(plain, names)
 
 

@@ -30,6 +30,7 @@ from fast_style.core.devices import is_out_of_memory, resolve_device, without_au
 from fast_style.core.errors import UserError, printable
 from fast_style.core.files import size_in_words
 from fast_style.core.free_memory import return_freed_memory
+from fast_style.core.paths import path_named
 from fast_style.models.checkpoint import load_transform_net
 from fast_style.networks.compiling import CompileRequest, compile_whole
 from fast_style.networks.fast_transform import FastTransform
@@ -95,7 +96,7 @@ class Stylizer:
         if not isinstance(model, str | os.PathLike):
             raise TypeError(f"model must be the path of a model, got {type(model).__name__}")
         self.device = resolve_device(device, argument="device=")
-        net, self.description = load_transform_net(Path(model))
+        net, self.description = load_transform_net(path_named(model))
         self._memory_format = memory_format_for(self.device)
         net = net.to(self.device).to(memory_format=self._memory_format)
         self._net = FastTransform(net)
@@ -147,7 +148,7 @@ class Stylizer:
             case Image.Image():
                 return _to_image(self.stylize_picture(to_picture(photo, upright=upright)))
             case str() | os.PathLike():
-                return _to_image(self.stylize_picture(read_picture(Path(photo))))
+                return _to_image(self.stylize_picture(read_picture(path_named(photo))))
         raise TypeError(
             "a photo must be a path, a Pillow image, a uint8 array (H, W, 3) or a float tensor "
             f"(3, H, W) or (N, 3, H, W), got {type(photo).__name__}"

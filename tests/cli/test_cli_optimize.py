@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -17,6 +18,7 @@ from small_run import draw_photo
 
 from fast_style.cli import main as cli
 from fast_style.core.errors import UserError
+from fast_style.optimizing import picture
 from fast_style.optimizing.course import Course
 from fast_style.pictures.pixels import image_to_tensor
 from fast_style.settings.gatys_config import load_gatys_config
@@ -605,3 +607,30 @@ def test_documented_words_draw_with_real_weights(
     photo = assets / "photos" / "content" / "chicago.jpg"
     assert run(*arguments, "--content", str(photo), "--output", str(picture)) == 0
     assert min(size_of(str(picture))) == 64
+
+
+def test_files_that_appear_during_the_work_are_kept(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: Output
+) -> None:
+    real = picture.optimize_picture
+    theirs = {"out.png", "out-00002.png", "sheet.png", "course.gif"}
+
+    def while_others_write(*words: Any, **options: Any) -> picture.Optimized:
+        for name in theirs:
+            Path(name).write_text("theirs")
+        return real(*words, **options)
+
+    monkeypatch.setattr(picture, "optimize_picture", while_others_write)
+    assert draw("--every", "2", "--sheet", "sheet.png", "--course", "course.gif") == 0
+    assert all(Path(name).read_text() == "theirs" for name in theirs)
+    ours = {"out-2.png", "out-00004.png", "sheet-2.png", "course-2.gif"}
+    assert files() == theirs | ours
+    assert {size_of(name) for name in ("out-2.png", "out-00004.png")} == {(20, 16)}
+    told = capsys.readouterr()
+    assert "out-2.png: 20 x 16 pixels" in told.out
+    assert "warning: out-00002.png" in told.out
+    for name in ("out", "sheet", "course"):
+        assert re.search(rf"{name}\.(png|gif): .* is kept; .* {name}-2\.(png|gif)", told.err)
+
+    assert draw("--overwrite") == 0
+    assert size_of("out.png") == (20, 16)

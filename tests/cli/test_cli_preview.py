@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -24,6 +25,7 @@ def config(config: Path) -> Path:
     config.write_text(yaml.safe_dump(settings))
     photo_at("photo.png", seed=9)
     photo_at("old.png")
+    photo_at("other/photo.png")
     return config
 
 
@@ -118,7 +120,7 @@ def test_a_stopped_preview_keeps_what_it_has(
         (["-p", "photo.png", "-o", "photo.png"], ["photo.png", "is an input"]),
         (["-p", "photo.png", "-o", "style.png", "--overwrite"], ["style.png", "is an input"]),
         (["-p", "photo.png", "-o", "old.png"], ["old.png", "exists already", "--overwrite"]),
-        (["-p", "photo.png", "-p", "photos/../photo.png"], ["two photos", "--output"]),
+        (["-p", "photo.png", "-p", "other/photo.png"], ["two photos", "--output"]),
         (["-p", "photo.png", "train.stesp=3"], ["train.stesp", "did you mean 'train.steps'"]),
     ],
 )
@@ -130,3 +132,27 @@ def test_mistakes_are_told_with_their_remedy(
     assert message.startswith("error: ")
     assert all(part in message for part in parts), message
     assert not Path("preview.png").exists()
+
+
+def test_a_sheet_that_appears_during_the_work_is_kept(
+    monkeypatch: pytest.MonkeyPatch, capsys: Output
+) -> None:
+    real = preview.preview_sheet
+
+    def while_others_write(*words: Any, **options: Any) -> Image.Image:
+        Path("preview.png").write_text("theirs")
+        return real(*words, **options)
+
+    monkeypatch.setattr(preview, "preview_sheet", while_others_write)
+    assert run("wave.yaml", "-p", "photo.png", "--style-weights", "1", "--style-sizes", "16") == 0
+    assert Path("preview.png").read_text() == "theirs"
+    assert size_of("preview-2.png")[0] > 0
+    assert "preview-2.png: 1 previews of photo.png" in capsys.readouterr().out
+
+
+def test_a_photo_given_twice_is_drawn_once(capsys: Output) -> None:
+    Path("link.png").symlink_to("photo.png")
+    choice = ["--style-weights", "1", "--style-sizes", "16"]
+    assert run("wave.yaml", "-p", "photo.png", "-p", "link.png", *choice) == 0
+    assert size_of("preview.png")[0] > 0
+    assert "link.png: given twice; it is drawn once" in capsys.readouterr().err

@@ -54,7 +54,7 @@ def test_model_given_twice_is_measured_once(
     words = ["evaluate", model, str(link), "--photos", str(held_out), "-o", str(tmp_path / "r")]
     words += ["--sizes", "32", "--iterations", "1", "--count", "1", "--baseline", "box"]
     assert main(words) == 0
-    assert f"{link}: given twice; it is measured once\n" in capsys.readouterr().out
+    assert f"{link}: given twice; it is measured once\n" in capsys.readouterr().err
     results = json.loads((tmp_path / "r" / "results.json").read_text())
     assert list(results["sizes"]["32"]["seconds"]["forward_pass"]) == ["tiny"]
 

@@ -17,6 +17,7 @@ from settings_files import (
 )
 
 from fast_style.core.errors import UserError
+from fast_style.core.paths import usable_path
 from fast_style.settings.config import (
     Config,
     DistillConfig,
@@ -25,7 +26,6 @@ from fast_style.settings.config import (
     load_config,
     parse_config,
 )
-from fast_style.settings.fields import usable_path
 from fast_style.settings.gatys_config import GatysConfig
 from fast_style.settings.reading import checked, load, parse, require_consistent
 from fast_style.settings.structure import Section

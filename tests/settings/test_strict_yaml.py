@@ -78,6 +78,8 @@ def test_aliases_stand_for_what_they_name(tmp_path):
         ("---\nseed: 3",
          "FILE:4: a second document begins here; write it into a file of its own"),
         ("seed: *nothing", "FILE:4: not valid YAML: found undefined alias 'nothing'"),
+        ("log: {every: ${N}}", "FILE:4: not valid YAML: expected ',' or '}', but got '{'; "
+         "put single quotes around a text with a variable in it"),
         ("seed: &a [*a]", "FILE:4: nested deeper than 32 levels once aliases are expanded"),
         ("? [a]\n: 3", "FILE:4: a key must be a word, not a list or a section"),
         ("# \0", "FILE:4: not valid YAML: the character '\\x00' is not allowed"),
@@ -169,7 +171,9 @@ def test_other_colons_are_not_blamed(tmp_path, text):
     assert "space behind" not in message
 
 
-@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-8-sig", "utf-8"])
+@pytest.mark.parametrize(
+    "encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-8-sig"]
+)
 def test_utf_16_is_read_with_a_mark_and_without(tmp_path, encoding):
     # What `>` of Windows PowerShell writes is UTF-16 with a mark and \r\n.
     path = write(tmp_path, "# 日本\r\ntext: Café\r\n".encode(encoding))

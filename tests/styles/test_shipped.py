@@ -94,6 +94,7 @@ def test_unknown_name_is_answered_with_the_nearest_ones(name: str, expected: str
         ("t", ["great_wave", "starry_night", "water_lilies"]),
         ("waterlillies", ["water_lilies"]),
         ("", []),
+        ("-", []),
         ("guernica", []),
     ],
 )

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -34,6 +35,20 @@ def test_model_that_is_no_path_is_an_error_of_type() -> None:
     for wrong in (None, b"model.safetensors"):
         with pytest.raises(TypeError, match=rf"^model must be .*, got {type(wrong).__name__}$"):
             Stylizer(wrong)  # type: ignore[arg-type]
+
+
+def test_text_is_a_path_as_in_a_settings_file(
+    stylizer: Stylizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    noise_photo(9, 7).save(tmp_path / "a.png")
+    assert stylizer("~/a.png").size == (9, 7)
+    with pytest.raises(UserError, match=re.escape(str(tmp_path / "none.safetensors"))):
+        Stylizer("~/none.safetensors")
+    for use in (Stylizer, stylizer):
+        with pytest.raises(UserError, match="/a' is a URL; download it first"):
+            use("https://example.org/a")
 
 
 # --- Pictures and tensors -----------------------------------------------------------------------
