@@ -164,7 +164,13 @@ def _read_styles(
             f"{printable(paintings.folder)}: all of its paintings are results of fast-style; add "
             f"paintings, or take results in with {INCLUDE_RESULTS}"
         )
-    return Styles(found, photos.training, size=size, takes_results=photos.takes_results)
+    return Styles(
+        found,
+        photos.training,
+        size=size,
+        takes_results=photos.takes_results,
+        warn=lambda line: say(f"warning: {line}"),
+    )
 
 
 def _first_pictures(crops: Crops, styles: Styles, data: DistillDataConfig, seed: int) -> Tensor:

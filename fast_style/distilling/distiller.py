@@ -44,6 +44,7 @@ from fast_style.models.checkpoint import (
     restore_optimizer,
     save_checkpoint,
 )
+from fast_style.models.model_files import CheckpointError
 from fast_style.networks.transform_net import memory_format_for
 from fast_style.settings.config import DistillLogConfig, DistillTrainConfig
 from fast_style.settings.layers import convolution_of
@@ -366,6 +367,8 @@ class Distiller:
         settings = _without_folders(self.description["settings"])
         card = {**self.description, "settings": settings, "step": self.step}
         if self.step == self.settings.steps:
+            # Resumed at the end, to write this file again, it has not been measured yet.
+            self.held_out = self.held_out or self.validate()
             card["held_out"] = {
                 name: {key: round(value, 4) for key, value in agreement.items()}
                 for name, agreement in self.held_out.items()
@@ -408,15 +411,43 @@ class Distiller:
             for name, parameter in self.parameters.items():
                 parameter.copy_(student[name])
         restore_optimizer(self.parameters, self.optimizer, checkpoint.part("optimizer"), path)
-        products = checkpoint.part("products")
+        self._restore_heads(checkpoint.part("products"), path)
+        for slot, (number, age) in enumerate(self._numbers_and_ages(checkpoint, path)):
+            self.painters[slot] = self._new_painter(number)
+            self.painters[slot].restore(checkpoint.part(f"painter{slot}"), age, path)
+
+    def _restore_heads(self, products: Mapping[str, Tensor], path: Path) -> None:
+        expected = {}
+        for layer in self.layers:
+            number = convolution_of(layer)
+            channels = len(self.parameters[f"bias_{number}"])
+            teachers = len(self.teacher.get_buffer(f"bias_{number}"))
+            expected[f"own.{layer}"] = torch.empty(channels, channels)
+            expected[f"cross.{layer}"] = torch.empty(channels, teachers)
+        require_same_tensors(products, expected, path)
         for layer in self.layers:
             own, cross = products[f"own.{layer}"], products[f"cross.{layer}"]
             self.products[layer] = own.to(self.device), cross.to(self.device)
-            head = folded_head(best_head(*self.products[layer]))
+            try:
+                head = folded_head(best_head(*self.products[layer]))
+            except torch.linalg.LinAlgError as error:
+                raise CheckpointError(
+                    f"{path}: products.own.{layer} is damaged ({error})"
+                ) from None
             self.judge.get_buffer(f"head_{layer}").copy_(head)
-        for slot, entry in enumerate(checkpoint.metadata["painters"]):
-            self.painters[slot] = self._new_painter(entry["number"])
-            self.painters[slot].restore(checkpoint.part(f"painter{slot}"), entry["age"], path)
+
+    def _numbers_and_ages(self, checkpoint: Checkpoint, path: Path) -> list[tuple[int, int]]:
+        """Number and age of every painter, from a checkpoint's metadata."""
+        try:
+            found = [(entry["number"], entry["age"]) for entry in checkpoint.metadata["painters"]]
+        except (KeyError, TypeError):
+            found = []
+        is_sound = all(type(value) is int and value >= 0 for pair in found for value in pair)
+        if len(found) != len(self.painters) or not is_sound:
+            raise CheckpointError(
+                f"{path}: its metadata lack number and age of {len(self.painters)} painters"
+            )
+        return found
 
 
 def _without_folders(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,8 +4,7 @@ They are paintings, plain surfaces, and photos stylized by painters. A painter i
 network that is trained against the current student, and so exploits the student's errors.
 """
 
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +22,7 @@ from fast_style.pictures.pixels import image_to_tensor
 from fast_style.pictures.reading import PictureError, read_photo
 from fast_style.settings.sections import LossConfig
 from fast_style.training.data import random_crop
+from fast_style.training.run_log import print_line
 from fast_style.training.saving import restore_weights, training_tensors
 
 # Distinguishes a painter's random numbers from others of the same seed.
@@ -168,6 +168,7 @@ class Styles:
         size: of the squares that painters cut from them, in pixels: the size of the photos that
             they stylize, so that strokes are learned at the size at which they appear.
         takes_results: whether a result of this software is as good as a photo.
+        warn: called with a line about a photo that cannot be used.
     """
 
     SHARE_OF_PHOTOS = 0.25
@@ -179,16 +180,20 @@ class Styles:
         *,
         size: int,
         takes_results: bool = True,
+        warn: Callable[[str], None] = print_line,
     ) -> None:
         self.paintings = paintings
         self.photos = photos
         self.size = size
         self.takes_results = takes_results
+        self.warn = warn
 
     def draw(self, rng: np.random.Generator) -> Image.Image:
         """A random style picture; a painting if the drawn photo cannot be used."""
         if rng.random() < self.SHARE_OF_PHOTOS:
-            with suppress(PictureError):
-                photo = self.photos[int(rng.integers(len(self.photos)))]
+            photo = self.photos[int(rng.integers(len(self.photos)))]
+            try:
                 return read_photo(photo, takes_results=self.takes_results)
+            except PictureError as error:
+                self.warn(f"{error}; a painter imitates a painting instead")
         return self.paintings[int(rng.integers(len(self.paintings)))]

@@ -38,7 +38,7 @@ from fast_style.losses.perceptual import (
     content_distance,
     gram_matrix,
 )
-from fast_style.models.checkpoint import load_checkpoint, save_checkpoint
+from fast_style.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from fast_style.models.model_files import CheckpointError
 from fast_style.pictures.folders import find_photos
 
@@ -372,7 +372,9 @@ def test_stop_signal_saves_and_tells_the_step_and_the_signal(
     assert all(torch.equal(student[name], ours) for name, ours in distiller.parameters.items())
 
 
-@pytest.mark.parametrize("lost", ["student.kernel_1_2", "optimizer.exp_avg.bias_2_1"])
+@pytest.mark.parametrize(
+    "lost", ["student.kernel_1_2", "optimizer.exp_avg.bias_2_1", "products.own.relu1_2"]
+)
 def test_checkpoint_without_all_its_tensors_is_refused(
     yaml_file: Path, tmp_path: Path, lost: str
 ) -> None:
@@ -388,6 +390,60 @@ def test_checkpoint_without_all_its_tensors_is_refused(
     run.lock.release()
     assert str(caught.value).startswith(f"{path}: ")
     assert lost.partition(".")[2] in str(caught.value)
+
+
+def _without_painters(found: Checkpoint) -> None:
+    del found.metadata["painters"]
+
+
+def _with_a_painter_too_many(found: Checkpoint) -> None:
+    found.metadata["painters"].append({"number": 9, "age": 0})
+
+
+def _with_a_painter_of_no_age(found: Checkpoint) -> None:
+    found.metadata["painters"][0]["age"] = "young"
+
+
+def _with_smaller_products(found: Checkpoint) -> None:
+    found.tensors["products.cross.relu1_2"] = found.tensors["products.cross.relu1_2"][:1].clone()
+
+
+def _with_products_of_nothing(found: Checkpoint) -> None:
+    found.tensors["products.own.relu1_2"].zero_()
+
+
+@pytest.mark.parametrize(
+    ("forge", "part"),
+    [
+        (_without_painters, "painters"),
+        (_with_a_painter_too_many, "painters"),
+        (_with_a_painter_of_no_age, "painters"),
+        (_with_smaller_products, "cross.relu1_2"),
+        (_with_products_of_nothing, "own.relu1_2"),
+    ],
+)
+def test_forged_checkpoint_is_refused(
+    yaml_file: Path, tmp_path: Path, forge: Callable[[Checkpoint], None], part: str
+) -> None:
+    config = settings_of(yaml_file)
+    distill_once(config, tmp_path, stop_at=2)
+    path = tmp_path / "small" / "checkpoints" / "step-00000002.safetensors"
+    found = load_checkpoint(path)
+    forge(found)
+    save_checkpoint(path, found.tensors, found.metadata)
+    with open_small_run(config, tmp_path) as run, pytest.raises(CheckpointError) as caught:
+        make_distiller(config, run)
+    assert str(caught.value).startswith(f"{path}: ")
+    assert part in str(caught.value)
+
+
+def test_result_that_is_lost_is_written_again_with_its_measurements(
+    yaml_file: Path, tmp_path: Path, straight: Path
+) -> None:
+    distill_once(settings_of(yaml_file), tmp_path)
+    (tmp_path / "small" / "loss_network.safetensors").unlink()
+    distill_once(settings_of(yaml_file), tmp_path)
+    assert final_state(tmp_path / "small") == final_state(straight)
 
 
 def test_full_disk_ends_the_run_and_names_the_last_checkpoint(

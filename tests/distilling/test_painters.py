@@ -144,9 +144,12 @@ def test_styles_are_paintings_and_now_and_then_a_photo(tmp_path: Path) -> None:
 def test_style_is_a_painting_if_the_photo_cannot_be_read(tmp_path: Path) -> None:
     (tmp_path / "broken.png").write_bytes(b"")
     painting = Image.new("RGB", (6, 6))
-    styles = Styles([painting], [tmp_path / "broken.png", tmp_path / "none.png"], size=8)
+    photos = [tmp_path / "broken.png", tmp_path / "none.png"]
+    warnings: list[str] = []
+    styles = Styles([painting], photos, size=8, warn=warnings.append)
     rng = rng_of(0)
     assert all(styles.draw(rng) is painting for _ in range(40))
+    assert {line.partition(":")[0] for line in warnings} == set(map(str, photos))
 
 
 # --- Painters -------------------------------------------------------------------------------------

@@ -171,9 +171,7 @@ def test_other_colons_are_not_blamed(tmp_path, text):
     assert "space behind" not in message
 
 
-@pytest.mark.parametrize(
-    "encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-8-sig"]
-)
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-8-sig"])
 def test_utf_16_is_read_with_a_mark_and_without(tmp_path, encoding):
     # What `>` of Windows PowerShell writes is UTF-16 with a mark and \r\n.
     path = write(tmp_path, "# 日本\r\ntext: Café\r\n".encode(encoding))
