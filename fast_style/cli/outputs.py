@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def require_replaceable(path: Path, sources: Iterable[Path], *, overwrite: bool) -> None:
     """Check that a file does not exist; with --overwrite it may, unless it is an input.
 
-    A folder is never replaced.
+    A folder, a device or a pipe is never replaced.
 
     Args:
         path: the file to write.
@@ -27,13 +27,15 @@ def require_replaceable(path: Path, sources: Iterable[Path], *, overwrite: bool)
         UserError: it exists, or its folder cannot be looked into.
     """
     try:
-        exists, is_folder = path.exists(), path.is_dir()
+        exists, is_folder, is_file = path.exists(), path.is_dir(), path.is_file()
     except OSError as error:
         raise UserError(
             f"{printable(path)}: cannot be written ({error.strerror}); choose another name"
         ) from None
     if is_folder:
         raise UserError(f"{printable(path)}: is a folder; name a file")
+    if exists and not is_file:  # /dev/null, which root could replace
+        raise UserError(f"{printable(path)}: is a device or a pipe; name a file")
     if exists and any(path.samefile(source) for source in sources):
         raise UserError(
             f"{printable(path)}: is an input, and would be replaced; choose another name"
@@ -64,7 +66,11 @@ def put_in_place(
             exists. Otherwise it raises FileExistsError.
         overwrite: whether the command has --overwrite.
         tell: prints a line that gives the other name.
+
+    Raises:
+        UserError: there is no such folder any more, and it cannot be made again.
     """
+    make_writable_folder(path.parent)  # it may have been removed meanwhile
     others = (path.with_stem(f"{path.stem}-{number}") for number in itertools.count(2))
     for candidate in itertools.chain([path], others):
         try:

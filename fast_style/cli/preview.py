@@ -144,11 +144,17 @@ def _preview(config: "Config", options: argparse.Namespace, outputs: list[Path])
     from tqdm import tqdm
 
     from fast_style.core.devices import resolve_device
-    from fast_style.optimizing.preview import choices_near, draw_previews, preview_sheet
+    from fast_style.optimizing.preview import (
+        choices_near,
+        draw_previews,
+        preview_sheet,
+        read_styles,
+    )
     from fast_style.pictures.reading import read_photo
 
     near = choices_near(config)
     weights, sizes = options.style_weights or near[0], options.style_sizes or near[1]
+    styles = read_styles(config, sizes)  # once: the file may vanish while the first ones are drawn
     device = resolve_device(options.device)
     total = len(outputs) * len(weights) * len(sizes) * options.iterations
     with tqdm(total=total, unit="iteration", disable=None) as bar, stop_signals() as stop_signal:
@@ -164,6 +170,7 @@ def _preview(config: "Config", options: argparse.Namespace, outputs: list[Path])
             for preview in draw_previews(
                 config,
                 photo,
+                styles,
                 style_weights=weights,
                 style_sizes=sizes,
                 iterations=options.iterations,
@@ -174,7 +181,7 @@ def _preview(config: "Config", options: argparse.Namespace, outputs: list[Path])
                 if bar.disable:
                     say(f"{len(previews)} of {len(weights) * len(sizes)}: {_told(preview)}")
             if previews:
-                sheet = preview_sheet(config, photo, previews, num_columns=len(weights))
+                sheet = preview_sheet(config, photo, styles, previews, num_columns=len(weights))
                 written = put_picture_in_place(
                     output, sheet, overwrite=options.overwrite, tell=tell
                 )

@@ -430,7 +430,7 @@ class Distiller:
             self.products[layer] = own.to(self.device), cross.to(self.device)
             try:
                 head = folded_head(best_head(*self.products[layer]))
-            except torch.linalg.LinAlgError as error:
+            except RuntimeError as error:  # it cannot be inverted
                 raise CheckpointError(
                     f"{path}: products.own.{layer} is damaged ({error})"
                 ) from None

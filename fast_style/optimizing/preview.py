@@ -6,7 +6,7 @@ beyond it. L-BFGS without a line search, as in the paper, diverged in four of si
 in a flat sky; with one (SciPy's), six previews ended 5 to 16 % lower, and took 2.6 times as long.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -59,9 +59,20 @@ def choices_near(config: Config) -> tuple[list[float], list[int]]:
     return [weight / 2.5, weight, weight * 2.5], [max(16, size * 2 // 3), size, size * 3 // 2]
 
 
+def read_styles(config: Config, style_sizes: Sequence[int]) -> dict[int, Image.Image]:
+    """The style picture by its shorter side, in all sizes that previews and their sheet need.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    sides = {round(size * scale) for size in style_sizes for scale in _SCALES}
+    return {side: read_style(config.style.image, side) for side in sides | {side_of(config)}}
+
+
 def draw_previews(
     config: Config,
     photo: Image.Image,
+    styles: Mapping[int, Image.Image],
     *,
     style_weights: Sequence[float],
     style_sizes: Sequence[int],
@@ -74,6 +85,7 @@ def draw_previews(
     Args:
         config: the settings of the training, which give all other values.
         photo: RGB; its centered square is drawn.
+        styles: from `read_styles`.
         style_weights: values of ``loss.style_weight``.
         style_sizes: values of ``style.size``.
         iterations: of Adam, over all scales.
@@ -81,7 +93,7 @@ def draw_previews(
         watch: called after every iteration; False ends the generator without the present preview.
 
     Raises:
-        UserError: the style picture or the weights cannot be used.
+        UserError: the weights cannot be used.
     """
     weights = load_loss_weights(config)
     side = side_of(config)
@@ -89,9 +101,7 @@ def draw_previews(
     contents = [_pixels(center_crop(photo, smaller)).to(device) for smaller in sides]
     for size in style_sizes:
         losses = [
-            build_perceptual_loss(
-                config, weights, read_style(config.style.image, round(size * scale)), device
-            )
+            build_perceptual_loss(config, weights, styles[round(size * scale)], device)
             for scale in _SCALES
         ]
         for weight in style_weights:
@@ -145,14 +155,18 @@ def _terms(loss: PerceptualLoss, targets: dict[str, Tensor], pixels: Tensor) -> 
 
 
 def preview_sheet(
-    config: Config, photo: Image.Image, previews: Sequence[Preview], *, num_columns: int
+    config: Config,
+    photo: Image.Image,
+    styles: Mapping[int, Image.Image],
+    previews: Sequence[Preview],
+    *,
+    num_columns: int,
 ) -> Image.Image:
     """One sheet: the photo and the style picture, and below them a row for each style size."""
     side = side_of(config)
-    style = read_style(config.style.image, side)
     top = [
         Captioned(center_crop(photo, side), ["the photo"]),
-        Captioned(center_crop(style, side), ["the style picture"]),
+        Captioned(center_crop(styles[side], side), ["the style picture"]),
     ]
     cells = [Captioned(preview.picture, _caption(preview)) for preview in previews]
     return captioned_grid([top, *in_rows(cells, num_columns)])

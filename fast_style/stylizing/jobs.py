@@ -316,6 +316,8 @@ def _replacements(
                 yield f"{output}: is a broken link; remove it, or replace it with --overwrite"
         elif os.path.isdir(job.output):
             yield f"{output}: is a folder, but the result is a file; set another --suffix"
+        elif not os.path.isfile(job.output):  # /dev/null, which root could replace
+            yield f"{output}: is a device or a pipe; set another --output"
         elif os.path.samefile(job.output, job.photo):
             yield f"{photo}: its result would replace it; set --suffix or --output"
         elif options.overwrite and identity_of(job.output) in photos:

@@ -634,3 +634,17 @@ def test_files_that_appear_during_the_work_are_kept(
 
     assert draw("--overwrite") == 0
     assert size_of("out.png") == (20, 16)
+
+
+def test_a_folder_that_vanishes_during_the_work_is_made_again(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = picture.optimize_picture
+
+    def while_it_vanishes(*words: Any, **options: Any) -> picture.Optimized:
+        Path("results").rmdir()
+        return real(*words, **options)
+
+    monkeypatch.setattr(picture, "optimize_picture", while_it_vanishes)
+    assert draw("--output", "results/out.png") == 0
+    assert size_of("results/out.png") == (20, 16)

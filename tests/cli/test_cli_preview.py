@@ -11,7 +11,7 @@ from PIL import Image
 
 from fast_style.cli import main as cli
 from fast_style.optimizing import preview
-from fast_style.optimizing.preview import choices_near, draw_previews
+from fast_style.optimizing.preview import choices_near, draw_previews, read_styles
 from fast_style.settings.config import load_config
 
 Output = pytest.CaptureFixture[str]
@@ -68,6 +68,7 @@ def test_a_larger_style_weight_lowers_style_and_raises_content() -> None:
         weak, strong = draw_previews(
             config,
             photo.convert("RGB"),
+            read_styles(config, [32]),
             style_weights=[0.2, 50],
             style_sizes=[32],
             iterations=60,
@@ -156,3 +157,18 @@ def test_a_photo_given_twice_is_drawn_once(capsys: Output) -> None:
     assert run("wave.yaml", "-p", "photo.png", "-p", "link.png", *choice) == 0
     assert size_of("preview.png")[0] > 0
     assert "link.png: given twice; it is drawn once" in capsys.readouterr().err
+
+
+def test_a_style_picture_that_vanishes_meanwhile_loses_nothing(
+    monkeypatch: pytest.MonkeyPatch, capsys: Output
+) -> None:
+    real = preview._descend
+
+    def while_it_vanishes(*words: Any) -> Any:
+        Path("style.png").unlink(missing_ok=True)
+        return real(*words)
+
+    monkeypatch.setattr(preview, "_descend", while_it_vanishes)
+    choices = ["--style-weights", "1", "--style-sizes", "16", "24"]
+    assert run("wave.yaml", "-p", "photo.png", *choices) == 0
+    assert "preview.png: 2 previews of photo.png" in capsys.readouterr().out

@@ -1,5 +1,6 @@
 """``styles`` and ``--style``: the models that come with fast-style, listed, used and drawn."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -111,6 +112,16 @@ def test_broken_link_is_only_replaced_on_request(capsys: Output) -> None:
     assert "--overwrite" in line
     assert run("styles", "--sheet", "a.png", "--max-side", "24", "--overwrite") == 0
     assert Path("styles.png").is_file()
+
+
+@pytest.mark.usefixtures("styles")
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_device_or_pipe_is_never_replaced(capsys: Output) -> None:
+    photo_at("a.png")
+    os.mkfifo("styles.png")
+    assert run("styles", "--sheet", "a.png", "--overwrite") == 2
+    assert errors(capsys) == ["error: styles.png: is a device or a pipe; name a file"]
+    assert Path("styles.png").is_fifo()
 
 
 @pytest.mark.usefixtures("styles")

@@ -294,6 +294,11 @@ def test_remedy_for_a_collision_is_one_that_helps(here: Path) -> None:
             {"output": Path("out"), "overwrite": True},
             "out/a.jpg: is a folder, but the result is a file; set another --suffix",
         ),
+        (
+            ["a.jpg"],
+            {"output": Path("pipe.png"), "overwrite": True},
+            "pipe.png: is a device or a pipe; set another --output",
+        ),
         (["a.jpg"], {}, "a.jpg: its result would replace it; set --suffix or --output"),
         (
             ["a.jpg", "a-x.jpg"],
@@ -326,6 +331,10 @@ def test_remedy_for_a_collision_is_one_that_helps(here: Path) -> None:
 def test_message_of_what_is_refused_before_any_work(
     here: Path, inputs: list[str], options: dict[str, object], message: str
 ) -> None:
+    if hasattr(os, "mkfifo"):
+        os.mkfifo("pipe.png")
+    elif "a pipe" in message:
+        pytest.skip("this system has no named pipes")
     for name in ("a.jpg", "a-x.jpg", "in/a.jpg", "in/a.png"):
         write_noise_photo(name)
     Path("file").touch()
