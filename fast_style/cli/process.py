@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from fast_style.cli.allocator import keep_freed_memory
@@ -16,6 +16,7 @@ from fast_style.cli.arguments import parse
 from fast_style.cli.openmp import let_waiting_threads_sleep
 from fast_style.core.distributed import read_launch
 from fast_style.core.errors import UserError
+from fast_style.core.signals import Terminated, clean_end
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -42,16 +43,16 @@ def run_command(parser: argparse.ArgumentParser, arguments: Sequence[str] | None
             _require_working_directory()
             let_waiting_threads_sleep()  # before torch is loaded
             keep_freed_memory()  # before torch allocates anything
-            with _limited_pixels(options):
+            with _limited_pixels(options), _clean_end():
                 return _run(options)
         finally:
             sys.stdout.flush()
     except UserError as error:
         print_error(error)
         return error.exit_code
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         print("error: interrupted", file=sys.stderr)
-        return 128 + signal.SIGINT
+        return 128 + (error.number if isinstance(error, Terminated) else signal.SIGINT)
     except BrokenPipeError:
         mute_stdout()
         return 1
@@ -76,6 +77,19 @@ def _require_working_directory() -> None:
         raise UserError(
             "the working directory does not exist any more; change (cd) to one that does"
         ) from None
+
+
+def _clean_end() -> AbstractContextManager[None]:
+    # A process of torchrun may wait for the others outside Python, where it would not see the
+    # exception: there, the signal ends it as usual.
+    return clean_end() if _is_alone() else nullcontext()
+
+
+def _is_alone() -> bool:
+    try:
+        return read_launch().is_alone
+    except UserError:  # an invalid launch: no group will be started
+        return True
 
 
 @contextmanager
@@ -126,10 +140,7 @@ def leave(code: int) -> NoReturn:
     that releases a tensor at that time aborts the process, and its exit code is lost
     (pytorch/pytorch#190489). torch keeps these threads beyond `destroy_process_group`.
     """
-    is_alone = True
-    with suppress(UserError):  # an invalid launch: no group was started
-        is_alone = read_launch().is_alone
-    if is_alone:
+    if _is_alone():
         raise SystemExit(code)
     gc.collect()  # ends the data workers, which live as long as the objects that refer to them
     sys.stdout.flush()

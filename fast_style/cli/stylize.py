@@ -177,7 +177,16 @@ def run(options: argparse.Namespace) -> int:
     for label in (description["loss_network"]["label"] for description in descriptions):
         if label.startswith("RANDOM"):
             tell(f"this model is only a test, trained with {label}")
-    done = _stylize(options, models, plan, launch)
+    try:
+        done = _stylize(options, models, plan, launch)
+    except KeyboardInterrupt:
+        if len(plan.jobs) > 1 and launch.is_alone:
+            instead = " in place of --overwrite" if options.overwrite else ""
+            note(
+                "stopped before all photos were done; the same command with --skip-existing"
+                f"{instead} stylizes the others"
+            )
+        raise
     results = done.results
     for line in (_line_about_alpha(done.flattened), line_about_several(done.several)):
         if line:

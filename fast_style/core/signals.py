@@ -1,4 +1,4 @@
-"""Signals that end work after its present step or import, instead of in the middle of it."""
+"""Signals that end work after its present step or import, or at once, but cleanly."""
 
 import os
 import signal
@@ -56,6 +56,43 @@ def stop_signals(
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM or SIGHUP, raised like Ctrl-C.
+
+    Args:
+        number: of the signal.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+@contextmanager
+def clean_end() -> Iterator[None]:
+    """Within the block, SIGTERM and SIGHUP raise `Terminated`: temporary files are then removed.
+
+    By default, they end a process where it stands. Signals that the caller handles or ignores stay
+    as they are.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        raise Terminated(number)
+
+    numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    numbers = [number for number in numbers if signal.getsignal(number) is signal.SIG_DFL]
+    for number in numbers:
+        signal.signal(number, handle)
+    try:
+        yield
+    finally:
+        for number in numbers:
+            signal.signal(number, signal.SIG_DFL)
 
 
 @contextmanager

@@ -508,3 +508,30 @@ def test_pictures_that_are_not_taken_of_a_file_are_counted(model: Path, capsys: 
         "note: of 2 files with several pictures, one of each is taken: in/anim.gif (3 pictures), "
         f"in/pages.tif (2 pictures); {remedy}\n"
     )
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such signal")
+@pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143)])
+def test_stopped_command_leaves_whole_results_and_says_how_to_go_on(
+    model: Path, monkeypatch: pytest.MonkeyPatch, capsys: Output, name: str, code: int
+) -> None:
+    photos = [str(photo_at(f"in/{number}.png", seed=number)) for number in range(5)]
+    real = os.fsync
+    sent: list[str] = []
+
+    def stop_in_between(descriptor: int) -> None:
+        if Path("out/0.png").exists() and not sent:
+            sent.append(name)
+            signal.raise_signal(getattr(signal, name))
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", stop_in_between)
+    assert run("stylize", "-m", str(model), *photos, "-o", "out", "--overwrite") == code
+    monkeypatch.setattr(os, "fsync", real)
+    told = capsys.readouterr().err
+    assert "--skip-existing in place of --overwrite" in told
+    results = sorted(path.name for path in Path("out").iterdir())
+    assert 1 <= len(results) < 5
+    assert not [result for result in results if result.startswith(".")]
+    assert run("stylize", "-m", str(model), *photos, "-o", "out", "--skip-existing") == 0
+    assert sorted(path.name for path in Path("out").iterdir()) == [f"{n}.png" for n in range(5)]

@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from fast_style.core.signals import stop_signals, whole_imports
+from fast_style.core.signals import Terminated, clean_end, stop_signals, whole_imports
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="needs SIGHUP")
@@ -101,3 +101,22 @@ def test_imports_of_other_threads_are_not_touched() -> None:
     thread.start()
     thread.join()
     assert seen == [before]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such signals")
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
+def test_clean_end_raises_and_leaves_what_the_caller_has_set(name: str) -> None:
+    number = getattr(signal, name)
+    before = signal.signal(number, signal.SIG_DFL)
+    try:
+        with pytest.raises(KeyboardInterrupt) as caught, clean_end():
+            os.kill(os.getpid(), number)
+        assert isinstance(caught.value, Terminated)
+        assert caught.value.number == number
+        assert signal.getsignal(number) is signal.SIG_DFL
+        signal.signal(number, signal.SIG_IGN)
+        with clean_end():
+            os.kill(os.getpid(), number)
+        assert signal.getsignal(number) is signal.SIG_IGN
+    finally:
+        signal.signal(number, before)
