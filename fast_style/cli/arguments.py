@@ -38,6 +38,7 @@ def parse(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> a
         UserError: the command line cannot be parsed.
     """
     words = sys.argv[1:] if arguments is None else arguments
+    _refuse_typography(words)
     try:
         return _parse(parser, words)
     except UserError as error:
@@ -51,13 +52,36 @@ def parse(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> a
         ) from None
 
 
+_DASHES = "\u2010\u2011\u2012\u2013\u2014\u2212"
+_QUOTES = "\u2018\u2019\u201a\u201c\u201d\u201e"
+_TYPOGRAPHY = {
+    **dict.fromkeys(_DASHES, "which is no hyphen; write options with -"),
+    **dict.fromkeys(_QUOTES, "which is no straight quote; write ' or \" or none"),
+}
+"""Characters that a text program writes in place of those of a command line, with the remedy."""
+
+
+def _refuse_typography(words: Sequence[str]) -> None:
+    """Check that no word was pasted from a text program that changed its first character.
+
+    Raises:
+        UserError: the first such word, unless a file has this name.
+    """
+    for word in words:
+        if word[:1] in _TYPOGRAPHY and not os.path.lexists(word):
+            raise UserError(f"{printable(word)}: begins with {word[0]}, {_TYPOGRAPHY[word[0]]}")
+
+
 def _parse(parser: argparse.ArgumentParser, words: Sequence[str]) -> argparse.Namespace:
     options, rest = parser.parse_known_args(words)
+    has_settings = hasattr(options, "print_config")
     # argparse fills a list once; words after the next option are left over.
     if rest and hasattr(options, "words") and not any(word.startswith("-") for word in rest):
         options.words += rest
     elif rest:
-        options.parser.error(f"unrecognized arguments: {' '.join(rest)}")
+        setting = next((word for word in rest if re.match(r"--\w+(\.\w+)*=", word)), "")
+        hint = f"; settings have no --: {setting[2:]}" if setting and has_settings else ""
+        options.parser.error(f"unrecognized arguments: {' '.join(rest)}{hint}")
     return options
 
 

@@ -61,36 +61,53 @@ def _in_utf_8(text: str) -> str:
 def with_variables(text: str, folder: Path) -> str:
     """A path with the values of its variables, unless a file of that very name exists.
 
-    ``$NAME`` and ``${NAME}`` must be set. ``%NAME%``, as Windows writes it, stays as it is if no
-    such variable is set.
+    ``$NAME``, ``${NAME}`` and PowerShell's ``$env:NAME`` must be set. ``%NAME%``, as Windows writes
+    it, stays as it is if no such variable is set, unless the path begins with it.
 
     Args:
         text: the path.
         folder: what a relative path is relative to.
 
     Raises:
-        ValueError: the environment has no such variable.
+        ValueError: the environment has no such variable, or the text has what pasting adds to it.
     """
     if os.path.lexists(folder / text):
         return text
+    if strange := {text[:1], text[-1:]} & _INVISIBLE:
+        names = ", ".join(f"U+{ord(letter):04X}" for letter in sorted(strange))
+        raise ValueError(
+            f"{text!r} begins or ends with an invisible character ({names}); remove it"
+        )
+    with_slashes = text.replace("\\", "/")
+    if os.sep == "/" and with_slashes != text and os.path.lexists(folder / with_slashes):
+        raise ValueError(f"{text!r}: write it with / in place of \\, as {with_slashes!r}")
 
     def value(match: re.Match[str]) -> str:
-        name = match[1] or match[2]
+        name = match[1] or match[2] or match[3]
         if not _is_set(name):
-            raise ValueError(
-                f"{text!r}: the environment has no variable {name}; set it, or write the whole path"
-            )
+            raise ValueError(_unset(text, name))
         return os.environ[name]
 
     replaced = _VARIABLE.sub(value, text)
     # The percent sign that ends one name may begin another: 50%-%DATA%.
     for name in filter(_is_set, _WINDOWS_NAME.findall(replaced)):
         replaced = replaced.replace(f"%{name}%", os.environ[name])
+    if unknown := re.match(r"%(\w+)%[/\\]", replaced):
+        raise ValueError(_unset(text, unknown[1]))
     return replaced
 
 
-_VARIABLE = re.compile(r"\$(?:(\w+)|\{([^{}]*)\})")
+_VARIABLE = re.compile(r"\$(?:env:(\w+)|(\w+)|\{([^{}]*)\})", re.IGNORECASE)
 _WINDOWS_NAME = re.compile(r"%([^%/\\]+)(?=%)")
+
+
+# White space of lines, spaces without width, and marks of the direction of writing, which the
+# "Copy as path" of Windows puts in front.
+_INVISIBLE = frozenset("\r\n\t\u200b\u200e\u200f\u202a\u202b\u202c\u202d\u202e\ufeff")
+
+
+def _unset(text: str, name: str) -> str:
+    return f"{text!r}: the environment has no variable {name}; set it, or write the whole path"
 
 
 def _is_set(name: str) -> bool:

@@ -56,6 +56,11 @@ def test_version_is_printed(capsys: Output) -> None:
             "unrecognized arguments: --quiet b.jpg",
             "fast-style stylize --help",
         ),
+        (
+            ["train", "a.yaml", "--data.photos=p"],
+            "settings have no --: data.photos=p",
+            "fast-style train --help",
+        ),
     ],
 )
 def test_mistake_is_one_line_that_names_the_help_of_its_command(
@@ -65,6 +70,19 @@ def test_mistake_is_one_line_that_names_the_help_of_its_command(
     (line,) = errors(capsys)
     assert found in line
     assert line.endswith(f"; see {remedy}")
+
+
+@pytest.mark.parametrize("word", ["\u2013\u2013model", "\u2014m", "\u201cmy photo.jpg\u201d"])
+def test_word_that_a_text_program_has_changed_is_told(
+    here: Path, word: str, capsys: Output
+) -> None:
+    assert run("stylize", "-m", "m", word) == 2
+    (line,) = errors(capsys)
+    assert line.startswith(f"error: {word}: begins with {word[0]}, ")
+    assert "write" in line
+    Path(word).touch()  # a file of this very name
+    assert run("stylize", "-m", "m", word) == 2
+    assert "begins with" not in capsys.readouterr().err
 
 
 def test_module_runs_as_the_command() -> None:

@@ -313,7 +313,43 @@ def test_a_variable_as_windows_writes_it_is_replaced_if_it_is_set(tmp_path, monk
         assert read(Config, tmp_path, LEAST, f"data.photos={text}").data.photos == Path.cwd() / text
 
 
-def test_a_percent_sign_that_yaml_does_not_accept_is_answered_with_quotes(tmp_path):
+def test_a_variable_as_powershell_writes_it_is_replaced(tmp_path, monkeypatch):
+    monkeypatch.setenv("DATA", "/mnt/data")
+    for written in ("$env:DATA/p", "$Env:DATA/p"):
+        assert read(Config, tmp_path, LEAST, f"data.photos={written}").data.photos == Path(
+            "/mnt/data/p"
+        )
+
+
+@pytest.mark.parametrize(
+    ("written", "parts"),
+    [
+        ("%NO_DATA%/p", ["variable NO_DATA", "set it"]),
+        ("$env:NO_DATA/p", ["variable NO_DATA", "set it"]),
+        ("\u202aphotos", ["U+202A", "remove"]),
+        ("photos\r", ["U+000D", "remove"]),
+        pytest.param(
+            ".\\photos",
+            ["'./photos'", "write it with /"],
+            marks=pytest.mark.skipif(os.sep != "/", reason="the path is right there"),
+        ),
+    ],
+)
+def test_a_path_that_pasting_has_changed_is_told_with_its_remedy(
+    tmp_path, monkeypatch, written, parts
+):
+    monkeypatch.delenv("NO_DATA", raising=False)
+    monkeypatch.chdir(tmp_path)
+    Path("photos").mkdir()
+    path = write(tmp_path, LEAST)
+    with pytest.raises(UserError) as caught:
+        load(Config, path, [f"data.photos={written}"])
+    for part in ["data.photos", *parts]:
+        assert part in str(caught.value)
+
+
+def test_a_percent_sign_that_yaml_does_not_accept_is_answered_with_quotes(tmp_path, monkeypatch):
+    monkeypatch.setenv("DATA", "/mnt/data")
     text = LEAST.replace("data: {photos: p}", "data:\n  photos: %DATA%/p")
     told = complaint(Config, tmp_path, text)
     for part in (":4: ", "'%'", "single quotes"):
