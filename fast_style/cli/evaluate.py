@@ -1,6 +1,7 @@
 """``fast-style evaluate``: measure models on held-out photos, and write a report."""
 
 import argparse
+import os
 import shlex
 import sys
 from collections.abc import Callable, Iterator
@@ -70,6 +71,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="REPORT",
         help="folder for the report, and for the L-BFGS results from which a repeated command "
         "resumes",
+    )
+    parser.add_argument(
+        "--overwrite", action="store_true", help="replace the report of another command"
     )
     parser.add_argument(
         "--sizes",
@@ -167,10 +171,32 @@ def run(options: argparse.Namespace) -> int:
     from fast_style.evaluating.plots import require_plotting
 
     require_plotting()
+    if not options.overwrite:
+        _require_no_other_report(options.output, "judge" if options.judge else "results")
     try:
         return (_run_judge if options.judge else _run_evaluation)(options, photos)
     except Stopped as stopped:
         return 128 + stopped.signal_number
+
+
+def _require_no_other_report(folder: Path, name: str) -> None:
+    """Check that a folder has no report, or that of this very command, which is made again.
+
+    Args:
+        folder: the report's.
+        name: of its file of numbers, without ``.json``.
+
+    Raises:
+        UserError: it has another report, or a file of the same name.
+    """
+    from fast_style.evaluating.pages import command_of, without_folders
+
+    file = folder / f"{name}.json"
+    if os.path.lexists(file) and command_of(file) != without_folders(_command()):
+        raise UserError(
+            f"{printable(file)}: exists already, and is not of this command; choose another "
+            "--output, or replace it with --overwrite"
+        )
 
 
 def _run_evaluation(options: argparse.Namespace, photos: "Inputs") -> int:
@@ -270,7 +296,7 @@ def _shown_progress(
 
 
 def _command() -> str:
-    return shlex.join(["fast-style", *sys.argv[1:]])
+    return shlex.join(["fast-style", *(word for word in sys.argv[1:] if word != "--overwrite")])
 
 
 def _require_fitting(options: argparse.Namespace) -> None:

@@ -56,6 +56,15 @@ def strict_json(data: Any) -> bytes:
     return (json.dumps(finite(data), indent=1, allow_nan=False) + "\n").encode()
 
 
+def command_of(file: Path) -> str | None:
+    """The command of the report that has this file of numbers; None if it has none."""
+    try:
+        found = json.loads(file.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return None
+    return found.get("command") if isinstance(found, dict) else None
+
+
 def without_folders(command: str) -> str:
     """The command with absolute paths cut to their last names, as reports may be published."""
     try:

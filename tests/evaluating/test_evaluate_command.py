@@ -1,14 +1,18 @@
 """The command `fast-style evaluate`, from its words to the report."""
 
 import json
+import shlex
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
 from small_evaluation import WITH_COMPACT, WITH_FULL
 from small_run import draw_photo
 
+from fast_style.cli import evaluate
 from fast_style.cli.main import main
+from fast_style.evaluating.pages import without_folders
 from fast_style.pictures.writing import write_picture
 
 
@@ -57,6 +61,36 @@ def test_model_given_twice_is_measured_once(
     assert f"{link}: given twice; it is measured once\n" in capsys.readouterr().err
     results = json.loads((tmp_path / "r" / "results.json").read_text())
     assert list(results["sizes"]["32"]["seconds"]["forward_pass"]) == ["tiny"]
+
+
+@pytest.mark.parametrize("words", [["--judge"], []])
+def test_a_report_of_another_command_is_only_replaced_on_request(
+    run: Path,
+    held_out: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    words: list[str],
+) -> None:
+    for name in ("_run_judge", "_run_evaluation"):
+        monkeypatch.setattr(evaluate, name, lambda options, photos: 0)
+    words = [str(run / "model.safetensors"), "--photos", str(held_out), *words]
+    words = ["evaluate", *words, "--output", str(tmp_path / "r")]
+    file = tmp_path / "r" / ("judge.json" if "--judge" in words else "results.json")
+    file.parent.mkdir()
+    for text in ("mine", "[]", "{}", '{"command": "fast-style evaluate other"}'):
+        file.write_text(text)
+        monkeypatch.setattr(sys, "argv", ["fast-style", *words])
+        assert main(words) == 2
+        error = capsys.readouterr().err
+        assert error.startswith(f"error: {file}: exists already")
+        assert "--overwrite" in error
+        assert main([*words, "--overwrite"]) == 0
+    command = without_folders(shlex.join(["fast-style", *words]))
+    file.write_text(json.dumps({"command": command}))
+    for argv in (words, [*words, "--overwrite"]):
+        monkeypatch.setattr(sys, "argv", ["fast-style", *argv])
+        assert main(words) == 0
 
 
 def test_a_mistake_is_one_line(
