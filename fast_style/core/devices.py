@@ -4,6 +4,7 @@ torch is imported inside the functions, because parsing a command line must not 
 """
 
 import os
+import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
@@ -106,6 +107,35 @@ def without_autocast() -> Iterator[None]:
         yield
 
 
+class _Float32:
+    """float32 as the default dtype of the process, while any thread is within the block."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._num_inside = 0
+        self._before: torch.dtype | None = None
+
+    def __enter__(self) -> None:
+        import torch
+
+        with self._lock:
+            if self._num_inside == 0:
+                self._before = torch.get_default_dtype()
+            self._num_inside += 1
+            torch.set_default_dtype(torch.float32)
+
+    def __exit__(self, *unused: object) -> None:
+        import torch
+
+        with self._lock:
+            self._num_inside -= 1
+            if self._num_inside == 0 and self._before is not None:
+                torch.set_default_dtype(self._before)
+
+
+_FLOAT32 = _Float32()
+
+
 @contextmanager
 def ordinary_torch() -> Iterator[None]:
     """Within the block, torch's defaults are its own; afterwards they are again the caller's.
@@ -118,15 +148,13 @@ def ordinary_torch() -> Iterator[None]:
     """
     import torch
 
-    dtype = torch.get_default_dtype()
     with ExitStack() as stack:
         stack.enter_context(torch.inference_mode(False))
         stack.enter_context(torch.enable_grad())
         stack.enter_context(without_autocast())
         if torch.get_default_device().type != "cpu":  # it slows every call of torch a little
             stack.enter_context(torch.device("cpu"))
-        stack.callback(torch.set_default_dtype, dtype)
-        torch.set_default_dtype(torch.float32)
+        stack.enter_context(_FLOAT32)
         yield
 
 

@@ -224,3 +224,17 @@ def test_defaults_of_torch_are_its_own_inside_and_the_callers_again_afterwards(n
             assert state() == (torch.float32, "cpu", True)
             assert not torch.ones(()).is_inference()
         assert state() == before != (torch.float32, "cpu", True)
+
+
+def test_the_callers_dtype_returns_when_the_last_of_several_blocks_ends() -> None:
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    try:
+        first, second = ordinary_torch(), ordinary_torch()
+        with first:
+            second.__enter__()
+        assert torch.get_default_dtype() == torch.float32  # as in another thread, which goes on
+        second.__exit__(None, None, None)
+        assert torch.get_default_dtype() == torch.float64
+    finally:
+        torch.set_default_dtype(before)
