@@ -3,7 +3,9 @@
 import argparse
 import itertools
 import os
-from collections.abc import Iterable
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -161,7 +163,9 @@ def _optimize(config: "GatysConfig", options: argparse.Namespace) -> int:
             config, photo, device=resolve_device(options.device), watch=watch, say=tell
         )
         signal_number = stop_signal()
-    _write(options, photo, result, course)
+        bar.close()
+        # Here too, a first signal waits: the picture may be the work of hours.
+        _write(options, photo, result, course)
     if result.minimum.is_failure:
         raise UserError(
             f"{result.minimum.reason}; the best picture before that was written", exit_code=1
@@ -175,20 +179,37 @@ def _write(
     result: "Optimized",
     course: "Course",
 ) -> None:
-    """Write the result, the sheet and the course; print the result's size and loss."""
+    """Write the result, the sheet and the course; print the result's size and loss.
+
+    Raises:
+        UserError: some of them cannot be written. The others are there, and if the result is not,
+            a copy in the folder of temporary files.
+    """
     from fast_style.pictures.sheets import side_by_side
 
-    output = put_picture_in_place(options.output, result.picture, overwrite=options.overwrite)
+    output = options.output
+    failures: list[str] = []
+    with _collecting(failures):
+        output = put_picture_in_place(output, result.picture, overwrite=options.overwrite)
+    if failures:
+        with suppress(UserError):
+            copy = Path(tempfile.gettempdir(), output.name)
+            copy = put_picture_in_place(copy, result.picture, overwrite=False)
+            failures[0] += f"; the result is {printable(copy)}"
     if options.sheet is not None:
         content = [] if photo is None else [photo.resize(result.picture.size)]
         sheet = side_by_side([*content, result.style, result.picture])
-        put_picture_in_place(options.sheet, sheet, overwrite=options.overwrite)
+        with _collecting(failures):
+            put_picture_in_place(options.sheet, sheet, overwrite=options.overwrite)
     if options.course is not None:
-        put_in_place(
-            options.course,
-            lambda path, replaces: course.write(path, replaces=replaces),
-            overwrite=options.overwrite,
-        )
+        with _collecting(failures):
+            put_in_place(
+                options.course,
+                lambda path, replaces: course.write(path, replaces=replaces),
+                overwrite=options.overwrite,
+            )
+    if failures:
+        raise UserError("\n".join(failures), exit_code=1)
     best = result.minimum.best
     values = ", ".join(f"{name} {value:.4g}" for name, value in best.values._asdict().items())
     say(
@@ -196,6 +217,15 @@ def _write(
         f"{best.iteration} iterations, {best.evaluations} evaluations of the loss; {values} "
         f"({result.minimum.reason})"
     )
+
+
+@contextmanager
+def _collecting(failures: list[str]) -> Iterator[None]:
+    """Within the block, a UserError becomes an entry of the list."""
+    try:
+        yield
+    except UserError as error:
+        failures.append(str(error))
 
 
 # --- Files, checked before torch takes seconds to import ----------------------------------------

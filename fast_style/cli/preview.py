@@ -15,7 +15,7 @@ from fast_style.cli.arguments import (
     positive_number,
     read_settings,
 )
-from fast_style.cli.notes import each_once, note_several
+from fast_style.cli.notes import each_once, note, note_several
 from fast_style.cli.outputs import make_writable_folder, put_picture_in_place, require_replaceable
 from fast_style.cli.process import lines_beside, say
 from fast_style.core.errors import UserError, printable
@@ -164,6 +164,7 @@ def _preview(config: "Config", options: argparse.Namespace, outputs: list[Path])
             bar.update()
             return stop_signal() is None
 
+        num_drawn = 0
         for photo_file, output in zip(options.photo, outputs, strict=True):
             photo = read_photo(photo_file)
             previews = []
@@ -178,6 +179,7 @@ def _preview(config: "Config", options: argparse.Namespace, outputs: list[Path])
                 watch=watch,
             ):
                 previews.append(preview)
+                num_drawn += 1
                 if bar.disable:
                     say(f"{len(previews)} of {len(weights) * len(sizes)}: {_told(preview)}")
             if previews:
@@ -187,6 +189,8 @@ def _preview(config: "Config", options: argparse.Namespace, outputs: list[Path])
                 )
                 tell(f"{printable(written)}: {len(previews)} previews of {printable(photo_file)}")
             if (signal_number := stop_signal()) is not None:
+                num_left = len(outputs) * len(weights) * len(sizes) - num_drawn
+                note(f"stopped: {num_left} previews were not drawn; --overwrite draws all again")
                 return 128 + signal_number
     _tell_lines(previews)
     return 0

@@ -15,7 +15,7 @@ from fast_style.cli.allocator import keep_freed_memory
 from fast_style.cli.arguments import parse
 from fast_style.cli.openmp import let_waiting_threads_sleep
 from fast_style.core.distributed import read_launch
-from fast_style.core.errors import UserError
+from fast_style.core.errors import UserError, printable
 from fast_style.core.signals import Terminated, clean_end
 
 if TYPE_CHECKING:
@@ -130,7 +130,7 @@ def print_error(error: UserError) -> None:
         launch = read_launch()
         process = "" if launch.is_first else f"process {launch.rank}: "
     for line in str(error).splitlines():
-        print(f"error: {process}{line}", file=sys.stderr)
+        print(f"error: {process}{printable(line)}", file=sys.stderr)
 
 
 def leave(code: int) -> NoReturn:

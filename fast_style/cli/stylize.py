@@ -25,7 +25,7 @@ from fast_style.cli.arguments import (
 from fast_style.cli.notes import note
 from fast_style.cli.process import say
 from fast_style.core.distributed import Launch, joined, own_device, read_launch
-from fast_style.core.errors import UserError, printable
+from fast_style.core.errors import UserError, printable, shown
 from fast_style.styles.shipped import (
     ALL,
     SHEET_SIDE,
@@ -280,12 +280,27 @@ def _models(options: argparse.Namespace) -> list[Path]:
     return [style.model for style in require_styles("give a model.safetensors with --model")]
 
 
+def _suffix_of(model_name: object) -> str:
+    """The suffix of results that are named after their model.
+
+    Raises:
+        UserError: the name, which may come from anybody, has what no file's name should have.
+    """
+    is_usable = isinstance(model_name, str) and model_name.isprintable()
+    if not is_usable or {"/", "\\", os.sep} & {*str(model_name)}:
+        raise UserError(
+            f"--model: its name {shown(model_name)} cannot be a part of the results' names; set "
+            "--suffix or --output"
+        )
+    return f".{model_name}"
+
+
 def _output_options(options: argparse.Namespace, model_name: str) -> "OutputOptions":
     from fast_style.stylizing.jobs import OutputOptions
 
     suffix = options.suffix
     if suffix is None:
-        suffix = "" if options.output else f".{model_name}"
+        suffix = "" if options.output else _suffix_of(model_name)
     if os.sep in suffix or "/" in suffix:
         raise UserError(f"--suffix {suffix!r}: must not contain a path separator")
     output, is_folder = options.output or (None, False)

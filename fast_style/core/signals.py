@@ -19,9 +19,9 @@ def stop_signals(
 
     Python lets only the main thread handle signals; in other threads, none is received.
 
-    In a single process, a second signal raises KeyboardInterrupt. Among several processes of
-    torchrun it does not: torchrun passes its own signals on to processes that have received them
-    already, and kills those that have not ended after 30 seconds.
+    In a single process, a second signal raises KeyboardInterrupt, or `Terminated`. Among several
+    processes of torchrun it does not: torchrun passes its own signals on to processes that have
+    received them already, and kills those that have not ended after 30 seconds.
     """
     if threading.current_thread() is not threading.main_thread():
         yield lambda: None
@@ -36,7 +36,7 @@ def stop_signals(
 
     def handle(number: int, frame: FrameType | None) -> None:
         if received and launch.is_alone:
-            raise KeyboardInterrupt
+            raise KeyboardInterrupt if number == signal.SIGINT else Terminated(number)
         is_first_signal = not received
         received.append(number)
         # Without a stderr, another file may have its number.

@@ -85,7 +85,7 @@ def find_demo_photos() -> tuple[list[Path], Path]:
     for path in (*training, held_out):
         if not path.is_file():
             raise UserError(
-                f"{path}: the demo's photo is missing from this scikit-image; "
+                f"{printable(path)}: the demo's photo is missing from this scikit-image; "
                 "reinstall it: pip install --force-reinstall 'fast-style[demo]'"
             )
     return training, held_out

@@ -91,7 +91,8 @@ def build_distiller(
         config, photos, run, batch_size=config.train.num_photos, device=device, say=say
     )
     layers = relu_layers(config.teacher.architecture, config.student.deepest)
-    first = _first_pictures(stream.crops, styles, data, config.seed).to(device)
+    first, num_photos = _first_pictures(stream.crops, styles, data, config.seed, say)
+    first = first.to(device)
     # Before the distiller opens its log: a folder with these files is a run's, and may begin anew.
     write_run_files(run.folder, config, environment(device, command))
     return Distiller(
@@ -100,7 +101,7 @@ def build_distiller(
             convolutions=choose_channels(teacher, first, layers, config.student.widths),
             source="student",
         ),
-        energies=_energies(teacher, first[:NUM_FIRST_PHOTOS], layers),
+        energies=_energies(teacher, first[:num_photos], layers),
         photos=stream,
         styles=styles,
         validation=validation,
@@ -173,18 +174,27 @@ def _read_styles(
     )
 
 
-def _first_pictures(crops: Crops, styles: Styles, data: DistillDataConfig, seed: int) -> Tensor:
-    """The pictures that channels are chosen by: photos, then paintings; (N, 3, S, S) in [0, 1]."""
+def _first_pictures(
+    crops: Crops,
+    styles: Styles,
+    data: DistillDataConfig,
+    seed: int,
+    say: Callable[[str], None],
+) -> tuple[Tensor, int]:
+    """The pictures that channels are chosen by, and how many of them are photos.
+
+    Photos come first, then paintings: (N, 3, S, S) in [0, 1].
+    """
     rng = np.random.default_rng((seed, PICTURES_STREAM, 2**40))  # a step that no run reaches
-    found = [
-        sample.pixels for k in range(NUM_FIRST_PHOTOS) if (sample := crops[k]).pixels is not None
-    ]
-    photos = [pixels.float() / 255 for pixels in found]
+    samples = [crops[k] for k in range(NUM_FIRST_PHOTOS)]
+    for reason in dict.fromkeys(met.reason for sample in samples for met in sample.unreadable):
+        say(f"warning: skipping {reason}")
+    photos = [sample.pixels.float() / 255 for sample in samples if sample.pixels is not None]
     paintings = [
         painting_crop(styles.paintings[k % len(styles.paintings)], data.crop_size, rng)
         for k in range(NUM_FIRST_PAINTINGS)
     ]
-    return torch.stack([*photos, *paintings])
+    return torch.stack([*photos, *paintings]), len(photos)
 
 
 @torch.no_grad()

@@ -24,7 +24,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from fast_style.core.devices import ordinary_torch, resolve_precision
-from fast_style.core.errors import UserError
+from fast_style.core.errors import UserError, printable
 from fast_style.distilling.painters import Painter, Styles, painting_crop, plain_surface
 from fast_style.distilling.students import (
     Comparison,
@@ -354,6 +354,7 @@ class Distiller:
             UserError: a number is not finite, or writing failed.
         """
         metadata = {**self.description, "kind": "distillation", "step": self.step}
+        metadata["energies"] = self.energies
         metadata["painters"] = [
             {"number": painter.number, "age": painter.age} for painter in self.painters
         ]
@@ -411,6 +412,8 @@ class Distiller:
             for name, parameter in self.parameters.items():
                 parameter.copy_(student[name])
         restore_optimizer(self.parameters, self.optimizer, checkpoint.part("optimizer"), path)
+        # Measured anew, they would differ if a photo has become unreadable. Older runs lack them.
+        self.energies = self._energies(checkpoint, path)
         self._restore_heads(checkpoint.part("products"), path)
         for slot, (number, age) in enumerate(self._numbers_and_ages(checkpoint, path)):
             self.painters[slot] = self._new_painter(number)
@@ -432,9 +435,20 @@ class Distiller:
                 head = folded_head(best_head(*self.products[layer]))
             except RuntimeError as error:  # it cannot be inverted
                 raise CheckpointError(
-                    f"{path}: products.own.{layer} is damaged ({error})"
+                    f"{printable(path)}: products.own.{layer} is damaged ({error})"
                 ) from None
             self.judge.get_buffer(f"head_{layer}").copy_(head)
+
+    def _energies(self, checkpoint: Checkpoint, path: Path) -> Mapping[str, float]:
+        found = checkpoint.metadata.get("energies", self.energies)
+        is_sound = isinstance(found, Mapping) and found.keys() == self.energies.keys()
+        if not is_sound or not all(
+            isinstance(energy, float) and 0 <= energy < math.inf for energy in found.values()
+        ):
+            raise CheckpointError(
+                f"{printable(path)}: its energies are not a number for each layer"
+            )
+        return {layer: found[layer] for layer in self.layers}
 
     def _numbers_and_ages(self, checkpoint: Checkpoint, path: Path) -> list[tuple[int, int]]:
         """Number and age of every painter, from a checkpoint's metadata."""
@@ -445,7 +459,8 @@ class Distiller:
         is_sound = all(type(value) is int and value >= 0 for pair in found for value in pair)
         if len(found) != len(self.painters) or not is_sound:
             raise CheckpointError(
-                f"{path}: its metadata lack number and age of {len(self.painters)} painters"
+                f"{printable(path)}: its metadata lack number and age of {len(self.painters)} "
+                "painters"
             )
         return found
 

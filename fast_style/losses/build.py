@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from fast_style.core.devices import ordinary_torch
-from fast_style.core.errors import UserError
+from fast_style.core.errors import UserError, printable
 from fast_style.losses.inputs import require_style_picture
 from fast_style.losses.loss_network import LossNetwork, Weights, load_weights
 from fast_style.losses.perceptual import PerceptualLoss
@@ -42,7 +42,7 @@ def read_style(path: Path, size: int) -> Image.Image:
     style = read_photo(path)
     if max(style.size) > _LONGEST_STYLE * min(style.size):
         raise UserError(
-            f"{path}: {style.width} x {style.height} pixels are a strip; crop the "
+            f"{printable(path)}: {style.width} x {style.height} pixels are a strip; crop the "
             f"style picture to at most {_LONGEST_STYLE} times as long as wide"
         )
     return resize_shorter_side(style, size)
@@ -114,6 +114,6 @@ def _require_styles_seen(perceptual_loss: PerceptualLoss, paths: Sequence[Path])
         for path, gram in zip(paths, perceptual_loss.style_grams(layer), strict=True):
             if not torch.isfinite(gram).all() or gram.abs().sum() == 0:
                 raise UserError(
-                    f"{path}: the loss network sees nothing in this style picture "
+                    f"{printable(path)}: the loss network sees nothing in this style picture "
                     f"(the Gram matrix of {layer} is zero or not finite); choose another one"
                 )

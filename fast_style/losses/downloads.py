@@ -7,7 +7,7 @@ from types import ModuleType
 
 import torch
 
-from fast_style.core.errors import UserError
+from fast_style.core.errors import UserError, printable
 from fast_style.core.files import sha256_of
 
 
@@ -46,7 +46,8 @@ def cached_file(enumeration: str, member: str, *, purpose: str, otherwise: str) 
             ) from None
     elif not sha256_of(path).startswith(prefix):
         raise UserError(
-            f"{path}: is damaged (its sha256 does not begin with {prefix}); delete it, and it will "
+            f"{printable(path)}: is damaged (its sha256 does not begin with {prefix}); delete "
+            "it, and it will "
             "be downloaded again"
         )
     return path

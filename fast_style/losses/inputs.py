@@ -7,7 +7,7 @@ can be used is checked by the code that reads it.
 import os
 from pathlib import Path
 
-from fast_style.core.errors import UserError
+from fast_style.core.errors import UserError, printable
 from fast_style.pictures.folders import require_folder
 from fast_style.pictures.reading import PictureError, require_picture
 from fast_style.settings.config import Config, DistillConfig
@@ -75,7 +75,7 @@ def require_weights_file(path: Path, key: str = _WEIGHTS) -> None:
     """
     if not os.path.isfile(path):
         raise UserError(
-            f"{path}: loss network weights not found; check {key} "
+            f"{printable(path)}: loss network weights not found; check {key} "
             "(imagenet, imagenet_features, compact, random, or the path of a .pth, .safetensors, "
             ".mat or .h5 file)"
         )

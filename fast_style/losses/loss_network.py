@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fast_style.core.errors import UserError
+from fast_style.core.errors import UserError, printable
 from fast_style.core.files import sha256_of
 from fast_style.losses.downloads import cached_file
 from fast_style.losses.inputs import COMPACT_FILE
@@ -305,13 +305,15 @@ def _read_weights(
     own = known.preprocessing if known else file.preprocessing
     if preprocessing and own and preprocessing != own:
         raise UserError(
-            f"{path}: loss_network.preprocessing is {preprocessing}, but these weights need "
+            f"{printable(path)}: loss_network.preprocessing is {preprocessing}, but these "
+            "weights need "
             f"{own}; remove this setting"
         )
     preprocessing = preprocessing or _checked(own, _NORMALIZATION, path, "preprocessing")
     if preprocessing is None:
         raise UserError(
-            f"{path}: this file does not state which pixel values its weights expect; set "
+            f"{printable(path)}: this file does not state which pixel values its weights "
+            "expect; set "
             "loss_network.preprocessing to caffe (0..255 minus the mean) or torchvision ([0, 1], "
             "mean and standard deviation). The wrong one raises no error and spoils the pictures"
         )
@@ -330,7 +332,8 @@ def _checked(word: str | None, allowed: Collection[str], path: Path, key: str) -
     """`word`, which a file's metadata has for `key`, if it is None or allowed."""
     if word is not None and word not in allowed:
         raise UserError(
-            f"{path}: its metadata has {key} {word!r}; it must be one of {', '.join(allowed)}"
+            f"{printable(path)}: its metadata has {key} {word!r}; it must be one of "
+            f"{', '.join(allowed)}"
         )
     return word
 
@@ -346,7 +349,8 @@ def _pick_convolutions(
     """
     if architecture == "vgg16" and "3_4" in file.convolutions:
         raise UserError(
-            f"{path}: has a conv3_4, so it is a vgg19; set loss_network.architecture to vgg19"
+            f"{printable(path)}: has a conv3_4, so it is a vgg19; set loss_network.architecture "
+            "to vgg19"
         )
     convolutions: dict[str, tuple[Tensor, Tensor]] = {}
     channels = 3
@@ -356,19 +360,22 @@ def _pick_convolutions(
         if number not in file.convolutions:
             extent = f"up to conv{[*convolutions][-1]}" if convolutions else "none of them"
             raise UserError(
-                f"{path}: has no {name} of {architecture}, which the layer {deepest} needs; it has "
+                f"{printable(path)}: has no {name} of {architecture}, which the layer {deepest} "
+                "needs; it has "
                 f"{extent}. {_remedy_for_missing(number, architecture)}"
             )
         kernel, bias = file.convolutions[number]
         if kernel.shape[1:] != (channels, 3, 3) or bias.shape != kernel.shape[:1]:
             raise UserError(
-                f"{path}: {name} has the shape {tuple(kernel.shape)}, bias {tuple(bias.shape)}; "
+                f"{printable(path)}: {name} has the shape {tuple(kernel.shape)}, bias "
+                f"{tuple(bias.shape)}; "
                 f"(channels, {channels}, 3, 3) and (channels,) are needed. Is it a {architecture}? "
                 "See loss_network.architecture"
             )
         if not (kernel.is_floating_point() and bias.is_floating_point()):
             raise UserError(
-                f"{path}: {name} holds {kernel.dtype}, bias {bias.dtype}; floating-point numbers "
+                f"{printable(path)}: {name} holds {kernel.dtype}, bias {bias.dtype}; "
+                "floating-point numbers "
                 "are needed"
             )
         convolutions[number] = (_own_copy(kernel, path, name), _own_copy(bias, path, name))
@@ -405,12 +412,13 @@ def _pick_heads(
         channels = len(convolutions[convolution_of(name)][1])
         if file.heads[name].shape != (channels, channels):
             raise UserError(
-                f"{path}: heads.{name} has the shape {tuple(file.heads[name].shape)}; "
+                f"{printable(path)}: heads.{name} has the shape {tuple(file.heads[name].shape)}; "
                 f"{(channels, channels)} is needed"
             )
         if not file.heads[name].is_floating_point():
             raise UserError(
-                f"{path}: heads.{name} holds {file.heads[name].dtype}; floating-point numbers are "
+                f"{printable(path)}: heads.{name} holds {file.heads[name].dtype}; "
+                "floating-point numbers are "
                 "needed"
             )
         heads[name] = _own_copy(file.heads[name], path, f"heads.{name}")
@@ -425,5 +433,5 @@ def _own_copy(part: Tensor, path: Path, name: str) -> Tensor:
     """
     copy = part.to(torch.float32, copy=True, memory_format=torch.contiguous_format)
     if not torch.isfinite(copy).all():
-        raise UserError(f"{path}: {name} has numbers that are not finite")
+        raise UserError(f"{printable(path)}: {name} has numbers that are not finite")
     return copy

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from safetensors import safe_open
 from torch import Tensor
 
-from fast_style.core.errors import UserError
+from fast_style.core.errors import UserError, printable
 from fast_style.core.files import (
     LONGEST_HEADER_BYTES,
     atomic_write,
@@ -75,7 +75,7 @@ def read_weights_file(
         with path.open("rb") as opened:
             start = opened.read(512)
     except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+        raise UserError(f"{printable(path)}: cannot be read ({error.strerror})") from None
     if pointer_in(start):
         _refuse(path, start)
     # Where layers have names, VGG-19 has those of VGG-16 and others between them: `loss_network`
@@ -123,7 +123,7 @@ def write_weights_file(
 
 def _refuse(path: Path, start: bytes) -> NoReturn:
     raise UserError(
-        f"{path}: is not a readable weights file ({what_it_looks_like(start)})"
+        f"{printable(path)}: is not a readable weights file ({what_it_looks_like(start)})"
     ) from None
 
 
@@ -132,7 +132,8 @@ def _import_extra(module: str, path: Path, what: str) -> Any:
         return importlib.import_module(module)
     except ImportError:
         raise UserError(
-            f"{path}: {what} are read with {module.partition('.')[0]}, which is not installed; "
+            f"{printable(path)}: {what} are read with {module.partition('.')[0]}, which is not "
+            "installed; "
             "pip install 'fast-style[weights]'"
         ) from None
 
@@ -196,7 +197,8 @@ def _mean_in_metadata(metadata: Mapping[str, str], path: Path) -> tuple[float, f
         if all(0 <= value <= 255 for value in (red, green, blue)):
             return red, green, blue
     raise UserError(
-        f"{path}: its metadata has mean {metadata['mean']!r}; it must be three numbers from 0 to "
+        f"{printable(path)}: its metadata has mean {metadata['mean']!r}; it must be three "
+        "numbers from 0 to "
         "255"
     )
 
@@ -222,7 +224,9 @@ def _read_tensors(path: Path, start: bytes) -> tuple[dict[str, Tensor], dict[str
         # message, which advises to switch weights_only off, is not repeated.
         _refuse(path, start)
     if not isinstance(loaded, dict):
-        raise UserError(f"{path}: holds a {type(loaded).__name__}, not a dictionary of tensors")
+        raise UserError(
+            f"{printable(path)}: holds a {type(loaded).__name__}, not a dictionary of tensors"
+        )
     return {str(key): value for key, value in loaded.items() if isinstance(value, Tensor)}, {}
 
 
@@ -242,7 +246,8 @@ def _read_mat(path: Path, start: bytes, numbers: Collection[str]) -> WeightsFile
     version = start[124:128]
     if version == b"\x00\x02IM":
         raise UserError(
-            f"{path}: has MATLAB's format 7.3, which is not supported; load it in MATLAB and save "
+            f"{printable(path)}: has MATLAB's format 7.3, which is not supported; load it in "
+            "MATLAB and save "
             "it again with save(..., '-v7')"
         )
     if version != b"\x00\x01IM":  # big-endian, or no MATLAB file
@@ -262,7 +267,8 @@ def _read_mat(path: Path, start: bytes, numbers: Collection[str]) -> WeightsFile
     layers = variables.get("layers")
     if not isinstance(layers, np.ndarray) or layers.dtype != object:
         raise UserError(
-            f"{path}: has no cell array named layers, so it is no network of MatConvNet; choose "
+            f"{printable(path)}: has no cell array named layers, so it is no network of "
+            "MatConvNet; choose "
             "another file"
         )
     convolutions = _mat_convolutions(layers, numbers)
@@ -300,7 +306,8 @@ def _mat_mean(variables: dict[str, Any], path: Path) -> tuple[float, float, floa
         mean = mean.mean(axis=(0, 1), dtype=np.float64)  # of a mean picture
     if not (_is_numbers(mean) and mean.size == 3 and ((mean >= 0) & (mean <= 255)).all()):
         raise UserError(
-            f"{path}: its averageImage is no mean color; it must be (height, width, 3) or 3 "
+            f"{printable(path)}: its averageImage is no mean color; it must be (height, width, "
+            "3) or 3 "
             "numbers from 0 to 255"
         )
     red, green, blue = (float(value) for value in mean.flat)
@@ -344,7 +351,7 @@ def _read_h5(path: Path, start: bytes, numbers: Collection[str]) -> WeightsFile:
                 if {"kernel", "bias"} <= parts.keys():
                     convolutions[number] = _as_torch_lays_them(parts["kernel"], parts["bias"])
     except UserError as error:
-        raise UserError(f"{path}: {error}") from None
+        raise UserError(f"{printable(path)}: {error}") from None
     except Exception:
         _refuse(path, start)
     return WeightsFile(convolutions, places, "caffe", is_bgr=True)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fast_style.core.errors import UserError
+from fast_style.core.errors import UserError, printable
 from fast_style.core.files import sha256_of
 from fast_style.losses.downloads import cached_file, torchvision_models
 
@@ -153,11 +153,14 @@ def load_squeezenet(weights: Path | None) -> SqueezeNet:
         "with --second-opinion none",
     )
     if not path.is_file():
-        raise UserError(f"{path}: SqueezeNet's weights not found; check --second-opinion")
+        raise UserError(
+            f"{printable(path)}: SqueezeNet's weights not found; check --second-opinion"
+        )
     known = _KNOWN_FILES.get(sha256_of(path)[:8])
     if known is None:
         raise UserError(
-            f"{path}: is not SqueezeNet 1.0 as torchvision publishes it (its sha256 does not begin "
+            f"{printable(path)}: is not SqueezeNet 1.0 as torchvision publishes it (its sha256 "
+            "does not begin "
             "with b66bff10); leave --second-opinion out to download that one (5 MB)"
         )
     net = torchvision_models().squeezenet1_0(weights=None)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from fast_style import __version__
+from fast_style.core.errors import printable
 from fast_style.core.files import atomic_write, with_sorted_metadata
 from fast_style.models.model_files import (
     FORMAT_VERSION,
@@ -91,7 +92,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
     try:
         tensors = safetensors.torch.load(data)
     except (safetensors.SafetensorError, ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f"{path}: is not a fast-style model ({error})") from None
+        raise CheckpointError(f"{printable(path)}: is not a fast-style model ({error})") from None
     return Checkpoint(tensors, metadata)
 
 
@@ -122,7 +123,9 @@ def build_transform_net(checkpoint: Checkpoint, path: Path) -> TransformNet:
             net = TransformNet(**architecture.model_dump()).float()  # whatever torch's default is
     except (KeyError, TypeError, ValueError) as error:
         reason = " ".join(str(error).split())
-        raise CheckpointError(f"{path}: describes no transform network ({reason})") from None
+        raise CheckpointError(
+            f"{printable(path)}: describes no transform network ({reason})"
+        ) from None
     weights = checkpoint.part("model")
     if checkpoint.metadata.get("format") == NARROW_FORMAT_VERSION:
         weights = widened(weights, checkpoint.part("scale"), net.state_dict(), path)
@@ -141,17 +144,20 @@ def require_same_tensors(
     """
     for name in [*expected, *found]:
         if name not in found:
-            raise CheckpointError(f"{path}: has no tensor {name}")
+            raise CheckpointError(f"{printable(path)}: has no tensor {name}")
         if name not in expected:
-            raise CheckpointError(f"{path}: has a tensor {name}, which the network lacks")
+            raise CheckpointError(
+                f"{printable(path)}: has a tensor {name}, which the network lacks"
+            )
         ours, theirs = expected[name], found[name]
         if theirs.shape != ours.shape or theirs.dtype != ours.dtype:
             raise CheckpointError(
-                f"{path}: {name} is {theirs.dtype} {tuple(theirs.shape)}; the network needs "
+                f"{printable(path)}: {name} is {theirs.dtype} {tuple(theirs.shape)}; the "
+                "network needs "
                 f"{ours.dtype} {tuple(ours.shape)}"
             )
         if not torch.isfinite(theirs).all():
-            raise CheckpointError(f"{path}: {name} has numbers that are not finite")
+            raise CheckpointError(f"{printable(path)}: {name} has numbers that are not finite")
 
 
 # --- The optimizer's state -----------------------------------------------------------------------
@@ -263,6 +269,8 @@ def remove_old_checkpoints(folder: Path, keep: int, *, newest: int) -> None:
     """
     kept = checkpoint_path(folder, newest)
     paths = list_checkpoints(folder)
+    if kept not in paths:  # somebody has removed it already, and the others may be all that is left
+        return
     for path in paths[paths.index(kept) + keep :]:
         with suppress(OSError):  # a file that stays is no reason to end the run
             path.unlink()

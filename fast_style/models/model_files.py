@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 from safetensors import SafetensorError, safe_open
 
 from fast_style import __version__
-from fast_style.core.errors import UserError, shown
+from fast_style.core.errors import UserError, printable, shown
 from fast_style.core.files import LONGEST_HEADER_BYTES, header_length, what_it_looks_like
 from fast_style.styles.shipped import model_hint
 
@@ -56,16 +56,18 @@ def read_model_file(path: Path) -> ModelFile:
     data = _read_bytes(path)
     place = digest_place(data)
     if place is None:
-        raise CheckpointError(f"{path}: is not a fast-style model ({_looks_like(data)})")
+        raise CheckpointError(f"{printable(path)}: is not a fast-style model ({_looks_like(data)})")
     if header_length(data) > LONGEST_HEADER_BYTES:
         raise CheckpointError(
-            f"{path}: is not a fast-style model (its header has {header_length(data)} bytes; at "
+            f"{printable(path)}: is not a fast-style model (its header has "
+            f"{header_length(data)} bytes; at "
             f"most {LONGEST_HEADER_BYTES})"
         )
     blank = data[: place.start(1)] + NO_DIGEST.encode() + data[place.end(1) :]
     if hashlib.sha256(blank).hexdigest() != place[1].decode():
         raise CheckpointError(
-            f"{path}: is damaged: its contents do not match the digest it was written with; use "
+            f"{printable(path)}: is damaged: its contents do not match the digest it was "
+            "written with; use "
             "another copy"
         )
     try:
@@ -76,10 +78,11 @@ def read_model_file(path: Path) -> ModelFile:
             raise ValueError(f"format {shown(version)}")
     # RecursionError: JSON nested a thousand levels deep
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise CheckpointError(f"{path}: is not a fast-style model ({error})") from None
+        raise CheckpointError(f"{printable(path)}: is not a fast-style model ({error})") from None
     if version > NARROW_FORMAT_VERSION:
         raise CheckpointError(
-            f"{path}: has format {version}, written by fast-style {metadata.get('fast_style')}; "
+            f"{printable(path)}: has format {version}, written by fast-style "
+            f"{metadata.get('fast_style')}; "
             f"this is {__version__}, which reads formats up to {NARROW_FORMAT_VERSION}. Upgrade "
             "fast-style"
         )
@@ -107,7 +110,9 @@ def require_description(metadata: Mapping[str, Any], path: Path) -> None:
     try:
         describe(metadata)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(f"{path}: its description is incomplete ({error})") from None
+        raise CheckpointError(
+            f"{printable(path)}: its description is incomplete ({error})"
+        ) from None
 
 
 def require_step(metadata: Mapping[str, Any], path: Path) -> None:
@@ -119,7 +124,8 @@ def require_step(metadata: Mapping[str, Any], path: Path) -> None:
     step = metadata.get("step")
     if type(step) is not int or step < 0:
         raise CheckpointError(
-            f"{path}: its description is incomplete (step must be a number of steps, got "
+            f"{printable(path)}: its description is incomplete (step must be a number of steps, "
+            "got "
             f"{shown(step)})"
         )
 
@@ -178,7 +184,7 @@ def describe_learned(path: Path) -> list[str] | None:
     try:
         return _describe_card(json.loads(metadata["card"]), metadata)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{path}: its description is incomplete ({error})") from None
+        raise UserError(f"{printable(path)}: its description is incomplete ({error})") from None
 
 
 def metadata_of_learned(path: Path) -> Mapping[str, str] | None:
@@ -243,17 +249,18 @@ def digest_place(data: bytes) -> re.Match[bytes] | None:
 def _read_bytes(path: Path) -> bytes:
     try:
         if not path.exists():
-            raise CheckpointError(f"{path}: not found{model_hint(path)}")
+            raise CheckpointError(f"{printable(path)}: not found{model_hint(path)}")
         if not path.is_file():
-            raise CheckpointError(f"{path}: is not a file; give a model.safetensors")
+            raise CheckpointError(f"{printable(path)}: is not a file; give a model.safetensors")
         size = path.stat().st_size
         if size > _LARGEST_BYTES:
             raise CheckpointError(
-                f"{path}: is too large for a model ({size} bytes; at most {_LARGEST_BYTES})"
+                f"{printable(path)}: is too large for a model ({size} bytes; at most "
+                f"{_LARGEST_BYTES})"
             )
         return path.read_bytes()
     except OSError as error:
-        raise CheckpointError(f"{path}: cannot be read ({error.strerror})") from None
+        raise CheckpointError(f"{printable(path)}: cannot be read ({error.strerror})") from None
 
 
 def _looks_like(data: bytes) -> str:

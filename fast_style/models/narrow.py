@@ -11,6 +11,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from fast_style.core.errors import printable
 from fast_style.models.model_files import CheckpointError
 
 Bits = Literal[8, 16]
@@ -64,7 +65,9 @@ def widened(
     """
     for name in scales:
         if name not in weights or weights[name].dtype != torch.int8:
-            raise CheckpointError(f"{path}: has scales of {name}, but no weights in 8 bits")
+            raise CheckpointError(
+                f"{printable(path)}: has scales of {name}, but no weights in 8 bits"
+            )
     wide = {}
     for name, weight in weights.items():
         fits = name in expected and weight.shape == expected[name].shape
@@ -81,9 +84,12 @@ def widened(
 def _require_scale(name: str, weight: Tensor, scale: Tensor | None, path: Path) -> None:
     shape = tuple(weight.shape[:1])
     if scale is None:
-        raise CheckpointError(f"{path}: has no scales of {name}, whose weights are in 8 bits")
+        raise CheckpointError(
+            f"{printable(path)}: has no scales of {name}, whose weights are in 8 bits"
+        )
     if scale.dtype != torch.float32 or tuple(scale.shape) != shape:
         raise CheckpointError(
-            f"{path}: the scales of {name} are {scale.dtype} {tuple(scale.shape)}; they must be "
+            f"{printable(path)}: the scales of {name} are {scale.dtype} {tuple(scale.shape)}; "
+            "they must be "
             f"torch.float32 {shape}"
         )

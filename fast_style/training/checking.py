@@ -10,6 +10,7 @@ import torch
 from tqdm import tqdm
 
 from fast_style.core.devices import resolve_precision
+from fast_style.core.errors import printable
 from fast_style.losses.build import build_perceptual_loss, load_loss_weights, read_style
 from fast_style.pictures.folders import INCLUDE_RESULTS, why_unreadable
 from fast_style.pictures.reading import PictureError, ResultError, size_in_header
@@ -59,7 +60,7 @@ def check_inputs(
         if line:
             say(line)
     style = read_style(config.style.image, config.style.size)
-    say(f"style: {config.style.image}, resized to {style.width} x {style.height} pixels")
+    say(f"style: {printable(config.style.image)}, resized to {style.width} x {style.height} pixels")
     weights = load_loss_weights(config)
     architecture = config.loss_network.architecture
     say(f"loss network: {architecture}, {weights.label}, {weights.preprocessing} preprocessing")
@@ -67,7 +68,7 @@ def check_inputs(
     build_perceptual_loss(config, weights, style, cpu)  # raises UserError if the style is unusable
     if config.log.judge_weights is not None:
         build_judge_loss(config, config.log.judge_weights, cpu)
-        say(f"judge: {config.log.judge_weights}")
+        say(f"judge: {printable(config.log.judge_weights)}")
     training, held_out = reasons[: len(photos.training)], reasons[len(photos.training) :]
     share = config.data.max_unreadable_share
     require_usable(photos.folder, training, max_unreadable_share=share)

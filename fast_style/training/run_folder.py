@@ -18,7 +18,7 @@ from PIL import Image
 
 from fast_style import __version__
 from fast_style.core.distributed import ALONE, Group
-from fast_style.core.errors import UserError
+from fast_style.core.errors import UserError, printable
 from fast_style.core.files import (
     made_folders,
     remove_stray_temporaries,
@@ -217,7 +217,8 @@ def _unusable(folder: Path, error: OSError, anew: str) -> UserError:
     for path in (*parts, *folder.parents):
         if os.path.lexists(path) and not path.is_dir():
             return UserError(
-                f"{path}: is a file or a broken link, but runs need a folder of this name; rename "
+                f"{printable(path)}: is a file or a broken link, but runs need a folder of this "
+                "name; rename "
                 "it, or " + ("set another name=..." if path in parts else "train elsewhere")
             )
     remedy = (
@@ -309,7 +310,8 @@ def _require_inputs_described(path: Path, metadata: Mapping[str, Any]) -> None:
         or type(photos.get("rules", 1)) is not int
     ):
         raise CheckpointError(
-            f"{path}: does not say which settings and photos it was trained with; remove it, and "
+            f"{printable(path)}: does not say which settings and photos it was trained with; "
+            "remove it, and "
             "the run resumes from an earlier checkpoint"
         )
 

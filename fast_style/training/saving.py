@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fast_style.core.errors import UserError
+from fast_style.core.errors import UserError, printable
 from fast_style.core.files import free_bytes, size_in_words, write_text_atomically
 from fast_style.models.checkpoint import (
     Checkpoint,
@@ -42,6 +42,7 @@ def writing_step(
             checkpoint.
     """
     try:
+        folder.mkdir(parents=True, exist_ok=True)  # somebody may have removed it during the work
         yield
     except ValueError as error:
         raise UserError(
@@ -110,7 +111,7 @@ def _restore_scale(scaler: torch.amp.GradScaler, saved: Mapping[str, Any], path:
     try:
         state = {name: type(value)(saved.get(name, value)) for name, value in fresh.items()}
     except (AttributeError, TypeError, ValueError) as error:
-        raise CheckpointError(f"{path}: its loss_scale is damaged ({error})") from None
+        raise CheckpointError(f"{printable(path)}: its loss_scale is damaged ({error})") from None
     scaler.load_state_dict(state)
 
 

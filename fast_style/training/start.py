@@ -47,7 +47,8 @@ def build_net(
         if not path.exists():
             hint = "" if path.suffix else meant(path.name, BASE)
             raise UserError(
-                f"{path}: the model of train.init_from does not exist{hint or ';'} train it first, "
+                f"{printable(path)}: the model of train.init_from does not exist{hint or ';'} "
+                "train it first, "
                 "or start from the base with train.init_from=base, or from random weights with "
                 "train.init_from=null and more train.steps"
             )

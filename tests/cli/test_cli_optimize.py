@@ -1,11 +1,13 @@
 """`fast-style optimize`: what it prints, what it writes, and how it ends."""
 
+import errno
 import os
 import re
 import shlex
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -20,6 +22,7 @@ from fast_style.cli import main as cli
 from fast_style.core.errors import UserError
 from fast_style.optimizing import picture
 from fast_style.optimizing.course import Course
+from fast_style.pictures import writing
 from fast_style.pictures.pixels import image_to_tensor
 from fast_style.settings.gatys_config import load_gatys_config
 
@@ -648,3 +651,39 @@ def test_a_folder_that_vanishes_during_the_work_is_made_again(
     monkeypatch.setattr(picture, "optimize_picture", while_it_vanishes)
     assert draw("--output", "results/out.png") == 0
     assert size_of("results/out.png") == (20, 16)
+
+
+def test_a_result_that_cannot_be_written_is_kept_elsewhere(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: Output
+) -> None:
+    (here / "tmp").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(here / "tmp"))
+    real = os.link
+
+    def full(source: Any, target: Any, **options: Any) -> None:
+        if Path(target) == Path("out.png"):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        real(source, target, **options)
+
+    monkeypatch.setattr(os, "link", full)
+    monkeypatch.setattr(os, "replace", full)
+    assert draw("--sheet", "sheet.png", "--course", "course.gif") == 1
+    told = capsys.readouterr().err
+    assert "out.png: cannot be written" in told
+    assert str(here / "tmp" / "out.png") in told
+    assert size_of("tmp/out.png") == (20, 16)
+    assert files() == {"tmp/out.png", "sheet.png", "course.gif"}
+
+
+def test_a_signal_while_the_result_is_written_waits(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = writing._encode
+
+    def interrupted(*words: Any) -> Any:
+        signal.raise_signal(signal.SIGINT)
+        return real(*words)
+
+    monkeypatch.setattr(writing, "_encode", interrupted)
+    assert draw() == 0
+    assert size_of("out.png") == (20, 16)

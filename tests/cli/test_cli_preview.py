@@ -1,6 +1,7 @@
 """`fast-style preview`: what it prints, what it writes, and how it ends."""
 
 import re
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -107,6 +108,30 @@ def test_a_stopped_preview_keeps_what_it_has(
     values = ["--style-weights", "1", "2", "3", "--style-sizes", "32"]
     run("wave.yaml", "-p", "photo.png", *values)
     assert f"preview.png: {is_stopped_at // 4} preview" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("is_stopped_at", [2, 5])
+def test_a_stopped_preview_says_what_is_missing(
+    is_stopped_at: int, monkeypatch: pytest.MonkeyPatch, capsys: Output
+) -> None:
+    calls = []
+    original = preview._descend
+
+    def stop(losses, contents, iterations, watch):  # type: ignore[no-untyped-def]
+        def until() -> bool:
+            calls.append(1)
+            if len(calls) == is_stopped_at:
+                signal.raise_signal(signal.SIGINT)
+            return bool(watch())
+
+        return original(losses, contents, iterations, until)
+
+    monkeypatch.setattr(preview, "_descend", stop)
+    values = ["--style-weights", "1", "2", "--style-sizes", "32"]
+    assert run("wave.yaml", "-p", "photo.png", "-p", "old.png", *values) == 130
+    told = capsys.readouterr().err
+    assert f"{4 - is_stopped_at // 4} previews were not drawn" in told
+    assert "--overwrite" in told
 
 
 @pytest.mark.parametrize(

@@ -103,3 +103,22 @@ def test_full_disk_under_what_was_asked_for_is_an_error() -> None:
         ended = run_in_process("train", "--help-config", stdout=full.fileno())
     assert ended.stderr == "error: the output cannot be written (the disk is full)\n"
     assert ended.returncode == 1
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no file can have such a name")
+@pytest.mark.parametrize("name", ["n\x1b[31mred.safetensors", "a\nb.safetensors"])
+def test_name_of_a_file_cannot_write_to_the_terminal(
+    config: Path, name: str, capsys: Output
+) -> None:
+    Path(name).write_text("xx")
+    for words in (
+        ["info", name],
+        ["stylize", "-m", name, "style.png"],
+        ["train", "wave.yaml", "--check", f"train.init_from={name}"],
+        ["train", "wave.yaml", "--check", f"loss_network.weights={name}"],
+    ):
+        assert run(*words) == 2
+        told = capsys.readouterr()
+        (line,) = told.err.splitlines()
+        assert line.isprintable()
+        assert all(line.isprintable() for line in told.out.splitlines())

@@ -17,6 +17,7 @@ from PIL import Image
 from tiny_model import write_tiny_model
 from two_processes import start_two
 
+from fast_style.models.checkpoint import load_checkpoint, save_checkpoint
 from fast_style.pictures import writing
 from fast_style.pictures.reading import DEFAULT_MAX_PIXELS
 
@@ -535,3 +536,18 @@ def test_stopped_command_leaves_whole_results_and_says_how_to_go_on(
     assert not [result for result in results if result.startswith(".")]
     assert run("stylize", "-m", str(model), *photos, "-o", "out", "--skip-existing") == 0
     assert sorted(path.name for path in Path("out").iterdir()) == [f"{n}.png" for n in range(5)]
+
+
+@pytest.mark.parametrize("name", ["a\0b", "a\ud800b", "a\x1b[31mb", "a\nb", "../../evil", ["a"]])
+def test_name_of_a_model_that_no_file_should_have_is_refused(
+    model: Path, capsys: Output, name: object
+) -> None:
+    found = load_checkpoint(model)
+    save_checkpoint(Path("odd.safetensors"), found.tensors, {**found.metadata, "name": name})
+    photo_at("a.png")
+    assert run("stylize", "-m", "odd.safetensors", "a.png") == 2
+    (line,) = errors(capsys)
+    for part in ("--model", "--suffix", "--output"):
+        assert part in line
+    assert line.isprintable()
+    assert run("stylize", "-m", "odd.safetensors", "a.png", "-o", "b.png") == 0

@@ -120,3 +120,11 @@ def test_clean_end_raises_and_leaves_what_the_caller_has_set(name: str) -> None:
         assert signal.getsignal(number) is signal.SIG_IGN
     finally:
         signal.signal(number, before)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such signal")
+def test_second_signal_keeps_its_number() -> None:
+    with pytest.raises(Terminated) as caught, stop_signals():  # noqa: PT012
+        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGTERM)
+    assert caught.value.number == signal.SIGTERM
