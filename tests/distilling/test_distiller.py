@@ -25,6 +25,7 @@ from small_run import (
 )
 
 from fast_style.core.errors import Stopped, UserError
+from fast_style.distilling import build
 from fast_style.distilling.distiller import PICTURES_STREAM, Distiller
 from fast_style.distilling.painters import painting_crop
 from fast_style.distilling.students import (
@@ -412,12 +413,17 @@ def _with_products_of_nothing(found: Checkpoint) -> None:
     found.tensors["products.own.relu1_2"].zero_()
 
 
+def _with_an_energy_that_is_no_number(found: Checkpoint) -> None:
+    found.metadata["energies"]["relu1_2"] = "much"
+
+
 @pytest.mark.parametrize(
     ("forge", "part"),
     [
         (_without_painters, "painters"),
         (_with_a_painter_too_many, "painters"),
         (_with_a_painter_of_no_age, "painters"),
+        (_with_an_energy_that_is_no_number, "energies"),
         (_with_smaller_products, "cross.relu1_2"),
         (_with_products_of_nothing, "own.relu1_2"),
     ],
@@ -435,6 +441,28 @@ def test_forged_checkpoint_is_refused(
         make_distiller(config, run)
     assert str(caught.value).startswith(f"{path}: ")
     assert part in str(caught.value)
+
+
+def test_resumed_run_keeps_the_energies_that_it_began_with(
+    yaml_file: Path, tmp_path: Path, straight: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    distill_once(settings_of(yaml_file), tmp_path, stop_at=3)
+    # As if a photo that they are measured on had become unreadable.
+    monkeypatch.setattr(
+        build, "_energies", lambda teacher, photos, layers: dict.fromkeys(layers, 9.0)
+    )
+    distill_once(settings_of(yaml_file), tmp_path)
+    assert final_state(tmp_path / "small") == final_state(straight)
+
+
+def test_first_photo_that_is_unreadable_is_told(yaml_file: Path, tmp_path: Path) -> None:
+    config = settings_of(yaml_file)
+    for photo in sorted(Path(config.data.photos).rglob("*.png"))[:3]:
+        photo.write_bytes(photo.read_bytes()[:200])
+    told: list[str] = []
+    with open_small_run(config, tmp_path) as run:
+        make_distiller(config, run, say=told.append)
+    assert [line for line in told if line.startswith("warning: skipping ")]
 
 
 def test_result_that_is_lost_is_written_again_with_its_measurements(

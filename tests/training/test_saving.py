@@ -1,5 +1,7 @@
 """What a run saves, and disks that do not let it."""
 
+import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from fast_style.core.errors import UserError
 from fast_style.models.checkpoint import (
     load_transform_net,
 )
+from fast_style.training.reporting import StepResult
 from fast_style.training.trainer import Trainer
 
 
@@ -56,14 +59,37 @@ def test_disk_that_is_full_for_a_while_costs_a_warning(
     )
 
 
-def test_checkpoints_folder_removed_while_training_is_an_error_at_the_end(
-    open_trainer: Callable[..., Trainer], tmp_path: Path
+@pytest.mark.parametrize("removed", ["tiny/checkpoints", "tiny"])
+def test_folder_that_is_removed_while_training_is_made_again(
+    open_trainer: Callable[..., Trainer], tmp_path: Path, removed: str
 ) -> None:
     trainer = open_trainer()
-    (tmp_path / "tiny" / "checkpoints").rmdir()
-    with pytest.raises(UserError, match=r"step 6: no checkpoint could be written") as caught:
-        trainer.train()
-    assert caught.value.exit_code == 1
+    real = trainer.train_step
+
+    def train_step(photos: torch.Tensor) -> StepResult:
+        if trainer.step == 5:
+            shutil.rmtree(tmp_path / removed)
+        return real(photos)
+
+    trainer.train_step = train_step  # type: ignore[method-assign]
+    trainer.train()
+    assert checkpoints_of(tmp_path / "tiny") == [6]
+    load_transform_net(tmp_path / "tiny" / "model.safetensors")
+
+
+def test_checkpoint_that_vanishes_at_once_ends_no_training(
+    open_trainer: Callable[..., Trainer], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = os.replace
+
+    def replace(temporary: str | Path, path: str | Path) -> None:
+        real(temporary, path)
+        if Path(path).name == "step-00000004.safetensors":
+            Path(path).unlink()
+
+    monkeypatch.setattr(os, "replace", replace)
+    open_trainer().train()
+    assert checkpoints_of(tmp_path / "tiny") == [2, 6]
 
 
 def test_last_checkpoint_that_cannot_be_written_is_an_error(
