@@ -27,7 +27,7 @@ from PIL import Image
 from torch import Tensor
 
 from fast_style.core.devices import is_out_of_memory, resolve_device, without_autocast
-from fast_style.core.errors import UserError, printable
+from fast_style.core.errors import UserError, printable, shown
 from fast_style.core.files import size_in_words
 from fast_style.core.free_memory import return_freed_memory
 from fast_style.core.paths import path_named
@@ -81,7 +81,8 @@ class Stylizer:
         description: the model file's metadata, such as its name, architecture and settings.
 
     Raises:
-        TypeError: `model` is no path.
+        TypeError: `model` is no path, or `memory_bytes` no whole number.
+        ValueError: `memory_bytes` is below 1.
         UserError: the file or the device cannot be used, or torch cannot compile here.
     """
 
@@ -95,6 +96,7 @@ class Stylizer:
     ) -> None:
         if not isinstance(model, str | os.PathLike):
             raise TypeError(f"model must be the path of a model, got {type(model).__name__}")
+        _require_bytes(memory_bytes)
         self.device = resolve_device(device, argument="device=")
         net, self.description = load_transform_net(path_named(model))
         self._memory_format = memory_format_for(self.device)
@@ -146,7 +148,7 @@ class Stylizer:
             case np.ndarray():
                 return self._stylize_array(photo)
             case Image.Image():
-                return _to_image(self.stylize_picture(to_picture(photo, upright=upright)))
+                return _to_image(self.stylize_picture(_decoded(photo, upright=upright)))
             case str() | os.PathLike():
                 return _to_image(self.stylize_picture(read_picture(path_named(photo))))
         raise TypeError(
@@ -232,6 +234,8 @@ class Stylizer:
         return result
 
     def _stylize_array(self, photo: NDArray[Any]) -> NDArray[np.uint8]:
+        if isinstance(photo, np.ma.MaskedArray):
+            raise ValueError("an array must have no mask; give its values with .filled(...)")
         is_usable = photo.ndim == 3 and photo.shape[2] == 3
         if not is_usable or photo.dtype != np.uint8:
             raise ValueError(
@@ -315,6 +319,29 @@ def _require_dense(photos: Tensor) -> None:
         raise ValueError(
             f"photos must be a dense tensor, got layout {photos.layout}; use tensor.to_dense()"
         )
+
+
+def _require_bytes(memory_bytes: object) -> None:
+    """Raise TypeError or ValueError unless it is None or a whole number above 0."""
+    if memory_bytes is None:
+        return
+    if isinstance(memory_bytes, bool) or not isinstance(memory_bytes, int | np.integer):
+        raise TypeError(f"memory_bytes must be a whole number, got {shown(memory_bytes)}")
+    if memory_bytes < 1:
+        raise ValueError(f"memory_bytes must be above 0, got {memory_bytes}")
+
+
+def _decoded(photo: Image.Image, *, upright: bool) -> Picture:
+    """The picture of a Pillow image, which may be read from its file only now.
+
+    Raises:
+        UserError: its file cannot be read.
+    """
+    try:
+        return to_picture(photo, upright=upright)
+    except (OSError, SyntaxError) as error:
+        place = printable(getattr(photo, "filename", "") or "the image")
+        raise UserError(f"{place}: cannot be read ({error})") from None
 
 
 def _require_size(size: Sequence[int]) -> None:

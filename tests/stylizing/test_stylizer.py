@@ -51,6 +51,36 @@ def test_text_is_a_path_as_in_a_settings_file(
             use("https://example.org/a")
 
 
+@pytest.mark.parametrize(
+    ("wrong", "kind"),
+    [
+        (float("nan"), TypeError),
+        ("5", TypeError),
+        (True, TypeError),
+        (0, ValueError),
+        (-1, ValueError),
+    ],
+)
+def test_memory_that_is_no_number_of_bytes_is_an_error(
+    tmp_path: Path, wrong: Any, kind: type[Exception]
+) -> None:
+    with pytest.raises(kind, match=r"^memory_bytes must be"):
+        Stylizer(write_tiny_model(tmp_path / "model.safetensors"), memory_bytes=wrong)
+
+
+def test_image_that_is_cut_off_is_told_with_its_file(stylizer: Stylizer, tmp_path: Path) -> None:
+    path = tmp_path / "a.jpg"
+    noise_photo(64, 64).convert("RGB").save(path)
+    path.write_bytes(path.read_bytes()[:-400])
+    with Image.open(path) as image, pytest.raises(UserError, match=re.escape(str(path))):
+        stylizer(image)
+
+
+def test_array_with_a_mask_is_refused(stylizer: Stylizer) -> None:
+    with pytest.raises(ValueError, match="mask"):
+        stylizer(np.ma.zeros((8, 8, 3), dtype=np.uint8))
+
+
 # --- Pictures and tensors -----------------------------------------------------------------------
 
 
