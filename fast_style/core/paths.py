@@ -73,7 +73,9 @@ def with_variables(text: str, folder: Path) -> str:
     """
     if os.path.lexists(folder / text):
         return text
-    if strange := {text[:1], text[-1:]} & _INVISIBLE:
+    visible = text.strip("".join(_INVISIBLE))
+    if visible != text and visible and os.path.lexists(folder / visible):
+        strange = {text[:1], text[-1:]} & _INVISIBLE
         names = ", ".join(f"U+{ord(letter):04X}" for letter in sorted(strange))
         raise ValueError(
             f"{text!r} begins or ends with an invisible character ({names}); remove it"

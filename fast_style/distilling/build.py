@@ -1,6 +1,6 @@
 """From settings to a `Distiller`."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -24,7 +24,6 @@ from fast_style.training.build import (
     open_photo_stream,
     read_held_out,
 )
-from fast_style.training.data import Crops
 from fast_style.training.run_folder import Run, environment, require_same_inputs, write_run_files
 
 # Pictures from which channels are chosen; the teacher's energies are measured on the photos.
@@ -91,17 +90,20 @@ def build_distiller(
         config, photos, run, batch_size=config.train.num_photos, device=device, say=say
     )
     layers = relu_layers(config.teacher.architecture, config.student.deepest)
-    first, num_photos = _first_pictures(stream.crops, styles, data, config.seed, say)
-    first = first.to(device)
+    samples = [stream.crops[k] for k in range(NUM_FIRST_PHOTOS)]
+    photos_first = [sample.pixels for sample in samples if sample.pixels is not None]
+    first = _first_pictures(photos_first, styles, data, config.seed).to(device)
     # Before the distiller opens its log: a folder with these files is a run's, and may begin anew.
     write_run_files(run.folder, config, environment(device, command))
+    met = [unreadable for sample in samples for unreadable in sample.unreadable]
+    stream.unreadable.report(met, lambda line: say(f"warning: {line}"))
     return Distiller(
         teacher=teacher,
         student=weights._replace(
             convolutions=choose_channels(teacher, first, layers, config.student.widths),
             source="student",
         ),
-        energies=_energies(teacher, first[:num_photos], layers),
+        energies=_energies(teacher, first[: len(photos_first)], layers),
         photos=stream,
         styles=styles,
         validation=validation,
@@ -175,26 +177,22 @@ def _read_styles(
 
 
 def _first_pictures(
-    crops: Crops,
-    styles: Styles,
-    data: DistillDataConfig,
-    seed: int,
-    say: Callable[[str], None],
-) -> tuple[Tensor, int]:
-    """The pictures that channels are chosen by, and how many of them are photos.
+    photos: Sequence[Tensor], styles: Styles, data: DistillDataConfig, seed: int
+) -> Tensor:
+    """The pictures that channels are chosen by: photos, then paintings; (N, 3, S, S) in [0, 1].
 
-    Photos come first, then paintings: (N, 3, S, S) in [0, 1].
+    Args:
+        photos: uint8 (3, S, S).
+        styles: has the paintings.
+        data: its crop_size is S.
+        seed: of the run.
     """
     rng = np.random.default_rng((seed, PICTURES_STREAM, 2**40))  # a step that no run reaches
-    samples = [crops[k] for k in range(NUM_FIRST_PHOTOS)]
-    for reason in dict.fromkeys(met.reason for sample in samples for met in sample.unreadable):
-        say(f"warning: skipping {reason}")
-    photos = [sample.pixels.float() / 255 for sample in samples if sample.pixels is not None]
     paintings = [
         painting_crop(styles.paintings[k % len(styles.paintings)], data.crop_size, rng)
         for k in range(NUM_FIRST_PAINTINGS)
     ]
-    return torch.stack([*photos, *paintings]), len(photos)
+    return torch.stack([*(photo.float() / 255 for photo in photos), *paintings])
 
 
 @torch.no_grad()

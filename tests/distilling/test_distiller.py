@@ -455,8 +455,8 @@ def test_resumed_run_keeps_the_energies_that_it_began_with(
     assert final_state(tmp_path / "small") == final_state(straight)
 
 
-def test_first_photo_that_is_unreadable_is_told(yaml_file: Path, tmp_path: Path) -> None:
-    config = settings_of(yaml_file)
+def test_first_photo_that_is_unreadable_is_told(tmp_path: Path) -> None:
+    config = settings_of(write_small_distillation(tmp_path))
     for photo in sorted(Path(config.data.photos).rglob("*.png"))[:3]:
         photo.write_bytes(photo.read_bytes()[:200])
     told: list[str] = []
