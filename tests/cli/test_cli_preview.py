@@ -89,31 +89,11 @@ def test_each_photo_gets_its_sheet(capsys: Output) -> None:
     assert not Path("a.png").exists()
 
 
-@pytest.mark.parametrize("is_stopped_at", [5, 9])
-def test_a_stopped_preview_keeps_what_it_has(
+@pytest.mark.parametrize("is_stopped_at", [2, 5, 9])
+def test_a_stopped_preview_keeps_what_it_has_and_says_what_is_missing(
     is_stopped_at: int, monkeypatch: pytest.MonkeyPatch, capsys: Output
 ) -> None:
     """After 4 iterations the first of three pictures is finished, after 8 the second."""
-    calls = []
-    original = preview._descend
-
-    def stop(losses, contents, iterations, watch):  # type: ignore[no-untyped-def]
-        def until() -> bool:
-            calls.append(1)
-            return watch() and len(calls) < is_stopped_at
-
-        return original(losses, contents, iterations, until)
-
-    monkeypatch.setattr(preview, "_descend", stop)
-    values = ["--style-weights", "1", "2", "3", "--style-sizes", "32"]
-    run("wave.yaml", "-p", "photo.png", *values)
-    assert f"preview.png: {is_stopped_at // 4} preview" in capsys.readouterr().out
-
-
-@pytest.mark.parametrize("is_stopped_at", [2, 5])
-def test_a_stopped_preview_says_what_is_missing(
-    is_stopped_at: int, monkeypatch: pytest.MonkeyPatch, capsys: Output
-) -> None:
     calls = []
     original = preview._descend
 
@@ -127,11 +107,14 @@ def test_a_stopped_preview_says_what_is_missing(
         return original(losses, contents, iterations, until)
 
     monkeypatch.setattr(preview, "_descend", stop)
-    values = ["--style-weights", "1", "2", "--style-sizes", "32"]
+    values = ["--style-weights", "1", "2", "3", "--style-sizes", "32"]
     assert run("wave.yaml", "-p", "photo.png", "-p", "old.png", *values) == 130
-    told = capsys.readouterr().err
-    assert f"{4 - is_stopped_at // 4} previews were not drawn" in told
-    assert "--overwrite" in told
+    told = capsys.readouterr()
+    num_drawn = is_stopped_at // 4
+    is_told = f"preview-photo.png: {num_drawn} preview" in told.out
+    assert is_told == Path("preview-photo.png").exists() == (num_drawn > 0)
+    assert f"{6 - num_drawn} previews were not drawn" in told.err
+    assert "--overwrite" in told.err
 
 
 @pytest.mark.parametrize(
