@@ -220,7 +220,7 @@ def find_photos(
 
 
 def require_folder(folder: Path, key: str) -> None:
-    """Check that a folder of photos exists; `find_photos` checks that it contains any.
+    """Check that a folder of pictures exists; `find_photos` checks that it contains any.
 
     Args:
         folder: the value of the setting.
@@ -231,9 +231,9 @@ def require_folder(folder: Path, key: str) -> None:
     """
     # os.path: Path.exists and Path.is_dir raise an OSError for some names before Python 3.12
     if not os.path.exists(folder):
-        raise UserError(f"{printable(folder)}: folder of photos not found; check {key}")
+        raise UserError(f"{printable(folder)}: folder not found; check {key}")
     if not os.path.isdir(folder):
-        raise UserError(f"{printable(folder)}: is a file; {key} must be a folder of photos")
+        raise UserError(f"{printable(folder)}: is a file; {key} must be a folder")
 
 
 def by_hash(photos: Iterable[Path], folder: Path) -> list[Path]:

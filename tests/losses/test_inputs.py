@@ -53,8 +53,8 @@ def test_what_is_there_passes(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("key", "text"),
     [
-        ("photos", "folder of photos not found; check data.photos"),
-        ("validation_photos", "folder of photos not found; check data.validation_photos"),
+        ("photos", "folder not found; check data.photos"),
+        ("validation_photos", "folder not found; check data.validation_photos"),
         ("style", "not found"),
         (
             "weights",

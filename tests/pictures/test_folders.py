@@ -95,8 +95,8 @@ def test_input_without_pictures_is_named(tmp_path, name, problem):
 @pytest.mark.parametrize(
     ("name", "problem"),
     [
-        ("none", "folder of photos not found; check data.photos"),
-        ("a\n.jpg", "is a file; data.photos must be a folder of photos"),
+        ("none", "folder not found; check data.photos"),
+        ("a\n.jpg", "is a file; data.photos must be a folder"),
     ],
 )
 def test_what_is_no_folder_of_photos_is_named_with_its_setting(tmp_path, name, problem):

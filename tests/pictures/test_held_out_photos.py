@@ -24,8 +24,8 @@ def message_of(folder: Path, **options: object) -> str:
 @pytest.mark.parametrize(
     ("name", "problem"),
     [
-        ("nowhere", "folder of photos not found"),
-        ("x" * 300, "folder of photos not found"),
+        ("nowhere", "folder not found"),
+        ("x" * 300, "folder not found"),
         ("train.zip", "is a file"),
         ("empty", "no photos in this folder or below it"),
     ],
