@@ -22,6 +22,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         needs_assets = "assets" in getattr(item, "fixturenames", ())
         if needs_assets and item.get_closest_marker("real_data") is None:
             raise pytest.UsageError(f"{item.nodeid} uses `assets` and is not marked real_data")
+    # The longest test first: begun last, it would run alone on one core.
+    items.sort(key=lambda item: item.get_closest_marker("readme") is None)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -238,6 +238,7 @@ def test_nothing_imports_the_commands() -> None:
     assert wrong == []
 
 
+@pytest.mark.slow
 def test_only_cli_ends_the_process() -> None:
     wrong = [
         f"{path.relative_to(ROOT)}:{line} ends the process; raise UserError instead"
@@ -317,6 +318,7 @@ MISTAKES = [
 ]
 
 
+@pytest.mark.slow
 def test_mistakes_of_usage_load_no_torch(tmp_path: Path) -> None:
     write_tiny_model(tmp_path / "model.safetensors")
     (tmp_path / "empty").mkdir()
@@ -336,6 +338,7 @@ assert code == 2, ({arguments!r}, code)
     assert steps_that_load("torch", steps, tmp_path) == []
 
 
+@pytest.mark.slow
 def test_info_loads_no_torch(tmp_path: Path) -> None:
     model = write_tiny_model(tmp_path / "model.safetensors")
     steps = {
@@ -364,6 +367,7 @@ def test_package_names_what_a_notebook_needs_and_nothing_else() -> None:
         fast_style.Trainer  # noqa: B018
 
 
+@pytest.mark.slow
 def test_products_load_only_what_they_need() -> None:
     stylizing, optimizing, _ = modules_loaded_after(
         [

@@ -148,6 +148,7 @@ def test_missing_folder_leaves_no_run_behind(here: Path, capsys: Output) -> None
 # --- Learning -----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_run_says_what_it_does_and_again_that_it_is_finished(here: Path, capsys: Output) -> None:
     assert learn() == 0
     captured = capsys.readouterr()

@@ -23,6 +23,7 @@ def redirected(file: Path, *arguments: str, encoding: str) -> None:
         )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["Café.png", "日本.png"])
 def test_redirected_settings_are_utf_8_whatever_the_console(here: Path, name: str) -> None:
     photo_at(name)

@@ -34,6 +34,7 @@ def after_a_command(**environment: str) -> subprocess.CompletedProcess[str]:
     return done
 
 
+@pytest.mark.slow
 def test_command_sets_it_and_libgomp_reads_it() -> None:
     done = after_a_command(OMP_DISPLAY_ENV="VERBOSE")
     assert done.stdout == "{'GOMP_SPINCOUNT': '20000', 'KMP_BLOCKTIME': '1'}\n"

@@ -63,6 +63,7 @@ def test_values_near_those_of_the_file_are_taken_by_default() -> None:
     assert choices_near(config) == ([2, 5, 12.5], [200, 300, 450])
 
 
+@pytest.mark.slow
 def test_a_larger_style_weight_lowers_style_and_raises_content() -> None:
     config = load_config(Path("wave.yaml"))
     with Image.open("photo.png") as photo:

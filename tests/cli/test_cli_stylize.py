@@ -197,6 +197,7 @@ def test_max_pixels_is_the_limit(model: Path, capsys: Output) -> None:
     assert run("stylize", "-m", str(model), "a.png") == 0
 
 
+@pytest.mark.slow
 def test_memory_is_the_limit(model: Path, capsys: Output) -> None:
     Image.effect_noise((600, 500), 64).save("a.png")
     # 88 MB and the photo as a whole, less than 14 MB in bands

@@ -39,6 +39,7 @@ def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]
     return write_yaml
 
 
+@pytest.mark.slow
 def test_several_files_are_trained_in_turn_and_then_skipped(
     write: Callable[..., str], tmp_path: Path, capsys: Output
 ) -> None:
@@ -66,6 +67,7 @@ def test_several_files_are_trained_in_turn_and_then_skipped(
     ]
 
 
+@pytest.mark.slow
 def test_second_run_is_what_it_is_alone(write: Callable[..., str], tmp_path: Path) -> None:
     first = write("first", train={"deterministic": True, "threads": 2})
     second = write("second")

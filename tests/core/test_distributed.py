@@ -308,6 +308,7 @@ run(program, run_name="__main__")
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", ["train.py none", "stylize.py -m none x", "fast_style info x"])
 @pytest.mark.parametrize("place", [{}, SIXTH_OF_EIGHT], ids=["alone", "one of several"])
 def test_one_of_several_processes_leaves_before_python_tidies_up(

@@ -300,6 +300,7 @@ class TestWithoutLocks:
             "life for 1 s; taking it over",
         ]
 
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         "content",
         [

@@ -325,6 +325,7 @@ def test_demo_trains_stylizes_and_says_what_to_do_next(
 # --- Styles that come with fast-style -------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("small")
 def test_demo_begins_with_the_photo_in_all_styles(
     here: Path,
@@ -345,6 +346,7 @@ def test_demo_begins_with_the_photo_in_all_styles(
         assert sheet.width == 12 + 2 * (150 + 12)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("small")
 def test_demo_trains_on_the_picture_of_a_style(
     here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -52,6 +52,7 @@ def paint_shares(image: Image.Image, paints: list[Any]) -> NDArray[np.float64]:
     return np.asarray(np.bincount(nearest, minlength=len(paints)) / len(nearest))
 
 
+@pytest.mark.slow
 def test_script_draws_the_very_pixels_of_the_package(
     picture: Image.Image, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -115,6 +115,7 @@ def test_other_files_have_no_such_description(tmp_path: Path, straight: Path) ->
     assert describe_learned(straight / "checkpoints" / "step-00000006.safetensors") is None
 
 
+@pytest.mark.slow
 def test_header_that_would_take_much_memory_is_not_parsed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

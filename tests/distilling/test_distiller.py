@@ -343,6 +343,7 @@ def test_resumed_run_without_painters_equals_the_straight_one(
     assert final_state(stopped) == final_state(straight)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("winograd_everywhere")
 def test_resumed_run_of_wide_layers_equals_the_straight_one(
     yaml_file: Path, tmp_path: Path

@@ -187,6 +187,7 @@ def test_results_among_photos_and_paintings_are_left_out_and_told(tmp_path: Path
     assert said[-1] == f"warning: skipping {made}: a result of fast-style, not a photo"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("architecture", "deepest", "widths"),
     [("vgg16", "relu3_3", [2, 2, 3]), ("vgg19", "relu1_1", [3])],

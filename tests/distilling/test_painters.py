@@ -220,6 +220,7 @@ def test_painters_stay_what_they_were(monkeypatch: pytest.MonkeyPatch) -> None:
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_photos")
 def test_two_in_three_painters_go_on_from_what_the_one_before_them_learned() -> None:
     def first_weights(painter: Painter) -> Tensor:

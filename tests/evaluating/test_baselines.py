@@ -72,6 +72,7 @@ def test_after_converging_a_descent_stays_where_it_was() -> None:
     assert [a_descent().index_of(iteration) for iteration in (0, 4, 500)] == [0, 4, 4]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variant", get_args(Variant))
 def test_a_descent_holds_the_best_so_far_and_counts_evaluations(
     run: Path, photo: Photo, variant: Variant

@@ -16,6 +16,7 @@ from fast_style.evaluating.pages import without_folders
 from fast_style.pictures.writing import write_picture
 
 
+@pytest.mark.slow
 def test_the_command_writes_a_report(
     run: Path, held_out: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -143,6 +144,7 @@ def test_options_that_do_not_fit_together_are_refused(
     assert not (tmp_path / "r").exists()
 
 
+@pytest.mark.slow
 def test_the_judge_writes_its_report_and_shares_its_cache(
     run: Path,
     held_out: Path,
@@ -199,6 +201,7 @@ def test_folders_that_the_judge_cannot_write_to_name_their_option(
     assert str(file / "r") in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_what_is_left_out_of_the_photos_is_told_once(
     run: Path, held_out: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -218,6 +221,7 @@ def test_what_is_left_out_of_the_photos_is_told_once(
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["--quick", "--judge"])
 def test_results_known_by_their_mark_are_told_in_one_line_and_replaced(
     run: Path,

@@ -152,6 +152,7 @@ def test_the_grid_shows_photo_models_and_lbfgs(run: Path, judged: Callable[..., 
 # --- Styles -------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_each_model_is_judged_in_its_own_style(
     run: Path, tmp_path: Path, judged: Callable[..., Results]
 ) -> None:
@@ -166,6 +167,7 @@ def test_each_model_is_judged_in_its_own_style(
     assert list(grids) == [first["name"], second["name"]] == ["style", "other"]
 
 
+@pytest.mark.slow
 def test_a_given_style_picture_is_for_all_models(
     run: Path, tmp_path: Path, judged: Callable[..., Results]
 ) -> None:
@@ -201,6 +203,7 @@ def test_a_copy_smaller_than_the_judge_needs_is_not_enlarged(
 # --- The cache ----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_second_model_of_the_same_style_runs_no_lbfgs(
     run: Path, tmp_path: Path, judged: Callable[..., Results], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -216,6 +219,7 @@ def test_a_second_model_of_the_same_style_runs_no_lbfgs(
     assert json.dumps(first["styles"]) == json.dumps(second["styles"])
 
 
+@pytest.mark.slow
 def test_an_interrupted_judgment_resumes_after_the_last_finished_lbfgs(
     run: Path, tmp_path: Path, judged: Callable[..., Results]
 ) -> None:

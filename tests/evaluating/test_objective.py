@@ -88,6 +88,7 @@ def another_loss(run: Path, folder: Path) -> Mistake:
     return Mistake(models, {"style": run.parent.parent / "style.png"}, message)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "mistake", [spoiled_style, no_style, another_objective, another_loss], ids=lambda f: f.__name__
 )
@@ -206,6 +207,7 @@ def test_models_of_one_name_are_told_apart(run: Path) -> None:
 # --- Compact weights, and the network that they approximate -------------------------------------
 
 
+@pytest.mark.slow
 def test_without_the_full_network_a_compact_model_is_measured_with_compact(
     compact_run: Path, torch_cache: Path
 ) -> None:

@@ -75,6 +75,7 @@ def test_all_kinds_of_results_are_drawn(changes: list[Callable[[Photos], None]])
     assert (levels[:, -1] == 255).all()
 
 
+@pytest.mark.slow
 def test_names_in_any_script_and_with_any_sign_are_drawn() -> None:
     draw(renamed(three_photos(), "$\\frac$ 星夜 _^{"))  # a missing letter would be a warning
 

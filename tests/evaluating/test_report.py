@@ -36,6 +36,7 @@ def cautions_of(page: str) -> list[str]:
 # --- Files --------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_all_files_are_written_linked_and_twice_the_same(tmp_path: Path) -> None:
     results = three_photos()
     first = write_report(tmp_path / "a" / "b", results, grid_of(results))

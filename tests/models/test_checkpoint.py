@@ -324,6 +324,7 @@ def test_incomplete_state_of_adam_is_refused(change: dict[str, Tensor | None]) -
 # --- Files that nobody should load ----------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "files", [foreign_files, forged_headers, forged_descriptions, forged_weights]
 )
@@ -351,6 +352,7 @@ def save_over_old(path: Path) -> Callable[[], None]:
     return lambda: save_checkpoint(path, {"x": torch.full((100,), 2.0)}, {"step": 2})
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_save_killed_at_any_system_call_leaves_the_old_file_or_the_new(tmp_path: Path) -> None:
     path = tmp_path / "m"

@@ -94,6 +94,7 @@ def test_fast_network_draws_the_same_picture_in_single_precision(
         torch.testing.assert_close(FastTransform(net)(photos), net(photos), rtol=0, atol=1e-4)
 
 
+@pytest.mark.slow
 @each_execution
 @each_format
 @pytest.mark.parametrize("kind", KINDS)

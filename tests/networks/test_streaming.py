@@ -65,6 +65,7 @@ def in_bands(
 # --- The same picture ---------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("rows", [4, 20, 400])
 def test_bands_give_what_the_whole_gives(kind: str, rows: int) -> None:
@@ -76,6 +77,7 @@ def test_bands_give_what_the_whole_gives(kind: str, rows: int) -> None:
         assert difference < (1e-3 if height == width == 1 else 2e-5), (height, width)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(("width", "residual_blocks"), [(1, 0), (1, 1), (3, 2), (8, 5)])
 def test_any_network_does(kind: str, width: int, residual_blocks: int) -> None:

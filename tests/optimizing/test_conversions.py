@@ -248,6 +248,7 @@ def keras_total_variation(x: Array, power: float) -> float:
     return float(((a + b) ** power).sum())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("power", [1.0, 1.25])
 def test_keras_objective_is_ours(size: tuple[int, int], power: float) -> None:
@@ -336,6 +337,7 @@ def tensorflow_total_variation(image: Array) -> float:
     return 2 * (l2_loss(down) / down.size + l2_loss(right) / right.size)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("blend", [1.0, 0.3])
 def test_content_and_style_of_anishathalye_are_ours(size: tuple[int, int], blend: float) -> None:

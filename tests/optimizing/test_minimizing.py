@@ -79,6 +79,7 @@ def perceptual(folder: Path) -> Objective:
 # --- Known minima -------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("method", "bounds"), WAYS)
 def test_optimum_inside_the_box_is_found(method: str, bounds: str) -> None:
     optimum = 0.2 + 0.6 * noise(seed=1)
@@ -162,6 +163,7 @@ def test_without_bounds_the_start_is_not_clipped(method: str) -> None:
     assert torch.equal(seen[0].picture, start)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bounds", ["box", "none"])
 def test_line_search_never_lets_the_loss_rise(perceptual: Objective, bounds: str) -> None:
     _, seen = follow(perceptual, noise(1, 3, 16, 20), iterations=25, bounds=bounds)
@@ -314,6 +316,7 @@ def test_clip_is_torchs_lbfgs_with_clipping(history: int) -> None:
     assert torch.equal(minimum.last.picture, picture.detach())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bounds", ["clip", "box"])
 def test_lbfgs_works_for_losses_of_any_size(perceptual: Objective, bounds: str) -> None:
     def tiny(picture: Tensor) -> LossTerms:

@@ -250,6 +250,7 @@ def test_blend_is_the_weighted_mean_of_the_styles(folder: Path, weight: float) -
     assert blend == pytest.approx((one + weight * other) / (1 + weight), rel=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "change",
     [

@@ -802,6 +802,7 @@ def seeds() -> list[bytes]:
     return contents
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", range(12))
 def test_mutated_files_are_read_or_refused_in_one_line(tmp_path, number):
     chance = random.Random(number)

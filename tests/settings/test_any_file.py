@@ -50,6 +50,7 @@ GATYS_TEXTS = [
 ]
 
 
+@pytest.mark.slow
 def test_a_mutated_file_loads_or_is_a_user_error(tmp_path):
     assert 50 < complaints_about_mutations(tmp_path, seed=1, cases=200) < 200
 

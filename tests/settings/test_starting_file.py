@@ -79,6 +79,7 @@ def test_the_run_is_named_after_the_style(tmp_path, file_name, name):
     assert from_starting_file(tmp_path, Path(file_name)).name == name
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @given(name=ODD_NAMES)
 @example(name="~")

@@ -257,6 +257,7 @@ LAUGHS = "a: &a [l, l, l, l, l, l, l, l, l]\n" + "".join(
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("text", "message"),
     [

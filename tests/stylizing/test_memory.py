@@ -233,6 +233,7 @@ def test_refusal_says_what_is_needed_what_may_be_used_and_what_fits(
     assert plan == TooLarge(max_side, message)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("available", "disk"), [(36e6, 1e12), (63e6, 18e6), (9e6, 1e12)])
 @pytest.mark.parametrize("includes_photo", [False, True])
 def test_photo_of_the_size_that_fits_does_and_hardly_a_larger_one(

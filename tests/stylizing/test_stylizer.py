@@ -153,6 +153,7 @@ def test_same_photo_gives_the_same_bytes(model: Path, stylizer: Stylizer) -> Non
     assert stylizer(photo).tobytes() == Stylizer(model, device="cpu")(photo).tobytes()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("memory_bytes", [None, IN_BANDS, ON_DISK["RGB"]])
 @pytest.mark.parametrize("name", OTHER_DEFAULTS)
 def test_what_the_caller_has_set_in_torch_changes_nothing(
@@ -432,6 +433,7 @@ def temporary_files(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     return folders
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["RGB", "RGBA"])
 @pytest.mark.parametrize("is_on_disk", [False, True])
 def test_photo_too_large_as_a_whole_is_done_in_bands(

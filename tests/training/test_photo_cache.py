@@ -567,6 +567,7 @@ def losses_of(trainer: Trainer) -> np.ndarray:
     return np.array([float(total) for total in totals if total])
 
 
+@pytest.mark.slow
 def test_losses_with_a_cache_are_close_to_those_without(yaml_file: Path, tmp_path: Path) -> None:
     # Without the stability term, whose weight is large for these untrained networks.
     plain = "loss.stability_weight=0"
@@ -592,6 +593,7 @@ def test_resumed_run_with_a_cache_equals_an_uninterrupted_one(
         assert torch.equal(resumed.net.state_dict()[name], expected)
 
 
+@pytest.mark.slow
 def test_cache_may_move_but_not_come_or_go_on_resume(yaml_file: Path, tmp_path: Path) -> None:
     train_once(settings_of(yaml_file, "data.cache=disk"), tmp_path / "runs", stop_at=3)
     moved = settings_of(yaml_file, "data.cache=disk", "data.cache_folder=elsewhere")

@@ -20,6 +20,7 @@ from fast_style.core.errors import UserError
 from fast_style.models.checkpoint import load_checkpoint
 
 
+@pytest.mark.slow
 def test_unreadable_photos_are_named_counted_and_listed(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -43,6 +44,7 @@ def test_unreadable_photos_are_named_counted_and_listed(
     assert rows_of(tmp_path / "tiny")[-1]["data/skipped"] == "12"
 
 
+@pytest.mark.slow
 def test_unreadable_photos_are_counted_the_same_after_stopping(tmp_path: Path) -> None:
     yaml_file = write_small_run(tmp_path)
     config = settings_of(yaml_file)

@@ -90,6 +90,7 @@ def test_gradient_that_no_scale_makes_finite_stops_the_run(
     assert str(caught.value).startswith("step 3: the gradient is not a finite number. ")  # 4, 2, 1
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("half_precision")
 def test_run_in_half_precision_goes_on_with_its_scale(yaml_file: Path, tmp_path: Path) -> None:
     config = settings_of(yaml_file)
@@ -104,6 +105,7 @@ def test_run_in_half_precision_goes_on_with_its_scale(yaml_file: Path, tmp_path:
     assert "loss_scale" not in load_checkpoint(folders[1] / "model.safetensors").metadata
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("half_precision")
 @pytest.mark.parametrize(("saved", "is_usable"), [(None, True), ({"scale": "much"}, False)])
 def test_checkpoint_without_a_scale_begins_a_new_one_and_a_damaged_one_is_told(

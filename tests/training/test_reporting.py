@@ -61,6 +61,7 @@ OTHER_TAGS = [
 # --- What is written, and when --------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_intervals_do_what_they_say(yaml_file: Path, tmp_path: Path) -> None:
     words = [
         "train.steps=13",
@@ -126,6 +127,7 @@ def test_sample_sheet_shows_the_asked_number_of_photos(straight: Path) -> None:
         assert sheet.size == (2 * (32 + 4), 32 + 4 + 32)
 
 
+@pytest.mark.slow
 def test_samples_are_drawn_once_at_a_step(
     open_trainer: Callable[..., Trainer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -183,6 +185,7 @@ def test_tensorboard_shows_one_run_with_all_tags(straight: Path) -> None:
     assert b"train.py" in text.tensor_proto.string_val[0]
 
 
+@pytest.mark.slow
 def test_the_judge_logs_its_own_terms_and_changes_nothing(
     yaml_file: Path, tmp_path: Path, straight: Path
 ) -> None:
@@ -259,6 +262,7 @@ def test_logged_total_is_the_weighted_sum_of_the_logged_terms(straight: Path) ->
             assert sum(float(row[tag]) for tag in SHARE_TAGS) == pytest.approx(1)
 
 
+@pytest.mark.slow
 def test_tensorboard_that_fails_does_not_change_the_run(
     open_trainer: Callable[..., Trainer],
     tmp_path: Path,

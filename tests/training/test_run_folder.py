@@ -327,6 +327,7 @@ def test_other_contents_are_refused_by_digest(
     )
 
 
+@pytest.mark.slow
 def test_photos_and_style_may_move(yaml_file: Path, tmp_path: Path) -> None:
     config = settings_of(yaml_file)
     train_once(config, tmp_path / "straight")
@@ -431,6 +432,7 @@ def test_run_without_the_setting_does_not_take_another_network(
 # --- Runs from before there was another optimizer than Adam --------------------------------------
 
 
+@pytest.mark.slow
 def test_run_that_names_no_optimizer_goes_on_with_adam(yaml_file: Path, tmp_path: Path) -> None:
     straight = tmp_path / "straight"
     train_once(settings_of(yaml_file, "train.optimizer=adam"), straight)
@@ -493,6 +495,7 @@ def test_settings_with_the_first_compact_network_are_told_by_their_lines(old_fil
     )
 
 
+@pytest.mark.slow
 def test_run_with_the_first_compact_network_is_refused_with_the_ways_out(
     old_file: Path, yaml_file: Path, tmp_path: Path
 ) -> None:
@@ -509,6 +512,7 @@ def test_run_with_the_first_compact_network_is_refused_with_the_ways_out(
     train_once(settings_of(yaml_file, compact, begun, "name=anew", "train.steps=1"), tmp_path)
 
 
+@pytest.mark.slow
 def test_run_with_the_first_compact_network_is_resumed_exactly_with_its_weights(
     old_file: Path, tmp_path: Path
 ) -> None:
@@ -518,6 +522,7 @@ def test_run_with_the_first_compact_network_is_resumed_exactly_with_its_weights(
     assert tables[0].read_bytes() == tables[1].read_bytes()
 
 
+@pytest.mark.slow
 def test_other_changes_of_a_run_with_the_first_compact_network_are_told_as_usual(
     old_file: Path, tmp_path: Path
 ) -> None:
@@ -581,6 +586,7 @@ def add_what_the_first_rules_take(folder: Path) -> None:
     write_picture(folder / "made.png", draw_photo(203))
 
 
+@pytest.mark.slow
 def test_run_that_has_begun_keeps_its_rules_and_its_photos(yaml_file: Path, tmp_path: Path) -> None:
     add_what_the_first_rules_take(tmp_path / "photos")
     config = settings_of(yaml_file, "train.steps=3")

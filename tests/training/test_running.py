@@ -119,6 +119,7 @@ def test_second_call_says_that_it_is_finished(train: Callable[..., Result], tmp_
     assert final_state(tmp_path / "tiny") == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("error", [ZeroDivisionError(), KeyboardInterrupt(), UserError("no")])
 def test_call_after_an_error_goes_on(
     train: Callable[..., Result],

@@ -128,6 +128,7 @@ def test_copies_weigh_the_same_in_batches_of_every_size() -> None:
 # --- In training ----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_weight_of_zero_trains_as_without_the_term(yaml_file: Path, tmp_path: Path) -> None:
     states = []
     for name, weight in (("zero", 0), ("one", 1)):

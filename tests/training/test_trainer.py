@@ -45,6 +45,7 @@ def test_objective_falls(yaml_file: Path, tmp_path: Path) -> None:
     assert min(values) > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", OTHER_DEFAULTS)
 def test_what_the_caller_has_set_in_torch_changes_nothing(
     yaml_file: Path, straight: Path, tmp_path: Path, name: str
@@ -206,6 +207,7 @@ def test_checkpoint_without_all_its_tensors_is_refused(
     assert lost.partition(".")[2] in str(caught.value)
 
 
+@pytest.mark.slow
 def test_constant_schedule_can_be_prolonged(yaml_file: Path, tmp_path: Path) -> None:
     short = ["train.schedule=constant", "train.steps=3"]
     long = ["train.schedule=constant", "train.steps=6"]
