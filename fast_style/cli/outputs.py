@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from fast_style.cli.notes import note
 from fast_style.core.errors import UserError, printable
+from fast_style.core.files import make_with_parents
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -113,7 +114,7 @@ def make_writable_folder(folder: Path) -> None:
         UserError: it cannot be made, or not be written to.
     """
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_with_parents(folder)
     except OSError as error:
         raise UserError(
             f"{printable(folder)}: cannot create this folder ({error.strerror}); choose another"

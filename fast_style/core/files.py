@@ -82,6 +82,27 @@ def write_text_atomically(path: Path, text: str, *, replaces: bool = True) -> No
         file.write(text.encode())
 
 
+def make_with_parents(folder: Path) -> None:
+    """Make a folder and those above it, unless they exist.
+
+    At any depth: pathlib and os.makedirs call themselves for each level, and fail at 1,000.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    missing = [folder]
+    while missing:
+        try:
+            missing[-1].mkdir(exist_ok=True)
+        except FileNotFoundError:
+            parent = missing[-1].parent
+            if parent == missing[-1]:  # no such drive
+                raise
+            missing.append(parent)
+        else:
+            missing.pop()
+
+
 @contextmanager
 def made_folders(*folders: Path) -> Iterator[None]:
     """Make these folders, and remove those that were not there if the block raises an error.
@@ -93,7 +114,7 @@ def made_folders(*folders: Path) -> Iterator[None]:
     missing = [path for path in dict.fromkeys(paths) if not path.exists()]
     try:
         for folder in folders:
-            folder.mkdir(parents=True, exist_ok=True)
+            make_with_parents(folder)
         yield
     except BaseException:
         for path in reversed(missing):

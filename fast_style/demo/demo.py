@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 
 from fast_style.core.errors import UserError, printable
-from fast_style.core.files import atomic_write
+from fast_style.core.files import atomic_write, make_with_parents
 from fast_style.demo.course import ShownTraining
 from fast_style.losses.build import build_perceptual_loss, load_loss_weights, read_style
 from fast_style.losses.perceptual import PerceptualLoss
@@ -234,7 +234,7 @@ def _name_of_run(style: Path, painting: Image.Image) -> str:
 
 
 def _copy_into(folder: Path, photos: list[Path]) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
+    make_with_parents(folder)
     for path in photos:
         shutil.copyfile(path, folder / path.name)
 

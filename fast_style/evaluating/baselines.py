@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fast_style.core.errors import UserError, printable
-from fast_style.core.files import atomic_write
+from fast_style.core.files import atomic_write, make_with_parents
 from fast_style.evaluating.plan import Photo, Variant
 from fast_style.losses.perceptual import LossValues, PerceptualLoss
 from fast_style.optimizing.minimizing import Iterate, minimize
@@ -168,7 +168,7 @@ class BaselineCache:
             UserError: the folder cannot be created or written to.
         """
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
+            make_with_parents(self.folder)
         except OSError as error:
             raise UserError(
                 f"{printable(self.folder)}: cannot create this folder ({error.strerror}); choose "

@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 from fast_style.core.errors import UserError, printable
-from fast_style.core.files import atomic_write
+from fast_style.core.files import atomic_write, make_with_parents
 
 
 def write_file(path: Path, encoded: bytes) -> Path:
@@ -33,7 +33,7 @@ def make_folder(folder: Path) -> None:
         UserError: it cannot be created (exit code 1).
     """
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_with_parents(folder)
     except OSError as error:
         raise _unwritable(folder, error) from error
 

@@ -8,7 +8,7 @@ from types import ModuleType
 import torch
 
 from fast_style.core.errors import UserError, printable
-from fast_style.core.files import sha256_of
+from fast_style.core.files import make_with_parents, sha256_of
 
 
 def cached_file(enumeration: str, member: str, *, purpose: str, otherwise: str) -> Path:
@@ -30,7 +30,7 @@ def cached_file(enumeration: str, member: str, *, purpose: str, otherwise: str) 
     if not path.exists():
         megabytes = entry.meta["_file_size"]
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            make_with_parents(path.parent)
             torch.hub.download_url_to_file(
                 entry.url,
                 str(path),

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from fast_style.core.errors import UserError, printable
+from fast_style.core.files import make_with_parents
 from fast_style.pictures.pixels import fit_longer_side
 from fast_style.pictures.reading import Picture, ResultError, read_picture, size_in_header
 from fast_style.pictures.several import num_pictures
@@ -156,7 +157,7 @@ class _Steps:
             return _failure(job, result)
         try:
             output = Path(job.output)
-            output.parent.mkdir(parents=True, exist_ok=True)
+            make_with_parents(output.parent)
         except OSError as error:
             return _failure(job, error)
         try:

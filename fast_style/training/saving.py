@@ -9,7 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from fast_style.core.errors import UserError, printable
-from fast_style.core.files import free_bytes, size_in_words, write_text_atomically
+from fast_style.core.files import (
+    free_bytes,
+    make_with_parents,
+    size_in_words,
+    write_text_atomically,
+)
 from fast_style.models.checkpoint import (
     Checkpoint,
     last_good_checkpoint,
@@ -42,7 +47,7 @@ def writing_step(
             checkpoint.
     """
     try:
-        folder.mkdir(parents=True, exist_ok=True)  # somebody may have removed it during the work
+        make_with_parents(folder)  # somebody may have removed it during the work
         yield
     except ValueError as error:
         raise UserError(

@@ -1,5 +1,6 @@
 """Atomic writing, and small facts about files."""
 
+import inspect
 import os
 import signal
 import stat
@@ -15,6 +16,7 @@ from fast_style.core.files import (
     atomic_write,
     free_bytes,
     made_folders,
+    make_with_parents,
     remove_stray_temporaries,
     sha256_of,
     what_it_looks_like,
@@ -40,6 +42,27 @@ def test_folders_that_were_missing_are_removed_after_an_error(tmp_path: Path) ->
     with made_folders(tmp_path / "old" / "a", tmp_path / "old"):
         pass
     assert (tmp_path / "old" / "a").is_dir()
+
+
+def test_folder_is_made_at_any_depth(tmp_path: Path) -> None:
+    folder = tmp_path.joinpath(*["d"] * 300)
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(len(inspect.stack()) + 200)
+    try:
+        make_with_parents(folder)
+    finally:
+        sys.setrecursionlimit(limit)
+    assert folder.is_dir()
+    make_with_parents(folder)
+    (folder / "file").touch()
+    with pytest.raises(FileExistsError):
+        make_with_parents(folder / "file")
+
+
+def test_folder_whose_path_is_too_long_leaves_none_behind(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="too long"):
+        make_with_parents(tmp_path.joinpath(*["folder"] * 1000))
+    assert names(tmp_path) == set()
 
 
 def test_what_is_written_is_what_the_file_holds(tmp_path):

@@ -53,6 +53,17 @@ def test_one_bad_file_does_not_stop_the_rest(here: Path, stylizer: Stylizer) -> 
     assert sorted(path.name for path in Path("out").iterdir()) == ["a.png", "c.png"]
 
 
+def test_result_whose_path_is_too_long_does_not_stop_the_rest(
+    here: Path, stylizer: Stylizer
+) -> None:
+    write_noise_photo("a.png")
+    long = "out/" + "d/" * 2100 + "a.png"
+    line, last = errors_of(stylize_files(stylizer, [Job("a.png", long), Job("a.png", "out/a.png")]))
+    assert line == f"{long}: cannot be written (File name too long)"
+    assert last is None
+    assert [path.name for path in Path("out").iterdir()] == ["a.png"]
+
+
 def test_a_few_photos_are_decoded_ahead_and_no_more(
     here: Path, stylizer: Stylizer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
