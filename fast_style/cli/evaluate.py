@@ -46,6 +46,7 @@ LESS_MEMORY = "use smaller --sizes, or with --judge another --device"
 _QUICK_PHOTOS, _QUICK_ITERATIONS = 2, 100
 _SIZES, _ITERATIONS = [256], 500
 _BASELINES: tuple[Literal["box", "clip"], ...] = ("box", "clip")
+_PICTURES = ("grid", "objective", "terms")  # of each size in a report
 _JUDGE_CACHE = Path("judge_cache")
 _NOT_THE_JUDGES = ("imagenet", "compact", "random")
 
@@ -173,6 +174,7 @@ def run(options: argparse.Namespace) -> int:
     require_plotting()
     if not options.overwrite:
         _require_no_other_report(options.output, "judge" if options.judge else "results")
+        _require_nothing_lost(options)
     try:
         return (_run_judge if options.judge else _run_evaluation)(options, photos)
     except Stopped as stopped:
@@ -197,6 +199,31 @@ def _require_no_other_report(folder: Path, name: str) -> None:
             f"{printable(file)}: exists already, and is not of this command; choose another "
             "--output, or replace it with --overwrite"
         )
+
+
+def _require_nothing_lost(options: argparse.Namespace) -> None:
+    """Check that the report would replace no files but those of an earlier report.
+
+    Raises:
+        UserError: names the first file that would be replaced.
+    """
+    from fast_style.evaluating.pages import command_of
+
+    folder: Path = options.output
+    # Whoever has the numbers has got the pages and pictures from here, too.
+    if any(command_of(folder / name) is not None for name in ("results.json", "judge.json")):
+        return
+    if options.judge:
+        files = [folder / "judge.md", *sorted(folder.glob("grid-*.png"))]  # of styles' names
+    else:
+        names = [f"{kind}-{size}.png" for size in options.sizes or _SIZES for kind in _PICTURES]
+        files = [folder / name for name in ("report.md", *names)]
+    for file in files:
+        if os.path.lexists(file):
+            raise UserError(
+                f"{printable(file)}: exists already, and is of no report; choose another "
+                "--output, or replace it with --overwrite"
+            )
 
 
 def _run_evaluation(options: argparse.Namespace, photos: "Inputs") -> int:

@@ -94,6 +94,47 @@ def test_a_report_of_another_command_is_only_replaced_on_request(
         assert main(words) == 0
 
 
+@pytest.mark.parametrize(
+    ("words", "names"),
+    [
+        (["--sizes", "32", "48"], ["report.md", "grid-32.png", "objective-48.png", "terms-32.png"]),
+        (["--judge"], ["judge.md", "grid-wave.png"]),
+    ],
+)
+def test_files_of_no_report_are_only_replaced_on_request(
+    run: Path,
+    held_out: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    words: list[str],
+    names: list[str],
+) -> None:
+    for name in ("_run_judge", "_run_evaluation"):
+        monkeypatch.setattr(evaluate, name, lambda options, photos: 0)
+    words = ["evaluate", str(run / "model.safetensors"), "--photos", str(held_out), *words]
+    for name in names:
+        folder = tmp_path / Path(name).stem
+        folder.mkdir()
+        (folder / name).write_text("mine")
+        command = [*words, "--output", str(folder)]
+        assert main(command) == 2
+        assert capsys.readouterr().err == (
+            f"error: {folder / name}: exists already, and is of no report; choose another "
+            "--output, or replace it with --overwrite\n"
+        )
+        assert main([*command, "--overwrite"]) == 0
+        # Beside a report of the other kind, it may be that one's.
+        other = "results.json" if "--judge" in words else "judge.json"
+        (folder / other).write_text('{"command": "fast-style evaluate other"}')
+        assert main(command) == 0
+    unrelated = tmp_path / "others"
+    unrelated.mkdir()
+    for name in ("notes.md", "grid.png", "judge.txt"):
+        (unrelated / name).write_text("mine")
+    assert main([*words, "--output", str(unrelated)]) == 0
+
+
 def test_a_mistake_is_one_line(
     run: Path, held_out: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
