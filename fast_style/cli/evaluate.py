@@ -5,7 +5,7 @@ import os
 import shlex
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -24,6 +24,7 @@ from fast_style.cli.arguments import (
 from fast_style.cli.notes import each_once
 from fast_style.cli.process import lines_beside, say
 from fast_style.core.errors import Stopped, UserError, printable
+from fast_style.core.files import made_folders
 from fast_style.core.signals import stop_signals
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ _QUICK_PHOTOS, _QUICK_ITERATIONS = 2, 100
 _SIZES, _ITERATIONS = [256], 500
 _BASELINES: tuple[Literal["box", "clip"], ...] = ("box", "clip")
 _PICTURES = ("grid", "objective", "terms")  # of each size in a report
+_LOCK = ".evaluating"
 _JUDGE_CACHE = Path("judge_cache")
 _NOT_THE_JUDGES = ("imagenet", "compact", "random")
 
@@ -172,13 +174,50 @@ def run(options: argparse.Namespace) -> int:
     from fast_style.evaluating.plots import require_plotting
 
     require_plotting()
-    if not options.overwrite:
-        _require_no_other_report(options.output, "judge" if options.judge else "results")
-        _require_nothing_lost(options)
-    try:
-        return (_run_judge if options.judge else _run_evaluation)(options, photos)
-    except Stopped as stopped:
-        return 128 + stopped.signal_number
+    with _held(options.output):
+        if not options.overwrite:
+            _require_no_other_report(options.output, "judge" if options.judge else "results")
+            _require_nothing_lost(options)
+        try:
+            return (_run_judge if options.judge else _run_evaluation)(options, photos)
+        except Stopped as stopped:
+            return 128 + stopped.signal_number
+
+
+@contextmanager
+def _held(folder: Path) -> Iterator[None]:
+    """Hold a report's folder, which is made, so that no other evaluation writes into it.
+
+    The lock lies in a folder of its own, which is removed in the end: a user's folder may have a
+    file ``lock``. What a killed evaluation left is taken over.
+
+    Raises:
+        UserError: another evaluation holds the folder, or it cannot be written.
+    """
+    from fast_style.core.folder_lock import FolderLock, Held
+
+    home = folder / _LOCK
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(made_folders(home))
+            lock = FolderLock(home, say)
+        except Held as held:
+            raise UserError(
+                f"{printable(folder)}: {held.holder or 'another process'} writes a report into "
+                "this folder already; wait for it, or choose another --output"
+            ) from None
+        except OSError as error:
+            raise UserError(
+                f"{printable(folder)}: cannot be written ({error.strerror}); choose another "
+                "--output"
+            ) from None
+        try:
+            yield
+        finally:
+            # Before the release: whoever waits for this file finds out that it is gone.
+            for remove in ((home / "lock").unlink, lock.release, home.rmdir):
+                with suppress(OSError):  # Windows keeps an open file
+                    remove()
 
 
 def _require_no_other_report(folder: Path, name: str) -> None:

@@ -1,14 +1,17 @@
 """The command `fast-style evaluate`, from its words to the report."""
 
 import json
+import os
 import shlex
 import shutil
+import signal
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from small_evaluation import WITH_COMPACT, WITH_FULL
-from small_run import draw_photo
+from small_run import command_environment, draw_photo
 
 from fast_style.cli import evaluate
 from fast_style.cli.main import main
@@ -135,6 +138,61 @@ def test_files_of_no_report_are_only_replaced_on_request(
     assert main([*words, "--output", str(unrelated)]) == 0
 
 
+def test_of_two_evaluations_into_one_folder_the_second_is_refused(
+    run: Path,
+    held_out: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    report = tmp_path / "r"
+    words = ["evaluate", str(run / "model.safetensors"), "--photos", str(held_out)]
+    words += ["--output", str(report)]
+    codes = []
+
+    def evaluate_once_more(options: object, photos: object) -> int:
+        codes.append(main([*words, "--overwrite"]))
+        codes.append(main([*words, "--judge"]))
+        return 0
+
+    monkeypatch.setattr(evaluate, "_run_evaluation", evaluate_once_more)
+    for _ in range(2):
+        assert main(words) == 0
+        assert codes == [2, 2]
+        first, second = capsys.readouterr().err.splitlines()
+        assert first == second
+        assert first.startswith(f"error: {report}: process {os.getpid()} on ")
+        assert first.endswith("; wait for it, or choose another --output")
+        assert list(report.iterdir()) == []
+        codes.clear()
+
+
+KILLED = """
+import os, signal, sys
+from fast_style.cli import evaluate
+from fast_style.cli.main import main
+evaluate._run_evaluation = lambda options, photos: os.kill(os.getpid(), signal.SIGKILL)
+main(sys.argv[1:])
+"""
+
+
+@pytest.mark.slow
+def test_killed_evaluation_does_not_keep_its_folder(
+    run: Path, held_out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    report = tmp_path / "r"
+    words = ["evaluate", str(run / "model.safetensors"), "--photos", str(held_out)]
+    words += ["--output", str(report)]
+    killed = subprocess.run(
+        [sys.executable, "-c", KILLED, *words], env=command_environment(), check=False
+    )
+    assert killed.returncode == -signal.SIGKILL
+    assert [path.name for path in report.iterdir()] == [".evaluating"]
+    monkeypatch.setattr(evaluate, "_run_evaluation", lambda options, photos: 0)
+    assert main(words) == 0
+    assert list(report.iterdir()) == []
+
+
 def test_a_mistake_is_one_line(
     run: Path, held_out: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -238,7 +296,7 @@ def test_folders_that_the_judge_cannot_write_to_name_their_option(
     report = ["--output", str(tmp_path / "r")]
     assert main([*command, *report, "--judge-cache", str(file / "cache")]) == 2
     assert "--judge-cache" in capsys.readouterr().err
-    assert main([*command, "--output", str(file / "r")]) == 1
+    assert main([*command, "--output", str(file / "r")]) == 2
     assert str(file / "r") in capsys.readouterr().err
 
 
