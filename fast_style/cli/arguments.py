@@ -195,8 +195,8 @@ def read_several_settings(
         UserError: as `read_settings`; or two runs have the same name.
     """
     words: list[str] = options.words
-    more = [word for word in words if _is_yaml_file(word)]
-    settings = [word for word in words if not _is_yaml_file(word)]
+    more = [word for word in words if is_yaml_file(word)]
+    settings = [word for word in words if not is_yaml_file(word)]
     # No file at all is an error of its own.
     files = [] if options.config is None else expanded([options.config, *map(usual_path, more)])
     if len(files) > 1 and any(word.startswith("name=") for word in settings):
@@ -217,9 +217,14 @@ def read_several_settings(
     return found
 
 
-def _is_yaml_file(word: str) -> bool:
-    is_setting = re.match(r"[A-Za-z_][\w.]*=", word) is not None
-    return word.lower().endswith((".yaml", ".yml")) and not is_setting
+def is_yaml_file(word: str) -> bool:
+    """Whether a word names a YAML file."""
+    return word.lower().endswith((".yaml", ".yml")) and not is_setting(word)
+
+
+def is_setting(word: str) -> bool:
+    """Whether a word has the form ``key=value``."""
+    return re.match(r"[A-Za-z_][\w.]*=", word) is not None
 
 
 def _settings_of(

@@ -61,6 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--photos",
         nargs="+",
+        action="extend",
         type=nonempty_path,
         required=True,
         metavar="FOLDER",

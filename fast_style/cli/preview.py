@@ -1,6 +1,7 @@
 """``fast-style preview``: see what style weights and sizes do, before training."""
 
 import argparse
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,6 +10,9 @@ from fast_style.cli.arguments import (
     add_max_pixels,
     add_settings,
     expanded,
+    input_path,
+    is_setting,
+    is_yaml_file,
     nonempty_path,
     output_path,
     positive,
@@ -29,7 +33,7 @@ SUMMARY = "see in minutes what style weights and sizes do, before training"
 EXAMPLES = """\
 examples:
   # a sheet of three style weights and three style sizes, those of my.yaml in the middle
-  {prog} my.yaml --photo face.jpg --photo street.jpg
+  {prog} my.yaml --photo face.jpg street.jpg
   {prog} my.yaml --photo face.jpg --style-weights 1 3 --style-sizes 192 384 -o choices.png
 """
 LESS_MEMORY = "set a smaller data.crop_size"
@@ -43,11 +47,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--photo",
         "-p",
-        type=nonempty_path,
-        action="append",
+        type=photo_or_word,
+        nargs="+",
+        action="extend",
         default=[],
         metavar="PHOTO",
-        help="a photo to draw; give the option again for further ones",
+        help="photos to draw",
     )
     parser.add_argument(
         "--style-weights",
@@ -80,6 +85,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_max_pixels(parser)
 
 
+def photo_or_word(text: str) -> Path | str:
+    """The path of a photo; a YAML file, or a ``key=value`` word that is no file, stays a text."""
+    is_word = is_yaml_file(text) or (is_setting(text) and not os.path.lexists(text))
+    return text if is_word else nonempty_path(text)
+
+
 def style_size(text: str) -> int:
     """A value of ``style.size``."""
     size = positive(text)
@@ -96,6 +107,7 @@ def run(options: argparse.Namespace) -> int:
     from fast_style.pictures.reading import require_picture
     from fast_style.settings.config import Config
 
+    _take_words_from_photos(options)
     config = read_settings(options, Config, example="configs/laptop.yaml")
     if config is None:
         return 0
@@ -109,6 +121,17 @@ def run(options: argparse.Namespace) -> int:
     require_weights(config.loss_network.weights)
     note_several([*options.photo, config.style.image])
     return _preview(config, options, outputs)
+
+
+def _take_words_from_photos(options: argparse.Namespace) -> None:
+    """Give the settings what argparse took for photos, as it stood behind them."""
+    words = [word for word in options.photo if isinstance(word, str)]
+    options.photo = [photo for photo in options.photo if isinstance(photo, Path)]
+    file = next(filter(is_yaml_file, words), None)
+    if options.config is None and file is not None:
+        words.remove(file)
+        options.config = input_path(file)
+    options.words += words
 
 
 def _outputs(options: argparse.Namespace, style: Path) -> list[Path]:

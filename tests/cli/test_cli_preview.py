@@ -1,5 +1,6 @@
 """`fast-style preview`: what it prints, what it writes, and how it ends."""
 
+import argparse
 import re
 import signal
 from pathlib import Path
@@ -11,9 +12,10 @@ from command_line import photo_at
 from PIL import Image
 
 from fast_style.cli import main as cli
+from fast_style.cli import preview as command
 from fast_style.optimizing import preview
 from fast_style.optimizing.preview import choices_near, draw_previews, read_styles
-from fast_style.settings.config import load_config
+from fast_style.settings.config import Config, load_config
 
 Output = pytest.CaptureFixture[str]
 
@@ -90,6 +92,31 @@ def test_each_photo_gets_its_sheet(capsys: Output) -> None:
     assert not Path("a.png").exists()
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["wave.yaml", "-p", "photo.png", "other.png", "style.size=24"],
+        ["wave.yaml", "-p", "photo.png", "style.size=24", "--photo", "other.png"],
+        ["-p", "photo.png", "other.png", "wave.yaml", "style.size=24"],
+        ["-p", "photo.png", "other.png", "style.size=24", "wave.yaml"],
+        ["wave.yaml", "style.size=16", "-p", "photo.png", "other.png", "style.size=24"],
+    ],
+)
+def test_photos_may_follow_one_another_and_settings_may_follow_photos(
+    words: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    photo_at("other.png", seed=4)
+    found = []
+
+    def look(config: Config, options: argparse.Namespace, outputs: list[Path]) -> int:
+        found.append((config.style.size, options.photo))
+        return 0
+
+    monkeypatch.setattr(command, "_preview", look)
+    assert run(*words) == 0
+    assert found == [(24, [Path("photo.png"), Path("other.png")])]
+
+
 @pytest.mark.parametrize("is_stopped_at", [2, 5, 9])
 def test_a_stopped_preview_keeps_what_it_has_and_says_what_is_missing(
     is_stopped_at: int, monkeypatch: pytest.MonkeyPatch, capsys: Output
@@ -131,6 +158,7 @@ def test_a_stopped_preview_keeps_what_it_has_and_says_what_is_missing(
         (["-p", "photo.png", "-o", "style.png", "--overwrite"], ["style.png", "is an input"]),
         (["-p", "photo.png", "-o", "old.png"], ["old.png", "exists already", "--overwrite"]),
         (["-p", "photo.png", "-p", "other/photo.png"], ["two photos", "--output"]),
+        (["-p", "photo.png", "more.yaml"], ["'more.yaml' on the command line", "key=value"]),
         (["-p", "photo.png", "train.stesp=3"], ["train.stesp", "did you mean 'train.steps'"]),
     ],
 )

@@ -1,5 +1,6 @@
 """The command `fast-style evaluate`, from its words to the report."""
 
+import argparse
 import json
 import os
 import shlex
@@ -136,6 +137,23 @@ def test_files_of_no_report_are_only_replaced_on_request(
     for name in ("notes.md", "grid.png", "judge.txt"):
         (unrelated / name).write_text("mine")
     assert main([*words, "--output", str(unrelated)]) == 0
+
+
+def test_photos_may_be_named_in_several_options(
+    run: Path, held_out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found: list[Path] = []
+
+    def look(options: argparse.Namespace, photos: object) -> int:
+        found.extend(options.photos)
+        return 0
+
+    monkeypatch.setattr(evaluate, "_run_evaluation", look)
+    names = ["photo-00.jpg", "photo-01.png"]
+    words = [word for name in names for word in ("--photos", str(held_out / name))]
+    words = ["evaluate", str(run / "model.safetensors"), *words, "-o", str(tmp_path / "r")]
+    assert main(words) == 0
+    assert [path.name for path in found] == names
 
 
 def test_of_two_evaluations_into_one_folder_the_second_is_refused(
