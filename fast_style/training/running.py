@@ -6,6 +6,7 @@ From a notebook::
 """
 
 import os
+import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
@@ -15,7 +16,7 @@ import torch
 
 from fast_style.core.devices import resolve_device, restored_torch
 from fast_style.core.distributed import ALONE, Group
-from fast_style.core.errors import Stopped
+from fast_style.core.errors import Stopped, UserError
 from fast_style.core.signals import stop_signals
 from fast_style.settings.config import Config, DistillConfig, load_config
 from fast_style.settings.reading import checked
@@ -34,6 +35,11 @@ class Trainable(Protocol):
         """Train to the last step, or until `stop_signal` gives the number of a signal."""
 
 
+# The thread that trains in this process, by the process's number: a forked child trains nothing.
+# torch's default generator and its settings belong to the whole process, as this does.
+_training: dict[int, threading.Thread] = {}
+
+
 def train(
     config: Config | Path | str,
     *,
@@ -47,7 +53,8 @@ def train(
     To call it again is safe: after an error or an interruption, it resumes from the last
     checkpoint. A first KeyboardInterrupt (the stop button of a notebook) ends training after the
     present step and saves; a second one ends it at once. torch's settings, such as its number of
-    threads, and its random state are the caller's again afterwards.
+    threads, and its random state are the caller's again afterwards. They belong to the whole
+    process, so one thread of it trains at a time.
 
     Args:
         config: the settings, or the path of their YAML file.
@@ -60,8 +67,8 @@ def train(
 
     Raises:
         TypeError: `config` is neither.
-        UserError: the settings or their files cannot be used, another process or thread trains
-            there, or training failed.
+        UserError: the settings or their files cannot be used, another process trains there,
+            another thread of this process trains anywhere, or training failed.
         KeyboardInterrupt: training was interrupted, and its state is saved.
     """
     if isinstance(config, str | os.PathLike):
@@ -70,6 +77,12 @@ def train(
         raise TypeError(
             "config must be settings that load_config has read, or the path of their YAML file, "
             f"got {type(config).__name__}"
+        )
+    thread = threading.current_thread()
+    if _training.setdefault(os.getpid(), thread) is not thread:
+        raise UserError(
+            "another thread of this process trains already, and two trainings at once would change "
+            "each other's weights; wait for it, or train in a process of its own"
         )
     try:
         return complete_run(
@@ -90,6 +103,8 @@ def train(
         )
     except Stopped:
         raise KeyboardInterrupt from None
+    finally:
+        _training.pop(os.getpid(), None)
 
 
 def complete_run(

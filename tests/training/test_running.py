@@ -231,12 +231,13 @@ def test_training_in_another_thread_is_refused_until_it_has_ended(
     thread.start()
     has_begun.wait()
     try:
-        with pytest.raises(UserError) as caught:
-            train()
+        for name in ("tiny", "other"):
+            with pytest.raises(UserError, match=r"^another thread .* trains already.* of its own$"):
+                train(f"name={name}")
     finally:
         may_go_on.set()
         thread.join()
-    assert str(caught.value).startswith(f"{tmp_path}/tiny: another thread of this process has")
+    assert [path.name for path in tmp_path.iterdir()] == ["tiny"]
     _, said = train()
     assert said[0].startswith(f"{tmp_path}/tiny: finished at step 6")
 
