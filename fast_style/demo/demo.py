@@ -10,6 +10,7 @@ import json
 import os
 import shutil
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,7 +23,7 @@ from fast_style.demo.course import ShownTraining
 from fast_style.losses.build import build_perceptual_loss, load_loss_weights, read_style
 from fast_style.losses.perceptual import PerceptualLoss
 from fast_style.pictures.pixels import fit_longer_side, image_to_tensor
-from fast_style.pictures.reading import Picture, read_photo
+from fast_style.pictures.reading import Picture, read_photo, read_picture
 from fast_style.pictures.sheets import side_by_side
 from fast_style.pictures.writing import write_picture
 from fast_style.settings.config import Config, load_config
@@ -59,6 +60,9 @@ SETTINGS = Path(__file__).with_name("quickstart.yaml")
 # The copy of the user's photo, alone in its folder. It has one name and format, and not the mark of
 # results, since a folder's photos are known by these; the user named the photo himself.
 _OWN_PHOTO = Path("own_photo", "photo.png")
+
+# What the demo draws. All of them carry the mark of results.
+_DRAWN = ("style.png", "styles.png", "course.png", "result.png", "sheet.png")
 
 # Pixels of the longer side at which the held-out photo is stylized: large enough to look at, small
 # enough to show strokes that were learned on crops of 160 pixels.
@@ -103,7 +107,7 @@ def prepare_demo(
 
     Raises:
         UserError: scikit-image is not installed, a picture cannot be read, or the folder cannot be
-            written.
+            written, or has files that the demo would replace and has not made.
     """
     training, cat = find_demo_photos()
     shown = read_photo(cat if photo is None else photo)  # an error now, not after the training
@@ -112,6 +116,8 @@ def prepare_demo(
     if style is not None or photo is not None:
         folder = folder / name
     held_out = folder / "held_out" / cat.name if photo is None else folder / _OWN_PHOTO
+    copies = {folder / "photos" / path.name: path for path in training}
+    _require_nothing_lost(folder, copies | ({held_out: cat} if photo is None else {}))
     try:
         _copy_into(folder / "photos", training)
         held_out.parent.mkdir(exist_ok=True)
@@ -233,10 +239,44 @@ def _name_of_run(style: Path, painting: Image.Image) -> str:
     return f"{name_from(style.stem)[:90]}-{digest[:6]}"
 
 
+def _require_nothing_lost(folder: Path, copies: Mapping[Path, Path]) -> None:
+    """Check that the demo replaces only what an earlier one has made.
+
+    The copy of the user's own photo is not looked at: it has no mark, and another one replaces it.
+
+    Args:
+        folder: the demo's.
+        copies: the photos that are copied, by their new paths.
+
+    Raises:
+        UserError: names the first file that an earlier one has not made.
+    """
+    drawn = {folder / name: None for name in _DRAWN}
+    for path, original in (*drawn.items(), *copies.items()):
+        if os.path.lexists(path) and not _is_of_a_demo(path, original):
+            raise UserError(
+                f"{printable(path)}: is not of an earlier demo, and would be replaced; rename it, "
+                "or change (cd) to another folder"
+            )
+
+
+def _is_of_a_demo(path: Path, original: Path | None) -> bool:
+    """Whether a file has the pixels of its original, or without one the mark of results."""
+    try:
+        if original is None:
+            return read_picture(path).is_result
+        # Not its bytes: another version of Pillow packs them otherwise.
+        return read_photo(path).tobytes() == read_photo(original).tobytes()
+    except UserError:
+        return False
+
+
 def _copy_into(folder: Path, photos: list[Path]) -> None:
     make_with_parents(folder)
     for path in photos:
-        shutil.copyfile(path, folder / path.name)
+        # Whole, since the next demo refuses half a copy.
+        with atomic_write(folder / path.name) as file:
+            file.write(path.read_bytes())
 
 
 @torch.no_grad()

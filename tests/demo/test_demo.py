@@ -103,6 +103,38 @@ def test_demo_can_be_prepared_again(here: Path) -> None:
     assert demo.prepare_demo(Path("demo")) == demo.prepare_demo(Path("demo"))
 
 
+FILES = [
+    "style.png",
+    "styles.png",
+    "course.png",
+    "result.png",
+    "sheet.png",
+    "photos/coffee.png",
+    "photos/rocket.jpg",
+    "held_out/chelsea.png",
+]
+
+
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("is_picture", [True, False])
+def test_files_that_no_demo_has_made_are_kept(here: Path, name: str, is_picture: bool) -> None:
+    own = Path("demo", name)
+    own.parent.mkdir(parents=True)
+    if is_picture:
+        plain_picture(own, (20, 20), "red")
+    else:
+        own.write_text("mine")
+    before = own.read_bytes()
+    with pytest.raises(UserError) as caught:
+        demo.prepare_demo(Path("demo"))
+    assert str(caught.value) == (
+        f"{own}: is not of an earlier demo, and would be replaced; rename it, or change (cd) to "
+        "another folder"
+    )
+    assert own.read_bytes() == before
+    assert [path for path in here.rglob("*") if path.is_file()] == [here / own]
+
+
 def test_demo_says_beforehand_which_loss_network_it_has(here: Path) -> None:
     prepared = demo.prepare_demo(Path("demo"))
     assert prepared.config.loss_network.weights == "compact"
