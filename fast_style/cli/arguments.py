@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from fast_style.cli.documents import write_document
 from fast_style.core.errors import UserError, printable, shortened
-from fast_style.core.paths import usable_path, with_variables
+from fast_style.core.paths import QUOTES, usable_path, with_variables
 
 if TYPE_CHECKING:
     from fast_style.settings.reading import AnyRoot
@@ -53,10 +53,9 @@ def parse(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> a
 
 
 _DASHES = "\u2010\u2011\u2012\u2013\u2014\u2212"
-_QUOTES = "\u2018\u2019\u201a\u201c\u201d\u201e"
 _TYPOGRAPHY = {
     **dict.fromkeys(_DASHES, "which is no hyphen; write options with -"),
-    **dict.fromkeys(_QUOTES, "which is no straight quote; write ' or \" or none"),
+    **dict.fromkeys(QUOTES, "which is no straight quote; write ' or \" or none"),
 }
 """Characters that a text program writes in place of those of a command line, with the remedy."""
 

@@ -73,13 +73,9 @@ def with_variables(text: str, folder: Path) -> str:
     """
     if os.path.lexists(folder / text):
         return text
-    visible = text.strip("".join(_INVISIBLE))
-    if visible != text and visible and os.path.lexists(folder / visible):
-        strange = {text[:1], text[-1:]} & _INVISIBLE
-        names = ", ".join(f"U+{ord(letter):04X}" for letter in sorted(strange))
-        raise ValueError(
-            f"{text!r} begins or ends with an invisible character ({names}); remove it"
-        )
+    meant = text.strip("".join(_INVISIBLE | QUOTES))
+    if meant != text and meant and os.path.lexists(folder / meant):
+        raise ValueError(f"{text!r} {odd_ends(text)}")
     with_slashes = text.replace("\\", "/")
     if os.sep == "/" and with_slashes != text and os.path.lexists(folder / with_slashes):
         raise ValueError(f"{text!r}: write it with / in place of \\, as {with_slashes!r}")
@@ -99,13 +95,32 @@ def with_variables(text: str, folder: Path) -> str:
     return replaced
 
 
+def odd_ends(text: str) -> str:
+    """What pasting has added to both ends of a text, and the remedy; empty if it has not."""
+    ends = {text[:1], text[-1:]}
+    if found := ends & QUOTES:
+        quotes = " and ".join(sorted(found))
+        return f"begins or ends with {quotes}, which is no straight quote; write ' or \" or none"
+    if found := ends & _INVISIBLE:
+        names = ", ".join(f"U+{ord(letter):04X}" for letter in sorted(found))
+        return f"begins or ends with an invisible character ({names}); remove it"
+    return ""
+
+
 _VARIABLE = re.compile(r"\$(?:env:(\w+)|(\w+)|\{([^{}]*)\})", re.IGNORECASE)
 _WINDOWS_NAME = re.compile(r"%([^%/\\]+)(?=%)")
 
 
-# White space of lines, spaces without width, and marks of the direction of writing, which the
-# "Copy as path" of Windows puts in front.
-_INVISIBLE = frozenset("\r\n\t\u200b\u200e\u200f\u202a\u202b\u202c\u202d\u202e\ufeff")
+_ODD_SPACES = (0xA0, *range(0x2000, 0x200C), 0x202F, 0x2060, 0x3000, 0xFEFF)
+ODD_SPACES = "".join(map(chr, _ODD_SPACES))
+"""Spaces, with a width and without, that web pages and text programs have for ordinary ones."""
+
+# Besides, white space of lines, and marks of the direction of writing, which the "Copy as path" of
+# Windows puts in front.
+_INVISIBLE = frozenset(f"{ODD_SPACES}\r\n\t\u200e\u200f\u202a\u202b\u202c\u202d\u202e")
+
+QUOTES = frozenset("\u2018\u2019\u201a\u201c\u201d\u201e\u00ab\u00bb")
+"""Quotes that a text program writes in place of straight ones."""
 
 
 def _unset(text: str, name: str) -> str:

@@ -8,9 +8,10 @@ from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
 from fast_style.core.errors import shown
+from fast_style.core.paths import odd_ends
 from fast_style.settings.fields import IsPath, IsPhotoFolder
 from fast_style.settings.help import allowed_values, in_words, number_in_words
-from fast_style.settings.strict_yaml import Key, dotted_key, space_hint
+from fast_style.settings.strict_yaml import Key, dotted_key, space_hint, typography_hint
 from fast_style.settings.structure import (
     Mistake,
     Root,
@@ -67,6 +68,8 @@ def _rule(root: type[Root], error: Any, key: Key) -> str:
     rule = f"must be {must}, got {shown(found)}" if must else f"{error['msg']}, got {shown(found)}"
     if info is not None and isinstance(found, list) and is_photo_folder(info):
         return f"{rule}; make one folder with links to these"
+    if isinstance(found, str) and (odd := odd_ends(found)):
+        return f"{rule}, which {odd}"
     return rule + (space_hint(found) if error["type"] == "model_type" else "")
 
 
@@ -110,6 +113,8 @@ def _must(root: type[Root], error: Any, key: Key) -> str | None:
 def _unknown_key(root: type[Root], key: Key, found: object) -> str:
     """The message about an unknown key, with the known key that is most similar."""
     name = str(key[-1])
+    if hint := typography_hint(f"{name}:"):
+        return f"unknown key; {hint}"
     *sections, last = name.split(".")
     section = (*key[:-1], *sections)
     if sections and section_at(root, section) is not None:  # written as on the command line

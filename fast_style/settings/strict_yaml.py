@@ -8,6 +8,7 @@ import codecs
 import io
 import math
 import re
+import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ import yaml
 
 from fast_style.core.errors import UserError, printable, shortened, shown
 from fast_style.core.files import pointer_in
+from fast_style.core.paths import ODD_SPACES
 
 _MAX_BYTES = 1 << 20
 MAX_DEPTH = 32
@@ -214,6 +216,10 @@ def read_yaml(text: str, place: str, *, any_value: bool = False) -> Document:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         problem = printable(error.problem or error.context or "unreadable")
+        above = text.splitlines()[: mark.line + 1] if mark is not None else []
+        for row, content in enumerate(above, start=1):
+            if hint := typography_hint(content):
+                fail(row, f"not valid YAML: {shortened(repr(content.strip()))}; {hint}")
         is_no_key = "expected ':'" in problem
         if is_no_key:
             mark = error.context_mark  # where the key begins; the problem is seen behind it
@@ -242,7 +248,10 @@ def read_yaml(text: str, place: str, *, any_value: bool = False) -> Document:
     lines: dict[Key, int] = {}
     data = _Converter(text, fail, lines).convert(root, ()) if root is not None else None
     if not any_value and not isinstance(data, dict):
-        fail(1, f"must be lines of 'key: value', got {shown(data)}{space_hint(data)}")
+        fail(
+            root.start_mark.line + 1 if root is not None else 1,
+            f"must be lines of 'key: value', got {shown(data)}{space_hint(data)}",
+        )
     return Document(data, lines)
 
 
@@ -252,8 +261,30 @@ _SPACE = "put a space behind the colon"
 
 def space_hint(found: object) -> str:
     """What to add to the message that a section is needed, if ``key:value`` was found instead."""
-    is_meant = isinstance(found, str) and _KEY_WITHOUT_SPACE.match(found)
-    return f"; {_SPACE}" if is_meant else ""
+    if not isinstance(found, str):
+        return ""
+    hint = typography_hint(found) or (_SPACE if _KEY_WITHOUT_SPACE.match(found) else "")
+    return f"; {hint}" if hint else ""
+
+
+_KEY_WITH_TYPOGRAPHY = re.compile(
+    rf"[\s{ODD_SPACES}]*(-[\s{ODD_SPACES}]+)?[A-Za-z_][\w.]*[\s{ODD_SPACES}]*[:\uff1a][\s{ODD_SPACES}]*"
+)
+
+
+def typography_hint(line: str) -> str:
+    """The remedy for a character beside a line's key that is no YAML, as web pages have them."""
+    key = _KEY_WITH_TYPOGRAPHY.match(line)
+    for letter in key[0] if key is not None else "":
+        if letter == "\uff1a":
+            found = "a full-width colon (U+FF1A)"
+            return f"{found} stands behind the key; type an ordinary colon and a space"
+        if letter in ODD_SPACES:
+            name = unicodedata.name(letter).lower()
+            article = "an" if name[0] in "aeiou" else "a"
+            found = f"{article} {name} (U+{ord(letter):04X})"
+            return f"{found} stands beside the key; type an ordinary space"
+    return ""
 
 
 def _line_without_space(text: str, mark: yaml.Mark | None) -> int | None:

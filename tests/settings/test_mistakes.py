@@ -141,7 +141,8 @@ def test_a_mistake_is_told_with_its_line_key_rule_and_value(tmp_path, lines, mes
         ("../a", "FILE:3: name: must be letters, digits, '.', '_' and '-' (at most 100), a letter "
          "or digit first, got '../a'"),
         ('"a\\x0A"', "FILE:3: name: must be letters, digits, '.', '_' and '-' (at most 100), a "
-         "letter or digit first, got 'a\\n'"),
+         "letter or digit first, got 'a\\n', which begins or ends with an invisible character "
+         "(U+000A); remove it"),
         ("a" * 101, "FILE:3: name: must be letters, digits, '.', '_' and '-' (at most 100), a "
          f"letter or digit first, got '{'a' * 96}..."),
     ],

@@ -328,6 +328,9 @@ def test_a_variable_as_powershell_writes_it_is_replaced(tmp_path, monkeypatch):
         ("$env:NO_DATA/p", ["variable NO_DATA", "set it"]),
         ("\u202aphotos", ["U+202A", "remove"]),
         ("photos\r", ["U+000D", "remove"]),
+        ("\u00a0photos", ["U+00A0", "remove"]),
+        ("“photos”", ["“", "no straight quote", "none"]),
+        ("«photos»", ["«", "no straight quote", "none"]),
         pytest.param(
             ".\\photos",
             ["'./photos'", "write it with /"],

@@ -158,6 +158,63 @@ def test_missing_space_behind_a_colon_is_told_with_its_line(tmp_path, written):
     )
 
 
+@pytest.mark.parametrize(
+    ("odd", "remedy"),
+    [
+        (":\u00a0", "a no-break space (U+00A0) stands beside the key; type an ordinary space"),
+        (":\u3000", "an ideographic space (U+3000) stands beside the key; type an ordinary space"),
+        (":\u200b ", "a zero width space (U+200B) stands beside the key; type an ordinary space"),
+        ("\uff1a", "a full-width colon (U+FF1A) stands behind the key; type an ordinary colon and "
+                   "a space"),
+    ],
+)  # fmt: skip
+def test_spaces_and_colons_of_web_pages_are_named_with_their_line(tmp_path, odd, remedy):
+    written = f"text{odd}a"
+    for text in (f"{written}\npaper: white\n", f"{written}\n\npaper: white\ncopies: 2\n"):
+        message = complaint(Letter, tmp_path, text)
+        assert message == f"FILE:1: not valid YAML: {written!r}; {remedy}"
+    message = complaint(Letter, tmp_path, f"# a letter\n{written}")
+    assert message == f"FILE:2: must be lines of 'key: value', got {written!r}; {remedy}"
+    message = complaint(Letter, tmp_path, f"text: hello\npen:\n  {written}\n")
+    assert message == (
+        f"FILE:2: pen: must be a section of key: value lines, got {written!r}; {remedy}"
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "start"),
+    [
+        ("text: a\npen:\u00a0{color: red}\n", "FILE:2: pen:"),
+        ("text: a\npen:\u00a0{color: red, width: 2}\n", "FILE:2: not valid YAML: 'pen:"),
+        ("text: a\npen:\u00a0{\n  color: red\n}\n", "FILE:2: not valid YAML: 'pen:"),
+        ("text: a\ncopies\u00a0: 2\n", "FILE:2: copies"),
+        ("text: a\npen:\n\u00a0 color: red\n", "FILE:3: "),
+    ],
+)
+def test_no_break_space_before_a_section_or_a_key_is_named(tmp_path, text, start):
+    message = complaint(Letter, tmp_path, text)
+    assert message.startswith(start)
+    assert "a no-break space (U+00A0) stands beside the key; type an ordinary space" in message
+
+
+@pytest.mark.parametrize(
+    ("value", "remedy"),
+    [
+        ("\u20072", "which begins or ends with an invisible character (U+2007); remove it"),
+        ("“2”", "which begins or ends with “ and ”, which is no straight quote; write ' or \" or "
+                "none"),
+    ],
+)  # fmt: skip
+def test_value_that_pasting_has_changed_is_told_with_its_remedy(tmp_path, value, remedy):
+    message = complaint(Letter, tmp_path, f"text: a\ncopies: {value}\n")
+    assert message == f"FILE:2: copies: must be an integer, got {value!r}, {remedy}"
+
+
+@pytest.mark.parametrize("text", ["a\u00a0b", "\u00a0a", "“a”", "key\uff1ab", "a:\u00a0b"])
+def test_texts_may_have_such_characters(tmp_path, text):
+    assert read(Letter, tmp_path, f"text: {text}\n").text == text
+
+
 def test_model_has_a_header_and_utf_16_has_none(tmp_path):
     text = "ab: {c: 1}\ntext: a\n"  # in UTF-16, its brace is where a model's header begins
     message = complaint(Letter, tmp_path, text.encode("utf-16-le"))
