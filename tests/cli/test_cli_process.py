@@ -66,6 +66,7 @@ def test_missing_stdout_leaves_no_traceback() -> None:
     assert (ended.returncode, ended.stderr) == (0, "")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="sh is needed")
 def test_missing_stderr_stops_no_work(model: Path) -> None:
     photo_at("a.png")
@@ -90,6 +91,7 @@ def test_full_disk_under_lines_about_work_does_not_stop_it() -> None:
     assert (ended.returncode, ended.stderr) == (7, "")
 
 
+@pytest.mark.slow
 def test_letters_that_a_terminal_lacks_are_escaped(here: Path) -> None:
     photo_at("Über.png")
     ended = run_in_process("init", "Über.png", "-o", "Übung.yaml", PYTHONIOENCODING="ascii")

@@ -375,6 +375,7 @@ class TestWithoutLocks:
                 FolderLock(folder, print)
         assert len(list(folder.glob("lock.heir-*"))) == 1
 
+    @pytest.mark.slow
     def test_heir_of_a_process_that_was_killed_is_watched_together_with_its_file(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:

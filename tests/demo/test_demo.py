@@ -294,6 +294,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("small")
 def test_demo_stylizes_ones_own_photo_in_ones_own_style(
     here: Path, capsys: pytest.CaptureFixture[str]

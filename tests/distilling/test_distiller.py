@@ -101,6 +101,7 @@ def test_paintings_and_surfaces_are_functions_of_the_step(
     assert not torch.equal(later[3], first[3])
 
 
+@pytest.mark.slow
 def test_first_loss_is_the_sum_of_all_errors_of_the_chosen_channels(
     open_distiller: Callable[..., Distiller], straight: Path
 ) -> None:
@@ -320,6 +321,7 @@ def test_resumed_run_equals_the_straight_one_byte_for_byte(
     assert final_state(tmp_path / "small") == final_state(straight)
 
 
+@pytest.mark.slow
 def test_resumed_run_with_a_cache_of_photos_equals_the_straight_one(
     yaml_file: Path, tmp_path: Path
 ) -> None:
@@ -374,6 +376,7 @@ def test_stop_signal_saves_and_tells_the_step_and_the_signal(
     assert all(torch.equal(student[name], ours) for name, ours in distiller.parameters.items())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "lost", ["student.kernel_1_2", "optimizer.exp_avg.bias_2_1", "products.own.relu1_2"]
 )

@@ -88,6 +88,7 @@ def test_a_descent_holds_the_best_so_far_and_counts_evaluations(
     assert np.array_equal(descent.pictures[-1], levels)
 
 
+@pytest.mark.slow
 def test_the_strong_baseline_begins_with_the_photo_and_the_papers_with_noise(
     run: Path, held_out: Path
 ) -> None:

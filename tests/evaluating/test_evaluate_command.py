@@ -54,6 +54,7 @@ def test_the_command_and_the_report_name_the_loss_network(
         assert caution in (report / "report.md").read_text()
 
 
+@pytest.mark.slow
 def test_model_given_twice_is_measured_once(
     run: Path, held_out: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -101,6 +101,7 @@ def test_objective_messages(
     assert str(caught.value) == message
 
 
+@pytest.mark.slow
 def test_a_file_that_does_not_say_how_it_takes_pixels_needs_a_loss(
     run: Path, full_vgg: Path, tmp_path: Path
 ) -> None:
@@ -218,6 +219,7 @@ def test_without_the_full_network_a_compact_model_is_measured_with_compact(
     assert [*torch_cache.iterdir()] == []
 
 
+@pytest.mark.slow
 def test_a_compact_model_is_measured_with_the_full_network_that_is_cached(
     compact_run: Path, full_vgg: Path
 ) -> None:

@@ -336,6 +336,7 @@ def test_file_that_is_no_weights_file_is_refused(
     assert message_of(path) == f"{path}: is not a readable weights file ({reason})"
 
 
+@pytest.mark.slow
 def test_header_that_would_take_much_memory_is_not_parsed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

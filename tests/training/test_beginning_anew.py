@@ -40,6 +40,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 # --- Without a checkpoint ------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_finished_model_without_checkpoints_is_not_replaced(
     yaml_file: Path, tmp_path: Path, finished: Path
 ) -> None:
@@ -97,6 +98,7 @@ def test_who_is_refused_removes_what_he_made_and_nothing_else(
     assert sorted(path.name for path in folder.iterdir()) == ["config.yaml", "samples"]
 
 
+@pytest.mark.slow
 def test_training_cut_short_before_its_first_checkpoint_begins_anew(
     yaml_file: Path, tmp_path: Path, finished: Path
 ) -> None:

@@ -582,6 +582,7 @@ def test_losses_with_a_cache_are_close_to_those_without(yaml_file: Path, tmp_pat
     assert losses_of(stored).mean() == pytest.approx(losses_of(decoded).mean(), rel=0.04)
 
 
+@pytest.mark.slow
 def test_resumed_run_with_a_cache_equals_an_uninterrupted_one(
     yaml_file: Path, tmp_path: Path
 ) -> None:

@@ -59,6 +59,7 @@ def test_unreadable_photos_are_counted_the_same_after_stopping(tmp_path: Path) -
     assert (stopped / name).read_text() == (straight / name).read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("leaves_mount_point", [False, True])
 def test_folder_that_goes_away_costs_no_step_and_is_told(
     yaml_file: Path, straight: Path, tmp_path: Path, leaves_mount_point: bool

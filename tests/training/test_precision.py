@@ -46,6 +46,7 @@ def half_precision(monkeypatch: pytest.MonkeyPatch) -> None:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("half_precision")
 def test_half_precision_logs_gradients_without_the_scale_of_the_loss(
     open_trainer: Callable[..., Trainer], tmp_path: Path, straight: Path

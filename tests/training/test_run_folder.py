@@ -252,6 +252,7 @@ def begun(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "word",
     [
@@ -271,6 +272,7 @@ def test_each_learning_setting_is_refused(begun: Path, word: str) -> None:
     assert f"would change the result: {word.partition('=')[0]}" in told
 
 
+@pytest.mark.slow
 def test_cosine_run_cannot_be_prolonged_and_constant_one_not_be_shortened(
     yaml_file: Path, tmp_path: Path
 ) -> None:
@@ -369,6 +371,7 @@ def test_checkpoint_without_a_step_is_skipped(yaml_file: Path, tmp_path: Path) -
     ]
 
 
+@pytest.mark.slow
 def test_damaged_newest_checkpoint_costs_an_interval_only(yaml_file: Path, tmp_path: Path) -> None:
     config = settings_of(yaml_file)
     train_once(config, tmp_path / "straight")
@@ -482,6 +485,7 @@ def old_file(yaml_file: Path, tmp_path: Path) -> Path:
     return settings
 
 
+@pytest.mark.slow
 def test_settings_with_the_first_compact_network_are_told_by_their_lines(old_file: Path) -> None:
     lines = {line.strip(): n for n, line in enumerate(old_file.read_text().splitlines(), start=1)}
     with pytest.raises(UserError) as caught:
@@ -609,6 +613,7 @@ def test_run_that_has_begun_keeps_its_rules_and_its_photos(yaml_file: Path, tmp_
         assert torch.equal(tensor, load_checkpoint(models[0]).tensors[name])
 
 
+@pytest.mark.slow
 def test_run_that_began_by_the_second_rules_keeps_its_photos(
     yaml_file: Path, tmp_path: Path
 ) -> None:

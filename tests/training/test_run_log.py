@@ -122,6 +122,7 @@ def test_tensorboard_has_tabled_and_untabled_numbers(tmp_path: Path) -> None:
     assert points_of(tmp_path, "time/images_per_s") == [(1, 3.0), (2, 3.0)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("start_step", [0, 2])
 def test_resumed_curves_have_no_doubled_points(tmp_path: Path, start_step: int) -> None:
     log_steps(tmp_path, 0, 1, 2, 3, 4)

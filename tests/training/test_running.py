@@ -62,6 +62,7 @@ def raising(error: BaseException) -> Callable[[], object]:
     return act
 
 
+@pytest.mark.slow
 def test_model_is_that_of_the_commands(
     train: Callable[..., Result], straight: Path, tmp_path: Path
 ) -> None:
@@ -137,6 +138,7 @@ def test_call_after_an_error_goes_on(
     assert final_state(tmp_path / "tiny") == final_state(straight)
 
 
+@pytest.mark.slow
 def test_stop_button_saves_after_the_step_and_the_same_call_resumes(
     train: Callable[..., Result],
     straight: Path,
@@ -206,6 +208,7 @@ def test_settings_of_torch_are_the_callers_again(train: Callable[..., Result]) -
     assert not torch.are_deterministic_algorithms_enabled()
 
 
+@pytest.mark.slow
 def test_random_numbers_of_the_caller_go_on_as_without_training(
     train: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -59,6 +59,7 @@ def test_disk_that_is_full_for_a_while_costs_a_warning(
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("removed", ["tiny/checkpoints", "tiny"])
 def test_folder_that_is_removed_while_training_is_made_again(
     open_trainer: Callable[..., Trainer], tmp_path: Path, removed: str
@@ -92,6 +93,7 @@ def test_checkpoint_that_vanishes_at_once_ends_no_training(
     assert checkpoints_of(tmp_path / "tiny") == [2, 6]
 
 
+@pytest.mark.slow
 def test_last_checkpoint_that_cannot_be_written_is_an_error(
     open_trainer: Callable[..., Trainer], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

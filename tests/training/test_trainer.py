@@ -221,6 +221,7 @@ def test_constant_schedule_can_be_prolonged(yaml_file: Path, tmp_path: Path) -> 
     assert all(torch.equal(straight[name], prolonged[name]) for name in straight)
 
 
+@pytest.mark.slow
 def test_prolonged_run_keeps_the_warm_up_that_its_steps_gave_it(
     yaml_file: Path, tmp_path: Path
 ) -> None:
