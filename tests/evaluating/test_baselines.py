@@ -18,6 +18,8 @@ from fast_style.evaluating.objective import Objective
 from fast_style.evaluating.plan import Photo, Variant, read_photos
 from fast_style.optimizing.minimizing import Iterate
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def photo(held_out: Path) -> Photo:
@@ -72,7 +74,6 @@ def test_after_converging_a_descent_stays_where_it_was() -> None:
     assert [a_descent().index_of(iteration) for iteration in (0, 4, 500)] == [0, 4, 4]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("variant", get_args(Variant))
 def test_a_descent_holds_the_best_so_far_and_counts_evaluations(
     run: Path, photo: Photo, variant: Variant
@@ -88,7 +89,6 @@ def test_a_descent_holds_the_best_so_far_and_counts_evaluations(
     assert np.array_equal(descent.pictures[-1], levels)
 
 
-@pytest.mark.slow
 def test_the_strong_baseline_begins_with_the_photo_and_the_papers_with_noise(
     run: Path, held_out: Path
 ) -> None:

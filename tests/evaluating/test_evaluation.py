@@ -23,7 +23,7 @@ from fast_style.pictures.folders import find_inputs
 from fast_style.pictures.pixels import image_to_tensor
 from fast_style.pictures.reading import read_picture
 
-pytestmark = pytest.mark.usefixtures("untimed")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("untimed")]
 
 
 def evaluate_run(
@@ -141,7 +141,6 @@ def test_results_say_what_a_model_was_trained_for(
     assert model["agrees"] == {"style picture": False, "loss network": True, "loss": True}
 
 
-@pytest.mark.slow
 def test_a_grid_shows_six_photos_evenly(run: Path, tmp_path: Path) -> None:
     photos = write_photos(tmp_path / "many", 8)
     _, grid = evaluate_run(run, [photos], tmp_path, iterations=1, variants=("box",))
@@ -151,7 +150,6 @@ def test_a_grid_shows_six_photos_evenly(run: Path, tmp_path: Path) -> None:
     assert captions[-1] == "L-BFGS, 1 iterations"
 
 
-@pytest.mark.slow
 def test_a_photo_alone_or_among_others_gives_the_same_numbers(
     run: Path, held_out: Path, straight: dict[str, Any], tmp_path: Path
 ) -> None:
@@ -187,7 +185,6 @@ def test_an_interrupted_evaluation_resumed_equals_a_straight_one(
     assert without_seconds(resumed) == without_seconds(straight)
 
 
-@pytest.mark.slow
 def test_finished_descents_are_not_computed_again_and_count_as_work(
     run: Path, held_out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -28,6 +28,8 @@ from fast_style.core.errors import UserError
 from fast_style.evaluating.objective import agreement, load_models
 from fast_style.training.trainer import Trainer
 
+pytestmark = pytest.mark.slow
+
 
 def approximates(model: Path) -> str:
     return (
@@ -88,7 +90,6 @@ def another_loss(run: Path, folder: Path) -> Mistake:
     return Mistake(models, {"style": run.parent.parent / "style.png"}, message)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     "mistake", [spoiled_style, no_style, another_objective, another_loss], ids=lambda f: f.__name__
 )
@@ -101,7 +102,6 @@ def test_objective_messages(
     assert str(caught.value) == message
 
 
-@pytest.mark.slow
 def test_a_file_that_does_not_say_how_it_takes_pixels_needs_a_loss(
     run: Path, full_vgg: Path, tmp_path: Path
 ) -> None:
@@ -208,7 +208,6 @@ def test_models_of_one_name_are_told_apart(run: Path) -> None:
 # --- Compact weights, and the network that they approximate -------------------------------------
 
 
-@pytest.mark.slow
 def test_without_the_full_network_a_compact_model_is_measured_with_compact(
     compact_run: Path, torch_cache: Path
 ) -> None:
@@ -219,7 +218,6 @@ def test_without_the_full_network_a_compact_model_is_measured_with_compact(
     assert [*torch_cache.iterdir()] == []
 
 
-@pytest.mark.slow
 def test_a_compact_model_is_measured_with_the_full_network_that_is_cached(
     compact_run: Path, full_vgg: Path
 ) -> None:

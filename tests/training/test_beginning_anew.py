@@ -10,6 +10,8 @@ from fast_style.core.errors import UserError
 from fast_style.models.checkpoint import list_checkpoints
 from fast_style.training.running import train
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def yaml_file(tmp_path: Path) -> Path:
@@ -40,7 +42,6 @@ def contents(folder: Path) -> dict[str, bytes]:
 # --- Without a checkpoint ------------------------------------------------------------------------
 
 
-@pytest.mark.slow
 def test_finished_model_without_checkpoints_is_not_replaced(
     yaml_file: Path, tmp_path: Path, finished: Path
 ) -> None:
@@ -98,7 +99,6 @@ def test_who_is_refused_removes_what_he_made_and_nothing_else(
     assert sorted(path.name for path in folder.iterdir()) == ["config.yaml", "samples"]
 
 
-@pytest.mark.slow
 def test_training_cut_short_before_its_first_checkpoint_begins_anew(
     yaml_file: Path, tmp_path: Path, finished: Path
 ) -> None:
