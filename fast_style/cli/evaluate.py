@@ -242,7 +242,7 @@ def _require_no_other_report(folder: Path, name: str) -> None:
 
 
 def _require_nothing_lost(options: argparse.Namespace) -> None:
-    """Check that the report would replace no files but those of an earlier report.
+    """Check that the report would replace no files but those of earlier reports.
 
     Raises:
         UserError: names the first file that would be replaced.
@@ -250,14 +250,18 @@ def _require_nothing_lost(options: argparse.Namespace) -> None:
     from fast_style.evaluating.pages import command_of
 
     folder: Path = options.output
-    # Whoever has the numbers has got the pages and pictures from here, too.
-    if any(command_of(folder / name) is not None for name in ("results.json", "judge.json")):
+    numbers, others = ("judge", "results") if options.judge else ("results", "judge")
+    # Of this very command, as was checked; they are written first, so the rest is, too.
+    if os.path.lexists(folder / f"{numbers}.json"):
         return
     if options.judge:
         files = [folder / "judge.md", *sorted(folder.glob("grid-*.png"))]  # of styles' names
     else:
         names = [f"{kind}-{size}.png" for size in options.sizes or _SIZES for kind in _PICTURES]
         files = [folder / name for name in ("report.md", *names)]
+    # Both kinds of reports may share a folder, and both have grids.
+    if command_of(folder / f"{others}.json") is not None:
+        files = [file for file in files if not file.name.startswith("grid-")]
     for file in files:
         if os.path.lexists(file):
             raise UserError(
