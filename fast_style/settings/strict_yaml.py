@@ -267,8 +267,9 @@ def space_hint(found: object) -> str:
     return f"; {hint}" if hint else ""
 
 
+# Right behind the colon: after an ordinary space, such a character belongs to the value.
 _KEY_WITH_TYPOGRAPHY = re.compile(
-    rf"[\s{ODD_SPACES}]*(-[\s{ODD_SPACES}]+)?[A-Za-z_][\w.]*[\s{ODD_SPACES}]*[:\uff1a][\s{ODD_SPACES}]*"
+    rf"[\s{ODD_SPACES}]*(-[\s{ODD_SPACES}]+)?[A-Za-z_][\w.]*[\s{ODD_SPACES}]*[:\uff1a][{ODD_SPACES}]*"
 )
 
 

@@ -213,6 +213,9 @@ def test_value_that_pasting_has_changed_is_told_with_its_remedy(tmp_path, value,
 @pytest.mark.parametrize("text", ["a\u00a0b", "\u00a0a", "“a”", "key\uff1ab", "a:\u00a0b"])
 def test_texts_may_have_such_characters(tmp_path, text):
     assert read(Letter, tmp_path, f"text: {text}\n").text == text
+    # Nor are they to blame for another line's mistake.
+    message = complaint(Letter, tmp_path, f"text: {text}\npaper: 'white\n")
+    assert message == "FILE:3: not valid YAML: found unexpected end of stream"
 
 
 def test_model_has_a_header_and_utf_16_has_none(tmp_path):
