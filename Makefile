@@ -45,11 +45,10 @@ help:
 demo: $(READY)
 	@$(BIN)/fast-style demo $(ARGS)
 
-# A process for each core and one more, up to eight: some tests wait. The tests of one file run in one
+# A process for each core and one more (tests/conftest.py), up to eight. The tests of one file run in one
 # process: they share fixtures.
 test: $(READY)
-	@$(BIN)/python -m pytest --dist loadfile $(ARGS) --maxprocesses 8 \
-	    --numprocesses $$($(BIN)/python -c 'import os; print(os.cpu_count() + 1)')
+	@$(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist loadfile $(ARGS)
 
 bench: $(READY)
 	$(BIN)/python benchmarks/start_up.py $(PEER_WORDS)

@@ -26,6 +26,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.get_closest_marker("readme") is None)
 
 
+@pytest.hookimpl(wrapper=True, optionalhook=True)
+def pytest_xdist_auto_num_workers() -> Iterator[None]:
+    # One process more than cores: some tests wait for others.
+    return (yield) + 1
+
+
 @pytest.fixture(scope="session", autouse=True)
 def one_thread() -> None:
     # The tests' pictures are so small that threads mostly wait for each other: on two busy cores
