@@ -91,16 +91,18 @@ def make_with_parents(folder: Path) -> None:
         OSError: it cannot be made.
     """
     missing = [folder]
+    made = None
     while missing:
+        path = missing[-1]
         try:
-            missing[-1].mkdir(exist_ok=True)
+            path.mkdir(exist_ok=True)
         except FileNotFoundError:
-            parent = missing[-1].parent
-            if parent == missing[-1]:  # no such drive
+            # No such drive, or a working directory that was removed: there, "." can be "made".
+            if path.parent in (path, made):
                 raise
-            missing.append(parent)
+            missing.append(path.parent)
         else:
-            missing.pop()
+            made = missing.pop()
 
 
 @contextmanager

@@ -65,6 +65,17 @@ def test_folder_whose_path_is_too_long_leaves_none_behind(tmp_path: Path) -> Non
     assert names(tmp_path) == set()
 
 
+@pytest.mark.skipif(os.name == "nt", reason="there, a working directory cannot be removed")
+def test_no_folder_can_be_made_in_a_removed_working_directory(tmp_path, monkeypatch):
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    for folder in (Path("a"), Path("a", "b")):
+        with pytest.raises(FileNotFoundError):
+            make_with_parents(folder)
+    assert names(tmp_path) == set()
+
+
 def test_what_is_written_is_what_the_file_holds(tmp_path):
     path = tmp_path / "a"
     with atomic_write(path) as file:
