@@ -8,8 +8,14 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
-from typing import TYPE_CHECKING, Any, NoReturn
+from contextlib import (
+    AbstractContextManager,
+    contextmanager,
+    nullcontext,
+    redirect_stderr,
+    suppress,
+)
+from typing import TYPE_CHECKING, Any, NoReturn, TextIO, cast
 
 from fast_style.cli.allocator import keep_freed_memory
 from fast_style.cli.arguments import parse
@@ -37,6 +43,11 @@ def run_command(parser: argparse.ArgumentParser, arguments: Sequence[str] | None
     if isinstance(sys.stdout, io.TextIOWrapper):
         # A file name with letters that the terminal lacks is printed with escapes.
         sys.stdout.reconfigure(errors="backslashreplace")
+    with redirect_stderr(cast(TextIO, _Tolerated(sys.stderr))):
+        return _reported(parser, arguments)
+
+
+def _reported(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> int:
     try:
         try:
             options = parse(parser, arguments)
@@ -54,13 +65,13 @@ def run_command(parser: argparse.ArgumentParser, arguments: Sequence[str] | None
         print("error: interrupted", file=sys.stderr)
         return 128 + (error.number if isinstance(error, Terminated) else signal.SIGINT)
     except BrokenPipeError:
-        mute_stdout()
+        _mute(sys.stdout)
         return 1
     except OSError as error:
         if error.errno != errno.ENOSPC or error.filename is not None:
             raise
         # Errors of files carry a file name; one without a name comes from stdout.
-        mute_stdout()
+        _mute(sys.stdout)
         print("error: the output cannot be written (the disk is full)", file=sys.stderr)
         return 1
 
@@ -156,7 +167,7 @@ def say(line: str) -> None:
     try:
         print(line, flush=True)
     except OSError:  # `... | head`, a closed terminal, a log file on a full disk
-        mute_stdout()
+        _mute(sys.stdout)
 
 
 def lines_beside(bar: "tqdm[Any]") -> Callable[[str], None]:
@@ -166,11 +177,40 @@ def lines_beside(bar: "tqdm[Any]") -> Callable[[str], None]:
         try:
             bar.write(line)
         except OSError:  # see `say`
-            mute_stdout()
+            _mute(sys.stdout)
 
     return say if bar.disable else write
 
 
-def mute_stdout() -> None:
+class _Tolerated:
+    """A stream whose writes raise no error: notes, errors and progress bars do not stop the work.
+
+    Everything that writes to stderr is given this one by `run_command`, progress bars as well.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        with self._muting():
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with self._muting():
+            self._stream.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    @contextmanager
+    def _muting(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError:  # see `say`
+            _mute(self._stream)
+
+
+def _mute(stream: TextIO) -> None:
     """Send further output to the null device; a failing flush at exit would print an error."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

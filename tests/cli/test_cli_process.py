@@ -3,10 +3,13 @@
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import TextIO
 
 import pytest
 from command_line import ROOT, Output, errors, photo_at, run, run_in_process
+from PIL import Image
 
 
 def test_interrupt_ends_with_130(monkeypatch: pytest.MonkeyPatch, capsys: Output) -> None:
@@ -89,6 +92,41 @@ def test_full_disk_under_lines_about_work_does_not_stop_it() -> None:
             [sys.executable, "-c", code], cwd=ROOT, stdout=full, stderr=subprocess.PIPE, text=True
         )
     assert (ended.returncode, ended.stderr) == (7, "")
+
+
+def closed_pipe() -> TextIO:
+    reading, writing = os.pipe()
+    os.close(reading)
+    return open(writing, "w", buffering=1)
+
+
+def full_disk() -> TextIO:
+    return open("/dev/full", "w", buffering=1)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+@pytest.mark.parametrize("opened", [closed_pipe, full_disk])
+@pytest.mark.parametrize("is_terminal", [True, False])
+def test_unwritable_stderr_stops_no_work(
+    model: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    opened: Callable[[], TextIO],
+    is_terminal: bool,
+) -> None:
+    Path("a.png").write_text("no picture")
+    photo_at("b.png")
+    Image.new("L", (40, 40)).save(
+        "c.gif", save_all=True, append_images=[Image.new("L", (40, 40), 255)]
+    )
+    with opened() as stderr:
+        monkeypatch.setattr(stderr, "isatty", lambda: is_terminal)
+        monkeypatch.setattr(sys, "stderr", stderr)
+        assert run("stylize", "-m", "model.safetensors", "a.png", "b.png", "c.gif") == 1
+        assert run("init", "c.gif", "-o", "c.yaml") == 0
+        assert sys.stderr is stderr
+    assert Path("b.tiny.png").exists()
+    assert Path("c.tiny.png").exists()
+    assert Path("c.yaml").exists()
 
 
 @pytest.mark.slow
