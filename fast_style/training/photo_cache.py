@@ -18,6 +18,7 @@ import hashlib
 import json
 import math
 import os
+import re
 import sys
 import time
 import zlib
@@ -52,6 +53,12 @@ _COMMIT_BYTES = 64_000_000
 # Photos that are decoded before a build, to estimate its size, and photos of a finished cache that
 # are compared with their checksums.
 _PROBED_PHOTOS = 64
+# Reasons, in the words of `reading.explain`, that another time or another option may remove. All
+# others lie in a file's bytes. The index has had no more than these words in all versions.
+_MAY_PASS = re.compile(
+    r"not found|not a folder|permission denied|cannot be read \(|not enough memory"
+    r"|damaged picture \(out of memory|.* more than the limit of "
+)
 
 
 class _Entry(NamedTuple):
@@ -79,14 +86,26 @@ class PhotoCache:
     Args:
         folder: of the cache.
         photos: those that the cache was built from, in the same order.
+        side: pixels of a stored photo's shorter side.
+        say: called with a line if photos that could not be read then can be read now. They are
+            decoded for every crop.
         takes_results: whether results of this software, which are stored too, are given back.
 
     Raises:
         UserError: the cache is damaged.
     """
 
-    def __init__(self, folder: Path, photos: Sequence[Path], *, takes_results: bool = True) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        photos: Sequence[Path],
+        *,
+        side: int,
+        say: Callable[[str], None],
+        takes_results: bool = True,
+    ) -> None:
         self.folder = folder
+        self.side = side
         self.takes_results = takes_results
         entries = _read_finished_index(folder)
         if len(entries) != len(photos):
@@ -96,12 +115,34 @@ class PhotoCache:
             entry = self._entries[path]
             if entry.unreadable is None and zlib.crc32(self._stored(entry).data) != entry.crc32:
                 raise _damaged(folder, "its pixels differ from their checksums")
+        self._decoded_each_time = self._try_refused_again()
+        if self._decoded_each_time:
+            say(
+                "photo cache: photos that could not be read when it was built, and can be read "
+                f"now: {len(self._decoded_each_time)}. They are decoded for every crop; to store "
+                f"them, remove {printable(folder)} while no run uses it"
+            )
+
+    def _try_refused_again(self) -> set[Path]:
+        """The photos that were refused, for what is not in their bytes, and can be read now."""
+        refused = [
+            path for path, entry in self._entries.items() if _MAY_PASS.match(entry.unreadable or "")
+        ]
+        readable = set()
+        for path, photo in zip(refused, _decode_in_order(refused, self.side), strict=True):
+            self._entries[path] = self._entries[path]._replace(
+                unreadable=photo.unreadable, is_result=photo.is_result
+            )
+            if photo.unreadable is None:
+                readable.add(path)
+        return readable
 
     def read(self, path: Path) -> NDArray[np.uint8]:
         """A photo's pixels, (H, W, 3), uint8: a view of the mapped file.
 
         Raises:
-            PictureError: the photo could not be read when the cache was built.
+            PictureError: the photo could not be read when the cache was built, nor when it was
+                opened if the reason may have passed.
             ResultError: it is a result of this software, and these are not taken.
         """
         entry = self._entries[path]
@@ -109,6 +150,11 @@ class PhotoCache:
             raise PictureError(f"{printable(path)}: {entry.unreadable}")
         if entry.is_result and not self.takes_results:
             raise ResultError.about(path)
+        if path in self._decoded_each_time:
+            photo = _decode(path, self.side)
+            if photo.unreadable is not None:
+                raise PictureError(f"{printable(path)}: {photo.unreadable}")
+            return np.frombuffer(photo.pixels, np.uint8).reshape(photo.height, photo.width, 3)
         return self._stored(entry)
 
     def _stored(self, entry: _Entry) -> NDArray[np.uint8]:
@@ -164,7 +210,7 @@ def open_photo_cache(
             # Another process may have built it while this one waited for the lock.
             if not os.path.exists(home / "complete.json"):
                 _build(home, photos, side, about, say)
-    return PhotoCache(home, photos, takes_results=takes_results)
+    return PhotoCache(home, photos, side=side, say=say, takes_results=takes_results)
 
 
 def _digest_of(photos: Sequence[Path], folder: Path, side: int) -> str:

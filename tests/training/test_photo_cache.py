@@ -22,6 +22,7 @@ from PIL import Image
 from small_run import draw_photo, ignore, settings_of, train_once, write_photos, write_small_run
 
 from fast_style.core.errors import UserError
+from fast_style.pictures import reading
 from fast_style.pictures.folders import Photos
 from fast_style.pictures.pixels import resize_shorter_side
 from fast_style.pictures.reading import PictureError, ResultError, over_white, read_picture
@@ -123,6 +124,62 @@ def test_moved_photos_share_the_cache_and_are_told_at_their_new_place(
     path = sorted(moved.iterdir())[1]
     with pytest.raises(PictureError, match=f"^{path}: not a picture"):
         after.read(path)
+
+
+def no_permission(path: Path) -> None:
+    raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+
+def too_many_files(path: Path) -> None:
+    raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+
+def no_memory(path: Path) -> None:
+    raise MemoryError
+
+
+def no_memory_in_a_decoder(path: Path) -> None:
+    raise OSError("out of memory error when reading image file")  # Pillow's code -9
+
+
+@pytest.mark.parametrize(
+    "refuse", [no_permission, too_many_files, no_memory, no_memory_in_a_decoder, None]
+)
+def test_refusal_that_is_not_in_the_bytes_is_tried_again_at_each_opening(
+    photos: Photos,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    refuse: Callable[[Path], None] | None,
+) -> None:
+    path = photos.training[3]
+    expected = cached(photos, tmp_path / "never refused").read(path)
+    opened = reading._open_regular_file
+
+    def open_or_refuse(file: Path) -> object:
+        if refuse is not None and file == path:
+            refuse(file)
+        return opened(file)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(reading, "_open_regular_file", open_or_refuse)
+        if refuse is None:
+            patch.setenv(reading.MAX_PIXELS_VARIABLE, "100")
+        cache = cached(photos, tmp_path / "caches")
+        with pytest.raises(PictureError):
+            cache.read(path)
+        before = contents(cache)
+        assert contents(cached(photos, tmp_path / "caches")) == before
+    lines: list[str] = []
+    cache = cached(photos, tmp_path / "caches", say=lines.append)
+    assert np.array_equal(cache.read(path), expected)
+    with pytest.raises(PictureError, match="not a picture"):
+        cache.read(photos.training[1])
+    assert contents(cache) == before  # as caches of earlier versions are left
+    (line,) = lines
+    assert f"can be read now: {1 if refuse else 9}." in line
+    assert f"remove {cache.folder}" in line
+    with pytest.raises(PictureError, match="not found"):  # it goes while the cache is open
+        (path.unlink(), cache.read(path))
 
 
 def test_folder_without_any_readable_photo_can_be_cached(tmp_path: Path) -> None:
