@@ -57,7 +57,9 @@ def run(options: argparse.Namespace) -> int:
 
     if not read_launch().is_alone:
         raise UserError("demo runs in one process; start it without torchrun")
-    prepared = prepare_demo(Path("demo"), style=options.style, photo=options.photo)
+    prepared = prepare_demo(
+        Path("demo"), style=options.style, photo=options.photo, runs=RUNS, say=say
+    )
     device = resolve_device(options.device)
     if options.style is None and (line := draw_styles(prepared, device=options.device)):
         say(line)

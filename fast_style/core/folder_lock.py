@@ -34,8 +34,8 @@ from filelock import FileLock, Timeout
 
 from fast_style.core.errors import UserError, printable, shortened
 
-_HELD = "lock.held"
-LOCK_FILES = ("lock", _HELD)
+HELD = "lock.held"
+LOCK_FILES = ("lock", HELD)
 """What a lock leaves in its folder, at least if its process is killed."""
 
 # Of a record; machines' names have up to 255 bytes.
@@ -81,7 +81,7 @@ class FolderLock:
             except Timeout:
                 holder = None
                 with suppress(OSError, UserError):
-                    holder = _name_of(_record_in(folder / _HELD))
+                    holder = _name_of(_record_in(folder / HELD))
                 raise Held(holder) from None
         try:
             self._held = _HeldFile(folder, say, is_locked=self._lock is not None)
@@ -140,7 +140,7 @@ class _HeldFile:
 
     def __init__(self, folder: Path, say: Callable[[str], None], *, is_locked: bool) -> None:
         # Threads and exit handlers use it, whatever the working directory is by then.
-        self._path = folder.absolute() / _HELD
+        self._path = folder.absolute() / HELD
         self._record: dict[str, Any] = {
             "token": uuid.uuid4().hex,
             "pid": os.getpid(),

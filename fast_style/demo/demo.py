@@ -10,7 +10,7 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -33,6 +33,8 @@ from fast_style.stylizing.style_sheet import StyleSheet
 from fast_style.stylizing.stylizer import Stylizer
 from fast_style.training.build import build_trainer
 from fast_style.training.run_folder import Run
+from fast_style.training.run_lock import require_unlocked
+from fast_style.training.run_log import print_line
 
 # Read from the wheel of scikit-image 0.26, never copied into this repository. Their origin, from
 # the docstrings of `skimage.data`:
@@ -74,6 +76,8 @@ class PreparedDemo(NamedTuple):
 
     folder: Path
     photo: Path  # held out of training, stylized at the end
+    shown: Image.Image
+    """That photo. The file may become another one: a demo with another photo has the same."""
     config: Config
     announcement: str
 
@@ -96,7 +100,12 @@ def find_demo_photos() -> tuple[list[Path], Path]:
 
 
 def prepare_demo(
-    folder: Path, *, style: Path | None = None, photo: Path | None = None
+    folder: Path,
+    *,
+    style: Path | None = None,
+    photo: Path | None = None,
+    runs: Path = Path("runs"),
+    say: Callable[[str], None] = print_line,
 ) -> PreparedDemo:
     """Put the pictures into `folder`, and make the settings that train on them.
 
@@ -104,10 +113,13 @@ def prepare_demo(
         folder: receives the pictures. With `style` or `photo`, a folder inside it does.
         style: the user's style picture; by default the one in the package.
         photo: the user's photo, held out of training; by default a cat's.
+        runs: the folder of all runs.
+        say: called with a line while the lock of the run is watched.
 
     Raises:
-        UserError: scikit-image is not installed, a picture cannot be read, or the folder cannot be
-            written, or has files that the demo would replace and has not made.
+        UserError: scikit-image is not installed, a picture cannot be read, another process trains
+            this demo, or the folder cannot be written, or has files that the demo would replace and
+            has not made.
     """
     training, cat = find_demo_photos()
     shown = read_photo(cat if photo is None else photo)  # an error now, not after the training
@@ -118,6 +130,7 @@ def prepare_demo(
     held_out = folder / "held_out" / cat.name if photo is None else folder / _OWN_PHOTO
     copies = {folder / "photos" / path.name: path for path in training}
     _require_nothing_lost(folder, copies | ({held_out: cat} if photo is None else {}))
+    require_unlocked(runs / name, say)
     try:
         _copy_into(folder / "photos", training)
         held_out.parent.mkdir(exist_ok=True)
@@ -142,6 +155,7 @@ def prepare_demo(
     return PreparedDemo(
         folder,
         held_out,
+        shown,
         config,
         "demo: trains a small network for about three minutes on two CPU cores, with the COMPACT "
         "loss network that comes with fast-style, on five photos",
@@ -160,7 +174,7 @@ def draw_styles(prepared: PreparedDemo, *, device: str) -> str | None:
     styles = shipped_styles()
     if not styles:
         return None
-    photo = fit_longer_side(read_photo(prepared.photo), SHEET_SIDE)
+    photo = fit_longer_side(prepared.shown, SHEET_SIDE)
     drawn = StyleSheet([style.model for style in styles], device=device)
     sheet = prepared.folder / "styles.png"
     write_picture(sheet, drawn.stylize_picture(Picture(photo, None)).rgb)
@@ -183,7 +197,7 @@ def build_demo(prepared: PreparedDemo, config: Config, run: Run, **options: Any)
         UserError: as `build_trainer`.
     """
     trainer = build_trainer(config, run, **options)
-    return ShownTraining(trainer, read_photo(prepared.photo), prepared.folder / "course.png")
+    return ShownTraining(trainer, prepared.shown, prepared.folder / "course.png")
 
 
 def finish_demo(prepared: PreparedDemo, runs: Path, *, device: str) -> list[str]:
@@ -197,7 +211,7 @@ def finish_demo(prepared: PreparedDemo, runs: Path, *, device: str) -> list[str]
     config = prepared.config
     model = runs / config.name / "model.safetensors"
     stylizer = Stylizer(model, device=device)
-    photo = fit_longer_side(read_photo(prepared.photo), _RESULT_SIDE)
+    photo = fit_longer_side(prepared.shown, _RESULT_SIDE)
     result = stylizer(photo)
     style = read_style(config.style.image, config.style.size)
     write_picture(prepared.folder / "result.png", result)

@@ -8,7 +8,7 @@ from pathlib import Path
 from weakref import WeakValueDictionary
 
 from fast_style.core.errors import UserError
-from fast_style.core.folder_lock import FolderLock, Held
+from fast_style.core.folder_lock import HELD, FolderLock, Held
 
 
 class RunLock(FolderLock):
@@ -68,6 +68,21 @@ def lock_run(folder: Path, say: Callable[[str], None]) -> RunLock:
         ) from None
     _held[key] = lock
     return lock
+
+
+def require_unlocked(folder: Path, say: Callable[[str], None]) -> None:
+    """Check that nobody else trains in a run folder, which need not exist.
+
+    Args:
+        folder: the run folder.
+        say: as in `lock_run`.
+
+    Raises:
+        UserError: as `lock_run`.
+    """
+    if os.path.lexists(folder / HELD):
+        with suppress(OSError):  # it will be said when the run is opened
+            lock_run(folder, say).release()
 
 
 def remove_lock(folder: Path) -> None:

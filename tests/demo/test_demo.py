@@ -6,21 +6,27 @@ import shutil
 import sys
 import tomllib
 from collections.abc import Callable
+from functools import partial
 from importlib.machinery import ModuleSpec
 from pathlib import Path
+from threading import Thread
 
 import pytest
+import torch
 from PIL import Image
-from small_run import draw_photo
+from small_run import draw_photo, ignore
 from small_styles import ship
 
 from fast_style.cli import main as cli
+from fast_style.cli.train import train
+from fast_style.core.distributed import ALONE
 from fast_style.core.errors import UserError
 from fast_style.demo import demo
 from fast_style.pictures.reading import ResultError, read_picture
 from fast_style.pictures.writing import write_picture
 from fast_style.settings.config import load_config
 from fast_style.training.build import find_photos_of
+from fast_style.training.run_folder import open_run
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -353,6 +359,42 @@ def test_demo_trains_stylizes_and_says_what_to_do_next(
     output = capsys.readouterr().out
     assert "runs/quickstart: finished at step 4" in output
     assert output.splitlines()[-1] == "  .venv/bin/tensorboard --logdir runs"
+
+
+@pytest.mark.usefixtures("small")
+def test_second_demo_beside_a_first_one_touches_nothing(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    blue, red = (plain_picture(here / f"{c}.png", (40, 30), c) for c in ("blue", "red"))
+    prepared = demo.prepare_demo(Path("demo"), photo=blue)
+    with open_run(prepared.config, root=Path("runs"), fresh=False, say=ignore):
+        before = {path: path.read_bytes() for path in Path("demo").rglob("*.*")}
+        code = []
+        # As another process: a lock of one's own thread is taken over.
+        thread = Thread(target=lambda: code.append(cli.main(["demo", "--photo", str(red)])))
+        thread.start()
+        thread.join()
+        assert {path: path.read_bytes() for path in Path("demo").rglob("*.*")} == before
+    assert code == [2]
+    assert "runs/quickstart: " in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("small")
+def test_demo_shows_the_photo_that_it_began_with(here: Path) -> None:
+    blue, red = (plain_picture(here / f"{c}.png", (40, 30), c) for c in ("blue", "red"))
+    prepared = demo.prepare_demo(Path("demo"), photo=blue)
+    demo.prepare_demo(Path("demo"), photo=red)  # began at the same moment
+    build = partial(demo.build_demo, prepared)
+    assert (
+        train([prepared.config], device=torch.device("cpu"), fresh=False, group=ALONE, build=build)
+        == 0
+    )
+    demo.finish_demo(prepared, Path("runs"), device="cpu")
+    for name in ("demo/quickstart/course.png", "demo/quickstart/sheet.png"):
+        with Image.open(name) as sheet:
+            colors = {color for _, color in sheet.getcolors(1 << 24)}
+        assert (0, 0, 255) in colors
+        assert (255, 0, 0) not in colors
 
 
 # --- Styles that come with fast-style -------------------------------------------------------------
