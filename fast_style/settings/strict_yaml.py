@@ -46,6 +46,14 @@ class _StrictLoader(yaml.SafeLoader):
 
     yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012
 
+    def fetch_more_tokens(self) -> Any:
+        r"""As PyYAML's, which raises a ValueError of ``\U00110000`` or ``%YAML 1...1.1``."""
+        try:
+            return super().fetch_more_tokens()
+        except (ValueError, OverflowError):
+            problem = "the number of an escape in double quotes, or of a %YAML line, is too large"
+            raise yaml.scanner.ScannerError(None, None, problem, self.get_mark()) from None
+
 
 class _Dumper(yaml.SafeDumper):
     r"""PyYAML's safe dumper; it quotes text that YAML 1.1 or 1.2 would read as another type.

@@ -12,6 +12,7 @@ from fast_style.core.errors import UserError
 from fast_style.settings.config import Config
 from fast_style.settings.gatys_config import GatysConfig
 from fast_style.settings.reading import load
+from fast_style.settings.strict_yaml import read_yaml
 from fast_style.settings.writing import to_dict
 
 
@@ -82,6 +83,10 @@ def test_aliases_stand_for_what_they_name(tmp_path):
          "put single quotes around a text with a variable in it"),
         ("seed: &a [*a]", "FILE:4: nested deeper than 32 levels once aliases are expanded"),
         ("? [a]\n: 3", "FILE:4: a key must be a word, not a list or a section"),
+        ('seed: "\\U00110000"', "FILE:4: not valid YAML: the number of an escape in double quotes, "
+         "or of a %YAML line, is too large"),
+        ('seed: "\\UFFFFFFFF"', "FILE:4: not valid YAML: the number of an escape in double quotes, "
+         "or of a %YAML line, is too large"),
         ("# \0", "FILE:4: not valid YAML: the character '\\x00' is not allowed"),
         # numbers that cannot be meant
         ("model: {width: " + "9" * 41 + "}", f"FILE:4: number too long: {'9' * 20}..."),
@@ -337,3 +342,14 @@ def test_bombs_are_refused_quickly(tmp_path, text, message):
     before = time.process_time()
     assert complaint(Letter, tmp_path, text) == message
     assert time.process_time() - before < 5  # a quarter of a second at most, on an idle core
+
+
+def test_version_of_thousands_of_digits_is_told_with_its_line() -> None:
+    with pytest.raises(UserError, match=r"^FILE:1: not valid YAML: .*%YAML line"):
+        read_yaml(f"%YAML {'1' * 5000}.1\n---\na: 1\n", "FILE")
+
+
+@pytest.mark.parametrize("escape", [r"\U00110000", r"\UFFFFFFFF"])
+def test_word_with_an_escape_beyond_unicode_is_told(escape: str) -> None:
+    with pytest.raises(UserError, match=r"^WORD: not valid YAML: .*escape"):
+        read_yaml(f'"{escape}"', "WORD", any_value=True)
