@@ -12,6 +12,7 @@ import os
 import tempfile
 from bisect import bisect_left
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -85,7 +86,7 @@ class Budget(NamedTuple):
         device_bytes: on the network's device.
         main_bytes: in main memory; the same memory if the device is the CPU.
         disk_bytes: in `scratch_folder`, for the features between the sweeps of bands.
-        scratch_folder: where temporary files go.
+        scratch_folder: where temporary files go; None if no such folder can be written.
         includes_photo: whether the decoded photo counts against the budget. It does with --memory;
             free memory is measured after the photo was allocated.
     """
@@ -93,7 +94,7 @@ class Budget(NamedTuple):
     device_bytes: float
     main_bytes: float
     disk_bytes: float
-    scratch_folder: Path
+    scratch_folder: Path | None
     includes_photo: bool
 
 
@@ -143,12 +144,14 @@ def plan_photo(photo: PhotoSize, net_setup: NetSetup, budget: Budget) -> Whole |
     max_side = _longest_side(height, width, fits)
     memory = size_in_words(min(budget.device_bytes, budget.main_bytes))
     disk = size_in_words(budget.disk_bytes)
+    on_disk = "a folder for temporary files, but none can be written (set TMPDIR to one)"
+    if budget.scratch_folder is not None:
+        on_disk = f"{printable(budget.scratch_folder)}, where {disk} may be used"
     return TooLarge(
         max_side,
         f"{width} x {height} pixels do not fit in memory: about {size_in_words(needed)} are needed "
         f"there and {memory} may be used; {size_in_words(features)} more are needed there or in "
-        f"{printable(budget.scratch_folder)}, where {disk} may be used; "
-        + (f"--max-side {max_side} fits" if max_side else "not even one pixel fits"),
+        f"{on_disk}; " + (f"--max-side {max_side} fits" if max_side else "not even one pixel fits"),
     )
 
 
@@ -226,7 +229,7 @@ def _plan_bands(photo: PhotoSize, net_setup: NetSetup, budget: Budget) -> Bands 
     places: list[tuple[torch.device | Path, float]] = [(net_setup.device, device - features)]
     if is_gpu and features <= main:
         places.append((torch.device("cpu"), device))
-    if features <= budget.disk_bytes:
+    if budget.scratch_folder is not None and features <= budget.disk_bytes:
         places.append((budget.scratch_folder, device))
     enough = band_bytes(*size, net_width=net_width, band_rows=_BAND_ROWS)
     if is_gpu:
@@ -281,11 +284,13 @@ def measure_budget(device: torch.device, *, limit_bytes: int | None) -> Budget:
         return limit if available is None else min(limit, _USABLE_SHARE * available)
 
     device_bytes = usable_bytes(device)
-    folder = scratch_folder()
+    folder = None
+    with suppress(FileNotFoundError):  # most photos need none
+        folder = scratch_folder()
     return Budget(
         device_bytes=device_bytes,
         main_bytes=device_bytes if device.type == "cpu" else usable_bytes(torch.device("cpu")),
-        disk_bytes=_USABLE_SHARE * free_bytes(folder),
+        disk_bytes=0 if folder is None else _USABLE_SHARE * free_bytes(folder),
         scratch_folder=folder,
         includes_photo=limit_bytes is not None,
     )
@@ -296,6 +301,9 @@ def scratch_folder() -> Path:
 
     /tmp lies in the memory of many systems. /var/tmp is meant for large files by the Filesystem
     Hierarchy Standard 3.0, section 5.15.
+
+    Raises:
+        FileNotFoundError: no folder can be written.
     """
     is_chosen = any(os.environ.get(name) for name in ("TMPDIR", "TEMP", "TMP"))
     on_disk = Path("/var/tmp")

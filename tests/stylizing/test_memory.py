@@ -5,6 +5,7 @@ pixels high takes 8,013,000 bytes, and 4 * 106 * 400 = 169,600 for each of its r
 4 rows, the lowest, 10,048,200.
 """
 
+import errno
 import math
 import os
 import tempfile
@@ -324,6 +325,23 @@ def test_budget_is_nine_tenths_of_what_is_free_or_a_lower_limit(
     assert measure_budget(device, limit_bytes=limit) == Budget(
         *expected, 9000, SCRATCH, includes_photo=limit is not None
     )
+
+
+def test_folder_for_temporary_files_is_needed_by_what_does_not_fit_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail() -> str:
+        raise FileNotFoundError(errno.ENOENT, "No usable temporary directory found in [...]")
+
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    monkeypatch.setattr(tempfile, "gettempdir", fail)
+    setup = NetSetup(32, CPU, is_compiled=False)
+    budget = measure_budget(CPU, limit_bytes=100_000_000)
+    assert plan_photo(PhotoSize(100, 100), setup, budget) == Whole()
+    plan = plan_photo(PhotoSize(5000, 5000), setup, budget)
+    assert isinstance(plan, TooLarge)
+    assert "set TMPDIR" in plan.message
+    assert f"--max-side {plan.max_side} fits" in plan.message
 
 
 def test_huge_temporary_files_go_to_tmpdir_or_else_to_a_disk(
