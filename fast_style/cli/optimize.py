@@ -192,7 +192,7 @@ def _write(
     with _collecting(failures):
         output = put_picture_in_place(output, result.picture, overwrite=options.overwrite)
     if failures:
-        with suppress(UserError):
+        with suppress(UserError, OSError):  # there may be no folder of temporary files
             copy = Path(tempfile.gettempdir(), output.name)
             copy = put_picture_in_place(copy, result.picture, overwrite=False)
             failures[0] += f"; the result is {printable(copy)}"
@@ -243,13 +243,13 @@ def _require_files(options: argparse.Namespace, config: "GatysConfig") -> None:
 
     styles = [config.style.image, *(further.image for further in config.style.blend)]
     contents = [] if options.content is None else [options.content]
-    _require_outputs(options, config, [*contents, *styles])
-    for path in contents:
+    init = config.optimize.init
+    starts = [] if init in INIT_WORDS else [Path(init)]
+    _require_outputs(options, config, [*contents, *styles, *starts])
+    for path in (*contents, *starts):
         require_picture(path)
     for path in styles:
         require_style_picture(path)
-    if config.optimize.init not in INIT_WORDS:
-        require_picture(Path(config.optimize.init))
     require_weights(config.loss_network.weights)
     note_several([*contents, *styles])
 

@@ -437,6 +437,16 @@ def test_inputs_are_never_overwritten(here: Path, capsys: Output, option: str, s
     assert {name: Path(name).read_bytes() for name in before} == before
 
 
+def test_picture_to_start_from_is_never_overwritten(here: Path, capsys: Output) -> None:
+    draw_photo(101).save("start.png")
+    before = Path("start.png").read_bytes()
+    assert draw("--output", "start.png", "--overwrite", "optimize.init=start.png") == 2
+    assert errors(capsys) == [
+        "error: start.png: is an input, and would be replaced; choose another name"
+    ]
+    assert Path("start.png").read_bytes() == before
+
+
 def test_picture_in_between_is_no_input(here: Path, capsys: Output) -> None:
     Path("photo.png").rename("out-00002.png")
     arguments = ["my.yaml", "-c", "out-00002.png", "-o", "out.png", "--every", "2", "--overwrite"]
@@ -673,6 +683,28 @@ def test_a_result_that_cannot_be_written_is_kept_elsewhere(
     assert str(here / "tmp" / "out.png") in told
     assert size_of("tmp/out.png") == (20, 16)
     assert files() == {"tmp/out.png", "sheet.png", "course.gif"}
+
+
+def test_result_that_can_be_written_nowhere_is_told_and_the_rest_is_written(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: Output
+) -> None:
+    def no_folder() -> str:
+        raise FileNotFoundError(errno.ENOENT, "No usable temporary directory found in [...]")
+
+    real = os.link
+
+    def full(source: Any, target: Any, **options: Any) -> None:
+        if Path(target) == Path("out.png"):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        real(source, target, **options)
+
+    monkeypatch.setattr(os, "link", full)
+    monkeypatch.setattr(os, "replace", full)
+    monkeypatch.setattr(tempfile, "gettempdir", no_folder)
+    assert draw("--sheet", "sheet.png", "--course", "course.gif") == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: out.png: cannot be written")
+    assert files() == {"sheet.png", "course.gif"}
 
 
 def test_a_signal_while_the_result_is_written_waits(
