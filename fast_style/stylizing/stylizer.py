@@ -335,11 +335,11 @@ def _decoded(photo: Image.Image, *, upright: bool) -> Picture:
     """The picture of a Pillow image, which may be read from its file only now.
 
     Raises:
-        UserError: its file cannot be read.
+        UserError: its file cannot be read, or its metadata do not fit its mode.
     """
     try:
         return to_picture(photo, upright=upright)
-    except (OSError, SyntaxError) as error:
+    except (OSError, SyntaxError, TypeError, ValueError) as error:
         place = printable(getattr(photo, "filename", "") or "the image")
         raise UserError(f"{place}: cannot be read ({error})") from None
 

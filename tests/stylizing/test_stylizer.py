@@ -76,6 +76,16 @@ def test_image_that_is_cut_off_is_told_with_its_file(stylizer: Stylizer, tmp_pat
         stylizer(image)
 
 
+@pytest.mark.parametrize(("mode", "value"), [("P", "bad"), ("L", (1, 2)), ("I", (1, 2, 3))])
+def test_image_whose_transparency_does_not_fit_its_mode_is_told(
+    stylizer: Stylizer, mode: str, value: object
+) -> None:
+    image = Image.new(mode, (8, 8))
+    image.info["transparency"] = value
+    with pytest.raises(UserError, match=r"^the image: cannot be read \("):
+        stylizer(image)
+
+
 def test_array_with_a_mask_is_refused(stylizer: Stylizer) -> None:
     with pytest.raises(ValueError, match="mask"):
         stylizer(np.ma.zeros((8, 8, 3), dtype=np.uint8))
