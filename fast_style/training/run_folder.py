@@ -24,7 +24,6 @@ from fast_style.core.files import (
     remove_stray_temporaries,
     write_text_atomically,
 )
-from fast_style.core.folder_lock import LOCK_FILES
 from fast_style.losses.build import read_style
 from fast_style.models.checkpoint import (
     Checkpoint,
@@ -40,8 +39,13 @@ from fast_style.settings.writing import changed_settings, to_yaml
 from fast_style.training.run_lock import RunLock, lock_run, remove_lock
 
 _RESULTS = ("model.safetensors", "loss_network.safetensors")
-_WRITTEN = ("README.md", "config.yaml", "metrics.csv", "style.png", "unreadable_photos.jsonl")
-"""Files that a training writes beside its result and environment.json."""
+_ENVIRONMENT = "environment.json"
+"""The first file that a training writes into its folder."""
+_WRITTEN = (
+    *("README.md", "config.yaml", _ENVIRONMENT, "metrics.csv", "style.png"),
+    "unreadable_photos.jsonl",
+)
+"""Files that a training writes beside its result."""
 
 FRESH = "fresh=True"
 """What Python says for a new folder; commands say ``--resume never``."""
@@ -198,7 +202,7 @@ def _open_run(
     except BaseException as error:
         run.release()
         if not has_begun:
-            remove_lock(folder)  # else the next call would take the folder for a run's
+            remove_lock(folder)
         run.remove_made()
         if isinstance(error, OSError):
             raise _unusable(folder, error, anew) from None
@@ -230,8 +234,14 @@ def _unusable(folder: Path, error: OSError, anew: str) -> UserError:
 
 
 def _has_begun(folder: Path) -> bool:
-    """Whether a training has opened this folder before, even if it was killed at once."""
-    return any((folder / name).exists() for name in (*LOCK_FILES, "environment.json"))
+    """Whether a training has written into this folder before.
+
+    A lock alone says nothing: no file is a run's before its environment.
+    """
+    path = folder / _ENVIRONMENT
+    with suppress(OSError, ValueError, TypeError, KeyError, RecursionError):
+        return path.is_file() and "fast_style" in json.loads(path.read_bytes())["versions"]
+    return False
 
 
 def _require_nothing_lost(run: Run, has_begun: bool) -> None:
@@ -425,7 +435,7 @@ def write_run_files(folder: Path, config: Config | DistillConfig, environment: s
         UserError: they cannot be written.
     """
     try:
-        write_text_atomically(folder / "environment.json", environment)
+        write_text_atomically(folder / _ENVIRONMENT, environment)
         write_text_atomically(folder / "config.yaml", to_yaml(config))
     except OSError as error:
         raise UserError(f"{folder}: cannot be written ({error.strerror})") from None

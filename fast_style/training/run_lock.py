@@ -86,6 +86,8 @@ def require_unlocked(folder: Path, say: Callable[[str], None]) -> None:
 
 
 def remove_lock(folder: Path) -> None:
-    """Remove the file of a released lock."""
+    """Remove the file of a released lock, unless it has content: then it is somebody's own."""
+    path = folder / "lock"
     with suppress(OSError):  # gone, or on Windows already another process's
-        (folder / "lock").unlink()
+        if path.stat().st_size == 0:
+            path.unlink()

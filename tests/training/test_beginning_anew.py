@@ -81,6 +81,30 @@ def test_folder_that_is_no_run_is_left_alone(yaml_file: Path, tmp_path: Path) ->
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize("name", ["lock", "environment.json"])
+@pytest.mark.parametrize("content", ["mine", "", "{}", "[]", '{"versions": {}}'])
+def test_file_of_ones_own_makes_no_run_of_a_folder(
+    yaml_file: Path, tmp_path: Path, name: str, content: str
+) -> None:
+    folder = tmp_path / "tiny"
+    folder.mkdir()
+    own = {name: content, "README.md": "mine"}
+    for path, text in own.items():
+        (folder / path).write_text(text)
+    assert "README.md" in refused(yaml_file, tmp_path)
+    left = {path.name: path.read_text() for path in folder.iterdir()}
+    assert left == own or (name, content) == ("lock", "")  # an empty lock is ours
+
+
+def test_run_that_was_killed_right_after_it_had_made_its_folder_begins_anew(
+    yaml_file: Path, tmp_path: Path
+) -> None:
+    for name in ("checkpoints", "samples"):
+        (tmp_path / "tiny" / name).mkdir(parents=True)
+    (tmp_path / "tiny" / "lock").touch()
+    assert train_once(settings_of(yaml_file), tmp_path, stop_at=1).step == 1
+
+
 def test_model_of_another_name_is_nobodys_result(yaml_file: Path, tmp_path: Path) -> None:
     folder = tmp_path / "tiny"
     folder.mkdir()
