@@ -65,7 +65,7 @@ def run(options: argparse.Namespace) -> int:
         say(line)
     say(prepared.announcement)
     build = partial(build_demo, prepared)
-    code = train([prepared.config], device=device, fresh=False, group=ALONE, build=build)
+    code = train([prepared.config], device=device, fresh=False, group=ALONE, build=build, anew="")
     if code == 0:
         for line in finish_demo(prepared, RUNS, device=options.device):
             say(line)

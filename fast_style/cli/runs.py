@@ -45,6 +45,7 @@ def start_or_resume(
     meaning: str,
     advice: str,
     group: "Group",
+    anew: str = "--resume never",
 ) -> int:
     """Train a new run, or resume it from its last checkpoint; returns the exit code.
 
@@ -59,6 +60,7 @@ def start_or_resume(
         meaning: what that file contains, such as ``model``, for messages.
         advice: what else the user can do if the run is already finished.
         group: the processes that train together; rank zero prints messages.
+        anew: what the user says for a new folder; empty for a command without settings.
 
     Raises:
         UserError: the run cannot be started or resumed, or training failed.
@@ -74,7 +76,7 @@ def start_or_resume(
             fresh=fresh,
             result=result,
             meaning=meaning,
-            anew="--resume never",
+            anew=anew,
             advice=advice,
             resumed_by=lambda name: f"--resume auto name={name}" if fresh else "the same command",
             stopping=stop_signals,

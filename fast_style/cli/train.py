@@ -122,6 +122,7 @@ def train(
     fresh: bool,
     group: Group,
     build: "Callable[..., Trainable] | None" = None,
+    anew: str = "--resume never",
 ) -> int:
     """Start or resume each run; returns the exit code.
 
@@ -131,6 +132,7 @@ def train(
         fresh: whether to train in new folders, even if runs of these names exist.
         group: the processes that train together.
         build: makes what trains a run, with the arguments of `build_trainer`; None: that itself.
+        anew: as in `start_or_resume`.
     """
     from fast_style.training.build import build_trainer
 
@@ -142,8 +144,9 @@ def train(
             fresh=fresh,
             result="model.safetensors",
             meaning="model",
-            advice=", or start another run from this model with train.init_from",
+            advice=", or start another run from this model with train.init_from" if anew else "",
             group=group,
+            anew=anew,
         )
 
     return _for_each(configs, train_one, group)

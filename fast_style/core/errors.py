@@ -49,6 +49,11 @@ def shortened(text: str) -> str:
     return text if len(text) <= 100 else text[:97] + "..."
 
 
+def capitalized(text: str) -> str:
+    """The text as the beginning of a sentence."""
+    return text[:1].upper() + text[1:]
+
+
 def printable(path: str | os.PathLike[str]) -> str:
     r"""The text in one line, with control characters and undecodable bytes as ``\n``, ``\xff``.
 

@@ -130,7 +130,7 @@ def prepare_demo(
     held_out = folder / "held_out" / cat.name if photo is None else folder / _OWN_PHOTO
     copies = {folder / "photos" / path.name: path for path in training}
     _require_nothing_lost(folder, copies | ({held_out: cat} if photo is None else {}))
-    require_unlocked(runs / name, say)
+    require_unlocked(runs / name, say, anew="")
     try:
         _copy_into(folder / "photos", training)
         held_out.parent.mkdir(exist_ok=True)

@@ -18,7 +18,7 @@ from PIL import Image
 
 from fast_style import __version__
 from fast_style.core.distributed import ALONE, Group
-from fast_style.core.errors import UserError, printable
+from fast_style.core.errors import UserError, capitalized, printable
 from fast_style.core.files import (
     made_folders,
     remove_stray_temporaries,
@@ -36,7 +36,14 @@ from fast_style.settings.config import MAY_CHANGE_ON_RESUME, Config, DistillConf
 from fast_style.settings.reading import AnyRoot, checked, kept, parse
 from fast_style.settings.sections import is_first_compact
 from fast_style.settings.writing import changed_settings, to_yaml
-from fast_style.training.run_lock import RunLock, lock_run, remove_lock
+from fast_style.training.run_lock import (
+    FRESH,
+    RunLock,
+    in_another_folder,
+    lock_run,
+    remove_lock,
+    with_another_name,
+)
 
 _RESULTS = ("model.safetensors", "loss_network.safetensors")
 _ENVIRONMENT = "environment.json"
@@ -46,9 +53,6 @@ _WRITTEN = (
     "unreadable_photos.jsonl",
 )
 """Files that a training writes beside its result."""
-
-FRESH = "fresh=True"
-"""What Python says for a new folder; commands say ``--resume never``."""
 
 
 class Run(NamedTuple):
@@ -60,7 +64,7 @@ class Run(NamedTuple):
     resume_from: Checkpoint | None
     """None in a new run."""
     anew: str = FRESH
-    """What the caller says for a new folder, for messages."""
+    """What the caller says for a new folder, for messages; empty if it has no settings."""
     made: Sequence[Path] = ()
     """The folders that were made for it: in it, itself and above it, the deepest first."""
 
@@ -153,7 +157,7 @@ def open_run(
         root: the folder of all runs, ``runs``.
         fresh: take a new folder, ``<name>-2`` and so on, if ``root/<name>`` exists.
         say: prints a line for the user.
-        anew: what the caller says for a new folder, for messages.
+        anew: what the caller says for a new folder, for messages; empty if it has no settings.
         group: rank zero opens and locks the folder, and shares what it found.
 
     Raises:
@@ -184,7 +188,7 @@ def _open_run(
     has_begun = _has_begun(folder)
     try:
         with made_folders(folder):
-            lock = lock_run(folder, say)
+            lock = lock_run(folder, say, anew)
     except OSError as error:
         raise _unusable(folder, error, anew) from None
     run = Run(folder, lock, None, anew, made)
@@ -223,7 +227,7 @@ def _unusable(folder: Path, error: OSError, anew: str) -> UserError:
             return UserError(
                 f"{printable(path)}: is a file or a broken link, but runs need a folder of this "
                 "name; rename "
-                "it, or " + ("set another name=..." if path in parts else "train elsewhere")
+                "it, or " + (with_another_name(anew) if path in parts else "train elsewhere")
             )
     remedy = (
         "set root= to a folder that you may write to"
@@ -263,8 +267,8 @@ def _require_nothing_lost(run: Run, has_begun: bool) -> None:
         there = "none of its checkpoints can be used" if kept else "there is no checkpoint in it"
         raise UserError(
             f"{run.folder}: {there}, so training would begin at step 0 and replace "
-            f"{', '.join(dict.fromkeys(present))}. Train in a new folder with {run.anew} (or "
-            "another name=...), or move these files away first"
+            f"{', '.join(dict.fromkeys(present))}. {capitalized(in_another_folder(run.anew))}, or "
+            "move these files away first"
         )
 
 
@@ -334,7 +338,12 @@ def _other_run(
     anew: str,
 ) -> UserError:
     """The error about a run folder whose checkpoint has other settings than `refused`'s."""
-    anew = f"train in a new folder with {anew} (or another name=...)"
+    if not anew:
+        return UserError(
+            f"{folder}: these settings differ from those of demo now: {', '.join(refused)}; "
+            f"{in_another_folder(anew)}"
+        )
+    anew = in_another_folder(anew)
     if (
         isinstance(old, Config)
         and is_first_compact(old.loss_network)
@@ -342,7 +351,7 @@ def _other_run(
     ):
         return UserError(
             f"{folder}: was trained with compact weights of vgg19 (loss_network), which fast-style "
-            f"no longer has: compact is learned from VGG-16 now. {anew[0].upper()}{anew[1:]}, from "
+            f"no longer has: compact is learned from VGG-16 now. {capitalized(anew)}, from "
             f"this run's model with train.init_from={folder / 'model.safetensors'}. It can be "
             "resumed only with those weights, of an earlier version: train "
             f"{folder / 'config.yaml'} loss_network.weights=FILE"
@@ -396,8 +405,7 @@ def require_same_inputs(
             if once.get("count") != now["count"]:
                 found = f"{once.get('count')} to train on then, and {now['count']} now"
         raise UserError(
-            f"{run.folder}: {what} ({found}). Restore {them}, or train in a new folder with "
-            f"{run.anew}"
+            f"{run.folder}: {what} ({found}). Restore {them}, or {in_another_folder(run.anew)}"
         )
 
 

@@ -10,6 +10,21 @@ from weakref import WeakValueDictionary
 from fast_style.core.errors import UserError
 from fast_style.core.folder_lock import HELD, FolderLock, Held
 
+FRESH = "fresh=True"
+"""What Python says for a new folder; commands say ``--resume never``, and demo has no words."""
+
+
+def in_another_folder(anew: str) -> str:
+    """The remedy of training in another folder, from what the caller says for a new one."""
+    if not anew:
+        return "rename this folder, or change (cd) to another one, to train anew"
+    return f"train in a new folder with {anew} (or another name=...)"
+
+
+def with_another_name(anew: str) -> str:
+    """The remedy of another name, where a new folder would not help."""
+    return "set another name=..." if anew else "change (cd) to another folder"
+
 
 class RunLock(FolderLock):
     """The lock of one run folder; see `FolderLock`."""
@@ -34,7 +49,7 @@ class RunLock(FolderLock):
 _held: "WeakValueDictionary[tuple[int, str], RunLock]" = WeakValueDictionary()
 
 
-def lock_run(folder: Path, say: Callable[[str], None]) -> RunLock:
+def lock_run(folder: Path, say: Callable[[str], None], anew: str = FRESH) -> RunLock:
     """The lock of a run folder, now held by this thread.
 
     A lock that this process has left behind (see `RunLock.is_left_behind`) is taken over.
@@ -42,6 +57,7 @@ def lock_run(folder: Path, say: Callable[[str], None]) -> RunLock:
     Args:
         folder: the run folder, which exists.
         say: called with a line if a lock is taken over, or while it is watched.
+        anew: what the caller says for a new folder, for messages.
 
     Raises:
         UserError: another process trains there, or another thread has the run open.
@@ -59,30 +75,31 @@ def lock_run(folder: Path, say: Callable[[str], None]) -> RunLock:
         if own is not None:
             raise UserError(
                 f"{folder}: another thread of this process has opened this run, and not closed it; "
-                "wait until it has trained, close the run there (run.release()), or set another "
-                "name=..."
+                "wait until it has trained, close the run there (run.release()), or "
+                f"{with_another_name(anew)}"
             ) from None
         holder = error.holder or "another process"
         raise UserError(
-            f"{folder}: {holder} trains here already; wait for it, or set another name=..."
+            f"{folder}: {holder} trains here already; wait for it, or {with_another_name(anew)}"
         ) from None
     _held[key] = lock
     return lock
 
 
-def require_unlocked(folder: Path, say: Callable[[str], None]) -> None:
+def require_unlocked(folder: Path, say: Callable[[str], None], anew: str) -> None:
     """Check that nobody else trains in a run folder, which need not exist.
 
     Args:
         folder: the run folder.
         say: as in `lock_run`.
+        anew: as in `lock_run`.
 
     Raises:
         UserError: as `lock_run`.
     """
     if os.path.lexists(folder / HELD):
         with suppress(OSError):  # it will be said when the run is opened
-            lock_run(folder, say).release()
+            lock_run(folder, say, anew).release()
 
 
 def remove_lock(folder: Path) -> None:

@@ -16,13 +16,14 @@ import torch
 
 from fast_style.core.devices import resolve_device, restored_torch
 from fast_style.core.distributed import ALONE, Group
-from fast_style.core.errors import Stopped, UserError
+from fast_style.core.errors import Stopped, UserError, capitalized
 from fast_style.core.signals import stop_signals
 from fast_style.settings.config import Config, DistillConfig, load_config
 from fast_style.settings.reading import checked
 from fast_style.training.build import build_trainer
 from fast_style.training.other_trainings import told_of_others
-from fast_style.training.run_folder import FRESH, is_whole, open_run, require_same_style
+from fast_style.training.run_folder import is_whole, open_run, require_same_style
+from fast_style.training.run_lock import FRESH, in_another_folder
 from fast_style.training.run_log import print_line
 
 StopSignal = Callable[[], int | None]
@@ -134,7 +135,7 @@ def complete_run(
         fresh: whether to train in a new folder, even if a run of this name exists.
         result: name of the trained file in the run folder.
         meaning: what that file contains, such as ``model``, for messages.
-        anew: what the caller says for a new folder, for messages.
+        anew: what the caller says for a new folder, for messages; empty if it has no settings.
         advice: what else the user can do if the run is already finished.
         resumed_by: what resumes a stopped run, from the name of its folder, for a message.
         stopping: a context whose function tells which signal ends training.
@@ -157,8 +158,8 @@ def complete_run(
             if isinstance(config, Config):
                 require_same_style(run, config.style)
             say(
-                f"{run.folder}: finished at step {step}; the {meaning} is {file}. Train in a new "
-                f"folder with {anew}{advice}"
+                f"{run.folder}: finished at step {step}; the {meaning} is {file}. "
+                f"{capitalized(in_another_folder(anew))}{advice}"
             )
             return file
         if group.is_first:

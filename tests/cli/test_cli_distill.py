@@ -163,7 +163,7 @@ def test_run_says_what_it_does_and_again_that_it_is_finished(here: Path, capsys:
     assert learn() == 0
     assert capsys.readouterr().out == (
         "runs/small: finished at step 4; the loss network is runs/small/loss_network.safetensors. "
-        "Train in a new folder with --resume never\n"
+        "Train in a new folder with --resume never (or another name=...)\n"
     )
     assert final_bytes(Path("runs/small")) == before
     assert learn("--resume", "never") == 0

@@ -358,6 +358,8 @@ def test_demo_trains_stylizes_and_says_what_to_do_next(
     assert cli.main(["demo", "--device", "cpu"]) == 0
     output = capsys.readouterr().out
     assert "runs/quickstart: finished at step 4" in output
+    assert "--resume" not in output
+    assert "train.init_from" not in output
     assert output.splitlines()[-1] == "  .venv/bin/tensorboard --logdir runs"
 
 
@@ -376,9 +378,39 @@ def test_second_demo_beside_a_first_one_touches_nothing(
         thread.join()
         assert {path: path.read_bytes() for path in Path("demo").rglob("*.*")} == before
     assert code == [2]
-    assert "runs/quickstart: " in capsys.readouterr().err
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: runs/quickstart: ")
+    assert "name=" not in line
+    assert "(cd)" in line
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("small")
+@pytest.mark.parametrize("change", ["train.learning_rate=0.5", None])
+def test_demo_that_differs_from_its_run_names_a_remedy_that_it_has(
+    here: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    change: str | None,
+) -> None:
+    usual = demo.load_config
+    if change is not None:
+        patched = lambda path, overrides: usual(path, [*overrides, change])  # noqa: E731
+        monkeypatch.setattr(demo, "load_config", patched)
+    assert cli.main(["demo", "--device", "cpu"]) == 0
+    monkeypatch.setattr(demo, "load_config", usual)
+    if change is None:
+        shutil.rmtree("runs/quickstart/checkpoints")
+    assert cli.main(["demo", "--device", "cpu"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: runs/quickstart: ")
+    assert ("train.learning_rate" if change else "model.safetensors") in line
+    assert "ename this folder" in line
+    for missing in ("--resume", "name=", "train.init_from"):
+        assert missing not in line
+
+
+@pytest.mark.slow
 @pytest.mark.usefixtures("small")
 def test_demo_shows_the_photo_that_it_began_with(here: Path) -> None:
     blue, red = (plain_picture(here / f"{c}.png", (40, 30), c) for c in ("blue", "red"))

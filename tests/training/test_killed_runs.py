@@ -51,7 +51,8 @@ def test_command_trains_and_says_so_and_again_says_it_is_finished(
     assert train_main(arguments) == 0
     assert capsys.readouterr().out == (
         "runs/tiny: finished at step 6; the model is runs/tiny/model.safetensors. Train in a new "
-        "folder with --resume never, or start another run from this model with train.init_from\n"
+        "folder with --resume never (or another name=...), or start another run from this model "
+        "with train.init_from\n"
     )
     assert (tmp_path / "runs/tiny/metrics.csv").read_bytes() == before
     assert not (tmp_path / "runs/tiny-2").exists()

@@ -183,7 +183,7 @@ def test_folder_that_cannot_be_written_names_what_the_caller_can_set(
 def test_who_finds_the_folder_locked_removes_nothing(
     yaml_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def lock_another_was_quicker(folder: Path, say: object) -> None:
+    def lock_another_was_quicker(folder: Path, *unused: object) -> None:
         for name in ("checkpoints", "samples"):
             (folder / name).mkdir()
         (folder / "lock").touch()
@@ -325,7 +325,8 @@ def test_other_contents_are_refused_by_digest(
         make_trainer(settings_of(yaml_file), run)
     run.lock.release()
     assert str(caught.value) == (
-        f"{tmp_path}/tiny: {message}, or train in a new folder with fresh=True"
+        f"{tmp_path}/tiny: {message}, or train in a new folder with fresh=True (or another "
+        "name=...)"
     )
 
 

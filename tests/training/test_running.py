@@ -115,7 +115,8 @@ def test_second_call_says_that_it_is_finished(train: Callable[..., Result], tmp_
     assert again == file
     assert said == [
         f"{tmp_path}/tiny: finished at step 6; the model is {file}. Train in a new folder with "
-        "fresh=True, or start another run from this model with train.init_from"
+        "fresh=True (or another name=...), or start another run from this model with "
+        "train.init_from"
     ]
     assert final_state(tmp_path / "tiny") == before
 
