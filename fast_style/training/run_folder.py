@@ -298,6 +298,10 @@ def _require_same_run(
         CheckpointError: the checkpoint does not say what it was trained with.
     """
     _require_inputs_described(path, checkpoint.metadata)
+    is_distillation = "student" in checkpoint.metadata["settings"]
+    if is_distillation != isinstance(config, DistillConfig):
+        what = "of a distillation" if is_distillation else "of a training of a style"
+        raise UserError(f"{path.parent.parent}: is the run {what}; {with_another_name(anew)}")
     old = parse(type(config), checkpoint.metadata["settings"], str(path))
     refused = []
     for key, before, after in changed_settings(old, kept(config, old)):

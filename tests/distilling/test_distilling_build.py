@@ -18,7 +18,7 @@ from small_distillation import (
     write_small_distillation,
     write_teacher,
 )
-from small_run import draw_photo, open_small_run, opening
+from small_run import draw_photo, open_small_run, opening, train_once, write_small_run
 
 from fast_style.core.errors import Stopped, UserError
 from fast_style.distilling import build
@@ -30,7 +30,7 @@ from fast_style.losses.loss_network import load_weights
 from fast_style.pictures.folders import find_photos
 from fast_style.pictures.reading import read_photo
 from fast_style.pictures.writing import write_picture
-from fast_style.settings.config import load_distill_config
+from fast_style.settings.config import load_config, load_distill_config
 
 
 @pytest.mark.parametrize("key", ["teacher.weights", "data.photos", "data.paintings"])
@@ -62,6 +62,24 @@ def test_changed_settings_are_refused_with_what_a_distillation_can_do(
     assert "student.widths, train.painters. " in str(caught.value)
     assert "train.init_from" not in str(caught.value)  # which training has, and distilling has not
     assert "changed since the checkpoint: student.widths: [6, 8] -> [5, 8]" in said
+
+
+@pytest.mark.parametrize("is_distillation", [True, False])
+def test_run_of_the_other_kind_is_refused_with_another_name(
+    yaml_file: Path, tmp_path: Path, is_distillation: bool
+) -> None:
+    distillation = settings_of(yaml_file, "name=one")
+    training = load_config(write_small_run(tmp_path), ["name=one"])
+    if is_distillation:
+        distill_once(distillation, tmp_path, stop_at=1)
+    else:
+        train_once(training, tmp_path, stop_at=1)
+    with pytest.raises(UserError) as caught:
+        open_small_run(training if is_distillation else distillation, tmp_path)
+    (line,) = str(caught.value).splitlines()
+    assert line.startswith(f"{tmp_path}/one: ")
+    assert ("distillation" in line) == is_distillation
+    assert "name=..." in line
 
 
 def test_fresh_run_goes_on_under_the_name_of_its_folder(yaml_file: Path, tmp_path: Path) -> None:
