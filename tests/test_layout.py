@@ -36,8 +36,8 @@ PACKAGES = {
         "sections", "config", "gatys_config", "starting_file", "generated",
     ],
     "pictures": [
-        "formats", "tiff_pages", "reading", "pixels", "sheets", "writing", "real_paths", "scanning",
-        "several", "folders",
+        "formats", "tiff_pages", "reading", "pixels", "colors", "sheets", "writing", "real_paths",
+        "scanning", "several", "folders",
     ],
     "networks": [
         "winograd", "transform_net", "borders", "fast_kernels", "fast_transform", "compiling",
@@ -45,9 +45,11 @@ PACKAGES = {
     ],
     "models": ["model_files", "narrow", "checkpoint", "shipping"],
     "losses": ["inputs", "weight_files", "downloads", "loss_network", "blur", "autocorrelation",
-        "halo", "perceptual", "build", "judge"],
+        "halo", "perceptual", "nearest", "build", "judge"],
     "measures": ["artifacts", "blots", "repeats", "halos", "steadiness", "second_opinion"],
-    "stylizing": ["jobs", "memory", "stylizer", "folder", "style_sheet"],
+    "stylizing": [
+        "jobs", "memory", "stylizer", "folder", "style_sheet", "first_look",
+    ],
     "training": [
         "photo_cache", "unreadable", "data", "run_log", "recording", "schedule", "optimizer",
         "loop", "photo_stream", "stability", "step", "guard", "saving", "start", "validation",
@@ -64,7 +66,7 @@ PACKAGES = {
     "cli": [
         "allocator", "openmp", "documents", "arguments", "process", "notes", "outputs", "runs",
         "distill", "evaluate", "info", "init", "optimize", "preview", "styles", "stylize",
-        "train", "demo", "main",
+        "first_look", "train", "demo", "main",
     ],
 }  # fmt: skip
 MODULES = [f"{package}.{module}" for package, modules in PACKAGES.items() for module in modules]

@@ -12,11 +12,12 @@ import pytest
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 
-LOOK, USE, MAKE = README.partition("```sh\n")[2].splitlines()[:3]
+LOOK, USE, TRY, MAKE = README.partition("```sh\n")[2].splitlines()[:4]
 # Commands that cannot run as they stand, and what runs instead (None: nothing).
 INSTEAD = {
     LOOK: "cp fast_style/demo/style.png photo.png && fast-style styles --sheet photo.png",
     USE: "fast-style stylize --style the_scream photo.png",
+    TRY: "cp photo.png style.png && fast-style try style.png photo.png",
     # It takes two minutes more; tests/demo/test_demo.py runs a smaller one.
     MAKE: None,
     "make demo": "fast-style demo",  # the same, in the tests' environment

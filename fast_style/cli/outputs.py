@@ -91,10 +91,13 @@ def put_picture_in_place(
     path: Path,
     picture: "Image.Image",
     *,
+    alpha: "Image.Image | None" = None,
     overwrite: bool,
     tell: Callable[[str], object] = note,
 ) -> Path:
     """Write a picture by `put_in_place`; returns its path.
+
+    `alpha` is as that of `write_picture`.
 
     Raises:
         UserError: it cannot be written.
@@ -102,7 +105,7 @@ def put_picture_in_place(
     from fast_style.pictures.writing import write_picture
 
     def write(path: Path, replaces: bool) -> None:
-        write_picture(path, picture, replaces=replaces)
+        write_picture(path, picture, alpha=alpha, replaces=replaces)
 
     return put_in_place(path, write, overwrite=overwrite, tell=tell)
 

@@ -1,0 +1,89 @@
+"""A first look at photos in the style of any picture, without a training.
+
+Each photo is drawn by that one of the shipped styles whose strokes come nearest to the style
+picture, and gets the style picture's colors. A network of its own is better: it learns the strokes.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from PIL import Image, ImageOps
+
+from fast_style.losses.nearest import NearestStyles
+from fast_style.pictures.colors import colors_of, recolored
+from fast_style.pictures.reading import Picture, over_white
+from fast_style.pictures.sheets import Captioned, captioned_grid
+from fast_style.styles.shipped import ShippedStyle
+from fast_style.stylizing.stylizer import Stylizer
+
+
+class FirstLook(NamedTuple):
+    """A photo in the style of a picture."""
+
+    picture: Picture
+    """Of the photo's size; its alpha is the photo's."""
+
+    strokes_of: str
+    """The name of the shipped style that has drawn it."""
+
+
+class FirstLooks:
+    """Draws photos in the styles of paintings, with the strokes of shipped styles.
+
+    Args:
+        paintings: mode RGB, with a shorter side of `nearest.STYLE_SIDE` pixels.
+        styles: those to choose among, at least one.
+        device: ``auto``, ``cpu``, ``mps``, ``cuda`` or ``cuda:1``.
+
+    Raises:
+        UserError: a model or the device cannot be used.
+    """
+
+    def __init__(
+        self, paintings: Sequence[Image.Image], styles: Sequence[ShippedStyle], *, device: str
+    ) -> None:
+        self._models = {style.name: style.model for style in styles}
+        self._device = device
+        self._nearest = NearestStyles(styles, paintings)
+        self._colors = [colors_of(painting) for painting in paintings]
+
+    def draw(self, photo: Picture) -> list[FirstLook]:
+        """The photo in the style of each painting, in their order.
+
+        Raises:
+            UserError: it does not fit in memory.
+        """
+        looks = []
+        for name, colors in zip(self._nearest.of([over_white(photo)]), self._colors, strict=True):
+            stylizer = Stylizer(self._models[name], device=self._device)
+            picture = stylizer.stylize_picture(photo)
+            in_colors = Picture(recolored(picture.rgb, colors), picture.alpha)
+            looks.append(FirstLook(in_colors, name))
+        return looks
+
+
+def first_look_sheet(
+    photos: Sequence[tuple[str, Picture]],
+    paintings: Sequence[tuple[str, Image.Image]],
+    looks: Sequence[Sequence[FirstLook]],
+    *,
+    side: int,
+) -> Image.Image:
+    """Photos below one another, each in all styles; above them, the style pictures.
+
+    Args:
+        photos: each with its caption.
+        paintings: likewise.
+        looks: those of each photo, in the order of the paintings.
+        side: pixels of the longer side of each picture on the sheet.
+    """
+
+    def cell(image: Image.Image, caption: str) -> Captioned:
+        return Captioned(ImageOps.pad(image, (side, side), color="white"), [caption])
+
+    corner = cell(Image.new("RGB", (side, side), "white"), "")
+    rows = [[corner, *(cell(painting, name) for name, painting in paintings)]]
+    for (name, photo), of_photo in zip(photos, looks, strict=True):
+        row = [cell(over_white(look.picture), f"strokes: {look.strokes_of}") for look in of_photo]
+        rows.append([cell(over_white(photo), name), *row])
+    return captioned_grid(rows)

@@ -1,0 +1,66 @@
+"""The colors of one picture given to another."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from fast_style.pictures import colors
+from fast_style.pictures.colors import colors_of, recolored
+
+LEAST = colors._LEAST_VARIANCE
+
+
+def picture(pixels: NDArray[np.float64]) -> Image.Image:
+    """Of (H, W, 3) in 0..255."""
+    return Image.fromarray(pixels.round().clip(0, 255).astype(np.uint8))
+
+
+def noise(mean: Sequence[float], deviation: Sequence[float], seed: int = 0) -> Image.Image:
+    rng = np.random.default_rng(seed)
+    return picture(rng.normal(mean, deviation, (300, 64, 3)))
+
+
+def test_colors_of_two_colors_are_known() -> None:
+    half = Image.new("RGB", (4, 600), (255, 51, 0))  # more rows than are read at a time
+    half.paste((0, 51, 0), (0, 0, 4, 300))
+    found = colors_of(half)
+    assert found.mean == pytest.approx([0.5, 0.2, 0])
+    expected = np.diag([0.25, 0, 0]) + LEAST * np.eye(3)
+    assert found.covariance == pytest.approx(expected)
+
+
+def test_contrast_of_each_channel_becomes_the_wanted_one() -> None:
+    wanted = colors_of(noise([100, 140, 90], [10, 20, 40], seed=1))
+    found = colors_of(recolored(noise([120, 120, 120], [30, 30, 30]), wanted))
+    assert found.mean == pytest.approx(wanted.mean, abs=0.002)
+    assert found.covariance == pytest.approx(wanted.covariance, abs=1e-3)
+
+
+def test_channels_that_vary_together_do_so_afterwards() -> None:
+    gray = np.random.default_rng(2).normal(128, 30, (200, 64, 1))
+    wanted = colors_of(picture(gray * [1, 0.8, 0.4] + [0, 10, 40]))
+    found = colors_of(recolored(noise([120, 120, 120], [25, 25, 25]), wanted))
+    assert found.covariance == pytest.approx(wanted.covariance, abs=1e-3)
+
+
+def test_picture_with_these_colors_already_is_kept() -> None:
+    photo = noise([90, 120, 150], [20, 30, 10])
+    assert np.array_equal(recolored(photo, colors_of(photo)), photo)
+
+
+def test_gray_picture_becomes_the_mean_color_in_any_size() -> None:
+    wanted = colors_of(noise([100, 140, 90], [10, 20, 40]))
+    mean = tuple((255 * wanted.mean).round().astype(int).tolist())
+    for size in ((1, 1), (7, 300)):
+        result = recolored(Image.new("RGB", size, (77, 77, 77)), wanted)
+        assert result.size == size
+        assert result.getcolors() == [(size[0] * size[1], mean)]
+
+
+def test_faint_noise_of_a_gray_picture_is_not_made_glaring() -> None:
+    wanted = colors_of(noise([128, 128, 128], [60, 60, 60]))
+    faint = recolored(noise([128, 128, 128], [1, 1, 1]), wanted)
+    assert np.asarray(faint).std() < 12  # 60, if nothing were added to its variance
