@@ -18,6 +18,7 @@ def write_tiny_model(
     name: str = "tiny",
     label: str = "imagenet weights",
     tanh_scale: float = 127.5,
+    seed: int = 1,
 ) -> Path:
     """Save a network with seeded weights as a finished model; gives `path`."""
     architecture: dict[str, Any] = {
@@ -28,7 +29,7 @@ def write_tiny_model(
         "tanh_scale": tanh_scale,
     }
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(1)
+        torch.manual_seed(seed)
         net = TransformNet(**architecture)
     save_checkpoint(
         path,

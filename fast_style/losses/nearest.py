@@ -24,6 +24,9 @@ STYLE_SIDE = 256
 """Pixels of the shorter side of a painting, as most shipped styles were learned."""
 
 _SIDE = 128  # of the square of a photo that is drawn: its strokes are those of the whole
+# Of the colors that a network gets before it is trained. Without it, a network of black and white
+# strokes stretched its faint colors so much that its training began with white blots.
+_SOFTENING = 4e-3
 _LAYERS = ("relu1_2", "relu2_2", "relu3_3", "relu4_3")
 
 
@@ -100,9 +103,8 @@ def give_colors(net: TransformNet, photos: Sequence[Image.Image], painting: Imag
     """
     pictures = _drawn(net, [ImageOps.fit(photo, (_SIDE, _SIDE)) for photo in photos])
     own = colors_of(contact_sheet(pictures, len(pictures), gap=0))
-    matrix, offset = (
-        torch.from_numpy(part).float() for part in map_between(own, colors_of(painting))
-    )
+    found = map_between(own, colors_of(painting), softening=_SOFTENING)
+    matrix, offset = (torch.from_numpy(part).float() for part in found)
     layer = net.to_rgb.conv
     assert layer.bias is not None
     # A result z becomes the color 0.5 + s tanh(z), about 0.5 + s z.

@@ -51,11 +51,20 @@ def recolored(picture: Image.Image, colors: Colors) -> Image.Image:
     return picture.convert("RGB", tuple(rows.ravel().tolist()))
 
 
-def map_between(own: Colors, wanted: Colors) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """M (3, 3) and o (3,): color c of a picture with `own` colors becomes M c + o in [0, 1]."""
-    root, inverse = _power(own.covariance, 0.5), _power(own.covariance, -0.5)
-    # The symmetric positive definite M with M `own.covariance` M = `wanted.covariance`.
-    matrix = inverse @ _power(root @ wanted.covariance @ root, 0.5) @ inverse
+def map_between(
+    own: Colors, wanted: Colors, *, softening: float = 0.0
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """M (3, 3) and o (3,): color c of a picture with `own` colors becomes M c + o in [0, 1].
+
+    Args:
+        own: those of the picture.
+        wanted: those that it gets.
+        softening: a variance that is added to both, so that faint colors are stretched less.
+    """
+    before, after = (colors.covariance + softening * np.eye(3) for colors in (own, wanted))
+    root, inverse = _power(before, 0.5), _power(before, -0.5)
+    # The symmetric positive definite M with M `before` M = `after`.
+    matrix = inverse @ _power(root @ after @ root, 0.5) @ inverse
     return matrix, wanted.mean - matrix @ own.mean
 
 

@@ -44,8 +44,8 @@ from fast_style.settings.structure import Mistake, Root, Section
 Upsampling = Literal["resize", "transposed"]
 Optimizer = Literal["muon", "adam"]
 
-BASE = "base"
-"""The word for the weights in this package that training may start from."""
+BASE, NEAREST = "base", "nearest"
+"""The words for weights in this package that training may start from."""
 
 MAY_CHANGE_ON_RESUME = (
     "log.",
@@ -185,10 +185,12 @@ class TrainConfig(Section):
     """CPU threads of torch. Unset: torch's own choice. A run resumes bit for bit only with the same
     number."""
 
-    init_from: Annotated[str, PathOrStyle((BASE,))] | None = None
-    """What training starts from. base: a trained network in this package, whose model.width is 16;
-    a style is learned from it in a fraction of the steps. The name of a style that comes with
-    fast-style, or the path of a model file: likewise. Unset: random weights."""
+    init_from: Annotated[str, PathOrStyle((NEAREST, BASE))] | None = None
+    """What training starts from. nearest: of the styles that come with fast-style, the network of
+    the one whose strokes come nearest to those of style.image, with its colors; a style is learned
+    from it in a fraction of the steps. base: a network in this package whose strokes hardly show.
+    Both have model.width 16. The name of a style that comes with fast-style, or the path of a model
+    file: from that one. Unset: random weights."""
 
 
 class LogConfig(Section):

@@ -37,7 +37,7 @@ _FIRST_VALUES = {
     "loss_network.weights": "compact",
     # In short trainings, relu3_3 alone lost trees and faces.
     "loss.content_layers": {"relu2_2": 0.5, "relu3_3": 1.0},
-    "train.init_from": "base",
+    "train.init_from": "nearest",
     "train.steps": 900,
     "train.batch_size": 2,
     "log.samples_every": 100,

@@ -93,9 +93,10 @@ def build_trainer(
     precision = resolve_precision(config.train.precision, device)
     # A resumed run has its weights already, and the model of train.init_from may be gone.
     init_from = None if run.resume_from else config.train.init_from
-    net = build_net(config, init_from, say).to(device).to(memory_format=memory_format_for(device))
     photos = find_readable_photos(config.data, say, rules=run.photo_rules)
     style = read_style(config.style.image, config.style.size)
+    net = build_net(config, init_from, say, style=style, photos=photos.training)
+    net = net.to(device).to(memory_format=memory_format_for(device))
     largest_crop = config.data.grown_crop_size or config.data.crop_size
     held_out = read_held_out(photos, largest_crop, say)
     samples = read_validation_photos(

@@ -38,7 +38,6 @@ def check_inputs(
         UserError: something is missing or cannot be used, or too many photos cannot.
     """
     resolve_precision(config.train.precision, device)  # raises UserError if it cannot be had there
-    build_net(config, config.train.init_from, say)  # raises UserError if the model cannot be used
     photos = find_photos_of(config.data, say, rules=rules)
     files = [*photos.training, *photos.validation]
     reasons = _why_unreadable(files, takes_results=photos.takes_results)
@@ -61,6 +60,8 @@ def check_inputs(
             say(line)
     style = read_style(config.style.image, config.style.size)
     say(f"style: {printable(config.style.image)}, resized to {style.width} x {style.height} pixels")
+    # Raises UserError if the model cannot be used.
+    build_net(config, config.train.init_from, say, style=style, photos=photos.training)
     weights = load_loss_weights(config)
     architecture = config.loss_network.architecture
     say(f"loss network: {architecture}, {weights.label}, {weights.preprocessing} preprocessing")

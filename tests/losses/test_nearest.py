@@ -8,7 +8,7 @@ from PIL import Image
 from small_styles import ship
 
 from fast_style.losses import nearest
-from fast_style.losses.nearest import NearestStyles
+from fast_style.losses.nearest import NearestStyles, give_colors
 from fast_style.pictures.colors import colors_of, recolored
 from fast_style.styles import shipped
 
@@ -62,3 +62,19 @@ def test_texture_decides_and_not_the_colors() -> None:
 def test_photo_may_have_any_size(size: tuple[int, int], styles: list[shipped.ShippedStyle]) -> None:
     found = NearestStyles(styles, [noise(256, 3)]).of([Image.new("RGB", size, "teal")])
     assert found[0] in NAMES
+
+
+def test_network_gets_about_the_colors_of_the_painting(
+    styles: list[shipped.ShippedStyle],
+) -> None:
+    painting = recolored(noise(256, 4), colors_of(Image.new("RGB", (9, 9), (150, 110, 80))))
+    photos = [noise(90, seed) for seed in range(3)]
+    net = nearest.load_transform_net(styles[0].model)[0]
+    apart = []
+    for _ in range(2):
+        drawn = [picture.resize((90, 90)) for picture in nearest._drawn(net, photos)]
+        means = [colors_of(picture).mean for picture in drawn]
+        apart.append(np.abs(np.mean(means, axis=0) - colors_of(painting).mean).max())
+        give_colors(net, photos, painting)
+    assert apart[1] < 0.3 * apart[0]
+    assert apart[1] < 0.05

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from fast_style.pictures import colors
-from fast_style.pictures.colors import colors_of, recolored
+from fast_style.pictures.colors import colors_of, map_between, recolored
 
 LEAST = colors._LEAST_VARIANCE
 
@@ -64,3 +64,12 @@ def test_faint_noise_of_a_gray_picture_is_not_made_glaring() -> None:
     wanted = colors_of(noise([128, 128, 128], [60, 60, 60]))
     faint = recolored(noise([128, 128, 128], [1, 1, 1]), wanted)
     assert np.asarray(faint).std() < 12  # 60, if nothing were added to its variance
+
+
+def test_softening_stretches_faint_colors_less() -> None:
+    faint, strong = colors_of(noise([128] * 3, [5] * 3)), colors_of(noise([99] * 3, [50] * 3))
+    whole, soft = map_between(faint, strong), map_between(faint, strong, softening=4e-3)
+    assert whole[0].trace() / 3 == pytest.approx(6.6, abs=0.2)
+    assert soft[0].trace() / 3 == pytest.approx(3.0, abs=0.1)
+    for matrix, offset in (whole, soft):
+        assert matrix @ faint.mean + offset == pytest.approx(strong.mean)

@@ -53,7 +53,7 @@ def test_the_starting_file_differs_from_the_defaults_in_what_a_laptop_needs(tmp_
         "model.width": 16,
         "loss_network.weights": "compact",
         "loss.content_layers.relu2_2": 0.5,
-        "train.init_from": "base",
+        "train.init_from": "nearest",
         "train.steps": 900,
         "train.batch_size": 2,
         "log.samples_every": 100,

@@ -1,24 +1,41 @@
 """Where a training begins: seeded weights, a model's, those of the base."""
 
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from small_run import ignore, settings_of
 from tiny_model import write_tiny_model
 
 from fast_style.core.errors import UserError
+from fast_style.losses.nearest import NearestStyles
 from fast_style.models.checkpoint import load_transform_net
+from fast_style.networks.transform_net import TransformNet
+from fast_style.pictures.colors import colors_of
+from fast_style.pictures.pixels import tensor_to_image
 from fast_style.settings.config import Config
 from fast_style.styles import shipped
 from fast_style.training import start
-from fast_style.training.start import BASE_FILE, build_net
+from fast_style.training.start import BASE_FILE
+
+PAINTING = Image.fromarray(
+    np.random.default_rng(5).integers(30, 200, (64, 80, 3), dtype=np.uint8) // 2
+)
 
 
 @pytest.fixture
 def config(yaml_file: Path) -> Config:
     """Of a network of width 2 with one residual block."""
     return settings_of(yaml_file)
+
+
+def build_net(
+    config: Config, init_from: str | None, say: Callable[[str], None] = ignore, **photos: list[Path]
+) -> TransformNet:
+    return start.build_net(config, init_from, say, style=PAINTING, **photos)
 
 
 def is_same(net: torch.nn.Module, other: torch.nn.Module) -> bool:
@@ -113,7 +130,7 @@ def test_missing_model_is_told_with_the_other_starts(config: Config, tmp_path: P
         build_net(config, str(tmp_path / "gone.safetensors"), ignore)
     message = str(caught.value)
     assert message.startswith(f"{tmp_path / 'gone.safetensors'}: ")
-    assert "train.init_from=base" in message
+    assert "train.init_from=nearest" in message
     assert "train.init_from=null" in message
 
 
@@ -143,6 +160,90 @@ def test_base_is_meant_in_any_case(yaml_file: Path, wave: Path) -> None:
     config = settings_of(yaml_file, "train.init_from=Base")
     with pytest.raises(UserError, match=r"Base: .*; did you mean 'base'\? "):
         build_net(config, config.train.init_from)
+
+
+# --- The nearest style --------------------------------------------------------------------------
+
+
+@pytest.fixture
+def styles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Three styles of the configured architecture, with other weights."""
+    folder = tmp_path / "styles"
+    folder.mkdir()
+    monkeypatch.setattr(shipped, "FOLDER", folder)
+    for seed, name in enumerate(("great_wave", "starry_night", "water_lilies")):
+        write_tiny_model(folder / f"{name}.safetensors", width=2, seed=seed)
+    return folder
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> list[Path]:
+    paths = [tmp_path / f"{number}.png" for number in range(20)]
+    for number, path in enumerate(paths):
+        values = np.random.default_rng(number).integers(0, 256, (50, 60, 3), dtype=np.uint8)
+        Image.fromarray(values).save(path)
+    return paths
+
+
+def pixels(photo: Path) -> torch.Tensor:
+    with Image.open(photo) as image:
+        return torch.from_numpy(np.array(image)).permute(2, 0, 1)[None] / 255
+
+
+def test_nearest_style_gives_its_network_with_the_colors_of_the_painting(
+    yaml_file: Path, styles: Path, photos: list[Path]
+) -> None:
+    config = settings_of(yaml_file, "model.tanh_scale=127.5", "train.init_from=nearest")
+    assert config.train.init_from == "nearest"
+    said: list[str] = []
+    net = build_net(config, "nearest", said.append, photos=photos)
+    chosen = NearestStyles(shipped.shipped_styles(), [PAINTING]).of(
+        [Image.open(photo).convert("RGB") for photo in photos[::2][:8]]
+    )[0]
+    (line,) = said
+    assert line.startswith(f"train.init_from: starts from {chosen}, ")
+    theirs = load_transform_net(styles / f"{chosen}.safetensors")[0].state_dict()
+    changed = {name for name, tensor in net.state_dict().items() if not tensor.equal(theirs[name])}
+    assert changed == {"to_rgb.conv.weight", "to_rgb.conv.bias"}
+    with torch.no_grad():
+        own = colors_of(tensor_to_image(net(pixels(photos[0]))[0]))
+    wanted = colors_of(PAINTING)
+    assert own.mean == pytest.approx(wanted.mean, abs=0.1)
+    assert own.covariance.trace() == pytest.approx(wanted.covariance.trace(), rel=0.6)
+
+
+def test_photos_that_cannot_be_read_are_passed_over(
+    yaml_file: Path, styles: Path, photos: list[Path]
+) -> None:
+    config = settings_of(yaml_file, "model.tanh_scale=127.5")
+    for path in photos[::2]:
+        path.write_bytes(b"junk")
+    assert is_same(
+        build_net(config, "nearest", photos=photos[::2]), build_net(config, "nearest", photos=[])
+    )
+
+
+def test_network_that_no_style_fits_starts_from_nothing_and_says_so(
+    yaml_file: Path, styles: Path
+) -> None:
+    config = settings_of(yaml_file, "model.tanh_scale=127.5", "model.width=3")
+    said: list[str] = []
+    assert is_same(build_net(config, "nearest", said.append), build_net(config, None))
+    (line,) = said
+    assert "model.width=2" in line
+    assert "train.steps" in line
+
+
+def test_installation_without_styles_starts_from_the_base_and_says_so(
+    yaml_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shipped, "FOLDER", tmp_path)
+    base = write_tiny_model(tmp_path / "elsewhere.st", width=2)
+    monkeypatch.setattr(start, "BASE_FILE", base)
+    config = settings_of(yaml_file, "model.tanh_scale=127.5")
+    said: list[str] = []
+    assert is_same(build_net(config, "nearest", said.append), load_transform_net(base)[0])
+    assert "base" in said[0]
 
 
 def test_base_of_the_package_is_of_the_networks_that_init_trains() -> None:
