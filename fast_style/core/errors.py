@@ -3,6 +3,7 @@
 Bugs in this package are other exceptions, and keep their traceback.
 """
 
+import errno
 import os
 
 
@@ -52,6 +53,12 @@ def shortened(text: str) -> str:
 def capitalized(text: str) -> str:
     """The text as the beginning of a sentence."""
     return text[:1].upper() + text[1:]
+
+
+def remedy_for(error: OSError, otherwise: str) -> str:
+    """What to do about a failed write: free some room if the disk is full, `otherwise` if not."""
+    is_full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return "free some room on its disk" if is_full else otherwise
 
 
 def printable(path: str | os.PathLike[str]) -> str:

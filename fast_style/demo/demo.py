@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import torch
 from PIL import Image
 
-from fast_style.core.errors import UserError, printable
+from fast_style.core.errors import UserError, printable, remedy_for
 from fast_style.core.files import atomic_write, make_with_parents
 from fast_style.demo.course import ShownTraining
 from fast_style.losses.build import build_perceptual_loss, load_loss_weights, read_style
@@ -138,9 +138,10 @@ def prepare_demo(
             shown.save(file, "PNG")
     except OSError as error:
         place = printable(Path(error.filename or folder))
+        remedy = remedy_for(error, "rename what is there, or change (cd) to another folder")
         raise UserError(
             f"{place}: cannot be written ({error.strerror}); the demo needs the folder "
-            f"{printable(folder)}: rename what is there, or change (cd) to another folder"
+            f"{printable(folder)}: {remedy}"
         ) from None
     write_picture(folder / "style.png", painting)
     config = load_config(

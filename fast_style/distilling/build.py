@@ -13,7 +13,7 @@ from fast_style.distilling.painters import Styles, painting_crop
 from fast_style.distilling.students import choose_channels, relu_layers
 from fast_style.losses.loss_network import LossNetwork, Weights, load_weights
 from fast_style.pictures.folders import INCLUDE_RESULTS, Photos
-from fast_style.pictures.reading import ResultError, read_photo
+from fast_style.pictures.reading import PictureError, read_photo
 from fast_style.settings.config import DistillConfig, DistillDataConfig
 from fast_style.training.build import (
     describe_photos,
@@ -151,21 +151,21 @@ def _load_teacher(config: DistillConfig) -> Weights:
 def _read_styles(
     paintings: Photos, photos: Photos, *, size: int, say: Callable[[str], None]
 ) -> Styles:
-    """The paintings, decoded, without those that are results; and the photos.
+    """The paintings, decoded, without those that are results or cannot be read; and the photos.
 
     Raises:
-        UserError: a painting cannot be read, or all of them are results.
+        UserError: no painting is left.
     """
     found = []
     for path in paintings.training:
         try:
             found.append(read_photo(path, takes_results=paintings.takes_results))
-        except ResultError as error:
+        except PictureError as error:
             say(f"warning: skipping {error}")
     if not found:
         raise UserError(
-            f"{printable(paintings.folder)}: all of its paintings are results of fast-style; add "
-            f"paintings, or take results in with {INCLUDE_RESULTS}"
+            f"{printable(paintings.folder)}: none of its paintings can be used; add paintings, or "
+            f"take results of fast-style in with {INCLUDE_RESULTS}"
         )
     return Styles(
         found,

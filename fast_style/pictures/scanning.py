@@ -427,7 +427,8 @@ class _Scanner:
             else:
                 (self.links if entry.is_symlink() else self.unvisited).append(place + name + os.sep)
         else:
-            self.left_out.add("broken" if entry.is_symlink() else "special", place + name)
+            is_broken = entry.is_symlink() and not os.path.exists(entry)
+            self.left_out.add("broken" if is_broken else "special", place + name)
 
     def _is_system_folder(self, entry: os.DirEntry[str], in_library: bool) -> bool:
         """Whether a folder holds thumbnails, trash or a system's files, by its name or real one."""

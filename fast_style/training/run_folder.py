@@ -18,7 +18,7 @@ from PIL import Image
 
 from fast_style import __version__
 from fast_style.core.distributed import ALONE, Group
-from fast_style.core.errors import UserError, capitalized, printable
+from fast_style.core.errors import UserError, capitalized, printable, remedy_for
 from fast_style.core.files import (
     made_folders,
     remove_stray_temporaries,
@@ -234,7 +234,7 @@ def _unusable(folder: Path, error: OSError, anew: str) -> UserError:
         if anew == FRESH
         else "runs are written into the working directory, so change to one that you may write to"
     )
-    return UserError(f"{folder}: cannot be written ({error.strerror}); {remedy}")
+    return UserError(f"{folder}: cannot be written ({error.strerror}); {remedy_for(error, remedy)}")
 
 
 def _has_begun(folder: Path) -> bool:

@@ -1,10 +1,12 @@
 """How text of users is shown in messages."""
 
+import errno
+import os
 from pathlib import Path
 
 import pytest
 
-from fast_style.core.errors import printable, shown
+from fast_style.core.errors import printable, remedy_for, shown
 
 
 @pytest.mark.parametrize(
@@ -37,3 +39,9 @@ def test_value_is_shown_within_a_line(value, expected):
 def test_printable_escapes_what_cannot_be_shown(name, expected):
     assert printable(name) == expected
     printable(name).encode()
+
+
+def test_remedy_of_a_full_disk_is_room() -> None:
+    full = [OSError(number, os.strerror(number)) for number in (errno.ENOSPC, errno.EDQUOT)]
+    assert {remedy_for(error, "choose another") for error in full} == {"free some room on its disk"}
+    assert remedy_for(OSError(errno.EACCES, "denied"), "choose another") == "choose another"

@@ -155,13 +155,6 @@ def test_missing_pictures_are_told_with_their_setting(yaml_file: Path, tmp_path:
         assert f"data.{key}" in message
 
 
-def test_painting_that_cannot_be_read_is_told(tmp_path: Path) -> None:
-    yaml_file = write_small_distillation(tmp_path)
-    photos = find_photos(tmp_path / "paintings", validation_count=3)
-    photos.training[1].write_bytes(b"")
-    assert message_of(yaml_file, tmp_path).startswith(f"{photos.training[1]}: ")
-
-
 def test_student_cannot_be_wider_than_its_teacher(yaml_file: Path, tmp_path: Path) -> None:
     assert message_of(yaml_file, tmp_path, "student.widths=[6, 13]") == (
         "student.widths: 13 channels cannot be chosen from conv2_1 of the teacher, which has 12; "
@@ -203,6 +196,29 @@ def test_results_among_photos_and_paintings_are_left_out_and_told(tmp_path: Path
     for line, folder in zip(said, ("photos", "paintings"), strict=False):
         assert line.startswith(f"{tmp_path / folder}: 1 file left out: .heic (1); {remedy}")
     assert said[-1] == f"warning: skipping {made}: a result of fast-style, not a photo"
+
+
+def test_painting_that_cannot_be_read_is_left_out_and_told(tmp_path: Path) -> None:
+    yaml_file = write_small_distillation(tmp_path)
+    paintings = find_photos(tmp_path / "paintings", validation_count=3).training
+    paintings[0].write_bytes(b"junk")
+    with opening(tmp_path, partial(settings_of, yaml_file), make_distiller) as open_one:
+        said: list[str] = []
+        assert len(open_one(say=said.append).styles.paintings) == len(paintings) - 1
+    assert said[-1].startswith(f"warning: skipping {paintings[0]}: ")
+
+
+def test_paintings_none_of_which_can_be_used_are_refused(tmp_path: Path) -> None:
+    yaml_file = write_small_distillation(tmp_path)
+    for path in find_photos(tmp_path / "paintings", validation_count=3).training:
+        path.write_bytes(b"junk")
+    with (
+        opening(tmp_path, partial(settings_of, yaml_file), make_distiller) as open_one,
+        pytest.raises(UserError) as caught,
+    ):
+        open_one(say=lambda line: None)
+    assert str(caught.value).startswith(f"{tmp_path / 'paintings'}: ")
+    assert "add paintings" in str(caught.value)
 
 
 @pytest.mark.slow

@@ -429,11 +429,14 @@ def test_what_is_hidden_is_counted_unless_it_is_a_file_of_no_pictures_suffix(tmp
 
 def test_only_regular_files_are_found_and_none_is_opened(tmp_path):
     os.mkfifo(tmp_path / "fifo.jpg")
+    (tmp_path / "null.jpg").symlink_to(os.devnull)
     touch(tmp_path / "folder.jpg" / "a.jpg")
     with socket.socket(socket.AF_UNIX) as server, must_not_block():
         server.bind(os.path.relpath(tmp_path / "s.png"))
         assert scan_folder(tmp_path).names == ["folder.jpg/a.jpg"]
-        assert left_out_of(tmp_path) == "2 pipes, sockets and devices left out: fifo.jpg, s.png"
+        assert left_out_of(tmp_path) == (
+            "3 pipes, sockets and devices left out: fifo.jpg, null.jpg, s.png"
+        )
 
 
 def test_unreadable_folder_inside_is_left_out_and_named(tmp_path, monkeypatch):
