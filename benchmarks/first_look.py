@@ -86,7 +86,7 @@ def measured(options: argparse.Namespace) -> dict[str, dict[str, list[float]]]:
         painting = read_style(path, style_side)
         objective = objective_of(settings, weights, painting, path.name, CPU)
         opinion = SecondOpinion(squeezenet, objective.style)
-        look = Look(FirstLooks([painting], require_styles("ship one"), device="cpu"))
+        look = Look(FirstLooks([painting], require_styles("ship one"), device=CPU))
         for photo in photos:
             targets = objective.loss.content_targets(photo.pixels)
             for way, picture in pictures_of(photo, painting, look, path.stem, options).items():

@@ -117,6 +117,17 @@ def add_max_pixels(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_memory(parser: argparse.ArgumentParser) -> None:
+    """Add ``--memory`` of commands that apply a model."""
+    parser.add_argument(
+        "--memory",
+        type=num_bytes,
+        metavar="SIZE",
+        help="most memory that one photo may take, such as 2G (default: nine tenths of the free "
+        "memory); photos that need more are stylized in bands, with the same result up to rounding",
+    )
+
+
 def add_settings(parser: argparse.ArgumentParser, *, several: bool = False) -> None:
     """Add a YAML file, ``key=value`` words, ``--print-config`` and ``--help-config``.
 

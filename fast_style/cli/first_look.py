@@ -1,11 +1,13 @@
 """``fast-style try``: photos in the style of any picture, in seconds and without a training."""
 
 import argparse
+import shlex
 from pathlib import Path
 
 from fast_style.cli.arguments import (
     add_device,
     add_max_pixels,
+    add_memory,
     nonempty_path,
     output_path,
     positive,
@@ -15,7 +17,7 @@ from fast_style.cli.arguments import expanded as with_matches
 from fast_style.cli.notes import each_once, note_several
 from fast_style.cli.outputs import make_writable_folder, put_picture_in_place, require_replaceable
 from fast_style.cli.process import say
-from fast_style.core.errors import printable
+from fast_style.core.errors import UserError, printable
 from fast_style.styles.shipped import require_styles
 
 SUMMARY = "draw photos in the style of any picture, in seconds and without a training"
@@ -67,6 +69,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         f"{_SIDE_ALONE}; on a sheet, {_SIDE_ON_SHEET})",
     )
     parser.add_argument("--overwrite", action="store_true", help="replace an existing picture")
+    add_memory(parser)
     add_device(parser)
     add_max_pixels(parser)
 
@@ -101,31 +104,46 @@ def _draw(styles: list[Path], photos: list[Path], options: argparse.Namespace) -
     """
     from tqdm import tqdm
 
+    from fast_style.core.devices import resolve_device
     from fast_style.losses.build import read_style
-    from fast_style.losses.nearest import STYLE_SIDE
     from fast_style.pictures.reading import Picture, read_picture
-    from fast_style.stylizing.first_look import FirstLooks, first_look_sheet
+    from fast_style.stylizing.first_look import STYLE_SIDE, FirstLooks, first_look_sheet
     from fast_style.stylizing.folder import shrunk
 
+    device = resolve_device(options.device)
     is_sheet = len(styles) * len(photos) > 1
     side = options.max_side or (_SIDE_ON_SHEET if is_sheet else _SIDE_ALONE)
     paintings = [read_style(path, STYLE_SIDE) for path in styles]
     pictures = [shrunk(read_picture(path), side) for path in photos]
     shipped = require_styles("train one of your own: fast-style demo --style PICTURE")
-    first_looks = FirstLooks(paintings, shipped, device=options.device)
-    looks = [first_looks.draw(photo) for photo in tqdm(pictures, unit="photo", disable=None)]
+    first_looks = FirstLooks(paintings, shipped, device=device, memory_bytes=options.memory)
+    looks = []
+    for path, picture in zip(photos, tqdm(pictures, unit="photo", disable=None), strict=True):
+        try:
+            looks.append(first_looks.draw(picture))
+        except UserError as error:
+            raise UserError(f"{printable(path)}: {error}", exit_code=error.exit_code) from None
     drawn = looks[0][0].picture
     if is_sheet:
-        named_photos = list(zip([path.stem for path in photos], pictures, strict=True))
-        named_styles = list(zip([path.stem for path in styles], paintings, strict=True))
-        drawn = Picture(first_look_sheet(named_photos, named_styles, looks, side=side), None)
+        named_photos = list(zip(_captions(photos), pictures, strict=True))
+        named_styles = list(zip(_captions(styles), paintings, strict=True))
+        drawn = Picture(first_look_sheet(named_photos, named_styles, looks), None)
     output = put_picture_in_place(
         options.output, drawn.rgb, alpha=drawn.alpha, overwrite=options.overwrite
     )
-    style, photo = printable(styles[0]), printable(photos[0])
+    style, photo = styles[0], photos[0]
     what = f"{photo} in the colors of {style} and the strokes of {looks[0][0].strokes_of}"
     if is_sheet:
         what = f"{len(photos)} photos in {len(styles)} styles"
-    say(f"{printable(output)}: {what}; this is a first look, without a training")
+    say(printable(f"{output}: {what}; this is a first look, without a training"))
     say("a network of its own, trained in minutes, learns the strokes, too:")
-    say(f"  fast-style demo --style {style} --photo {photo}")
+    words = ["fast-style", "demo", "--style", str(style), "--photo", str(photo)]
+    say(f"  {printable(shlex.join(words))}")
+
+
+def _captions(paths: list[Path]) -> list[str]:
+    """The names of files, with the names of their folders where two are equal."""
+    names = [path.stem for path in paths]
+    if len(set(names)) < len(names):
+        return [f"{path.absolute().parent.name}/{path.stem}" for path in paths]
+    return names

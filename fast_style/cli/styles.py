@@ -6,6 +6,7 @@ from pathlib import Path
 from fast_style.cli.arguments import (
     add_device,
     add_max_pixels,
+    add_memory,
     input_path,
     output_path,
     positive,
@@ -57,6 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"longer side of the photo on the sheet, in pixels (default: {SHEET_SIDE})",
     )
     parser.add_argument("--overwrite", action="store_true", help="replace an existing sheet")
+    add_memory(parser)
     add_device(parser)
     add_max_pixels(parser)
 
@@ -64,7 +66,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Print the list, or draw the sheet; returns the exit code."""
     if options.sheet is None:
-        for name in ("output", "max_side", "overwrite"):
+        for name in ("output", "max_side", "memory", "overwrite"):
             if getattr(options, name):
                 option = "--" + name.replace("_", "-")
                 raise UserError(f"{option}: works with --sheet only; add --sheet PHOTO")
@@ -108,7 +110,8 @@ def _draw(options: argparse.Namespace, output: Path) -> None:
     from fast_style.stylizing.style_sheet import StyleSheet
 
     photo = shrunk(read_picture(options.sheet), options.max_side or SHEET_SIDE)
-    sheet = StyleSheet([style.model for style in styles], device=options.device)
+    models = [style.model for style in styles]
+    sheet = StyleSheet(models, device=options.device, memory_bytes=options.memory)
     drawn = sheet.stylize_picture(photo).rgb
     output = put_picture_in_place(output, drawn, overwrite=options.overwrite)
     say(f"{printable(output)}: {printable(options.sheet)} in {len(styles)} styles")

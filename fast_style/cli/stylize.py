@@ -13,9 +13,9 @@ from fast_style.cli.arguments import (
     add_device,
     add_include_results,
     add_max_pixels,
+    add_memory,
     expanded,
     input_path,
-    num_bytes,
     output_path,
     percent,
     positive,
@@ -110,13 +110,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="quality of JPEG and WebP results (default: 95)",
     )
     add_max_pixels(parser)
-    parser.add_argument(
-        "--memory",
-        type=num_bytes,
-        metavar="SIZE",
-        help="most memory that one photo may take, such as 2G (default: nine tenths of the free "
-        "memory); photos that need more are stylized in bands, with the same result up to rounding",
-    )
+    add_memory(parser)
     add_device(parser)
     parser.add_argument(
         "--threads",

@@ -97,22 +97,28 @@ def clean_end() -> Iterator[None]:
 
 @contextmanager
 def whole_imports() -> Iterator[None]:
-    """Within the block, SIGINT waits for the end of it; for imports, which take seconds.
+    """Within the block, SIGINT, SIGTERM and SIGHUP wait for the end of it, as imports take seconds.
 
     Python forgets a package whose import is interrupted, but not the modules that were finished. At
     the next import they are not among its attributes, and the package stays broken until the
-    process ends.
+    process ends. Signals that end the process at once, or that it ignores, stay as they are.
     """
-    before = signal.getsignal(signal.SIGINT)
-    # None is the handler of a program that embeds Python, which could not be put back.
-    if threading.current_thread() is not threading.main_thread() or before is None:
+    if threading.current_thread() is not threading.main_thread():
         yield
         return
+    names = ("SIGINT", "SIGTERM", "SIGHUP")
+    numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
+    # None is the handler of a program that embeds Python, which could not be put back.
+    kept = (None, signal.SIG_DFL, signal.SIG_IGN)
+    before = {number: signal.getsignal(number) for number in numbers}
+    before = {number: handler for number, handler in before.items() if handler not in kept}
     received: list[int] = []
-    signal.signal(signal.SIGINT, lambda number, frame: received.append(number))
+    for number in before:
+        signal.signal(number, lambda number, frame: received.append(number))
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
-        if received:
-            signal.raise_signal(signal.SIGINT)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        for number in dict.fromkeys(received):
+            signal.raise_signal(number)

@@ -20,9 +20,6 @@ from fast_style.pictures.pixels import image_to_tensor, tensor_to_image
 from fast_style.pictures.sheets import contact_sheet
 from fast_style.styles.shipped import ShippedStyle
 
-STYLE_SIDE = 256
-"""Pixels of the shorter side of a painting, as most shipped styles were learned."""
-
 _SIDE = 128  # of the square of a photo that is drawn: its strokes are those of the whole
 # Of the colors that a network gets before it is trained. Without it, a network of black and white
 # strokes stretched its faint colors so much that its training began with white blots.
@@ -35,7 +32,7 @@ class NearestStyles:
 
     Args:
         styles: those to choose among, at least one.
-        paintings: mode RGB, with a shorter side of `STYLE_SIDE` pixels.
+        paintings: mode RGB, in the size in which strokes are compared.
 
     Raises:
         UserError: a model cannot be read.

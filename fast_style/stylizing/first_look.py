@@ -7,6 +7,7 @@ picture, and gets the style picture's colors. A network of its own is better: it
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import torch
 from PIL import Image, ImageOps
 
 from fast_style.losses.nearest import NearestStyles
@@ -15,6 +16,9 @@ from fast_style.pictures.reading import Picture, over_white
 from fast_style.pictures.sheets import Captioned, captioned_grid
 from fast_style.styles.shipped import ShippedStyle
 from fast_style.stylizing.stylizer import Stylizer
+
+STYLE_SIDE = 256
+"""Pixels of the shorter side of a painting, as most shipped styles were learned."""
 
 
 class FirstLook(NamedTuple):
@@ -31,19 +35,27 @@ class FirstLooks:
     """Draws photos in the styles of paintings, with the strokes of shipped styles.
 
     Args:
-        paintings: mode RGB, with a shorter side of `nearest.STYLE_SIDE` pixels.
+        paintings: mode RGB, with a shorter side of `STYLE_SIDE` pixels.
         styles: those to choose among, at least one.
-        device: ``auto``, ``cpu``, ``mps``, ``cuda`` or ``cuda:1``.
+        device: where to draw.
+        memory_bytes: most memory that one picture may take; None: nine tenths of what is free.
 
     Raises:
-        UserError: a model or the device cannot be used.
+        UserError: a model cannot be used.
     """
 
     def __init__(
-        self, paintings: Sequence[Image.Image], styles: Sequence[ShippedStyle], *, device: str
+        self,
+        paintings: Sequence[Image.Image],
+        styles: Sequence[ShippedStyle],
+        *,
+        device: torch.device,
+        memory_bytes: int | None = None,
     ) -> None:
-        self._models = {style.name: style.model for style in styles}
-        self._device = device
+        self._stylizers = {
+            style.name: Stylizer(style.model, device=device, memory_bytes=memory_bytes)
+            for style in styles
+        }
         self._nearest = NearestStyles(styles, paintings)
         self._colors = [colors_of(painting) for painting in paintings]
 
@@ -55,8 +67,7 @@ class FirstLooks:
         """
         looks = []
         for name, colors in zip(self._nearest.of([over_white(photo)]), self._colors, strict=True):
-            stylizer = Stylizer(self._models[name], device=self._device)
-            picture = stylizer.stylize_picture(photo)
+            picture = self._stylizers[name].stylize_picture(photo)
             in_colors = Picture(recolored(picture.rgb, colors), picture.alpha)
             looks.append(FirstLook(in_colors, name))
         return looks
@@ -66,8 +77,6 @@ def first_look_sheet(
     photos: Sequence[tuple[str, Picture]],
     paintings: Sequence[tuple[str, Image.Image]],
     looks: Sequence[Sequence[FirstLook]],
-    *,
-    side: int,
 ) -> Image.Image:
     """Photos below one another, each in all styles; above them, the style pictures.
 
@@ -75,8 +84,8 @@ def first_look_sheet(
         photos: each with its caption.
         paintings: likewise.
         looks: those of each photo, in the order of the paintings.
-        side: pixels of the longer side of each picture on the sheet.
     """
+    side = max(max(photo.rgb.size) for _, photo in photos)
 
     def cell(image: Image.Image, caption: str) -> Captioned:
         return Captioned(ImageOps.pad(image, (side, side), color="white"), [caption])

@@ -29,7 +29,7 @@ from fast_style.pictures.folders import INCLUDE_RESULTS, Photos, find_photos
 from fast_style.pictures.pixels import image_to_tensor
 from fast_style.pictures.scanning import RULES, lines_about
 from fast_style.pictures.writing import write_picture
-from fast_style.settings.config import Config, DistillConfig
+from fast_style.settings.config import NEAREST, Config, DistillConfig
 from fast_style.settings.reading import checked
 from fast_style.settings.sections import PhotosConfig
 from fast_style.settings.writing import to_dict, to_yaml
@@ -50,7 +50,7 @@ from fast_style.training.run_folder import (
     versions,
     write_run_files,
 )
-from fast_style.training.start import build_net
+from fast_style.training.start import build_net, start_from_nearest
 from fast_style.training.trainer import Trainer
 from fast_style.training.unreadable import UnreadableList, probe_photos
 from fast_style.training.validation import Validation, ValidationJudge
@@ -93,9 +93,11 @@ def build_trainer(
     precision = resolve_precision(config.train.precision, device)
     # A resumed run has its weights already, and the model of train.init_from may be gone.
     init_from = None if run.resume_from else config.train.init_from
+    net = build_net(config, init_from, say)
     photos = find_readable_photos(config.data, say, rules=run.photo_rules)
     style = read_style(config.style.image, config.style.size)
-    net = build_net(config, init_from, say, style=style, photos=photos.training)
+    if init_from == NEAREST:
+        start_from_nearest(net, config, style, photos, say)
     net = net.to(device).to(memory_format=memory_format_for(device))
     largest_crop = config.data.grown_crop_size or config.data.crop_size
     held_out = read_held_out(photos, largest_crop, say)

@@ -16,10 +16,10 @@ from fast_style.pictures.folders import INCLUDE_RESULTS, why_unreadable
 from fast_style.pictures.reading import PictureError, ResultError, size_in_header
 from fast_style.pictures.scanning import RULES
 from fast_style.pictures.several import line_about_several, num_pictures
-from fast_style.settings.config import Config
+from fast_style.settings.config import NEAREST, Config
 from fast_style.settings.fields import SMALLEST_SIDE
 from fast_style.training.build import build_judge_loss, find_photos_of
-from fast_style.training.start import build_net
+from fast_style.training.start import build_net, start_from_nearest
 from fast_style.training.unreadable import require_held_out, require_usable
 
 
@@ -38,6 +38,7 @@ def check_inputs(
         UserError: something is missing or cannot be used, or too many photos cannot.
     """
     resolve_precision(config.train.precision, device)  # raises UserError if it cannot be had there
+    net = build_net(config, config.train.init_from, say)  # a UserError if the model cannot be used
     photos = find_photos_of(config.data, say, rules=rules)
     files = [*photos.training, *photos.validation]
     reasons = _why_unreadable(files, takes_results=photos.takes_results)
@@ -60,8 +61,8 @@ def check_inputs(
             say(line)
     style = read_style(config.style.image, config.style.size)
     say(f"style: {printable(config.style.image)}, resized to {style.width} x {style.height} pixels")
-    # Raises UserError if the model cannot be used.
-    build_net(config, config.train.init_from, say, style=style, photos=photos.training)
+    if config.train.init_from == NEAREST:
+        start_from_nearest(net, config, style, photos, say)
     weights = load_loss_weights(config)
     architecture = config.loss_network.architecture
     say(f"loss network: {architecture}, {weights.label}, {weights.preprocessing} preprocessing")

@@ -4,7 +4,7 @@ Most of what a network learns is the same for any style, so a style is learned f
 network in a fraction of the steps, and soonest from one with similar strokes (docs/ablations.md).
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from fast_style.losses.nearest import NearestStyles, give_colors
 from fast_style.models.checkpoint import load_transform_net
 from fast_style.models.model_files import read_description
 from fast_style.networks.transform_net import TransformNet
+from fast_style.pictures.folders import Photos
 from fast_style.pictures.pixels import fit_longer_side
 from fast_style.pictures.reading import read_photo
 from fast_style.settings.config import BASE, NEAREST, Config
@@ -35,20 +36,14 @@ def build_net(
     config: Config,
     init_from: str | None,
     say: Callable[[str], None] = lambda line: None,
-    *,
-    style: Image.Image,
-    photos: Sequence[Path] = (),
 ) -> TransformNet:
-    """The network before the first step.
+    """The network before the first step; for ``nearest``, what `start_from_nearest` changes.
 
     Args:
         config: the settings; its `train.init_from` is not read.
-        init_from: a model file, the name of a shipped style, ``nearest``, ``base``, or None for
+        init_from: a model file, the name of a shipped style, ``base``, ``nearest``, or None for
             seeded weights.
-        say: prints a line for the user: which style is the nearest, or that none can be used as
-            the network has another architecture.
-        style: the style picture, in the size of the training.
-        photos: those to train on; on some of them the nearest style is found.
+        say: prints a line for the user if the base has another architecture, and is not used.
 
     Raises:
         UserError: the model of `init_from` does not exist, or has another architecture.
@@ -57,11 +52,9 @@ def build_net(
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(config.seed)
         net = TransformNet(**config.model.model_dump())
-    if init_from == NEAREST:
-        _start_from_nearest(net, config, style, photos, say)
-    elif init_from == BASE:
+    if init_from == BASE:
         _start_from_base(net, config, say)
-    elif init_from is not None:
+    elif init_from is not None and init_from != NEAREST:
         path = model_of(init_from) or Path(init_from)
         if not path.exists():
             hint = "" if path.suffix else meant(path.name, NEAREST, BASE)
@@ -77,14 +70,22 @@ def build_net(
     return net
 
 
-def _start_from_nearest(
+def start_from_nearest(
     net: TransformNet,
     config: Config,
     style: Image.Image,
-    photos: Sequence[Path],
+    photos: Photos,
     say: Callable[[str], None],
 ) -> None:
-    """Give the network the weights of the nearest shipped style, and the style picture's colors."""
+    """Give a network the weights of the nearest shipped style, and the style picture's colors.
+
+    Args:
+        net: with seeded weights, on the CPU.
+        config: the settings.
+        style: the style picture, in the size of the training.
+        photos: those to train on; on some of them the nearest style is found.
+        say: prints a line for the user: which style it is, or why none can be used.
+    """
     styles = shipped_styles()
     if not styles:
         say("train.init_from: no style comes with this installation; the base takes its place")
@@ -100,12 +101,14 @@ def _start_from_nearest(
     give_colors(net, shown, style)
 
 
-def _some(photos: Sequence[Path]) -> list[Image.Image]:
-    """Some photos, spread over all of them; those that cannot be read are told elsewhere."""
+def _some(photos: Photos) -> list[Image.Image]:
+    """Some photos, spread over all of them; those that cannot be used are told elsewhere."""
     found = []
-    for path in photos[:: max(1, len(photos) // _MOST_PHOTOS)][:_MOST_PHOTOS]:
+    files = photos.training
+    for path in files[:: max(1, len(files) // _MOST_PHOTOS)][:_MOST_PHOTOS]:
         with suppress(UserError):
-            found.append(fit_longer_side(read_photo(path), _LONGEST_SIDE))
+            photo = read_photo(path, takes_results=photos.takes_results)
+            found.append(fit_longer_side(photo, _LONGEST_SIDE))
     return found
 
 

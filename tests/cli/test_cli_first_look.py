@@ -1,14 +1,19 @@
 """``try``: a first look at photos in the style of any picture."""
 
+import shlex
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from command_line import Output, errors, photo_at, run
 from PIL import Image
 from small_styles import ship
 
+from fast_style.cli.first_look import _captions
+
 NAMES = ("great_wave", "starry_night")
+DEVICES = ", ".join(["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))])
 
 
 @pytest.fixture
@@ -46,6 +51,39 @@ def test_several_styles_and_photos_make_a_sheet(capsys: Output) -> None:
     assert run("try", *words, "--device", "cpu") == 0
     assert capsys.readouterr().out.startswith("first_look.png: 2 photos in 2 styles; ")
     assert size("first_look.png") == (12 + 3 * 52, 12 + 3 * (40 + 14 + 12))
+
+
+@pytest.mark.usefixtures("styles")
+def test_sheet_is_no_larger_than_its_photos_need() -> None:
+    photo_at("one/a.png")
+    photo_at("two/a.png", seed=1)
+    words = ["great_wave", "one/a.png", "two/a.png", "--max-side", "3000000000"]
+    assert run("try", *words, "--device", "cpu") == 0
+    assert size("first_look.png") == (12 + 2 * 60, 12 + 3 * (48 + 14 + 12))
+
+
+def test_files_of_one_name_are_captioned_with_their_folders(here: Path) -> None:
+    assert _captions([Path("one/a.png"), Path("two/a.jpg")]) == ["one/a", "two/a"]
+    assert _captions([Path("one/a.png"), Path("two/b.jpg")]) == ["a", "b"]
+
+
+@pytest.mark.usefixtures("styles")
+def test_advice_can_be_pasted_into_a_shell(capsys: Output) -> None:
+    photo_at("my photo.png")
+    photo_at("it's.png", seed=1)
+    assert run("try", "it's.png", "my photo.png", "--device", "cpu") == 0
+    words = shlex.split(capsys.readouterr().out.splitlines()[-1])
+    assert words == ["fast-style", "demo", "--style", "it's.png", "--photo", "my photo.png"]
+
+
+@pytest.mark.usefixtures("styles")
+def test_photo_that_does_not_fit_in_memory_is_named(capsys: Output) -> None:
+    Image.new("RGB", (4000, 60)).save("a.png")
+    words = ["--device", "cpu", "--max-side", "4000", "--memory", "1M"]
+    assert run("try", "great_wave", "a.png", *words) == 1
+    (line,) = errors(capsys)
+    assert line.startswith("error: a.png: ")
+    assert "--max-side" in line
 
 
 @pytest.mark.usefixtures("styles")
@@ -91,6 +129,8 @@ def test_photo_that_is_given_twice_is_drawn_once_and_told(capsys: Output) -> Non
         (["a.png", "b.png", "-o", "c.png"], "c.png: exists already; replace it with --overwrite"),
         (["a.png", "b.png", "-o", "d.gif"], "d.gif: cannot write the format '.gif'; use one of "
          ".jpg, .jpeg, .png, .webp, .tif, .tiff, .bmp"),
+        (["a.png", "b.png", "--device", "cuda:99"], "--device cuda:99: not on this machine; choose "
+         f"one of auto, {DEVICES}"),
         (["strip.png", "a.png"], "strip.png: 300 x 3 pixels are a strip; crop the style picture "
          "to at most 20 times as long as wide"),
     ],

@@ -80,6 +80,28 @@ def test_interrupt_of_an_import_comes_at_its_end() -> None:
         signal.signal(signal.SIGINT, before)
 
 
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
+def test_other_signals_that_raise_wait_for_the_end_of_an_import(name: str) -> None:
+    number = getattr(signal, name)
+    reached = []
+    with clean_end():
+        with pytest.raises(Terminated) as caught, whole_imports():  # noqa: PT012
+            signal.raise_signal(number)
+            reached.append("the end")
+        assert reached == ["the end"]
+    assert caught.value.number == number
+
+
+def test_signal_that_is_ignored_stays_so_in_an_import() -> None:
+    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    try:
+        with whole_imports():
+            assert signal.getsignal(signal.SIGTERM) is signal.SIG_IGN
+            signal.raise_signal(signal.SIGTERM)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 def test_import_that_nobody_interrupts_leaves_signals_as_they_were() -> None:
     before = signal.getsignal(signal.SIGINT)
     with whole_imports():

@@ -26,19 +26,16 @@ def styles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[shipped.Ship
     return shipped.shipped_styles()
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_nearest_style_has_the_least_loss_of_all(
-    seed: int, styles: list[shipped.ShippedStyle]
-) -> None:
-    paintings = [noise(256, seed), Image.radial_gradient("L").convert("RGB")]
-    photos = [noise(128, 10 + seed), noise(128, 20 + seed)]
+def test_nearest_style_has_the_least_loss_of_all(styles: list[shipped.ShippedStyle]) -> None:
+    paintings = [noise(256, 0), Image.radial_gradient("L").convert("RGB")]
+    photos = [noise(128, 10), noise(128, 20)]
     found = NearestStyles(styles, paintings).of(photos)
     for painting, name in zip(paintings, found, strict=True):
         totals = {}
         for style in styles:
-            (only,) = NearestStyles([style], [painting]).of(photos)
-            assert only == style.name
             one = NearestStyles([style], [painting])
+            (only,) = one.of(photos)
+            assert only == style.name
             drawn = [
                 nearest.tensor_to_image(one._nets[only](nearest._pixels(p))[0]) for p in photos
             ]

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from small_styles import ship
 
@@ -13,6 +14,7 @@ from fast_style.styles import shipped
 from fast_style.stylizing.first_look import FirstLooks, first_look_sheet
 from fast_style.stylizing.stylizer import Stylizer
 
+CPU = torch.device("cpu")
 NAMES = ("great_wave", "starry_night")
 
 
@@ -31,7 +33,7 @@ def test_picture_is_that_of_a_style_in_the_colors_of_the_painting(
     styles: list[shipped.ShippedStyle],
 ) -> None:
     photo, painting = noise((60, 50), 1), noise((256, 256), 2, 60, 190)
-    (look,) = FirstLooks([painting], styles, device="cpu").draw(Picture(photo, None))
+    (look,) = FirstLooks([painting], styles, device=CPU).draw(Picture(photo, None))
     model = shipped.find_style(look.strokes_of).model
     expected = recolored(Stylizer(model, device="cpu")(photo), colors_of(painting))
     assert np.array_equal(look.picture.rgb, expected)
@@ -43,7 +45,7 @@ def test_photo_of_any_size_keeps_its_size_and_alpha(
     size: tuple[int, int], styles: list[shipped.ShippedStyle]
 ) -> None:
     alpha = Image.new("L", size, 128)
-    looks = FirstLooks([noise((256, 300), 5)], styles[:1], device="cpu")
+    looks = FirstLooks([noise((256, 300), 5)], styles[:1], device=CPU)
     (look,) = looks.draw(Picture(noise(size, 6), alpha))
     assert look.picture.rgb.size == size
     assert look.picture.alpha is alpha
@@ -54,9 +56,9 @@ def test_sheet_has_a_row_for_each_photo_and_a_column_for_each_painting(
 ) -> None:
     photos = [(name, Picture(noise((40, 40), seed), None)) for seed, name in enumerate("ab")]
     paintings = [(name, noise((256, 256), seed)) for seed, name in enumerate("pqr", start=7)]
-    looks = FirstLooks([painting for _, painting in paintings], styles, device="cpu")
+    looks = FirstLooks([painting for _, painting in paintings], styles, device=CPU)
     drawn = [looks.draw(photo) for _, photo in photos]
-    sheet = np.asarray(first_look_sheet(photos, paintings, drawn, side=40))
+    sheet = np.asarray(first_look_sheet(photos, paintings, drawn))
     cell = 40 + 14 + 12  # a picture, its caption and the gap
     assert sheet.shape == (12 + 3 * cell, 12 + 4 * 52, 3)
     for row, looks_of_photo in enumerate(drawn, start=1):

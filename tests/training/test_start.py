@@ -1,6 +1,6 @@
 """Where a training begins: seeded weights, a model's, those of the base."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,11 +15,12 @@ from fast_style.losses.nearest import NearestStyles
 from fast_style.models.checkpoint import load_transform_net
 from fast_style.networks.transform_net import TransformNet
 from fast_style.pictures.colors import colors_of
+from fast_style.pictures.folders import Photos
 from fast_style.pictures.pixels import tensor_to_image
 from fast_style.settings.config import Config
 from fast_style.styles import shipped
 from fast_style.training import start
-from fast_style.training.start import BASE_FILE
+from fast_style.training.start import BASE_FILE, build_net, start_from_nearest
 
 PAINTING = Image.fromarray(
     np.random.default_rng(5).integers(30, 200, (64, 80, 3), dtype=np.uint8) // 2
@@ -32,10 +33,13 @@ def config(yaml_file: Path) -> Config:
     return settings_of(yaml_file)
 
 
-def build_net(
-    config: Config, init_from: str | None, say: Callable[[str], None] = ignore, **photos: list[Path]
+def nearest_net(
+    config: Config, photos: Sequence[Path] = (), say: Callable[[str], None] = ignore
 ) -> TransformNet:
-    return start.build_net(config, init_from, say, style=PAINTING, **photos)
+    net = build_net(config, "nearest")
+    found = Photos(Path(), list(photos), [])
+    start_from_nearest(net, config, PAINTING, found, say)
+    return net
 
 
 def is_same(net: torch.nn.Module, other: torch.nn.Module) -> bool:
@@ -196,7 +200,7 @@ def test_nearest_style_gives_its_network_with_the_colors_of_the_painting(
     config = settings_of(yaml_file, "model.tanh_scale=127.5", "train.init_from=nearest")
     assert config.train.init_from == "nearest"
     said: list[str] = []
-    net = build_net(config, "nearest", said.append, photos=photos)
+    net = nearest_net(config, photos, said.append)
     chosen = NearestStyles(shipped.shipped_styles(), [PAINTING]).of(
         [Image.open(photo).convert("RGB") for photo in photos[::2][:8]]
     )[0]
@@ -218,9 +222,7 @@ def test_photos_that_cannot_be_read_are_passed_over(
     config = settings_of(yaml_file, "model.tanh_scale=127.5")
     for path in photos[::2]:
         path.write_bytes(b"junk")
-    assert is_same(
-        build_net(config, "nearest", photos=photos[::2]), build_net(config, "nearest", photos=[])
-    )
+    assert is_same(nearest_net(config, photos[::2]), nearest_net(config))
 
 
 def test_network_that_no_style_fits_starts_from_nothing_and_says_so(
@@ -228,7 +230,7 @@ def test_network_that_no_style_fits_starts_from_nothing_and_says_so(
 ) -> None:
     config = settings_of(yaml_file, "model.tanh_scale=127.5", "model.width=3")
     said: list[str] = []
-    assert is_same(build_net(config, "nearest", said.append), build_net(config, None))
+    assert is_same(nearest_net(config, say=said.append), build_net(config, None))
     (line,) = said
     assert "model.width=2" in line
     assert "train.steps" in line
@@ -242,7 +244,7 @@ def test_installation_without_styles_starts_from_the_base_and_says_so(
     monkeypatch.setattr(start, "BASE_FILE", base)
     config = settings_of(yaml_file, "model.tanh_scale=127.5")
     said: list[str] = []
-    assert is_same(build_net(config, "nearest", said.append), load_transform_net(base)[0])
+    assert is_same(nearest_net(config, say=said.append), load_transform_net(base)[0])
     assert "base" in said[0]
 
 
