@@ -52,10 +52,9 @@ class FirstLooks:
         device: torch.device,
         memory_bytes: int | None = None,
     ) -> None:
-        self._stylizers = {
-            style.name: Stylizer(style.model, device=device, memory_bytes=memory_bytes)
-            for style in styles
-        }
+        self._models = {style.name: style.model for style in styles}
+        self._device, self._memory_bytes = device, memory_bytes
+        self._stylizers: dict[str, Stylizer] = {}  # few styles are the nearest ones
         self._nearest = NearestStyles(styles, paintings)
         self._colors = [colors_of(painting) for painting in paintings]
 
@@ -67,10 +66,17 @@ class FirstLooks:
         """
         looks = []
         for name, colors in zip(self._nearest.of([over_white(photo)]), self._colors, strict=True):
-            picture = self._stylizers[name].stylize_picture(photo)
+            picture = self._stylizer(name).stylize_picture(photo)
             in_colors = Picture(recolored(picture.rgb, colors), picture.alpha)
             looks.append(FirstLook(in_colors, name))
         return looks
+
+    def _stylizer(self, name: str) -> Stylizer:
+        if name not in self._stylizers:
+            self._stylizers[name] = Stylizer(
+                self._models[name], device=self._device, memory_bytes=self._memory_bytes
+            )
+        return self._stylizers[name]
 
 
 def first_look_sheet(
