@@ -22,6 +22,7 @@ from fast_style.models.checkpoint import (
     load_checkpoint,
 )
 from fast_style.models.model_files import describe
+from fast_style.styles import shipped
 from fast_style.training import build as runs_module
 from fast_style.training import data
 from fast_style.training.trainer import Trainer
@@ -81,6 +82,21 @@ def test_run_goes_on_though_the_model_it_began_with_is_gone(
     train_once(config, tmp_path, stop_at=2)
     model.unlink()
     assert train_once(config, tmp_path).step == 6
+
+
+def test_run_that_began_with_the_nearest_style_resumes_as_if_it_had_not_stopped(
+    yaml_file: Path, tmp_path: Path, straight: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ships = tmp_path / "ships"
+    ships.mkdir()
+    (ships / "great_wave.safetensors").write_bytes((straight / "model.safetensors").read_bytes())
+    monkeypatch.setattr(shipped, "FOLDER", ships)
+    config = settings_of(yaml_file, "train.init_from=nearest")
+    whole = train_once(config, tmp_path / "whole").net.state_dict()
+    train_once(config, tmp_path / "stopped", stop_at=2)
+    (ships / "great_wave.safetensors").unlink()  # a later version may lack the style
+    resumed = train_once(config, tmp_path / "stopped").net.state_dict()
+    assert all(torch.equal(whole[name], tensor) for name, tensor in resumed.items())
 
 
 def test_blank_style_is_told(yaml_file: Path, tmp_path: Path) -> None:
