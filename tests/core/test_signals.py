@@ -83,13 +83,17 @@ def test_interrupt_of_an_import_comes_at_its_end() -> None:
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
 def test_other_signals_that_raise_wait_for_the_end_of_an_import(name: str) -> None:
     number = getattr(signal, name)
+    before = signal.signal(number, signal.SIG_DFL)  # nohup lets tests ignore SIGHUP
     reached = []
-    with clean_end():
-        with pytest.raises(Terminated) as caught, whole_imports():  # noqa: PT012
-            signal.raise_signal(number)
-            reached.append("the end")
-        assert reached == ["the end"]
-    assert caught.value.number == number
+    try:
+        with clean_end():
+            with pytest.raises(Terminated) as caught, whole_imports():  # noqa: PT012
+                signal.raise_signal(number)
+                reached.append("the end")
+            assert reached == ["the end"]
+        assert caught.value.number == number
+    finally:
+        signal.signal(number, before)
 
 
 def test_signal_that_is_ignored_stays_so_in_an_import() -> None:
