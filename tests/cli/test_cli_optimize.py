@@ -663,11 +663,8 @@ def test_a_folder_that_vanishes_during_the_work_is_made_again(
     assert size_of("results/out.png") == (20, 16)
 
 
-def test_a_result_that_cannot_be_written_is_kept_elsewhere(
-    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: Output
-) -> None:
-    (here / "tmp").mkdir()
-    monkeypatch.setattr(tempfile, "tempdir", str(here / "tmp"))
+def let_no_result_be_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the disk be full for out.png, and for no other file."""
     real = os.link
 
     def full(source: Any, target: Any, **options: Any) -> None:
@@ -677,6 +674,14 @@ def test_a_result_that_cannot_be_written_is_kept_elsewhere(
 
     monkeypatch.setattr(os, "link", full)
     monkeypatch.setattr(os, "replace", full)
+
+
+def test_a_result_that_cannot_be_written_is_kept_elsewhere(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: Output
+) -> None:
+    (here / "tmp").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(here / "tmp"))
+    let_no_result_be_written(monkeypatch)
     assert draw("--sheet", "sheet.png", "--course", "course.gif") == 1
     told = capsys.readouterr().err
     assert "out.png: cannot be written" in told
@@ -691,15 +696,7 @@ def test_result_that_can_be_written_nowhere_is_told_and_the_rest_is_written(
     def no_folder() -> str:
         raise FileNotFoundError(errno.ENOENT, "No usable temporary directory found in [...]")
 
-    real = os.link
-
-    def full(source: Any, target: Any, **options: Any) -> None:
-        if Path(target) == Path("out.png"):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        real(source, target, **options)
-
-    monkeypatch.setattr(os, "link", full)
-    monkeypatch.setattr(os, "replace", full)
+    let_no_result_be_written(monkeypatch)
     monkeypatch.setattr(tempfile, "gettempdir", no_folder)
     assert draw("--sheet", "sheet.png", "--course", "course.gif") == 1
     (line,) = capsys.readouterr().err.splitlines()
