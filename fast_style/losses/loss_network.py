@@ -175,11 +175,24 @@ class LossNetwork(nn.Module):
     def _convolve(self, features: Tensor, number: str) -> Tensor:
         kernel, bias = self.get_buffer(f"kernel_{number}"), self.get_buffer(f"bias_{number}")
         padding = 1
-        if self.padding_mode != "constant":
-            features, padding = F.pad(features, (1, 1, 1, 1), mode=self.padding_mode), 0
+        if self.padding_mode == "reflect":
+            features, padding = _reflected(features), 0
         use_winograd = winograd.is_faster(features, kernel, padding=padding)
         convolve = winograd.convolve if use_winograd else F.conv2d
         return convolve(features, kernel, bias, padding=padding)
+
+
+def _reflected(features: Tensor) -> Tensor:
+    """Features (N, C, H, W) with a frame of 1: (N, C, H + 2, W + 2).
+
+    The reflection of a single row or column is that row or column; torch refuses it. The smallest
+    pictures have such features in the deep blocks.
+    """
+    height, width = features.shape[-2:]
+    if min(height, width) > 1:
+        return F.pad(features, (1, 1, 1, 1), mode="reflect")
+    wider = F.pad(features, (1, 1, 0, 0), mode="reflect" if width > 1 else "replicate")
+    return F.pad(wider, (0, 0, 1, 1), mode="reflect" if height > 1 else "replicate")
 
 
 def load_weights(

@@ -22,6 +22,7 @@ from fast_style.optimizing.minimizing import Iterate, minimize
 from fast_style.pictures.pixels import center_crop, image_to_tensor, tensor_to_image
 from fast_style.pictures.sheets import Captioned, captioned_grid, in_rows
 from fast_style.settings.config import Config
+from fast_style.settings.fields import SMALLEST_SIDE
 
 # Sizes of the picture, as shares of the crop's side. Iterations are divided between them.
 _SCALES = (0.5, 1.0)
@@ -65,8 +66,13 @@ def read_styles(config: Config, style_sizes: Sequence[int]) -> dict[int, Image.I
     Raises:
         UserError: it cannot be read.
     """
-    sides = {round(size * scale) for size in style_sizes for scale in _SCALES}
+    sides = {side for size in style_sizes for side in _scaled(size)}
     return {side: read_style(config.style.image, side) for side in sides | {side_of(config)}}
+
+
+def _scaled(side: int) -> list[int]:
+    """A side at all scales, never below what crops and styles may have: VGG has four poolings."""
+    return [max(SMALLEST_SIDE, round(side * scale)) for scale in _SCALES]
 
 
 def draw_previews(
@@ -96,13 +102,10 @@ def draw_previews(
         UserError: the weights cannot be used.
     """
     weights = load_loss_weights(config)
-    side = side_of(config)
-    sides = [round(side * scale) for scale in _SCALES]
-    contents = [_pixels(center_crop(photo, smaller)).to(device) for smaller in sides]
+    contents = [_pixels(center_crop(photo, side)).to(device) for side in _scaled(side_of(config))]
     for size in style_sizes:
         losses = [
-            build_perceptual_loss(config, weights, styles[round(size * scale)], device)
-            for scale in _SCALES
+            build_perceptual_loss(config, weights, styles[side], device) for side in _scaled(size)
         ]
         for weight in style_weights:
             for loss in losses:

@@ -60,6 +60,33 @@ def test_a_sheet_has_a_row_for_each_size_and_a_column_for_each_weight(capsys: Ou
         assert load_config(Path("wave.yaml"), words.split()).style.size == size
 
 
+@pytest.mark.parametrize("weights", ["random", "compact"])
+def test_the_smallest_style_and_crop_are_drawn_at_all_scales(weights: str) -> None:
+    """`compact` pads by reflection; half of 16 pixels would be one in block 4, none in block 5."""
+    deepest = "relu5_1" if weights == "random" else "relu4_3"
+    config = load_config(
+        Path("wave.yaml"),
+        [
+            f"loss_network.weights={weights}",
+            f"loss.style_layers={{{deepest}: 1}}",
+            "data.crop_size=16",
+            "style.size=16",
+        ],
+    )
+    with Image.open("photo.png") as photo:
+        (drawn,) = draw_previews(
+            config,
+            photo.convert("RGB"),
+            read_styles(config, [16]),
+            style_weights=[1],
+            style_sizes=[16],
+            iterations=2,
+            device=preview.torch.device("cpu"),
+        )
+    assert drawn.picture.size == (16, 16)
+    assert drawn.values.style > 0
+
+
 def test_values_near_those_of_the_file_are_taken_by_default() -> None:
     config = load_config(Path("wave.yaml"), ["loss.style_weight=5", "style.size=300"])
     assert choices_near(config) == ([2, 5, 12.5], [200, 300, 450])

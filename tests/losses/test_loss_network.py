@@ -10,6 +10,7 @@ from typing import Any
 from unittest.mock import patch
 from urllib.error import URLError
 
+import numpy as np
 import pytest
 import torch
 import torchvision.models
@@ -188,6 +189,20 @@ def test_reflect_padding_reflects(small_vgg: Path) -> None:
     zeros = LossNetwork("vgg19", weights._replace(padding="zeros"))(pixels, ["conv1_1"])["conv1_1"]
     torch.testing.assert_close(found[..., 1:-1, 1:-1], zeros[..., 1:-1, 1:-1])
     assert not torch.allclose(found, zeros)
+
+
+@pytest.mark.parametrize(("height", "width"), [(8, 8), (8, 24), (24, 8)])
+def test_a_single_row_or_column_is_reflected_to_itself(height: int, width: int) -> None:
+    """In block 4, eight pixels are one: there, what repeats in a picture is one, too."""
+    weights = load_weights("random", "vgg16", "relu4_2", padding="reflect")
+    network = LossNetwork("vgg16", weights)
+    found = network(make_pictures(1, 3, height, width), ["relu4_1", "relu4_2"])
+    before, after = found["relu4_1"], found["relu4_2"]
+    assert before.shape[-2:] == after.shape[-2:] == (height // 8, width // 8)
+    padded = np.pad(before.numpy(), [(0, 0), (0, 0), (1, 1), (1, 1)], mode="reflect")
+    kernel, bias = weights.convolutions["4_2"]
+    expected = F.relu(F.conv2d(torch.from_numpy(padded), kernel, bias))
+    torch.testing.assert_close(after, expected, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("padding", ["zeros", "reflect"])
