@@ -51,9 +51,9 @@ PACKAGES = {
         "jobs", "memory", "stylizer", "folder", "style_sheet", "first_look",
     ],
     "training": [
-        "photo_cache", "unreadable", "data", "run_log", "recording", "schedule", "optimizer",
-        "loop", "photo_stream", "stability", "step", "guard", "saving", "start", "validation",
-        "reporting", "trainer", "run_lock", "run_folder", "build", "checking",
+        "photo_cache", "unreadable", "workers", "data", "run_log", "recording", "schedule",
+        "optimizer", "loop", "photo_stream", "stability", "step", "guard", "saving", "start",
+        "validation", "reporting", "trainer", "run_lock", "run_folder", "build", "checking",
         "other_trainings", "running",
     ],
     "optimizing": ["minimizing", "course", "picture", "preview"],

@@ -16,11 +16,17 @@ class _Process(SpawnProcess):
     @staticmethod
     def _Popen(process_obj: Any) -> Any:  # noqa: N802 - multiprocessing's name
         with _hidden_main():
-            return SpawnProcess._Popen(process_obj)
+            process = SpawnProcess._Popen(process_obj)
+        # A child may ignore SIGTERM, which a service manager sends to the whole group. At its end
+        # Python terminates the children and waits for them: without this, for ever.
+        process.terminate = process.kill  # type: ignore[method-assign]
+        return process
 
 
 class ScriptlessSpawn(SpawnContext):
     """multiprocessing's ``spawn``, but a child does not import the script of its parent.
+
+    And it ends with its parent, whatever signals it ignores: to terminate it is to kill it.
 
     ``spawn`` imports it for the functions that it may define. Ours are all in this package. A
     script without ``if __name__ == "__main__":`` would be run again by every child, and would fail

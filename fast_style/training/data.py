@@ -23,8 +23,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
-from torch.utils.data import DataLoader, Dataset
-from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
+from torch.utils.data import Dataset
 
 from fast_style.core.errors import UserError
 from fast_style.core.files import size_in_words
@@ -34,6 +33,7 @@ from fast_style.pictures.pixels import center_crop, image_to_tensor
 from fast_style.pictures.reading import PictureError, ResultError, read_photo
 from fast_style.training.photo_cache import PhotoCache
 from fast_style.training.unreadable import Unreadable, require_held_out
+from fast_style.training.workers import WorkersLoader, why_no_batch
 
 # What a random stream is for; keeps the streams of one seed apart.
 _ORDER, _CROP, _REPLACEMENT = range(3)
@@ -335,14 +335,14 @@ def stream_photos(
 def _next_batch(batches: Iterator[Batch]) -> Batch:
     try:
         return next(batches)
-    except RuntimeError as error:
-        if not str(error).startswith("DataLoader"):
+    except (RuntimeError, OSError, EOFError) as error:
+        why = why_no_batch(error)
+        if why is None:
             raise
-        # A worker killed from outside (memory, mostly), or a storage that does not answer.
-        reason = str(error).splitlines()[0]
+        reason, remedy = why
         raise UserError(
-            f"no photos arrive any more: {reason} Try data.workers=0, or give the container a "
-            "larger --shm-size. The same command resumes from the last checkpoint",
+            f"no photos arrive any more: {reason} Try data.workers=0, or {remedy}. The same "
+            "command resumes from the last checkpoint",
             exit_code=1,
         ) from None
 
@@ -355,12 +355,10 @@ def load_batches(
     Raises:
         UserError: the processes cannot be started.
     """
-    # An iterator that could not start its workers lacks this, and would end with a traceback.
-    _MultiProcessingDataLoaderIter._shutdown = True
     with warnings.catch_warnings():
         # The number of workers is the user's choice, on a machine with few cores too.
         warnings.filterwarnings("ignore", message="This DataLoader will create")
-        loader: DataLoader[Batch] = DataLoader(
+        loader: WorkersLoader[Batch] = WorkersLoader(
             crops,  # type: ignore[arg-type] # torch takes the batches' type for the samples'
             batch_sampler=sampler,
             collate_fn=collate,
@@ -377,9 +375,11 @@ def load_batches(
         )
         try:
             return iter(loader)
-        except OSError as error:
+        except (OSError, RuntimeError) as error:  # RuntimeError: no further thread can be started
+            reason = getattr(error, "strerror", None) or str(error)
             raise UserError(
-                f"data workers cannot be started ({error.strerror or error}); set data.workers=0",
+                f"data workers cannot be started ({reason}); set data.workers=0, or raise the "
+                "limit of open files or processes (ulimit -n, -u)",
                 exit_code=1,
             ) from None
 

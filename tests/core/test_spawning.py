@@ -39,3 +39,17 @@ def test_script_is_in_its_place_again_after_threads_have_started_children() -> N
     with ThreadPoolExecutor(4) as pool:
         assert list(pool.map(start, range(4))) == [0] * 4
     assert sys.modules["__main__"] is main
+
+
+def test_child_that_ignores_sigterm_ends_with_its_parent(tmp_path: Path) -> None:
+    """Python waits for the children that it has terminated."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import signal, time\n"
+        "from fast_style.core.spawning import ScriptlessSpawn\n"
+        "signal.signal(signal.SIGTERM, signal.SIG_IGN)  # children begin with it\n"
+        "ScriptlessSpawn().Process(target=time.sleep, args=(600,), daemon=True).start()\n"
+        "raise SystemExit(3)\n"
+    )
+    done = subprocess.run([sys.executable, script], timeout=60, env=command_environment())
+    assert done.returncode == 3
