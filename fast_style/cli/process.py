@@ -27,6 +27,9 @@ from fast_style.core.signals import Terminated, clean_end
 if TYPE_CHECKING:
     from tqdm import tqdm
 
+# What the loader of glibc says where there is no room for a library in the process's memory.
+_UNMAPPED = ("failed to map segment", "cannot map zero-fill pages")
+
 # --- Errors and exit codes ----------------------------------------------------------------------
 
 
@@ -125,6 +128,14 @@ def _run(options: argparse.Namespace) -> int:
     try:
         code: int = options.command.run(options)
         return code
+    except (ImportError, OSError) as error:  # OSError: of a library that ctypes loads
+        if not any(words in str(error) for words in _UNMAPPED):
+            raise
+        raise UserError(
+            f"out of memory while a library is loaded ({error}); raise the limit of memory: "
+            "ulimit -v unlimited, or that of the container or job",
+            exit_code=1,
+        ) from None
     except (MemoryError, RuntimeError) as error:
         from fast_style.core.devices import is_out_of_memory
 

@@ -34,6 +34,29 @@ def test_lack_of_memory_names_an_option_of_the_command(
     ]
 
 
+@pytest.mark.parametrize("kind", [ImportError, OSError])
+def test_library_without_room_in_the_memory_names_the_limit(
+    kind: type[Exception], monkeypatch: pytest.MonkeyPatch, capsys: Output
+) -> None:
+    def fail(*unused: object) -> None:
+        raise kind("libtorch_cuda.so: failed to map segment from shared object")
+
+    monkeypatch.setattr("fast_style.settings.help.help_text", fail)
+    assert run("train", "--help-config") == 1
+    (line,) = errors(capsys)
+    for part in ("libtorch_cuda.so: failed to map segment", "ulimit -v", "container"):
+        assert part in line
+
+
+def test_other_errors_of_imports_stay_what_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*unused: object) -> None:
+        raise ImportError("cannot import name 'a' from 'b'")
+
+    monkeypatch.setattr("fast_style.settings.help.help_text", fail)
+    with pytest.raises(ImportError, match="cannot import name"):
+        run("train", "--help-config")
+
+
 @pytest.mark.skipif(os.name == "nt", reason="pipes end otherwise there")
 @pytest.mark.parametrize(
     ("arguments", "exit_code"), [(["train", "--help-config"], 1), (["--help"], 0)]
