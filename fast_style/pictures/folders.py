@@ -105,11 +105,16 @@ def _scan_of_file(path: Path, left_out: LeftOut, *, is_result: bool) -> Scan:
 
 
 def _no_photos(scan: Scan, option: str, remedy: str = "") -> str:
-    summary = scan.left_out.summary(option)
     return (
         f"{printable(scan.folder)}: no photos in this folder or below it (looked for "
-        f"{', '.join(FORMATS)})" + (f"; {summary}" if summary else "") + remedy
+        f"{', '.join(FORMATS)}){_summary(scan.left_out, option)}{remedy}"
     )
+
+
+def _summary(left_out: LeftOut, option: str) -> str:
+    """What was left out, behind an error that there are too few; empty if nothing was."""
+    summary = left_out.summary(option)
+    return summary and f"; {summary}"
 
 
 def why_unreadable(path: Path, *, takes_results: bool = True) -> PictureError | None:
@@ -204,17 +209,17 @@ def find_photos(
     real_path_of = _real_paths_in(scans)
     untouchable = {real_path_of(path) for path in held_out}
     training = [path for path in found if real_path_of(path) not in untouchable]
+    left_out = [done.left_out for done in scans]
     if not held_out:
         raise UserError(
             f"{printable(folder)}: one photo is too few to hold one out for validation; add "
-            f"photos, or set data.validation_{kind}"
+            f"photos, or set data.validation_{kind}{_summary(left_out[0], INCLUDE_RESULTS)}"
         )
     if not training:
         raise UserError(
             f"{printable(folder)}: all photos are held out for validation; add photos, or set "
-            f"data.validation_{kind} to another folder"
+            f"data.validation_{kind} to another folder{_summary(left_out[0], INCLUDE_RESULTS)}"
         )
-    left_out = [done.left_out for done in scans]
     # A run that began by the first rules goes on with all of its photos.
     return Photos(folder, training, held_out, left_out, rules, takes_results or rules == 1)
 

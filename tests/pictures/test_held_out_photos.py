@@ -57,6 +57,15 @@ def test_too_few_photos_are_told_with_the_setting_that_helps(tmp_path: Path, kin
     assert f"set data.validation_{kind} to another folder" in all_held_out
 
 
+def test_too_few_photos_are_told_with_what_was_left_out(tmp_path: Path) -> None:
+    folder = write_photos(tmp_path / "phone", 1)
+    for number in range(5):
+        (folder / f"IMG_{number}.HEIC").touch()
+    for message in (message_of(folder), message_of(folder, validation_folder=folder)):
+        assert "; 5 files left out: .heic (5)" in message
+        assert "heif-convert" in message or "magick" in message
+
+
 def test_nested_folders_are_searched(tmp_path: Path) -> None:
     write_photos(tmp_path / "photos" / "deep" / "er", 4)
     photos = find_photos(tmp_path / "photos", validation_count=1)
