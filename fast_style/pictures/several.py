@@ -1,7 +1,7 @@
 """Files that hold several pictures, of which one is read: animations, and pages of a document.
 
 Previews, thumbnails, depth and gain maps are no further pictures: nothing is lost with them. They
-are smaller than the picture, or the file says what they are.
+are much smaller than the picture, or the file says what they are.
 """
 
 from collections.abc import Sequence
@@ -17,9 +17,13 @@ from fast_style.pictures.tiff_pages import Page, find_pages, picture_among
 # that of ISO 21496-1.
 _GAIN_MAPS = (b"hdrgm", b"iso:ts:21496")
 
+# Of the pixels of the page that is read, what a further one has at least. Smaller versions that do
+# not say so have a quarter of them, as in pyramids, or fewer.
+_LEAST_SHARE = 0.5
+
 
 def num_pictures(path: Path) -> int:
-    """How many pictures of one size and kind a file holds; 1 if it cannot be read.
+    """How many pictures of one kind a file holds; 1 if it cannot be read.
 
     No pixels are decoded.
     """
@@ -35,12 +39,12 @@ def num_pictures(path: Path) -> int:
 
 
 def _num_pages(pages: list[Page]) -> int:
-    """How many pages are like the one that is read."""
+    """How many pages are pictures of their own: sheets of a scan, say, of any shape."""
     read = picture_among(pages)
     assert read is not None, "a raw photo is not opened"
     further = [page for page in pages if not (page.is_reduced or page.is_mask or page.is_raw)]
-    size = (read.width, read.height)
-    return 1 + sum(page is not read and (page.width, page.height) == size for page in further)
+    least = _LEAST_SHARE * read.num_pixels
+    return 1 + sum(page is not read and page.num_pixels >= least for page in further)
 
 
 def _num_views(image: MpoImagePlugin.MpoImageFile) -> int:

@@ -41,6 +41,18 @@ def test_previews_and_thumbnails_are_no_further_pictures(tmp_path: Path, suffix:
     assert num_pictures(save_all(tmp_path / f"a.{suffix}", [large, small, small])) == 1
 
 
+@pytest.mark.parametrize(
+    ("further", "expected"),
+    [((16, 24), 2), ((48, 32), 2), ((23, 15), 2), ((24, 8), 2), ((16, 11), 1), ((12, 8), 1)],
+)
+def test_pages_of_a_scan_count_in_any_shape(
+    tmp_path: Path, further: tuple[int, int], expected: int
+) -> None:
+    path = save_all(tmp_path / "a.tif", [*frames_of(1), *frames_of(1, further)])
+    assert num_pictures(path) == expected
+    assert read_picture(path).size == (16, 24)
+
+
 def test_depth_and_gain_maps_are_no_further_pictures(tmp_path: Path) -> None:
     photo, depth = frames_of(1)[0], frames_of(1, mode="L")[0]
     assert num_pictures(save_all(tmp_path / "depth.mpo", [photo, depth])) == 1
