@@ -18,7 +18,7 @@ from fast_style.cli.arguments import (
     positive,
     read_settings,
 )
-from fast_style.cli.notes import note_several
+from fast_style.cli.notes import note, note_several
 from fast_style.cli.outputs import (
     make_writable_folder,
     put_in_place,
@@ -26,7 +26,7 @@ from fast_style.cli.outputs import (
     require_replaceable,
 )
 from fast_style.cli.process import lines_beside, say
-from fast_style.core.errors import UserError, printable
+from fast_style.core.errors import UserError, printable, shortened
 from fast_style.core.signals import stop_signals
 
 if TYPE_CHECKING:
@@ -118,13 +118,45 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _reconstruction(options: argparse.Namespace) -> list[str]:
-    """The settings that --reconstruct and --reconstruct-style stand for."""
+    """The settings that --reconstruct and --reconstruct-style stand for.
+
+    Raises:
+        UserError: VGG has no such layer, or the words of the command line name another one.
+    """
     for layer, term in ((options.reconstruct, "content"), (options.reconstruct_style, "style")):
         if layer is not None:
             from fast_style.settings.gatys_config import reconstruction
 
-            return reconstruction(layer, term)
+            found = reconstruction(layer, term)
+            _require_no_contradiction(options, term)
+            return found
     return []
+
+
+def _require_no_contradiction(options: argparse.Namespace, term: str) -> None:
+    """Check that no word of the command line sets what is reconstructed.
+
+    Raises:
+        UserError: names the first such word.
+    """
+    other = {"content": "style", "style": "content"}[term]
+    decided = ("loss.content_layers", "loss.style_layers", f"loss.{other}_weight")
+    for word in options.words:
+        key = word.partition("=")[0]
+        if key == "loss" or any(f"{key}.".startswith(f"{name}.") for name in decided):
+            raise UserError(
+                f"{shortened(repr(word))} on the command line: {_reconstruct_option(options)} "
+                f"decides on {', '.join(decided)}; leave out one of the two"
+            )
+
+
+def _reconstruct_option(options: argparse.Namespace) -> str:
+    """``--reconstruct LAYER`` or ``--reconstruct-style LAYER``; empty if neither is given."""
+    if options.reconstruct is not None:
+        return f"--reconstruct {printable(options.reconstruct)}"
+    if options.reconstruct_style is not None:
+        return f"--reconstruct-style {printable(options.reconstruct_style)}"
+    return ""
 
 
 def _optimize(config: "GatysConfig", options: argparse.Namespace) -> int:
@@ -132,6 +164,7 @@ def _optimize(config: "GatysConfig", options: argparse.Namespace) -> int:
     from tqdm import tqdm
 
     from fast_style.core.devices import resolve_device
+    from fast_style.losses.loss_network import MissingLayerError
     from fast_style.optimizing.course import Course
     from fast_style.optimizing.picture import Progress, optimize_picture
     from fast_style.pictures.reading import read_photo
@@ -159,9 +192,17 @@ def _optimize(config: "GatysConfig", options: argparse.Namespace) -> int:
                 say(f"iteration {number}/{total}  {loss}")
             return stop_signal() is None
 
-        result = optimize_picture(
-            config, photo, device=resolve_device(options.device), watch=watch, say=tell
-        )
+        try:
+            result = optimize_picture(
+                config, photo, device=resolve_device(options.device), watch=watch, say=tell
+            )
+        except MissingLayerError as error:
+            if option := _reconstruct_option(options):
+                raise UserError(
+                    f"{option}: {error.problem}. Choose a shallower layer, or other weights with "
+                    "loss_network.weights"
+                ) from None
+            raise
         signal_number = stop_signal()
         bar.close()
         # Here too, a first signal waits: the picture may be the work of hours.
@@ -266,11 +307,13 @@ def _require_outputs(
     from fast_style.pictures.writing import writable_format
 
     outputs = [path for path in (options.output, options.sheet, options.course) if path is not None]
-    in_between = pictures_in_between(
-        options.output,
-        iterations=config.optimize.iterations * config.optimize.scales,
-        every=options.every,
-    )
+    total = config.optimize.iterations * config.optimize.scales
+    in_between = pictures_in_between(options.output, iterations=total, every=options.every)
+    if options.every is not None and options.every > total:
+        note(
+            f"--every {options.every}: no picture in between is written, of {total} iterations "
+            "(optimize.iterations, at each of optimize.scales)"
+        )
     present = [path for path in sources if os.path.exists(path)]
     taken: set[str] = set()
     for path in itertools.chain(outputs, in_between):

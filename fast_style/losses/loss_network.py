@@ -94,6 +94,19 @@ class Weights(NamedTuple):
         return f"{name} weights"
 
 
+class MissingLayerError(UserError):
+    """Weights do not reach the deepest layer that a loss names.
+
+    Args:
+        problem: what is missing, without a remedy.
+        remedy: for who chose the layers in the settings.
+    """
+
+    def __init__(self, problem: str, remedy: str) -> None:
+        super().__init__(f"{problem}. {remedy}")
+        self.problem = problem
+
+
 class LossNetwork(nn.Module):
     """Features of pictures at named layers. Nothing in it is trained.
 
@@ -372,10 +385,10 @@ def _pick_convolutions(
         name = f"conv{number} ({place})" if place else f"conv{number}"
         if number not in file.convolutions:
             extent = f"up to conv{[*convolutions][-1]}" if convolutions else "none of them"
-            raise UserError(
+            raise MissingLayerError(
                 f"{printable(path)}: has no {name} of {architecture}, which the layer {deepest} "
-                "needs; it has "
-                f"{extent}. {_remedy_for_missing(number, architecture)}"
+                f"needs; it has {extent}",
+                _remedy_for_missing(number, architecture),
             )
         kernel, bias = file.convolutions[number]
         if kernel.shape[1:] != (channels, 3, 3) or bias.shape != kernel.shape[:1]:

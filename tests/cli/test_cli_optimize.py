@@ -213,6 +213,47 @@ def test_transparent_photo_is_drawn_on_white(here: Path) -> None:
         assert image.convert("RGB").getextrema() == ((255, 255),) * 3
 
 
+@pytest.mark.parametrize(
+    ("option", "word"),
+    [
+        ("--reconstruct", "loss.content_layers={relu2_2: 1}"),
+        ("--reconstruct", "loss.content_layers.relu2_2=1"),
+        ("--reconstruct", "loss.style_weight=2"),
+        ("--reconstruct", "loss={}"),
+        ("--reconstruct-style", "loss.style_layers={relu2_2: 1}"),
+        ("--reconstruct-style", "loss.content_weight=2"),
+    ],
+)
+def test_words_that_contradict_a_reconstruction_are_refused(
+    here: Path, option: str, word: str, capsys: Output
+) -> None:
+    assert run("my.yaml", option, "relu3_1", word, *CONTENT, *OUTPUT) == 2
+    (line,) = errors(capsys)
+    for part in (f"{word!r} on the command line", f"{option} relu3_1", "leave out one"):
+        assert part in line
+
+
+@pytest.mark.parametrize("option", ["--reconstruct", "--reconstruct-style"])
+def test_layer_that_the_weights_lack_is_told_with_the_option_that_names_it(
+    here: Path, option: str, capsys: Output
+) -> None:
+    words = ["loss_network.weights=compact", option, "relu5_3"]
+    assert run("my.yaml", *words, *CONTENT, *OUTPUT) == 2
+    (line,) = errors(capsys)
+    assert line.startswith(f"error: {option} relu5_3: ")
+    assert "up to conv4_3. Choose a shallower layer" in line
+    assert "loss.content_layers" not in line
+
+
+def test_pictures_in_between_that_never_come_are_told(here: Path, capsys: Output) -> None:
+    words = ["optimize.iterations=2", "optimize.scales=1"]
+    assert run("my.yaml", *words, *CONTENT, "-o", "two.png", "--every", "3") == 0
+    assert "--every 3: no picture in between is written, of 2 iterations" in capsys.readouterr().err
+    assert run("my.yaml", *words, *CONTENT, "-o", "three.png", "--every", "2") == 0
+    assert "--every" not in capsys.readouterr().err
+    assert Path("three-00002.png").exists()
+
+
 def test_reconstructions_are_drawn(here: Path) -> None:
     assert run("my.yaml", "--reconstruct", "relu1_2", "-c", "photo.png", "-o", "content.png") == 0
     assert size_of("content.png") == (20, 16)
