@@ -416,6 +416,7 @@ def _require_inputs(options: argparse.Namespace) -> "Inputs":
 
     for path in options.models:
         read_description(path)
+    _require_own_folder(options)
     photos = find_inputs(options.photos, takes_results=options.include_results, tell=say)
     for line in lines_about(photos.left_out, "--include-results"):
         say(line)
@@ -427,3 +428,28 @@ def _require_inputs(options: argparse.Namespace) -> "Inputs":
     elif config is not None:
         require_weights(config.loss_network.weights)
     return photos
+
+
+def _require_own_folder(options: argparse.Namespace) -> None:
+    """Check that the report's folder is not that of photos or of a run.
+
+    A report marks its folder as fast-style's own: no photos are found in it or below it any more.
+
+    Raises:
+        UserError: it is one of the folders of photos, holds one of the photos, or is a run's.
+    """
+    from fast_style.pictures.scanning import is_run_folder
+
+    output: Path = options.output
+    advice = "choose another --output, such as a new folder report in it"
+    real_output = Path(os.path.realpath(output))
+    for photo in options.photos:
+        real_photo = Path(os.path.realpath(photo))
+        if real_photo.is_relative_to(real_output):
+            found = "is" if real_photo == real_output else "holds"
+            raise UserError(
+                f"--output {printable(output)}: {found} an input, --photos {printable(photo)}, of "
+                f"which no photo would be found any more; {advice}"
+            )
+    if is_run_folder(output):
+        raise UserError(f"--output {printable(output)}: is the folder of a run; {advice}")

@@ -94,8 +94,9 @@ _LIBRARIES = (".photoslibrary", ".photolibrary", ".aplibrary", ".migratedphotoli
 _PHOTOS_OF_A_LIBRARY = frozenset({"originals", "masters"})
 
 # Names that together are only in a run, a report, or a cache of this software.
+_OF_A_RUN = {"config.yaml", "checkpoints"}
 _OWN_FOLDERS = (
-    {"config.yaml", "checkpoints"},
+    _OF_A_RUN,
     {"report.md", "results.json"},
     {"index.jsonl", "pixels.bin"},
 )
@@ -171,6 +172,11 @@ class LeftOut:
             shown.append(f"{len(ranked) - _MOST_SUFFIXES:,} other suffixes")
         counts = f"{total:,} {'file' if total == 1 else 'files'} left out: {', '.join(shown)}"
         return "; ".join([counts, *remedies_for(self.suffixes)])
+
+
+def is_run_folder(folder: Path) -> bool:
+    """Whether a folder is that of a run; False if there is none, or it cannot be looked into."""
+    return all(os.path.lexists(folder / name) for name in _OF_A_RUN)
 
 
 def first_of(names: Sequence[str]) -> str:

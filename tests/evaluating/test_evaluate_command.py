@@ -233,6 +233,29 @@ def test_a_mistake_is_one_line(
         assert error.count("\n") == 1
 
 
+def test_report_is_not_written_among_photos_or_into_a_run(
+    run: Path, held_out: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = str(run / "model.safetensors")
+    photo = next(path for path in sorted(held_out.iterdir()) if path.is_file())
+    link = tmp_path / "link"
+    link.symlink_to(held_out)
+    for photos, output, found in (
+        (held_out, held_out, "is an input"),
+        (held_out, link, "is an input"),
+        (held_out, held_out.parent, "holds an input"),
+        (photo, held_out, "holds an input"),
+        (held_out, run, "is the folder of a run"),
+    ):
+        before = sorted(output.iterdir())
+        words = ["evaluate", model, "--photos", str(photos), "-o", str(output), "--iterations", "1"]
+        assert main(words) == 2
+        error = capsys.readouterr().err
+        for part in (f"error: --output {output}: {found}", "choose another --output"):
+            assert part in error
+        assert sorted(output.iterdir()) == before
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
