@@ -107,6 +107,7 @@ def plan_jobs(
     found = find_inputs(inputs, takes_results=takes_results, tell=tell)
     output = options.output
     if output is not None and not options.is_folder and _is_file_name(output, inputs):
+        _require_own_format(output, options.format)
         jobs = [Job(os.fspath(inputs[0]), os.fspath(output))]
     else:
         jobs = [
@@ -150,6 +151,20 @@ def _existing(groups: Iterable[Sequence[Job]]) -> Iterator[Job]:
             yield from (job for job in group if os.path.lexists(job.output))
 
 
+def _require_own_format(output: Path, format: str | None) -> None:
+    """Check that the file for a result has the format that was asked for.
+
+    Raises:
+        UserError: its suffix names another one.
+    """
+    own = WRITABLE.get(output.suffix.lower())
+    if format is not None and own is not None and own != WRITABLE[f".{format}"]:
+        raise UserError(
+            f"--output {printable(output)}: names another format than --format {format}; leave "
+            f"--format out, or write to {printable(output.with_suffix(f'.{format}'))}"
+        )
+
+
 def _is_file_name(output: Path, inputs: Sequence[Path]) -> bool:
     """Whether `output` names the file for a single photo, not a folder.
 
@@ -160,11 +175,12 @@ def _is_file_name(output: Path, inputs: Sequence[Path]) -> bool:
     if os.path.isdir(output) or not (output.suffix or os.path.exists(output)):
         return False
     if is_one_photo:
-        if output.suffix.lower() not in WRITABLE:
+        is_special = os.path.exists(output) and not os.path.isfile(output)
+        if output.suffix.lower() not in WRITABLE and not is_special:  # of a device, that is told
             of_folder = "" if os.path.exists(output) else f", or for a folder {printable(output)}/"
             raise UserError(
-                f"--output {printable(output)}: cannot write the format "
-                f"{printable(output.suffix)!r}; use one of {', '.join(WRITABLE)}{of_folder}"
+                f"--output {printable(output)}: {_misnamed(output)}; use one of "
+                f"{', '.join(WRITABLE)}{of_folder}"
             )
         return True
     if os.path.exists(output):
@@ -177,6 +193,12 @@ def _is_file_name(output: Path, inputs: Sequence[Path]) -> bool:
             "give a folder"
         )
     return False  # a folder with a dot in its name
+
+
+def _misnamed(output: Path) -> str:
+    if not output.suffix:
+        return "a result's file needs a suffix, which names its format"
+    return f"cannot write the format {printable(output.suffix)!r}"
 
 
 def _jobs_of(scan: Scan, options: OutputOptions, *, is_folder: bool) -> list[Job]:

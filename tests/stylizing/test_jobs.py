@@ -265,8 +265,25 @@ def test_remedy_for_a_collision_is_one_that_helps(here: Path) -> None:
         (
             ["a.jpg"],
             {"output": Path("file")},
-            "--output file: cannot write the format ''; use one of .jpg, .jpeg, .png, .webp, "
-            ".tif, .tiff, .bmp",
+            "--output file: a result's file needs a suffix, which names its format; use one of "
+            ".jpg, .jpeg, .png, .webp, .tif, .tiff, .bmp",
+        ),
+        (
+            ["a.jpg"],
+            {"output": Path("file"), "format": "png"},
+            "--output file: a result's file needs a suffix, which names its format; use one of "
+            ".jpg, .jpeg, .png, .webp, .tif, .tiff, .bmp",
+        ),
+        (
+            ["a.jpg"],
+            {"output": Path("b.png"), "format": "jpg"},
+            "--output b.png: names another format than --format jpg; leave --format out, or write "
+            "to b.jpg",
+        ),
+        (
+            ["a.jpg"],
+            {"output": Path("/dev/null"), "format": "png"},
+            "/dev/null: is a device or a pipe; set another --output",
         ),
         (
             ["in"],
