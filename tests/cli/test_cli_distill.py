@@ -42,8 +42,10 @@ def run(*arguments: str) -> int:
 
 
 def learn(*arguments: str) -> int:
-    """The same with settings, on the CPU."""
-    return run("small.yaml", "--device", "cpu", *WORDS, *arguments)
+    """The same with settings, which the arguments may replace, on the CPU."""
+    keys = {argument.partition("=")[0] for argument in arguments}
+    words = [word for word in WORDS if word.partition("=")[0] not in keys]
+    return run("small.yaml", "--device", "cpu", *words, *arguments)
 
 
 def errors(capsys: Output) -> list[str]:
