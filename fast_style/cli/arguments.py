@@ -52,6 +52,7 @@ def parse(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> a
         ) from None
 
 
+_MOST_DIGITS = 15  # of a whole number: far more than any option needs
 _DASHES = "\u2010\u2011\u2012\u2013\u2014\u2212"
 _TYPOGRAPHY = {
     **dict.fromkeys(_DASHES, "which is no hyphen; write options with -"),
@@ -251,6 +252,7 @@ def _settings_of(
     if options.help_config:
         write_document(f"{help_text(root)}\n")
         return []
+    _require_each_once(options.words)
     found = []
     mistakes: dict[str, None] = {}  # a wrong word is wrong for every file, but reported once
     for file in files:
@@ -266,6 +268,22 @@ def _settings_of(
         write_document("---\n".join(map(to_yaml, found)))
         return []
     return found
+
+
+def _require_each_once(words: Sequence[str]) -> None:
+    """Check that the words of a command line set no setting twice, as in a YAML file.
+
+    Raises:
+        UserError: names the first one that is set twice.
+    """
+    first: dict[str, str] = {}
+    for word in words:
+        key = word.partition("=")[0]
+        if is_setting(word) and first.setdefault(key, word) is not word:
+            raise UserError(
+                f"{shortened(repr(word))} on the command line: {key} is set by "
+                f"{shortened(repr(first[key]))} already; leave out one of the two"
+            )
 
 
 # --- Types of arguments -------------------------------------------------------------------------
@@ -361,8 +379,12 @@ def device_name(text: str) -> str:
 
 def positive(text: str) -> int:
     """A whole number of at least 1."""
-    if not text.isdecimal() or len(text) > 15 or int(text) < 1:
+    if not text.isdecimal() or not text.strip("0"):
         raise argparse.ArgumentTypeError(f"must be a whole number from 1, got {shortened(text)!r}")
+    if len(text) > _MOST_DIGITS:
+        raise argparse.ArgumentTypeError(
+            f"must have at most {_MOST_DIGITS} digits, got {shortened(text)!r}"
+        )
     return int(text)
 
 

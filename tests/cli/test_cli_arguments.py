@@ -343,3 +343,22 @@ def test_file_behind_two_dashes_is_a_photo(model: Path, capsys: Output) -> None:
     photo_at("-p.png")
     assert run("stylize", "-m", str(model), "-o", "out", "--", "-p.png") == 0
     assert capsys.readouterr() == ("out/-p.png\n", "")
+
+
+@pytest.mark.parametrize("command", ["train", "optimize", "preview", "distill"])
+def test_setting_given_twice_is_refused_as_in_a_file(
+    config: Path, capsys: Output, command: str
+) -> None:
+    words = ["seed=3", "seed=4"]
+    assert run(command, config.name, *words) == 2
+    (line,) = errors(capsys)
+    for part in ("'seed=4' on the command line", "'seed=3' already", "leave out one"):
+        assert part in line
+
+
+def test_number_of_very_many_digits_is_told_by_the_rule_that_it_breaks(
+    here: Path, capsys: Output
+) -> None:
+    assert run("stylize", "-m", "m", "a.jpg", "--max-side", "9" * 20) == 2
+    (line,) = errors(capsys)
+    assert "--max-side: must have at most 15 digits" in line
