@@ -6,6 +6,7 @@ The third kind of file is in `gatys_config`; sections that several kinds share a
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import Field
@@ -233,6 +234,9 @@ class Config(Root):
     place_of_others = (
         "pictures and models are named in it (style.image, data.photos, train.init_from)"
     )
+    of_other_files = MappingProxyType(
+        {"teacher": "distill", "student": "distill", "optimize": "optimize"}
+    )
 
     name: RunName
     """The run's name; it trains in runs/<name> of the working directory."""
@@ -366,6 +370,7 @@ class DistillConfig(Root):
     example = "student.widths=[8,16,32,64]"
     to_start_from = "configs/distill.yaml is a file to start from"
     place_of_others = "pictures are named in it (data.photos, data.paintings)"
+    of_other_files = MappingProxyType({"style": "train", "model": "train"})
 
     name: RunName
     """The run's name; it trains in runs/<name> of the working directory."""

@@ -122,6 +122,9 @@ def _unknown_key(root: type[Root], key: Key, found: object) -> str:
             return _unknown_key(root, (*section, last), found)
         value = "" if found is None or isinstance(found, dict) else f" {shown(found)}"
         return f"unknown key; write `{last}:{value}` below `{dotted_key(section)}:`"
+    if len(key) == 1 and name in root.of_other_files:
+        command = root.of_other_files[name]
+        return f"unknown key; this section is of a file for fast-style {command}"
     siblings = list(fields_of(section_at(root, key[:-1]) or root))
     everywhere = {dotted.rpartition(".")[2]: dotted for dotted, _ in iterate_fields(root)}
     meant = None

@@ -158,6 +158,13 @@ def loss_mistakes(
                 remedy = _remedy_for_layer(layer, layers, network)
                 yield Mistake(("loss", name), f"{error} (loss_network.architecture){remedy}")
     yield from network_mistakes("loss_network", network)
+    is_blank = not (loss.style_layers or loss.autocorrelation_weight)
+    if purpose == "learn" and is_blank and loss.style_weight > 0:
+        yield Mistake(
+            ("loss", "style_layers"),
+            "without a layer, and with loss.autocorrelation_weight 0, no style is learned; name a "
+            "layer, or set loss.style_weight to 0 if that is meant",
+        )
     if loss.content_weight == loss.style_weight == loss.tv_weight == 0:
         yield Mistake(
             ("loss", "content_weight"),

@@ -5,6 +5,7 @@ A key is the word in the YAML file: a field's alias if it has one, else its name
 """
 
 from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 from typing import Any, ClassVar, NamedTuple, Self, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict
@@ -46,6 +47,9 @@ class Root(Section):
 
     place_of_others: ClassVar[str] = ""
     """Where pictures and models are given, for the error about one in place of the file."""
+
+    of_other_files: ClassVar[Mapping[str, str]] = MappingProxyType({})
+    """Sections that only other kinds of file have, with the command that takes those."""
 
     also_read: ClassVar["type[Root] | None"] = None
     """Another kind of file that may be given instead: its sections of the same names are taken."""

@@ -57,6 +57,13 @@ def test_settings_are_frozen_all_the_way_down(tmp_path):
         ("loss_network:\n  weights: random\n  preprocessing: caffe",
          "FILE:6: loss_network.preprocessing: cannot be set for the weights random, which have "
          "their own; leave it out"),
+        ("teacher: {weights: random}",
+         "FILE:4: teacher: unknown key; this section is of a file for fast-style distill"),
+        ("optimize: {size: 64}",
+         "FILE:4: optimize: unknown key; this section is of a file for fast-style optimize"),
+        ("loss: {style_layers: {}, autocorrelation_weight: 0}",
+         "FILE:4: loss.style_layers: without a layer, and with loss.autocorrelation_weight 0, no "
+         "style is learned; name a layer, or set loss.style_weight to 0 if that is meant"),
         ("loss: {style_layers: {relu1_3: 1}}",
          "FILE:4: loss.style_layers: vgg16 has no relu1_3; the last of its block 1 is relu1_2 "
          "(loss_network.architecture)"),
@@ -156,6 +163,8 @@ def test_a_file_that_spells_all_defaults_of_a_distillation_equals_them(tmp_path)
         ("teacher: {weights: random, preprocessing: caffe}",
          "FILE:3: teacher.preprocessing: cannot be set for the weights random, which have their "
          "own; leave it out"),
+        ("style: {image: a.jpg}",
+         "FILE:3: style: unknown key; this section is of a file for fast-style train"),
         ("loss_network: {weights: random}",
          "FILE:3: loss_network: unknown key; valid keys here: name, seed, teacher, student, data, "
          "train, log"),
