@@ -420,7 +420,8 @@ class _Scanner:
         elif name.startswith("."):
             # Files that no picture's suffix ends (.DS_Store, .gitignore) are not worth a word. What
             # is no file may have been a folder of photos.
-            if is_picture or (suffix and is_known_suffix(suffix)) or not _is_file(entry):
+            ending = suffix or name.lower()  # .jpg has no suffix
+            if ending in self.extensions or is_known_suffix(ending) or not _is_file(entry):
                 self.left_out.add("hidden", place + name)
         elif _is_file(entry):
             if is_picture:

@@ -404,11 +404,21 @@ def test_hidden_photos_and_folders_are_counted(tmp_path):
     touch(
         *(
             tmp_path / name
-            for name in (".x.jpg", "._a.jpg", ".git/a.jpg", "a.jpg", ".DS_Store", ".gitignore")
+            for name in (
+                ".x.jpg",
+                "._a.jpg",
+                ".git/a.jpg",
+                "a.jpg",
+                ".DS_Store",
+                ".gitignore",
+                ".JPG",
+            )
         )
     )
     assert scan_folder(tmp_path).names == ["a.jpg"]
-    assert left_out_of(tmp_path) == "3 hidden files and folders left out: ._a.jpg, .git, .x.jpg"
+    assert left_out_of(tmp_path) == (
+        "4 hidden files and folders left out: .JPG, ._a.jpg, .git, ..."
+    )
 
 
 def test_what_is_hidden_is_counted_unless_it_is_a_file_of_no_pictures_suffix(tmp_path):
