@@ -56,7 +56,9 @@ def capitalized(text: str) -> str:
 
 
 def remedy_for(error: OSError, otherwise: str) -> str:
-    """What to do about a failed write: free some room if the disk is full, `otherwise` if not."""
+    """What to do about a failed write: more room if the disk or a limit is full, or `otherwise`."""
+    if error.errno == errno.EFBIG:
+        return "raise the limit of the size of files (ulimit -f)"
     is_full = error.errno in (errno.ENOSPC, errno.EDQUOT)
     return "free some room on its disk" if is_full else otherwise
 

@@ -1,5 +1,6 @@
 """Writing and restoring the state of a run, for training and distilling."""
 
+import errno
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fast_style.core.errors import UserError, printable
+from fast_style.core.errors import UserError, capitalized, printable, remedy_for
 from fast_style.core.files import (
     free_bytes,
     make_with_parents,
@@ -58,13 +59,20 @@ def writing_step(
     except OSError as error:
         line = (
             f"step {step}: no checkpoint could be written ({error}; "
-            f"{size_in_words(free_bytes(folder))} are free). {last_good_checkpoint(folder)}"
+            f"{_room_words(folder, error)}). {last_good_checkpoint(folder)}"
         )
         if on_full_disk is None:
-            raise UserError(line, exit_code=1) from None
+            remedy = capitalized(remedy_for(error, "see that this folder can be written to"))
+            raise UserError(f"{line}. {remedy}, and repeat the command", exit_code=1) from None
         on_full_disk(f"{line}; trying again at the next one")
     else:
         remove_old_checkpoints(folder, keep, newest=step)
+
+
+def _room_words(folder: Path, error: OSError) -> str:
+    if error.errno == errno.EFBIG:  # what is free does not matter then
+        return "a limit of this process, as by ulimit -f"
+    return f"{size_in_words(free_bytes(folder))} are free"
 
 
 def with_prefix(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -486,7 +486,8 @@ def test_full_disk_ends_the_run_and_names_the_last_checkpoint(
         open_distiller().train()
     assert str(caught.value).startswith("step 4: no checkpoint could be written ([Errno 28] ")
     assert str(caught.value).endswith(
-        f"The last good checkpoint is {tmp_path}/small/checkpoints/step-00000002.safetensors"
+        f"The last good checkpoint is {tmp_path}/small/checkpoints/step-00000002.safetensors. "
+        "Free some room on its disk, and repeat the command"
     )
     assert caught.value.exit_code == 1
 
@@ -499,7 +500,10 @@ def test_network_that_cannot_be_written_ends_the_run(
     with pytest.raises(UserError) as caught:
         distiller.train()
     assert str(caught.value).startswith("step 2: no checkpoint could be written ([Errno 21] ")
-    assert str(caught.value).endswith(" are free). There is no checkpoint yet")
+    assert str(caught.value).endswith(
+        " are free). There is no checkpoint yet. See that this folder can be written to, and "
+        "repeat the command"
+    )
     assert checkpoints_of(tmp_path / "small") == []
 
 

@@ -1,5 +1,6 @@
 """What a run saves, and disks that do not let it."""
 
+import errno
 import os
 import shutil
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from fast_style.models.checkpoint import (
     load_transform_net,
 )
 from fast_style.training.reporting import StepResult
+from fast_style.training.saving import writing_step
 from fast_style.training.trainer import Trainer
 
 
@@ -102,7 +104,8 @@ def test_last_checkpoint_that_cannot_be_written_is_an_error(
         open_trainer().train()
     assert str(caught.value).startswith("step 6: no checkpoint could be written ([Errno 28] ")
     assert str(caught.value).endswith(
-        f"The last good checkpoint is {tmp_path}/tiny/checkpoints/step-00000004.safetensors"
+        f"The last good checkpoint is {tmp_path}/tiny/checkpoints/step-00000004.safetensors. "
+        "Free some room on its disk, and repeat the command"
     )
     assert caught.value.exit_code == 1
 
@@ -145,3 +148,11 @@ def test_model_card_describes_the_model(straight: Path) -> None:
     assert card.startswith("# tiny\n")
     assert "RANDOM weights" in card
     assert "- trained: 6 of 6 steps, 12 crops of 16 pixels from 9 photos\n" in card
+
+
+def test_file_that_is_larger_than_a_process_may_write_names_the_limit(tmp_path: Path) -> None:
+    with pytest.raises(UserError) as caught, writing_step(tmp_path / "checkpoints", 3, keep=2):
+        raise OSError(errno.EFBIG, "File too large")
+    for part in ("step 3: ", "File too large", "There is no checkpoint yet. ", "ulimit -f"):
+        assert part in str(caught.value)
+    assert "are free" not in str(caught.value)
