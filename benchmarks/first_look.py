@@ -28,12 +28,11 @@ from fast_style.evaluating.plan import Photo, read_photos
 from fast_style.losses.build import read_style
 from fast_style.losses.judge import judge_sides, load_judge_settings, load_judge_weights
 from fast_style.measures.second_opinion import SecondOpinion, load_squeezenet
+from fast_style.optimizing.first_look import FirstLooks
 from fast_style.pictures.colors import colors_of, recolored
 from fast_style.pictures.pixels import image_to_tensor, tensor_to_image
 from fast_style.pictures.reading import Picture, read_photo
 from fast_style.pictures.writing import write_picture
-from fast_style.styles.shipped import require_styles
-from fast_style.stylizing.first_look import FirstLooks
 
 TERMS = ("total", "content", "style", "second opinion")
 CPU = torch.device("cpu")
@@ -42,14 +41,14 @@ CPU = torch.device("cpu")
 class Look(nn.Module):
     """A first look at photos (1, 3, H, W) in [0, 1], in the place of a network."""
 
-    def __init__(self, looks: FirstLooks) -> None:
+    def __init__(self, painting: Image.Image) -> None:
         super().__init__()
-        self.looks = looks
+        self.looks = FirstLooks([painting], device=CPU)
 
     def forward(self, photo: Tensor) -> Tensor:
         """The picture, of the photo's shape."""
         (look,) = self.looks.draw(Picture(tensor_to_image(photo[0]), None))
-        return to_pixels(look.picture.rgb)
+        return to_pixels(look.rgb)
 
 
 def to_pixels(image: Image.Image) -> Tensor:
@@ -86,7 +85,7 @@ def measured(options: argparse.Namespace) -> dict[str, dict[str, list[float]]]:
         painting = read_style(path, style_side)
         objective = objective_of(settings, weights, painting, path.name, CPU)
         opinion = SecondOpinion(squeezenet, objective.style)
-        look = Look(FirstLooks([painting], require_styles("ship one"), device=CPU))
+        look = Look(painting)
         for photo in photos:
             targets = objective.loss.content_targets(photo.pixels)
             for way, picture in pictures_of(photo, painting, look, path.stem, options).items():

@@ -48,7 +48,7 @@ PACKAGES = {
         "halo", "perceptual", "nearest", "build", "judge"],
     "measures": ["artifacts", "blots", "repeats", "halos", "steadiness", "second_opinion"],
     "stylizing": [
-        "jobs", "memory", "stylizer", "folder", "style_sheet", "first_look",
+        "jobs", "memory", "stylizer", "folder", "style_sheet",
     ],
     "training": [
         "photo_cache", "unreadable", "workers", "data", "run_log", "recording", "schedule",
@@ -56,7 +56,7 @@ PACKAGES = {
         "validation", "reporting", "trainer", "run_lock", "run_folder", "build", "checking",
         "other_trainings", "running",
     ],
-    "optimizing": ["minimizing", "course", "picture", "preview"],
+    "optimizing": ["minimizing", "course", "picture", "preview", "first_look"],
     "evaluating": [
         "plan", "baselines", "objective", "timing", "evaluation", "summary", "plots", "pages",
         "report", "judge", "judge_report",

@@ -388,6 +388,11 @@ def positive(text: str) -> int:
     return int(text)
 
 
+def natural(text: str) -> int:
+    """A whole number of at least 0."""
+    return 0 if text.isdecimal() and not text.strip("0") else positive(text)
+
+
 def positive_number(text: str) -> float:
     """A number above 0."""
     try:

@@ -7,7 +7,7 @@ from pathlib import Path
 from fast_style.cli.arguments import (
     add_device,
     add_max_pixels,
-    add_memory,
+    natural,
     nonempty_path,
     output_path,
     positive,
@@ -17,8 +17,7 @@ from fast_style.cli.arguments import expanded as with_matches
 from fast_style.cli.notes import each_once, note_several
 from fast_style.cli.outputs import make_writable_folder, put_picture_in_place, require_replaceable
 from fast_style.cli.process import say
-from fast_style.core.errors import UserError, printable
-from fast_style.styles.shipped import require_styles
+from fast_style.core.errors import printable
 
 SUMMARY = "draw photos in the style of any picture, in seconds and without a training"
 EXAMPLES = """\
@@ -68,8 +67,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="longer side of the picture in pixels, if the photo is larger (default: "
         f"{_SIDE_ALONE}; on a sheet, {_SIDE_ON_SHEET})",
     )
+    parser.add_argument(
+        "--iterations",
+        type=natural,
+        metavar="N",
+        help="updates of each picture, which paint the style's strokes: more take longer, and 0 "
+        "gives the photo the style's colors alone (default: 12)",
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace an existing picture")
-    add_memory(parser)
     add_device(parser)
     add_max_pixels(parser)
 
@@ -99,15 +104,19 @@ def _draw(styles: list[Path], photos: list[Path], options: argparse.Namespace) -
     """Draw and write the picture of one photo in one style, or else the sheet.
 
     Raises:
-        UserError: a picture cannot be read or does not fit in memory, or the file cannot be
-            written.
+        UserError: a picture cannot be read, or the file cannot be written.
     """
     from tqdm import tqdm
 
     from fast_style.core.devices import resolve_device
     from fast_style.losses.build import read_style
+    from fast_style.optimizing.first_look import (
+        ITERATIONS,
+        STYLE_SIDE,
+        FirstLooks,
+        first_look_sheet,
+    )
     from fast_style.pictures.reading import Picture, read_picture
-    from fast_style.stylizing.first_look import STYLE_SIDE, FirstLooks, first_look_sheet
     from fast_style.stylizing.folder import shrunk
 
     device = resolve_device(options.device)
@@ -115,15 +124,16 @@ def _draw(styles: list[Path], photos: list[Path], options: argparse.Namespace) -
     side = options.max_side or (_SIDE_ON_SHEET if is_sheet else _SIDE_ALONE)
     paintings = [read_style(path, STYLE_SIDE) for path in styles]
     pictures = [shrunk(read_picture(path), side) for path in photos]
-    shipped = require_styles("train one of your own: fast-style demo --style PICTURE")
-    first_looks = FirstLooks(paintings, shipped, device=device, memory_bytes=options.memory)
-    looks = []
-    for path, picture in zip(photos, tqdm(pictures, unit="photo", disable=None), strict=True):
-        try:
-            looks.append(first_looks.draw(picture))
-        except UserError as error:
-            raise UserError(f"{printable(path)}: {error}", exit_code=error.exit_code) from None
-    drawn = looks[0][0].picture
+    iterations = ITERATIONS if options.iterations is None else options.iterations
+    first_looks = FirstLooks(paintings, device=device, iterations=iterations)
+    num_updates = len(photos) * len(styles) * iterations
+    with tqdm(total=num_updates, unit="update", disable=None) as bar:
+
+        def watch() -> None:
+            bar.update()
+
+        looks = [first_looks.draw(picture, watch) for picture in pictures]
+    drawn = looks[0][0]
     if is_sheet:
         named_photos = list(zip(_captions(photos), pictures, strict=True))
         named_styles = list(zip(_captions(styles), paintings, strict=True))
@@ -132,11 +142,11 @@ def _draw(styles: list[Path], photos: list[Path], options: argparse.Namespace) -
         options.output, drawn.rgb, alpha=drawn.alpha, overwrite=options.overwrite
     )
     style, photo = styles[0], photos[0]
-    what = f"{photo} in the colors of {style} and the strokes of {looks[0][0].strokes_of}"
+    what = f"{photo} in the style of {style}"
     if is_sheet:
         what = f"{len(photos)} photos in {len(styles)} styles"
     say(printable(f"{output}: {what}; this is a first look, without a training"))
-    say("a network of its own, trained in minutes, learns the strokes, too:")
+    say("a network of its own, trained in minutes, draws any photo at once, and videos steadily:")
     words = ["fast-style", "demo", "--style", str(style), "--photo", str(photo)]
     say(f"  {printable(shlex.join(words))}")
 

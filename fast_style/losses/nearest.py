@@ -27,6 +27,37 @@ _SOFTENING = 4e-3
 _LAYERS = ("relu1_2", "relu2_2", "relu3_3", "relu4_3")
 
 
+def compact_network() -> LossNetwork:
+    """The loss network of this package."""
+    return LossNetwork("vgg16", load_weights("compact", "vgg16", _LAYERS[-1]))
+
+
+def usual_loss(
+    loss_network: LossNetwork,
+    painting: Image.Image,
+    *,
+    style_weight: float = 1.5,
+    halo_weight: float = 0.0,
+) -> PerceptualLoss:
+    """The objective of configs/laptop.yaml, but for halos, which say nothing of strokes.
+
+    Args:
+        loss_network: from `compact_network`.
+        painting: mode RGB, in the size of the training.
+        style_weight: of the objective.
+        halo_weight: likewise; 50 in that file.
+    """
+    return PerceptualLoss(
+        loss_network,
+        _pixels(painting),
+        content_layers={"relu2_2": 0.5, "relu3_3": 1.0},
+        style_layers=dict.fromkeys(_LAYERS, 1.0),
+        style_weight=style_weight,
+        autocorrelation_weight=50.0,
+        halo_weight=halo_weight,
+    )
+
+
 class NearestStyles:
     """Finds the shipped style that is nearest to each of some paintings.
 
@@ -41,7 +72,7 @@ class NearestStyles:
     def __init__(self, styles: Sequence[ShippedStyle], paintings: Sequence[Image.Image]) -> None:
         nets = {style.name: load_transform_net(style.model)[0] for style in styles}
         self._nets = {name: FastTransform(net) for name, net in nets.items()}
-        loss_network = LossNetwork("vgg16", load_weights("compact", "vgg16", _LAYERS[-1]))
+        loss_network = compact_network()
         self._targets = [_Target.of(painting, loss_network) for painting in paintings]
 
     @torch.no_grad()
@@ -68,16 +99,7 @@ class _Target(NamedTuple):
 
     @classmethod
     def of(cls, painting: Image.Image, loss_network: LossNetwork) -> "_Target":
-        # The objective of configs/laptop.yaml, but for halos, which say nothing of strokes.
-        loss = PerceptualLoss(
-            loss_network,
-            _pixels(painting),
-            content_layers={"relu2_2": 0.5, "relu3_3": 1.0},
-            style_layers=dict.fromkeys(_LAYERS, 1.0),
-            style_weight=1.5,
-            autocorrelation_weight=50.0,
-        )
-        return cls(loss, colors_of(painting))
+        return cls(usual_loss(loss_network, painting), colors_of(painting))
 
     def total(self, pictures: Sequence[Image.Image], photos: Sequence[Image.Image]) -> float:
         """The loss of pictures that have got the painting's colors."""

@@ -73,6 +73,7 @@ def minimize(
     tolerance: float = 0.0,
     restart_every: int | None = None,
     learning_rate: float = 0.02,
+    first_step: float | None = None,
     on_iterate: Callable[[Iterate], bool] = lambda iterate: True,
 ) -> Minimum:
     """The picture with the lowest loss that was found (Gatys et al. 2016, section 2).
@@ -93,6 +94,9 @@ def minimize(
         tolerance: L-BFGS ends when an update lowers the loss by less than this share.
         restart_every: evaluations after which SciPy's L-BFGS starts with an empty history.
         learning_rate: Adam's, in units of the pixel range [0, 1].
+        first_step: for ``lbfgs`` with ``clip``: the mean change of a value by the first update, in
+            the same units. None: torch's, and the paper's, which is tiny. The curvature that is
+            measured along a tiny step is now and then so wrong that the second one diverges.
         on_iterate: called with the start and after every update; False ends the minimization.
 
     Raises:
@@ -106,7 +110,9 @@ def minimize(
     is_failure = False
     try:
         if method == "adam" or bounds == "clip":
-            _descend_with_torch(search, picture, iterations, method, bounds, history, learning_rate)
+            _descend_with_torch(
+                search, picture, iterations, method, bounds, history, learning_rate, first_step
+            )
         else:
             _descend_with_scipy(search, picture, iterations, bounds, history, restart_every)
     except _EndedError as end:
@@ -243,6 +249,7 @@ def _descend_with_torch(
     bounds: Bounds,
     history: int,
     learning_rate: float,
+    first_step: float | None,
 ) -> None:
     picture = start.clone()
     optimizer: torch.optim.Optimizer
@@ -267,7 +274,11 @@ def _descend_with_torch(
         picture.grad = gradient * scale
         return loss * scale
 
-    for _ in range(iterations):
+    for iteration in range(iterations):
+        if method == "lbfgs" and first_step is not None:
+            # The first update is lr times the gradient, divided by the sum of its absolute values.
+            is_first = iteration == 0
+            optimizer.param_groups[0]["lr"] = first_step * picture.numel() if is_first else 1
         optimizer.step(closure)  # type: ignore[no-untyped-call]
         if bounds != "none":
             picture.clamp_(0, 1)

@@ -339,6 +339,17 @@ def test_first_step_of_adam_is_the_learning_rate_against_the_gradient() -> None:
     torch.testing.assert_close(minimum.last.picture, expected, rtol=0, atol=1e-6)
 
 
+def test_first_step_of_clipped_lbfgs_is_as_long_as_asked_for(perceptual: Objective) -> None:
+    start = 0.2 + 0.6 * noise(1, 3, 16, 20)  # far from the bounds
+    settings = {"iterations": 1, "method": "lbfgs", "bounds": "clip"}
+    _, tiny = follow(perceptual, start, **settings)
+    _, seen = follow(perceptual, start, first_step=0.01, **settings)
+    gradient = torch.autograd.grad(perceptual(start.requires_grad_()).total, start)[0]
+    first = seen[1].picture - seen[0].picture
+    torch.testing.assert_close(first, -0.01 * gradient / gradient.abs().mean())
+    assert totals(seen)[1] < totals(tiny)[1]
+
+
 def test_adam_is_the_formula_of_its_paper() -> None:
     # Kingma and Ba 2015, algorithm 1, with their constants.
     start = noise()
