@@ -64,7 +64,7 @@ PACKAGES = {
     "distilling": ["students", "painters", "distiller", "build"],
     "demo": ["course", "demo"],
     "cli": [
-        "allocator", "openmp", "documents", "arguments", "process", "notes", "outputs", "runs",
+        "allocator", "openmp", "documents", "notes", "arguments", "process", "outputs", "runs",
         "distill", "evaluate", "info", "init", "optimize", "preview", "styles", "stylize",
         "first_look", "train", "demo", "main",
     ],

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from fast_style.cli.documents import write_document
+from fast_style.cli.notes import note
 from fast_style.core.errors import UserError, printable, shortened
 from fast_style.core.paths import QUOTES, usable_path, with_variables
 
@@ -252,7 +253,7 @@ def _settings_of(
     if options.help_config:
         write_document(f"{help_text(root)}\n")
         return []
-    _require_each_once(options.words)
+    _note_settings_given_twice(options.words)
     found = []
     mistakes: dict[str, None] = {}  # a wrong word is wrong for every file, but reported once
     for file in files:
@@ -270,20 +271,17 @@ def _settings_of(
     return found
 
 
-def _require_each_once(words: Sequence[str]) -> None:
-    """Check that the words of a command line set no setting twice, as in a YAML file.
+def _note_settings_given_twice(words: Sequence[str]) -> None:
+    """Print which settings a command line gives again, with another value.
 
-    Raises:
-        UserError: names the first one that is set twice.
+    The last one holds, so that a script can end in ``"$@"``.
     """
-    first: dict[str, str] = {}
-    for word in words:
+    last: dict[str, str] = {}
+    for word in filter(is_setting, words):
         key = word.partition("=")[0]
-        if is_setting(word) and first.setdefault(key, word) is not word:
-            raise UserError(
-                f"{shortened(repr(word))} on the command line: {key} is set by "
-                f"{shortened(repr(first[key]))} already; leave out one of the two"
-            )
+        if last.setdefault(key, word) != word:
+            note(f"{shortened(repr(last[key]))} gives way to {shortened(repr(word))} after it")
+        last[key] = word
 
 
 # --- Types of arguments -------------------------------------------------------------------------

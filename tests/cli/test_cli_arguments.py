@@ -345,15 +345,12 @@ def test_file_behind_two_dashes_is_a_photo(model: Path, capsys: Output) -> None:
     assert capsys.readouterr() == ("out/-p.png\n", "")
 
 
-@pytest.mark.parametrize("command", ["train", "optimize", "preview", "distill"])
-def test_setting_given_twice_is_refused_as_in_a_file(
-    config: Path, capsys: Output, command: str
-) -> None:
-    words = ["seed=3", "seed=4"]
-    assert run(command, config.name, *words) == 2
-    (line,) = errors(capsys)
-    for part in ("'seed=4' on the command line", "'seed=3' already", "leave out one"):
-        assert part in line
+def test_last_of_two_values_of_a_setting_holds_and_is_told(config: Path, capsys: Output) -> None:
+    words = ["seed=3", "train.steps=9", "seed=3", "seed=4"]
+    assert run("train", config.name, *words, "--print-config") == 0
+    out, err = capsys.readouterr()
+    assert "\nseed: 4\n" in out
+    assert err == "note: 'seed=3' gives way to 'seed=4' after it\n"
 
 
 def test_number_of_very_many_digits_is_told_by_the_rule_that_it_breaks(
