@@ -4,10 +4,11 @@
         --judge-weights vgg16_conv5_3.pth --second-opinion squeezenet_v1_0.pth
 
 Medians over all pairs, photos and paintings at 256 pixels: the terms of the judge's objective
-(docs/judge.md), the second opinion, and the change of the picture when the photo is shifted by 1 to
-3 pixels. Beside the first look: the photo, and the photo with the painting's colors. --others names
-a folder with the pictures of another program, PAINTING.PHOTO.png for each pair, which are measured
-but for the shift; --pictures-to writes the photos and first looks under such names.
+(docs/judge.md) and the second opinion. --shift adds the change of the picture when the photo is
+shifted by 1 to 3 pixels, for which many first looks are drawn. Beside the first look: the photo,
+and the photo with the painting's colors. --others names a folder with the pictures of another
+program, PAINTING.PHOTO.png for each pair, which are measured but for the shift; --pictures-to
+writes the photos and first looks under such names.
 """
 
 import argparse
@@ -63,6 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--photos", type=Path, nargs="+", required=True)
     parser.add_argument("--judge-weights", required=True, help="VGG-16's, as for evaluate --judge")
     parser.add_argument("--second-opinion", type=Path, help="SqueezeNet's (default: torchvision's)")
+    parser.add_argument("--shift", action="store_true", help="measure it; minutes for each pair")
     parser.add_argument("--others", type=Path, help="folder of another program's pictures")
     parser.add_argument("--pictures-to", type=Path, help="folder for photos and first looks")
     options = parser.parse_args(arguments)
@@ -94,7 +96,8 @@ def measured(options: argparse.Namespace) -> dict[str, dict[str, list[float]]]:
                 row = (values.total, values.content, values.style, float(opinion(picture)))
                 for name, value in zip(TERMS, row, strict=True):
                     found[way][name].append(value)
-            found["first look"]["shift"].append(steadiness_of(look, photo)["shift"])
+            if options.shift:
+                found["first look"]["shift"].append(steadiness_of(look, photo)["shift"])
         print(f"{path.name}: done", file=sys.stderr)
     return found
 

@@ -70,7 +70,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="values of style.size, the rows (default: the file's, and 1.5 times less and more)",
     )
     parser.add_argument(
-        "--iterations", type=positive, default=60, metavar="N", help="of Adam (default: 60)"
+        "--iterations", type=positive, default=40, metavar="N", help="of L-BFGS (default: 40)"
     )
     parser.add_argument(
         "--output",

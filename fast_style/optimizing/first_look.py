@@ -15,7 +15,7 @@ from torch import Tensor
 from fast_style.core.devices import ordinary_torch
 from fast_style.losses.nearest import compact_network, usual_loss
 from fast_style.losses.perceptual import PerceptualLoss
-from fast_style.optimizing.minimizing import Iterate, minimize
+from fast_style.optimizing.minimizing import SAFE_FIRST_STEP, Iterate, minimize
 from fast_style.pictures.colors import colors_of, recolored
 from fast_style.pictures.pixels import image_to_tensor
 from fast_style.pictures.reading import Picture, over_white
@@ -33,7 +33,6 @@ _STYLE_WEIGHT, _HALO_WEIGHT = 5.0, 50.0
 _SIDE = 384
 # The loss network needs a few pixels, and autocorrelations of a longer strip take minutes.
 _LEAST_SIDE, _MOST_SIDE = 32, 1024
-_FIRST_STEP = 0.01  # with torch's own, two of twenty pictures diverged
 
 
 class FirstLooks:
@@ -104,7 +103,7 @@ class FirstLooks:
             smaller,
             iterations=self._iterations,
             bounds="clip",
-            first_step=_FIRST_STEP,
+            first_step=SAFE_FIRST_STEP,
             on_iterate=on_iterate,
         )
         return _with_change(start, 255 * (found.best.picture - smaller)[0])

@@ -1,9 +1,9 @@
 """What a training is likely to make of its style weight and style size, seen before it begins.
 
-The losses of the training, at the size of its crops, are lowered by Adam on the photo's pixels from
-coarse to fine, once for each pair of values. A trained network comes near such a picture and not
-beyond it. L-BFGS without a line search, as in the paper, diverged in four of six previews of a hawk
-in a flat sky; with one (SciPy's), six previews ended 5 to 16 % lower, and took 2.6 times as long.
+The losses of the training, at the size of its crops, are lowered by L-BFGS on the photo's pixels
+from coarse to fine, once for each pair of values. A trained network comes near such a picture and
+not beyond it. 40 iterations end about where 60 of Adam do: 18 previews 9 % lower to 15 % higher,
+the median 1 %.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from fast_style.core.devices import ordinary_torch
 from fast_style.losses.build import build_perceptual_loss, load_loss_weights, read_style
 from fast_style.losses.perceptual import LossTerms, LossValues, PerceptualLoss
-from fast_style.optimizing.minimizing import Iterate, minimize
+from fast_style.optimizing.minimizing import SAFE_FIRST_STEP, Iterate, minimize
 from fast_style.pictures.pixels import center_crop, image_to_tensor, tensor_to_image
 from fast_style.pictures.sheets import Captioned, captioned_grid, in_rows
 from fast_style.settings.config import Config
@@ -26,7 +26,6 @@ from fast_style.settings.fields import SMALLEST_SIDE
 
 # Sizes of the picture, as shares of the crop's side. Iterations are divided between them.
 _SCALES = (0.5, 1.0)
-_LEARNING_RATE = 0.03  # of the pixel range [0, 1]
 
 
 class Choice(NamedTuple):
@@ -94,7 +93,7 @@ def draw_previews(
         styles: from `read_styles`.
         style_weights: values of ``loss.style_weight``.
         style_sizes: values of ``style.size``.
-        iterations: of Adam, over all scales.
+        iterations: of L-BFGS, over all scales.
         device: where to compute.
         watch: called after every iteration; False ends the generator without the present preview.
 
@@ -142,9 +141,8 @@ def _descend(
             partial(_terms, loss, targets),
             start,
             iterations=iterations,
-            method="adam",
             bounds="clip",
-            learning_rate=_LEARNING_RATE,
+            first_step=SAFE_FIRST_STEP,
             on_iterate=on_iterate,
         )
         if is_ended:
