@@ -277,7 +277,8 @@ def _note_settings_given_twice(words: Sequence[str]) -> None:
     The last one holds, so that a script can end in ``"$@"``.
     """
     last: dict[str, str] = {}
-    for word in filter(is_setting, words):
+    # Blanks around a value mean nothing in YAML.
+    for word in (word.strip() for word in words if is_setting(word)):
         key = word.partition("=")[0]
         if last.setdefault(key, word) != word:
             note(f"{shortened(repr(last[key]))} gives way to {shortened(repr(word))} after it")
@@ -375,10 +376,12 @@ def device_name(text: str) -> str:
     return text
 
 
-def positive(text: str) -> int:
-    """A whole number of at least 1."""
-    if not text.isdecimal() or not text.strip("0"):
-        raise argparse.ArgumentTypeError(f"must be a whole number from 1, got {shortened(text)!r}")
+def positive(text: str, least: int = 1) -> int:
+    """A whole number of at least 1, or of at least 0."""
+    if not text.isdecimal() or (least and not text.strip("0")):
+        raise argparse.ArgumentTypeError(
+            f"must be a whole number from {least}, got {shortened(text)!r}"
+        )
     if len(text) > _MOST_DIGITS:
         raise argparse.ArgumentTypeError(
             f"must have at most {_MOST_DIGITS} digits, got {shortened(text)!r}"
@@ -388,7 +391,7 @@ def positive(text: str) -> int:
 
 def natural(text: str) -> int:
     """A whole number of at least 0."""
-    return 0 if text.isdecimal() and not text.strip("0") else positive(text)
+    return positive(text, least=0)
 
 
 def positive_number(text: str) -> float:

@@ -1,5 +1,7 @@
 """Processes that start without importing the caller's script."""
 
+import multiprocessing
+import os
 import sys
 import threading
 from collections.abc import Iterator
@@ -26,7 +28,7 @@ class _Process(SpawnProcess):
 class ScriptlessSpawn(SpawnContext):
     """multiprocessing's ``spawn``, but a child does not import the script of its parent.
 
-    And it ends with its parent, whatever signals it ignores: to terminate it is to kill it.
+    And it is killed where it would be terminated, whatever signals it ignores.
 
     ``spawn`` imports it for the functions that it may define. Ours are all in this package. A
     script without ``if __name__ == "__main__":`` would be run again by every child, and would fail
@@ -34,6 +36,18 @@ class ScriptlessSpawn(SpawnContext):
     """
 
     Process = _Process
+
+
+def end_with_parent() -> None:
+    """Let this child process end when its parent has ended, by SIGKILL too, or has already."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 @contextmanager

@@ -265,7 +265,7 @@ def _open_regular_file(path: Path) -> BinaryIO:
     # The status first: opening a FIFO would wait until somebody writes into it.
     status = path.stat()
     if stat.S_ISDIR(status.st_mode):
-        raise _UnusableError("a folder, not a picture")
+        raise _UnusableError("a folder, not a picture; name a picture in it")
     if not stat.S_ISREG(status.st_mode):
         raise _UnusableError("not a regular file")
     if status.st_size == 0:

@@ -120,11 +120,16 @@ def writable_format(path: Path, format: str | None = None) -> str:
     suffix = path.suffix if format is None else f".{format}"
     kind = WRITABLE.get(suffix.lower())
     if kind is None:
-        raise UserError(
-            f"{printable(path)}: cannot write the format {printable(suffix)!r}; "
-            f"use one of {', '.join(WRITABLE)}"
-        )
+        raise UserError(f"{printable(path)}: {misnamed(suffix)}")
     return kind
+
+
+def misnamed(suffix: str) -> str:
+    """What is wrong with a suffix that names no format that can be written, with the remedy."""
+    remedy = f"use one of {', '.join(WRITABLE)}"
+    if not suffix:
+        return f"a picture's file needs a suffix, which names its format; {remedy}"
+    return f"cannot write the format {printable(suffix)!r}; {remedy}"
 
 
 def keeps_alpha(path: Path) -> bool:

@@ -17,7 +17,7 @@ from fast_style.core.files import identity_of
 from fast_style.pictures.folders import find_inputs
 from fast_style.pictures.formats import EXTENSIONS, FORMATS, suffix_of
 from fast_style.pictures.scanning import LeftOut, Scan, first_of, keep_silent, prefix_of
-from fast_style.pictures.writing import WRITABLE
+from fast_style.pictures.writing import WRITABLE, misnamed
 
 # Every other format that cannot be written becomes PNG.
 _READ_AS_JPEG = frozenset(FORMATS["JPEG"] + FORMATS["MPO"])
@@ -178,10 +178,7 @@ def _is_file_name(output: Path, inputs: Sequence[Path]) -> bool:
         is_special = os.path.exists(output) and not os.path.isfile(output)
         if output.suffix.lower() not in WRITABLE and not is_special:  # of a device, that is told
             of_folder = "" if os.path.exists(output) else f", or for a folder {printable(output)}/"
-            raise UserError(
-                f"--output {printable(output)}: {_misnamed(output)}; use one of "
-                f"{', '.join(WRITABLE)}{of_folder}"
-            )
+            raise UserError(f"--output {printable(output)}: {misnamed(output.suffix)}{of_folder}")
         return True
     if os.path.exists(output):
         raise UserError(
@@ -193,12 +190,6 @@ def _is_file_name(output: Path, inputs: Sequence[Path]) -> bool:
             "give a folder"
         )
     return False  # a folder with a dot in its name
-
-
-def _misnamed(output: Path) -> str:
-    if not output.suffix:
-        return "a result's file needs a suffix, which names its format"
-    return f"cannot write the format {printable(output.suffix)!r}"
 
 
 def _jobs_of(scan: Scan, options: OutputOptions, *, is_folder: bool) -> list[Job]:

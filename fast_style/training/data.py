@@ -27,13 +27,13 @@ from torch.utils.data import Dataset
 
 from fast_style.core.errors import UserError
 from fast_style.core.files import size_in_words
-from fast_style.core.spawning import ScriptlessSpawn
+from fast_style.core.spawning import ScriptlessSpawn, end_with_parent
 from fast_style.pictures.folders import Photos
 from fast_style.pictures.pixels import center_crop, image_to_tensor
 from fast_style.pictures.reading import PictureError, ResultError, read_photo
 from fast_style.training.photo_cache import PhotoCache
 from fast_style.training.unreadable import Unreadable, require_held_out
-from fast_style.training.workers import WorkersLoader, why_no_batch
+from fast_style.training.workers import WorkersLoader, no_more_photos
 
 # What a random stream is for; keeps the streams of one seed apart.
 _ORDER, _CROP, _REPLACEMENT = range(3)
@@ -336,15 +336,9 @@ def _next_batch(batches: Iterator[Batch]) -> Batch:
     try:
         return next(batches)
     except (RuntimeError, OSError, EOFError) as error:
-        why = why_no_batch(error)
-        if why is None:
-            raise
-        reason, remedy = why
-        raise UserError(
-            f"no photos arrive any more: {reason} Try data.workers=0, or {remedy}. The same "
-            "command resumes from the last checkpoint",
-            exit_code=1,
-        ) from None
+        if (found := no_more_photos(error)) is not None:
+            raise found from None
+        raise
 
 
 def load_batches(
@@ -365,7 +359,7 @@ def load_batches(
             num_workers=workers,
             pin_memory=pin_memory,
             timeout=_LOADER_TIMEOUT_S if workers else 0,
-            worker_init_fn=_ignore_signals if workers else None,
+            worker_init_fn=_prepare_worker if workers else None,
             # A forked copy of a process with threads can deadlock (Python warns of it from 3.12
             # on), and the children of a fork server outlive a training process that is killed:
             # torch's watchdog watches the server, which lives as long as its children.
@@ -457,7 +451,9 @@ def _free_shared_bytes() -> int:
         return 0
 
 
-def _ignore_signals(worker: int) -> None:
+def _prepare_worker(worker: int) -> None:
+    # torch's watchdog compares parents, and takes init for the parent if that was killed before.
+    end_with_parent()
     # Ctrl-C and a service manager's SIGTERM reach the whole process group; the training process
     # decides when its workers end.
     for name in ("SIGINT", "SIGTERM", "SIGHUP"):

@@ -11,6 +11,7 @@ from torch import Tensor
 from fast_style.core.distributed import ALONE, Group
 from fast_style.core.errors import Stopped, UserError
 from fast_style.training.run_log import RunLog
+from fast_style.training.workers import no_more_photos
 
 ResultT = TypeVar("ResultT")
 
@@ -93,17 +94,24 @@ def take_steps(
     interval = Interval(learner.step)
     if group.is_alone:  # several processes can only save together, and not all may lack photos
         batches = _saving_when_they_fail(batches, learner)
-    for photos in interval.waiting_for(batches):
-        result = learner.train_step(photos)
-        learner.run_log.progress(learner.step)
-        learner.report(interval, result)
-        can_stop = group.is_alone or learner.step % agree_every == 0
-        if can_stop and (signal_number := _agreed(stop_signal, group)) is not None:
-            learner.save(must_succeed=True)
-            raise Stopped(signal_number, learner.step)
-        if learner.step % checkpoint_every == 0 and learner.step < num_steps:
-            learner.save(must_succeed=False)
-    learner.save(must_succeed=True)
+    try:
+        for photos in interval.waiting_for(batches):
+            result = learner.train_step(photos)
+            learner.run_log.progress(learner.step)
+            learner.report(interval, result)
+            can_stop = group.is_alone or learner.step % agree_every == 0
+            if can_stop and (signal_number := _agreed(stop_signal, group)) is not None:
+                learner.save(must_succeed=True)
+                raise Stopped(signal_number, learner.step)
+            if learner.step % checkpoint_every == 0 and learner.step < num_steps:
+                learner.save(must_succeed=False)
+        learner.save(must_succeed=True)
+    except RuntimeError as error:
+        # torch raises the end of a data worker wherever the training is just then. No checkpoint is
+        # written, as half of the weights may have taken a step.
+        if (found := no_more_photos(error)) is not None:
+            raise found from None
+        raise
 
 
 def _saving_when_they_fail(

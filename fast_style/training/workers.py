@@ -6,6 +6,8 @@ from typing import Any, TypeVar
 from torch.utils.data import DataLoader
 from torch.utils.data.dataloader import _BaseDataLoaderIter, _MultiProcessingDataLoaderIter
 
+from fast_style.core.errors import UserError
+
 BatchT = TypeVar("BatchT", covariant=True)
 
 # What of a batch is handed over by an open file, or a socket; torch's and Python's words.
@@ -37,12 +39,26 @@ class _Workers(_MultiProcessingDataLoaderIter):
             raise
 
 
-def why_no_batch(error: Exception) -> tuple[str, str] | None:
-    """Why no batch came from the workers, with a remedy; None for a mistake of the program.
+def no_more_photos(error: Exception) -> UserError | None:
+    """The error for the user if no batch comes from the workers any more; None for a mistake.
 
     Args:
-        error: what the iterator of a `WorkersLoader` raised.
+        error: what the iterator of a `WorkersLoader` raised. The end of a worker is raised by
+            torch's handler of a signal, so anywhere in a training.
     """
+    why = _why_no_batch(error)
+    if why is None:
+        return None
+    reason, remedy = why
+    return UserError(
+        f"no photos arrive any more: {reason} Try data.workers=0, or {remedy}. The same command "
+        "resumes from the last checkpoint",
+        exit_code=1,
+    )
+
+
+def _why_no_batch(error: Exception) -> tuple[str, str] | None:
+    """The reason, with a remedy."""
     reason = (str(error).splitlines() or [type(error).__name__])[0]
     is_full = isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE)
     if is_full or reason.startswith(_TOO_MANY_FILES):

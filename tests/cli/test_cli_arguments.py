@@ -346,11 +346,20 @@ def test_file_behind_two_dashes_is_a_photo(model: Path, capsys: Output) -> None:
 
 
 def test_last_of_two_values_of_a_setting_holds_and_is_told(config: Path, capsys: Output) -> None:
-    words = ["seed=3", "train.steps=9", "seed=3", "seed=4"]
+    words = ["seed=3", "train.steps=9", "seed=3 ", "seed=4"]
     assert run("train", config.name, *words, "--print-config") == 0
     out, err = capsys.readouterr()
     assert "\nseed: 4\n" in out
     assert err == "note: 'seed=3' gives way to 'seed=4' after it\n"
+
+
+@pytest.mark.parametrize("found", ["-1", "1.5", "few"])
+def test_number_that_may_be_zero_is_told_with_its_own_rule(
+    here: Path, capsys: Output, found: str
+) -> None:
+    assert run("try", "a.jpg", "b.jpg", f"--iterations={found}") == 2
+    (line,) = errors(capsys)
+    assert f"--iterations: must be a whole number from 0, got '{found}'" in line
 
 
 def test_number_of_very_many_digits_is_told_by_the_rule_that_it_breaks(

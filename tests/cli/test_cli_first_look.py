@@ -121,7 +121,7 @@ def test_photo_that_is_given_twice_is_drawn_once_and_told(capsys: Output) -> Non
         (["none.png", "a.png"], "none.png: not found"),
         (["starry_nigt", "a.png"], "starry_nigt: not found; did you mean 'starry_night'?"),
         (["a.png", "none.png"], "none.png: not found"),
-        (["a.png", "."], ".: a folder, not a picture"),
+        (["a.png", "."], ".: a folder, not a picture; name a picture in it"),
         (["a.png", "b.png", "-o", "a.png", "--overwrite"], "a.png: is an input, and would be "
          "replaced; choose another name"),
         (["a.png", "b.png", "-o", "b.png", "--overwrite"], "b.png: is an input, and would be "
@@ -129,6 +129,8 @@ def test_photo_that_is_given_twice_is_drawn_once_and_told(capsys: Output) -> Non
         (["a.png", "b.png", "-o", "c.png"], "c.png: exists already; replace it with --overwrite"),
         (["a.png", "b.png", "-o", "d.gif"], "d.gif: cannot write the format '.gif'; use one of "
          ".jpg, .jpeg, .png, .webp, .tif, .tiff, .bmp"),
+        (["a.png", "b.png", "-o", "look"], "look: a picture's file needs a suffix, which names its "
+         "format; use one of .jpg, .jpeg, .png, .webp, .tif, .tiff, .bmp"),
         (["a.png", "b.png", "--device", "cuda:99"], "--device cuda:99: not on this machine; choose "
          f"one of auto, {DEVICES}"),
         (["strip.png", "a.png"], "strip.png: 300 x 3 pixels are a strip; crop the style picture "

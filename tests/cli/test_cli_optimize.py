@@ -292,7 +292,10 @@ OUTPUT = ["-o", "out.png"]
             ["my.yaml", "-c", "my.yaml", *OUTPUT],
             f"my.yaml: not a picture of a known format {KNOWN_FORMATS}",
         ),
-        (["my.yaml", "-c", "folder", *OUTPUT], "folder: a folder, not a picture"),
+        (
+            ["my.yaml", "-c", "folder", *OUTPUT],
+            "folder: a folder, not a picture; name a picture in it",
+        ),
         (
             ["my.yaml", *CONTENT, "-o", "folder"],
             "folder: is a folder; name a file",
@@ -306,7 +309,10 @@ OUTPUT = ["-o", "out.png"]
             ["my.yaml", *CONTENT, "-o", "a.gif"],
             f"a.gif: cannot write the format '.gif'; {WRITABLE}",
         ),
-        (["my.yaml", *CONTENT, "-o", "a"], f"a: cannot write the format ''; {WRITABLE}"),
+        (
+            ["my.yaml", *CONTENT, "-o", "a"],
+            f"a: a picture's file needs a suffix, which names its format; {WRITABLE}",
+        ),
         (
             ["my.yaml", *CONTENT, *OUTPUT, "--sheet", "a.gif"],
             f"a.gif: cannot write the format '.gif'; {WRITABLE}",

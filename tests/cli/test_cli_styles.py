@@ -144,7 +144,7 @@ def test_sheet_replaces_only_on_request_and_never_the_photo(capsys: Output) -> N
         (["--max-side", "9"], "--max-side: works with --sheet only; add --sheet PHOTO"),
         (["--overwrite"], "--overwrite: works with --sheet only; add --sheet PHOTO"),
         (["--sheet", "none.png"], "none.png: not found"),
-        (["--sheet", "."], ".: a folder, not a picture"),
+        (["--sheet", "."], ".: a folder, not a picture; name a picture in it"),
         (["--sheet", "a.png", "-o", "ships"], "ships: is a folder; name a file"),
         (
             ["--sheet", "a.png", "-o", "b.gif"],

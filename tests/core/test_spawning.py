@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -53,3 +54,37 @@ def test_child_that_ignores_sigterm_ends_with_its_parent(tmp_path: Path) -> None
     )
     done = subprocess.run([sys.executable, script], timeout=60, env=command_environment())
     assert done.returncode == 3
+
+
+def test_child_ends_although_its_parent_is_killed_before_it_is_ready(tmp_path: Path) -> None:
+    """It looks for its parent after seconds of imports, and finds init in its place."""
+    script = tmp_path / "script.py"
+    child = (
+        "import time; time.sleep(1); from fast_style.core.spawning import end_with_parent; "
+        "end_with_parent(); time.sleep(600)"
+    )
+    script.write_text(
+        "import time\n"
+        "from fast_style.core.spawning import ScriptlessSpawn\n"
+        f"child = ScriptlessSpawn().Process(target=exec, args=({child!r},))\n"
+        "child.start()\n"
+        "print(child.pid, flush=True)\n"
+        "time.sleep(600)\n"
+    )
+    words = [sys.executable, str(script)]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, env=command_environment()) as parent:
+        assert parent.stdout is not None
+        pid = int(parent.stdout.readline())
+        parent.kill()
+    deadline = time.monotonic() + 30
+    while is_alive(pid) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not is_alive(pid)
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process runs; one that has ended, and for which nobody has waited, does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False

@@ -621,7 +621,7 @@ def test_missing_files_folders_and_loops_are_refused(tmp_path):
     for name, problem in [
         ("nothing.jpg", "not found"),
         ("dangling", "not found"),
-        ("", "a folder, not a picture"),
+        ("", "a folder, not a picture; name a picture in it"),
         ("loop", "cannot be read (Too many levels of symbolic links)"),
     ]:
         assert refusal(tmp_path / name) == problem

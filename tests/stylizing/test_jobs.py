@@ -265,13 +265,13 @@ def test_remedy_for_a_collision_is_one_that_helps(here: Path) -> None:
         (
             ["a.jpg"],
             {"output": Path("file")},
-            "--output file: a result's file needs a suffix, which names its format; use one of "
+            "--output file: a picture's file needs a suffix, which names its format; use one of "
             ".jpg, .jpeg, .png, .webp, .tif, .tiff, .bmp",
         ),
         (
             ["a.jpg"],
             {"output": Path("file"), "format": "png"},
-            "--output file: a result's file needs a suffix, which names its format; use one of "
+            "--output file: a picture's file needs a suffix, which names its format; use one of "
             ".jpg, .jpeg, .png, .webp, .tif, .tiff, .bmp",
         ),
         (

@@ -78,6 +78,29 @@ def test_finished_steps_are_saved_when_photos_fail(
     assert [entry for entry in diary.entries if "save" in entry] == saved
 
 
+def test_end_of_a_worker_in_the_middle_of_a_step_is_told_and_nothing_is_saved() -> None:
+    """torch raises it in the handler of a signal, so anywhere."""
+
+    class Killed(Diary):
+        def train_step(self, photos: Tensor) -> float:
+            raise RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed. ")
+
+    killed = Killed()
+    with pytest.raises(UserError, match=r"pid 7.*data\.workers=0.*resumes") as caught:
+        take_steps(killed, batches(10), num_steps=9, checkpoint_every=1, stop_signal=lambda: None)
+    assert caught.value.exit_code == 1
+    assert killed.entries == []
+
+
+def test_other_errors_of_a_step_stay_what_they_are() -> None:
+    class Broken(Diary):
+        def train_step(self, photos: Tensor) -> float:
+            raise RuntimeError("shapes differ")
+
+    with pytest.raises(RuntimeError, match="shapes differ"):
+        take_steps(Broken(), batches(10), num_steps=9, checkpoint_every=1, stop_signal=lambda: None)
+
+
 def test_clock_counts_photos_and_waiting_since_the_last_report(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

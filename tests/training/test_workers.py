@@ -13,7 +13,7 @@ from fast_style.core.errors import UserError
 from fast_style.core.spawning import ScriptlessSpawn
 from fast_style.pictures.folders import find_photos
 from fast_style.training.data import Crops, StepSampler, load_batches, stream_photos
-from fast_style.training.workers import why_no_batch
+from fast_style.training.workers import no_more_photos
 
 
 @pytest.fixture
@@ -84,4 +84,4 @@ def test_workers_that_send_nothing_any_more_are_an_error_with_its_remedy(
 
 @pytest.mark.parametrize("error", [OSError(errno.EIO, "broken"), RuntimeError("shape mismatch")])
 def test_mistakes_of_the_program_stay_what_they_are(error: Exception) -> None:
-    assert why_no_batch(error) is None
+    assert no_more_photos(error) is None
