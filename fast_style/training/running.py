@@ -89,7 +89,7 @@ def train(
         return complete_run(
             checked(config),
             build_trainer,
-            root=Path(root).absolute(),  # `say` may change the working directory
+            root=Path(root),
             device=resolve_device(device, argument="device="),
             fresh=fresh,
             result="model.safetensors",

@@ -3,7 +3,6 @@
 The call is that of a notebook, where a cell is run again after any end.
 """
 
-import os
 import signal
 import subprocess
 import sys
@@ -176,22 +175,6 @@ def test_settings_may_be_the_path_of_their_file(yaml_file: Path, tmp_path: Path)
     for file in (yaml_file, str(yaml_file)):
         model = fast_style.train(file, device="cpu", root=str(tmp_path), say=ignore)
         assert model == tmp_path / "tiny" / "model.safetensors"
-
-
-def test_run_stays_in_its_folder_whatever_directory_its_lines_lead_to(
-    yaml_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    elsewhere = tmp_path / "elsewhere"
-    elsewhere.mkdir()
-    monkeypatch.chdir(tmp_path)
-
-    def leave(line: str) -> None:
-        os.chdir(elsewhere)
-
-    model = fast_style.train(yaml_file, device="cpu", root="trained", say=leave)
-    assert model == tmp_path / "trained" / "tiny" / "model.safetensors"
-    assert model.is_file()
-    assert list(elsewhere.iterdir()) == []
 
 
 def test_device_may_be_torchs_own_and_a_wrong_one_is_named(yaml_file: Path, tmp_path: Path) -> None:
