@@ -78,9 +78,7 @@ def train(
     """The model of a run, trained unless it is there."""
     model = options.output.resolve() / "runs" / run / "model.safetensors"
     laptop = HERE.parent / "configs" / "laptop.yaml"
-    # A variant may replace what is set for all; a command line takes each setting once.
-    own = [*{word.partition("=")[0]: word for word in words}.values()]
-    own += [f"name={run}", f"seed={seed}", f"style.image={style.resolve()}"]
+    own = [*words, f"name={run}", f"seed={seed}", f"style.image={style.resolve()}"]
     own += [f"data.photos={options.photos.resolve()}", *QUIET]
     batch_size = load_config(laptop, own).train.batch_size
     steps = max(1, options.images // batch_size)
