@@ -64,8 +64,8 @@ PACKAGES = {
     "distilling": ["students", "painters", "distiller", "build"],
     "demo": ["course", "demo"],
     "cli": [
-        "allocator", "openmp", "documents", "notes", "arguments", "process", "outputs", "runs",
-        "distill", "evaluate", "info", "init", "optimize", "preview", "styles", "stylize",
+        "allocator", "openmp", "stdout", "documents", "notes", "arguments", "process", "outputs",
+        "runs", "distill", "evaluate", "info", "init", "optimize", "preview", "styles", "stylize",
         "first_look", "train", "demo", "main",
     ],
 }  # fmt: skip

@@ -4,6 +4,7 @@ import io
 import sys
 from pathlib import Path
 
+from fast_style.cli.stdout import delivered
 from fast_style.core.errors import UserError, printable
 from fast_style.core.files import write_text_atomically
 
@@ -12,12 +13,17 @@ def write_document(text: str) -> None:
     """Write the text of a file to stdout: in UTF-8 if stdout is redirected.
 
     fast-style reads such a file again, which must not depend on the encoding of a console.
+
+    Raises:
+        BrokenPipeError: as `delivered`.
+        UndeliveredError: likewise.
     """
-    if isinstance(sys.stdout, io.TextIOWrapper) and not sys.stdout.isatty():
-        sys.stdout.flush()
-        sys.stdout.buffer.write(text.encode())
-    else:
-        print(text, end="")
+    with delivered():
+        if isinstance(sys.stdout, io.TextIOWrapper) and not sys.stdout.isatty():
+            sys.stdout.flush()
+            sys.stdout.buffer.write(text.encode())
+        else:
+            print(text, end="")
 
 
 def save_document(path: Path, text: str, *, replaces: bool) -> None:

@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from fast_style.cli.arguments import input_path
+from fast_style.cli.stdout import hand_out
 from fast_style.core.errors import printable
 
 SUMMARY = "print the description that a model file contains"
@@ -37,5 +38,5 @@ def run(options: argparse.Namespace) -> int:
 
         path = COMPACT_FILE
     for line in describe_learned(path) or describe(read_description(path)):
-        print(printable(line))  # a file may contain control characters for the terminal
+        hand_out(printable(line))  # a file may contain control characters for the terminal
     return 0

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TextIO, cast
 from fast_style.cli.allocator import keep_freed_memory
 from fast_style.cli.arguments import parse
 from fast_style.cli.openmp import let_waiting_threads_sleep
+from fast_style.cli.stdout import UndeliveredError, mute
 from fast_style.core.distributed import read_launch
 from fast_style.core.errors import UserError, printable
 from fast_style.core.signals import Terminated, clean_end
@@ -67,14 +68,17 @@ def _reported(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) 
     except KeyboardInterrupt as error:
         print("error: interrupted", file=sys.stderr)
         return 128 + (error.number if isinstance(error, Terminated) else signal.SIGINT)
-    except BrokenPipeError:
-        _mute(sys.stdout)
+    except UndeliveredError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except BrokenPipeError as error:
+        mute(sys.stdout, error)
         return 1
     except OSError as error:
         if error.errno != errno.ENOSPC or error.filename is not None:
             raise
         # Errors of files carry a file name; one without a name comes from stdout.
-        _mute(sys.stdout)
+        mute(sys.stdout, error)
         print("error: the output cannot be written (the disk is full)", file=sys.stderr)
         return 1
 
@@ -177,8 +181,8 @@ def say(line: str) -> None:
     """Print a line about work in progress; an unwritable stdout does not stop the work."""
     try:
         print(line, flush=True)
-    except OSError:  # `... | head`, a closed terminal, a log file on a full disk
-        _mute(sys.stdout)
+    except OSError as error:  # `... | head`, a closed terminal, a log file on a full disk
+        mute(sys.stdout, error)
 
 
 def lines_beside(bar: "tqdm[Any]") -> Callable[[str], None]:
@@ -187,8 +191,8 @@ def lines_beside(bar: "tqdm[Any]") -> Callable[[str], None]:
     def write(line: str) -> None:
         try:
             bar.write(line)
-        except OSError:  # see `say`
-            _mute(sys.stdout)
+        except OSError as error:  # see `say`
+            mute(sys.stdout, error)
 
     return say if bar.disable else write
 
@@ -218,10 +222,5 @@ class _Tolerated:
     def _muting(self) -> Iterator[None]:
         try:
             yield
-        except OSError:  # see `say`
-            _mute(self._stream)
-
-
-def _mute(stream: TextIO) -> None:
-    """Send further output to the null device; a failing flush at exit would print an error."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        except OSError as error:  # see `say`
+            mute(self._stream, error)

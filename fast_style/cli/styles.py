@@ -14,6 +14,7 @@ from fast_style.cli.arguments import (
 from fast_style.cli.notes import note_several
 from fast_style.cli.outputs import make_writable_folder, put_picture_in_place, require_replaceable
 from fast_style.cli.process import say
+from fast_style.cli.stdout import hand_out
 from fast_style.core.errors import UserError, printable
 from fast_style.styles.shipped import (
     NONE_SHIPPED,
@@ -82,12 +83,12 @@ def _list() -> None:
 
     styles = shipped_styles()
     if not styles:
-        say(f"{NONE_SHIPPED}; train one of your own: fast-style demo --style PICTURE")
+        hand_out(f"{NONE_SHIPPED}; train one of your own: fast-style demo --style PICTURE")
     width = max((len(style.name) for style in styles), default=0)
     for style in styles:
         card = read_description(style.model).get("card")
         words = [] if card is None else [card[key] for key in ("title", "artist", "year")]
-        say(printable(f"{style.name:{width}}  {', '.join(words)}".rstrip()))
+        hand_out(printable(f"{style.name:{width}}  {', '.join(words)}".rstrip()))
 
 
 def _draw(options: argparse.Namespace, output: Path) -> None:

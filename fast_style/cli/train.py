@@ -14,6 +14,7 @@ from fast_style.cli.arguments import (
 )
 from fast_style.cli.process import print_error, say
 from fast_style.cli.runs import RUNS, require_inputs_of_new, start_or_resume
+from fast_style.cli.stdout import hand_out
 from fast_style.core.distributed import (
     ALONE,
     Group,
@@ -109,7 +110,7 @@ def check(configs: "Sequence[Config]", *, device: "torch.device", fresh: bool) -
     def check_one(config: "Config") -> int:
         # A run that has begun keeps its photos, whatever newer rules leave out.
         rules = RULES if fresh else photo_rules_of(RUNS / config.name, say)
-        check_inputs(config, say, device=device, rules=rules)
+        check_inputs(config, hand_out, device=device, rules=rules)
         return 0
 
     return _for_each(configs, check_one, ALONE)

@@ -161,11 +161,32 @@ def test_letters_that_a_terminal_lacks_are_escaped(here: Path) -> None:
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
-def test_full_disk_under_what_was_asked_for_is_an_error() -> None:
+@pytest.mark.parametrize("arguments", [["train", "--help-config"], ["styles"], ["info", "compact"]])
+def test_full_disk_under_what_was_asked_for_is_an_error(arguments: list[str]) -> None:
     with Path("/dev/full").open("w") as full:
-        ended = run_in_process("train", "--help-config", stdout=full.fileno())
+        ended = run_in_process(*arguments, stdout=full.fileno())
     assert ended.stderr == "error: the output cannot be written (the disk is full)\n"
     assert ended.returncode == 1
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_full_disk_under_a_check_of_several_files_is_one_error(config: Path) -> None:
+    Path("second.yaml").write_text(config.read_text().replace("name: wave", "name: second"))
+    with Path("/dev/full").open("w") as full:
+        ended = run_in_process(
+            "train", str(config), "second.yaml", "--check", "--device", "cpu", stdout=full.fileno()
+        )
+    assert ended.stderr == "error: the output cannot be written (the disk is full)\n"
+    assert ended.returncode == 1
+
+
+@pytest.mark.skipif(os.name == "nt", reason="sh is needed")
+def test_stdout_that_is_open_for_reading_alone_is_an_error() -> None:
+    command = f'"{sys.executable}" -m fast_style styles 1</dev/null'
+    ended = subprocess.run(["sh", "-c", command], cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    assert ended.stderr.startswith("error: the output cannot be written (")
+    assert (ended.returncode, ended.stderr.count("\n")) == (1, 1)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="no file can have such a name")
