@@ -4,21 +4,25 @@ import io
 import sys
 from pathlib import Path
 
-from fast_style.cli.stdout import delivered
+from fast_style.cli.stdout import PRINT_INTO_FILE, delivered
 from fast_style.core.errors import UserError, printable
 from fast_style.core.files import write_text_atomically
 
 
-def write_document(text: str) -> None:
+def write_document(text: str, instead: str = PRINT_INTO_FILE) -> None:
     """Write the text of a file to stdout: in UTF-8 if stdout is redirected.
 
     fast-style reads such a file again, which must not depend on the encoding of a console.
+
+    Args:
+        text: of the file.
+        instead: as that of `delivered`.
 
     Raises:
         BrokenPipeError: as `delivered`.
         UndeliveredError: likewise.
     """
-    with delivered():
+    with delivered(instead):
         if isinstance(sys.stdout, io.TextIOWrapper) and not sys.stdout.isatty():
             sys.stdout.flush()
             sys.stdout.buffer.write(text.encode())

@@ -52,7 +52,7 @@ def run(options: argparse.Namespace) -> int:
         require_replaceable(options.output, [options.style], overwrite=options.overwrite)
     text = starting_file(options.style)
     if options.output is None:
-        write_document(text)
+        write_document(text, "name a file with --output")
     else:
         output = put_in_place(
             options.output,

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TextIO, cast
 from fast_style.cli.allocator import keep_freed_memory
 from fast_style.cli.arguments import parse
 from fast_style.cli.openmp import let_waiting_threads_sleep
-from fast_style.cli.stdout import UndeliveredError, mute
+from fast_style.cli.stdout import UndeliveredError, mute, replace_closed
 from fast_style.core.distributed import read_launch
 from fast_style.core.errors import UserError, printable
 from fast_style.core.signals import Terminated, clean_end
@@ -41,9 +41,7 @@ def run_command(parser: argparse.ArgumentParser, arguments: Sequence[str] | None
         parser: sets ``command``, the module of the command, among its defaults.
         arguments: the command line without the program; None for that of this process.
     """
-    for name in ("stdout", "stderr"):
-        if getattr(sys, name) is None:  # closed by the caller, as by >&- and 2>&-
-            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 -- until the process ends
+    replace_closed()
     if isinstance(sys.stdout, io.TextIOWrapper):
         # A file name with letters that the terminal lacks is printed with escapes.
         sys.stdout.reconfigure(errors="backslashreplace")

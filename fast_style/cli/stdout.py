@@ -11,12 +11,24 @@ from contextlib import contextmanager
 from typing import TextIO
 from weakref import WeakKeyDictionary
 
-_lost: WeakKeyDictionary[TextIO, OSError] = WeakKeyDictionary()
+PRINT_INTO_FILE = "print into a file with > FILE"
+
+_lost: WeakKeyDictionary[TextIO, Exception] = WeakKeyDictionary()
 """Why nothing that is printed on these streams arrives any more."""
 
 
 class UndeliveredError(Exception):
     """What a command was asked for cannot be printed. No `UserError`: it ends all of the work."""
+
+
+def replace_closed() -> None:
+    """Put the null device in the place of a stdout or stderr that is closed, as by >&- and 2>&-."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            stream = open(os.devnull, "w")  # noqa: SIM115 -- until the process ends
+            setattr(sys, name, stream)
+            if name == "stdout":
+                _lost[stream] = UndeliveredError("stdout is closed, so nothing can be printed")
 
 
 def mute(stream: TextIO, error: OSError) -> None:
@@ -31,15 +43,21 @@ def mute(stream: TextIO, error: OSError) -> None:
 
 
 @contextmanager
-def delivered() -> Iterator[None]:
+def delivered(instead: str = PRINT_INTO_FILE) -> Iterator[None]:
     """Within the block, what is printed is what the command was asked for.
+
+    Args:
+        instead: what else can be done where stdout is closed.
 
     Raises:
         BrokenPipeError: nobody reads stdout any more.
-        UndeliveredError: stdout cannot be written.
+        UndeliveredError: stdout is closed, or cannot be written.
     """
+    lost = _lost.get(sys.stdout)
+    if isinstance(lost, UndeliveredError):
+        raise UndeliveredError(f"{lost}; {instead}")
     try:
-        if (lost := _lost.get(sys.stdout)) is not None:  # lines about the work met it first
+        if lost is not None:  # lines about the work met it first
             raise lost
         yield
         sys.stdout.flush()

@@ -85,11 +85,44 @@ def test_working_directory_that_was_removed_is_an_error(
     assert "cd" in line
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="sh is needed")
-def test_missing_stdout_leaves_no_traceback() -> None:
-    command = f'"{sys.executable}" -m fast_style info compact >&-'
-    ended = subprocess.run(["sh", "-c", command], cwd=ROOT, stderr=subprocess.PIPE, text=True)
-    assert (ended.returncode, ended.stderr) == (0, "")
+def test_missing_stdout_stops_no_work(model: Path) -> None:
+    photo_at("a.png")
+    assert ended_without_stdout("stylize -m model.safetensors a.png") == (0, "")
+    assert Path("a.tiny.png").exists()
+    assert ended_without_stdout("init a.png -o my.yaml") == (0, "")
+    assert Path("my.yaml").exists()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="sh is needed")
+@pytest.mark.parametrize(
+    ("words", "remedy"),
+    [
+        ("info compact", "> FILE"),
+        ("styles", "> FILE"),
+        ("train --help-config", "> FILE"),
+        ("init a.png", "--output"),
+    ],
+)
+def test_missing_stdout_under_what_was_asked_for_is_an_error(
+    here: Path, words: str, remedy: str
+) -> None:
+    photo_at("a.png")
+    exit_code, told = ended_without_stdout(words)
+    assert (exit_code, told.count("\n")) == (1, 1)
+    assert told.startswith("error: stdout is closed")
+    assert told.endswith(f"{remedy}\n")
+
+
+def ended_without_stdout(words: str) -> tuple[int, str]:
+    """Exit code and stderr of a command whose stdout is closed."""
+    command = f'"{sys.executable}" -m fast_style {words} >&-'
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    ended = subprocess.run(
+        ["sh", "-c", command], stderr=subprocess.PIPE, text=True, env=environment
+    )
+    return ended.returncode, ended.stderr
 
 
 @pytest.mark.slow
