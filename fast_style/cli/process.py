@@ -63,9 +63,12 @@ def _reported(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) 
     except UserError as error:
         print_error(error)
         return error.exit_code
-    except KeyboardInterrupt as error:
+    except Terminated as error:
+        print(f"error: stopped by {signal.Signals(error.number).name}", file=sys.stderr)
+        return 128 + error.number
+    except KeyboardInterrupt:
         print("error: interrupted", file=sys.stderr)
-        return 128 + (error.number if isinstance(error, Terminated) else signal.SIGINT)
+        return 128 + signal.SIGINT
     except UndeliveredError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

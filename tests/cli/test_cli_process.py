@@ -1,6 +1,7 @@
 """How commands end: exit codes, signals, and output that nobody reads."""
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -19,6 +20,19 @@ def test_interrupt_ends_with_130(monkeypatch: pytest.MonkeyPatch, capsys: Output
     monkeypatch.setattr("fast_style.settings.help.help_text", interrupt)
     assert run("train", "--help-config") == 130
     assert errors(capsys) == ["error: interrupted"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals come otherwise there")
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
+def test_other_signals_that_end_a_command_are_named(
+    name: str, monkeypatch: pytest.MonkeyPatch, capsys: Output
+) -> None:
+    number = signal.Signals[name]
+    monkeypatch.setattr(
+        "fast_style.settings.help.help_text", lambda *unused: signal.raise_signal(number)
+    )
+    assert run("train", "--help-config") == 128 + number
+    assert errors(capsys) == [f"error: stopped by {name}"]
 
 
 def test_lack_of_memory_names_an_option_of_the_command(
