@@ -58,6 +58,9 @@ examples:
 
 LESS_MEMORY = "use a smaller --max-side"
 
+_QUALITY = 95
+_WITH_QUALITY = ("JPEG", "WEBP")  # formats that lose some of a picture
+
 # tqdm's default format shows seconds per photo when photos are slow.
 _BAR = "{n_fmt}/{total_fmt} |{bar}| {rate_noinv_fmt}, {elapsed} gone, {remaining} left"
 
@@ -105,9 +108,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--quality",
         type=percent,
-        default=95,
         metavar="1..100",
-        help="quality of JPEG and WebP results (default: 95)",
+        help=f"quality of JPEG and WebP results (default: {_QUALITY})",
     )
     add_max_pixels(parser)
     add_memory(parser)
@@ -166,8 +168,9 @@ def run(options: argparse.Namespace) -> int:
         takes_results=options.include_results,
         tell=tell,
     )
-    for line in lines_about(plan.left_out, "--include-results"):
-        tell(line)
+    for line in (*lines_about(plan.left_out, "--include-results"), _about_quality(options, plan)):
+        if line:
+            tell(line)
     for label in (description["loss_network"]["label"] for description in descriptions):
         if label.startswith("RANDOM"):
             tell(f"this model is only a test, trained with {label}")
@@ -292,6 +295,11 @@ def _suffix_of(model_name: object) -> str:
 def _output_options(options: argparse.Namespace, model_name: str) -> "OutputOptions":
     from fast_style.stylizing.jobs import OutputOptions
 
+    if options.quality and options.format and not _has_quality(f".{options.format}"):
+        raise UserError(
+            f"--quality {options.quality}: --format {options.format} loses nothing of a picture, "
+            "and has no quality; leave one of them out"
+        )
     suffix = options.suffix
     if suffix is None:
         suffix = "" if options.output else _suffix_of(model_name)
@@ -305,6 +313,26 @@ def _output_options(options: argparse.Namespace, model_name: str) -> "OutputOpti
         format=options.format,
         overwrite=options.overwrite,
         skip_existing=options.skip_existing,
+    )
+
+
+def _has_quality(suffix: str) -> bool:
+    from fast_style.pictures.writing import WRITABLE
+
+    return WRITABLE.get(suffix.lower()) in _WITH_QUALITY
+
+
+def _about_quality(options: argparse.Namespace, plan: "Plan") -> str:
+    """A line if --quality changes nothing, as where the photos are PNGs; empty otherwise."""
+    outputs = [Path(job.output) for job in plan.jobs]
+    if options.quality is None or not outputs or any(_has_quality(path.suffix) for path in outputs):
+        return ""
+    is_named = options.output is not None and outputs == [options.output.path]
+    other = outputs[0].with_suffix(".jpg")
+    remedy = f"--output {printable(other)}" if is_named else "--format jpg"
+    return (
+        f"--quality {options.quality}: changes nothing, since no result is a JPEG or WebP; leave "
+        f"it out, or give {remedy}"
     )
 
 
@@ -366,7 +394,7 @@ def _stylize_share(
         painter,
         jobs,
         max_side=options.max_side or (SHEET_SIDE if options.style == ALL else None),
-        quality=options.quality,
+        quality=options.quality or _QUALITY,
         takes_results=takes_results,
         overwrite=options.overwrite,
         progress=_BandsBar() if sys.stderr.isatty() else None,

@@ -177,6 +177,45 @@ def test_options_reach_the_result(model: Path) -> None:
     assert Path("a_x.jpg").stat().st_size < Path("a_y.jpg").stat().st_size
 
 
+@pytest.mark.parametrize("format", ["png", "tif", "bmp"])
+def test_quality_contradicts_a_format_that_has_none(
+    model: Path, capsys: Output, format: str
+) -> None:
+    photo_at("a.jpg")
+    words = ["stylize", "-m", str(model), "a.jpg", "--quality", "50"]
+    assert run(*words, "--format", format) == 2
+    (line,) = errors(capsys)
+    assert line.startswith(f"error: --quality 50: --format {format} ")
+    assert "leave one of them out" in line
+    assert sorted(Path().glob("a*")) == [Path("a.jpg")]
+
+
+@pytest.mark.parametrize(
+    ("words", "remedy"),
+    [
+        (["a.png"], "--format jpg"),
+        (["a.png", "b.png", "-o", "out"], "--format jpg"),
+        (["b.jpg", "-o", "c.png"], "--output c.jpg"),
+        (["b.jpg"], ""),
+        (["a.png", "b.jpg", "--suffix", ".s"], ""),
+        (["a.png", "--format", "webp"], ""),
+    ],
+)
+def test_quality_that_changes_nothing_is_noted(
+    model: Path, capsys: Output, words: list[str], remedy: str
+) -> None:
+    for name in ("a.png", "b.png", "b.jpg"):
+        photo_at(name)
+    assert run("stylize", "-m", str(model), *words, "--quality", "50") == 0
+    told = capsys.readouterr().err.splitlines()
+    if not remedy:
+        assert told == []
+        return
+    (line,) = told
+    assert line.startswith("note: --quality 50: ")
+    assert line.endswith(f"give {remedy}")
+
+
 def test_threads_are_those_of_torch(model: Path) -> None:
     photo_at("a.png")
     before = torch.get_num_threads()
