@@ -436,9 +436,9 @@ def _require_own_folder(options: argparse.Namespace) -> None:
     A report marks its folder as fast-style's own: no photos are found in it or below it any more.
 
     Raises:
-        UserError: it is one of the folders of photos, holds one of the photos, or is a run's.
+        UserError: it is one of the folders of photos, holds one of the photos, or a run fills it.
     """
-    from fast_style.pictures.scanning import is_run_folder
+    from fast_style.pictures.own_files import is_filled_by_a_run
 
     output: Path = options.output
     advice = "choose another --output, such as a new folder report in it"
@@ -451,5 +451,5 @@ def _require_own_folder(options: argparse.Namespace) -> None:
                 f"--output {printable(output)}: {found} an input, --photos {printable(photo)}, of "
                 f"which no photo would be found any more; {advice}"
             )
-    if is_run_folder(output):
-        raise UserError(f"--output {printable(output)}: is the folder of a run; {advice}")
+    if is_filled_by_a_run(output):
+        raise UserError(f"--output {printable(output)}: is a folder of a run; {advice}")

@@ -26,6 +26,7 @@ from fast_style.pictures.formats import (
     remedies_for,
     suffix_of,
 )
+from fast_style.pictures.own_files import OWN_FOLDERS
 from fast_style.pictures.reading import PictureError, explain
 from fast_style.pictures.real_paths import RealPaths
 
@@ -93,13 +94,6 @@ _SYSTEM_PATTERN = "|".join(
 _LIBRARIES = (".photoslibrary", ".photolibrary", ".aplibrary", ".migratedphotolibrary")
 _PHOTOS_OF_A_LIBRARY = frozenset({"originals", "masters"})
 
-# Names that together are only in a run, a report, or a cache of this software.
-_OF_A_RUN = {"config.yaml", "checkpoints"}
-_OWN_FOLDERS = (
-    _OF_A_RUN,
-    {"report.md", "results.json"},
-    {"index.jsonl", "pixels.bin"},
-)
 # `settings.fields.RunName` without leading digits alone: photo.2.jpg is a second photo.
 _MODEL_NAME = re.compile(r"(?=.*[A-Za-z])[A-Za-z0-9][A-Za-z0-9._-]*")
 
@@ -172,11 +166,6 @@ class LeftOut:
             shown.append(f"{len(ranked) - _MOST_SUFFIXES:,} other suffixes")
         counts = f"{total:,} {'file' if total == 1 else 'files'} left out: {', '.join(shown)}"
         return "; ".join([counts, *remedies_for(self.suffixes)])
-
-
-def is_run_folder(folder: Path) -> bool:
-    """Whether a folder is that of a run; False if there is none, or it cannot be looked into."""
-    return all(os.path.lexists(folder / name) for name in _OF_A_RUN)
 
 
 def first_of(names: Sequence[str]) -> str:
@@ -366,7 +355,7 @@ class _Scanner:
             entries = [self._counted(entry) for entry in listing]
         if not (self.is_first or self.takes_results or not place):
             names = {entry.name for entry in entries}
-            if any(own <= names for own in _OWN_FOLDERS):
+            if any(own <= names for own in OWN_FOLDERS):
                 self.left_out.add("result", place)
                 return
         pictures: list[str] = []

@@ -240,12 +240,17 @@ def test_report_is_not_written_among_photos_or_into_a_run(
     photo = next(path for path in sorted(held_out.iterdir()) if path.is_file())
     link = tmp_path / "link"
     link.symlink_to(held_out)
+    link_into_run = tmp_path / "link_into_run"
+    link_into_run.symlink_to(run / "samples")
     for photos, output, found in (
         (held_out, held_out, "is an input"),
         (held_out, link, "is an input"),
         (held_out, held_out.parent, "holds an input"),
         (photo, held_out, "holds an input"),
-        (held_out, run, "is the folder of a run"),
+        (held_out, run, "is a folder of a run"),
+        (held_out, run / "samples", "is a folder of a run"),
+        (held_out, run / "checkpoints", "is a folder of a run"),
+        (held_out, link_into_run, "is a folder of a run"),
     ):
         before = sorted(output.iterdir())
         words = ["evaluate", model, "--photos", str(photos), "-o", str(output), "--iterations", "1"]
@@ -254,6 +259,16 @@ def test_report_is_not_written_among_photos_or_into_a_run(
         for part in (f"error: --output {output}: {found}", "choose another --output"):
             assert part in error
         assert sorted(output.iterdir()) == before
+
+
+def test_report_may_have_a_folder_of_its_own_in_a_run(
+    run: Path, held_out: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["evaluate", str(run / "model.safetensors"), "--photos", str(held_out)]
+    words += ["--loss", str(run / "none.yaml"), "-o"]  # the next mistake
+    for folder in ("report", "samples/report"):
+        assert main([*words, str(run / folder)]) == 2
+        assert capsys.readouterr().err.startswith(f"error: {run / 'none.yaml'}: ")
 
 
 @pytest.mark.parametrize(
