@@ -433,12 +433,13 @@ def _require_inputs(options: argparse.Namespace) -> "Inputs":
 def _require_own_folder(options: argparse.Namespace) -> None:
     """Check that the report's folder is not that of photos or of a run.
 
-    A report marks its folder as fast-style's own: no photos are found in it or below it any more.
+    A report's own pictures among photos would have to be told from them by their names.
 
     Raises:
-        UserError: it is one of the folders of photos, holds one of the photos, or a run fills it.
+        UserError: it is one of the folders of photos, holds pictures, or a run fills it.
     """
-    from fast_style.pictures.own_files import is_filled_by_a_run
+    from fast_style.evaluating.pages import command_of
+    from fast_style.pictures.own_files import is_filled_by_a_run, picture_of_a_user_in
 
     output: Path = options.output
     advice = "choose another --output, such as a new folder report in it"
@@ -448,8 +449,14 @@ def _require_own_folder(options: argparse.Namespace) -> None:
         if real_photo.is_relative_to(real_output):
             found = "is" if real_photo == real_output else "holds"
             raise UserError(
-                f"--output {printable(output)}: {found} an input, --photos {printable(photo)}, of "
-                f"which no photo would be found any more; {advice}"
+                f"--output {printable(output)}: {found} an input, --photos {printable(photo)}, and "
+                f"is no place for a report; {advice}"
             )
     if is_filled_by_a_run(output):
         raise UserError(f"--output {printable(output)}: is a folder of a run; {advice}")
+    # A report that was written among photos can still be written again.
+    has_report = any(command_of(output / name) for name in ("results.json", "judge.json"))
+    if not has_report and (picture := picture_of_a_user_in(output)) is not None:
+        raise UserError(
+            f"--output {printable(output)}: holds pictures, such as {printable(picture)}; {advice}"
+        )

@@ -26,18 +26,18 @@ from fast_style.pictures.formats import (
     remedies_for,
     suffix_of,
 )
-from fast_style.pictures.own_files import OWN_FOLDERS
+from fast_style.pictures.own_files import OF_A_REPORT, OWN_FOLDERS, is_picture_of_a_report
 from fast_style.pictures.reading import PictureError, explain
 from fast_style.pictures.real_paths import RealPaths
 
-RULES = 4
+RULES = 5
 """The number of the rules by which this version scans. A run keeps those that it began with.
 
-4: as this module says. 3: a link to a photo is one more photo. 2: of a link to a folder, only its
-own name is judged; the folders of systems are those of `_FOLDERS_OF_RULES_2`;
-`formats.SUFFIXES_OF_RULES_3` are not known, so that a.gpr.jpg is a result. 1: links to folders are
-not followed; nothing is left out but hidden files and folders; suffixes are those of
-`_FIRST_EXTENSIONS`.
+5: as this module says. 4: the folder of a report is left out whole. 3: a link to a photo is one
+more photo. 2: of a link to a folder, only its own name is judged; the folders of systems are those
+of `_FOLDERS_OF_RULES_2`; `formats.SUFFIXES_OF_RULES_3` are not known, so that a.gpr.jpg is a
+result. 1: links to folders are not followed; nothing is left out but hidden files and folders;
+suffixes are those of `_FIRST_EXTENSIONS`.
 """
 
 _FIRST_EXTENSIONS = frozenset(
@@ -293,6 +293,7 @@ class _Scanner:
         self.takes_results = takes_results
         self.tell = tell
         self.takes_photos_once = rules >= 4
+        self.own_folders = OWN_FOLDERS if rules >= 5 else (*OWN_FOLDERS, OF_A_REPORT)
         self.found: list[str] = []
         self.links_to_photos: list[str] = []
         self.links_taken: dict[str, str] = {}
@@ -353,11 +354,14 @@ class _Scanner:
     def _visit(self, place: str, *, is_link: bool) -> None:
         with os.scandir(os.path.join(self.root, place) if place else self.root) as listing:
             entries = [self._counted(entry) for entry in listing]
+        is_report = False
         if not (self.is_first or self.takes_results or not place):
             names = {entry.name for entry in entries}
-            if any(own <= names for own in OWN_FOLDERS):
+            if any(own <= names for own in self.own_folders):
                 self.left_out.add("result", place)
                 return
+            if is_report := names >= OF_A_REPORT:
+                entries = [entry for entry in entries if entry.name not in OF_A_REPORT]
         pictures: list[str] = []
         in_library = not self.is_first and self._is_library(place, is_link)
         for entry in entries:
@@ -368,6 +372,8 @@ class _Scanner:
         results: set[str] = set()
         if not (self.is_first or self.takes_results):
             results = names_of_results(pictures, self.rules)
+        if is_report:  # its folder may be one of photos
+            results |= set(filter(is_picture_of_a_report, pictures))
         links: set[str] = set()
         if self.takes_photos_once:
             links = {entry.name for entry in entries if entry.is_symlink()}

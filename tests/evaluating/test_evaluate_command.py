@@ -136,7 +136,7 @@ def test_files_of_no_report_are_only_replaced_on_request(
         capsys.readouterr()
     unrelated = tmp_path / "others"
     unrelated.mkdir()
-    for name in ("notes.md", "grid.png", "judge.txt"):
+    for name in ("notes.md", "grid.txt", "judge.txt"):
         (unrelated / name).write_text("mine")
     assert main([*words, "--output", str(unrelated)]) == 0
 
@@ -242,6 +242,8 @@ def test_report_is_not_written_among_photos_or_into_a_run(
     link.symlink_to(held_out)
     link_into_run = tmp_path / "link_into_run"
     link_into_run.symlink_to(run / "samples")
+    (tmp_path / "pictures" / "2024").mkdir(parents=True)
+    draw_photo(1).save(tmp_path / "pictures" / "2024" / "a.JPG")
     for photos, output, found in (
         (held_out, held_out, "is an input"),
         (held_out, link, "is an input"),
@@ -251,6 +253,7 @@ def test_report_is_not_written_among_photos_or_into_a_run(
         (held_out, run / "samples", "is a folder of a run"),
         (held_out, run / "checkpoints", "is a folder of a run"),
         (held_out, link_into_run, "is a folder of a run"),
+        (held_out, tmp_path / "pictures", "holds pictures"),
     ):
         before = sorted(output.iterdir())
         words = ["evaluate", model, "--photos", str(photos), "-o", str(output), "--iterations", "1"]
@@ -259,6 +262,22 @@ def test_report_is_not_written_among_photos_or_into_a_run(
         for part in (f"error: --output {output}: {found}", "choose another --output"):
             assert part in error
         assert sorted(output.iterdir()) == before
+
+
+def test_report_may_be_written_again_whatever_else_is_in_its_folder(
+    run: Path, held_out: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["evaluate", str(run / "model.safetensors"), "--photos", str(held_out)]
+    words += ["--loss", str(run / "none.yaml"), "-o", str(tmp_path)]  # the next mistake
+    draw_photo(1).save(tmp_path / "grid-64.png")
+    (tmp_path / "notes.txt").touch()
+    for name in ("", "results.json", "judge.json"):
+        if name:
+            (tmp_path / name).write_text('{"command": "fast-style evaluate"}')
+            draw_photo(1).save(tmp_path / "photo.jpg")
+        assert main(words) == 2
+        assert capsys.readouterr().err.startswith(f"error: {run / 'none.yaml'}: ")
+        (tmp_path / (name or "notes.txt")).unlink()
 
 
 def test_report_may_have_a_folder_of_its_own_in_a_run(

@@ -532,20 +532,42 @@ def test_results_of_every_model_are_left_out_and_counted(tmp_path):
     assert scan.left_out.summary(OPTION) == ""
 
 
-@pytest.mark.parametrize(
-    "names",
-    [
-        ["config.yaml", "checkpoints/step-00000002.safetensors", "samples/latest.png"],
-        ["report.md", "results.json", "grid.png"],
-    ],
-)
-def test_runs_and_reports_among_the_photos_are_left_out_whole(tmp_path, names):
+def test_runs_among_the_photos_are_left_out_whole(tmp_path):
+    names = ["config.yaml", "checkpoints/step-00000002.safetensors", "samples/latest.png"]
     touch(tmp_path / "a.jpg", *(tmp_path / "runs" / "wave" / name for name in names))
     assert scan_folder(tmp_path).names == ["a.jpg"]
     assert left_out_of(tmp_path) == (
         "1 result of fast-style left out: runs/wave/ (--include-results takes them in)"
     )
     assert len(scan_folder(tmp_path / "runs" / "wave").names) == 1
+
+
+OF_A_REPORT = ["report.md", "results.json", "grid-256.png", "objective-256.png", "terms-256.png"]
+
+
+def test_of_a_report_among_the_photos_only_its_own_pictures_are_left_out(tmp_path):
+    touch(*(tmp_path / "mine" / name for name in (*OF_A_REPORT, "b.jpg", "2024/c.jpg", "grid.png")))
+    touch(tmp_path / "a.jpg", tmp_path / "other" / "grid-256.png")
+    assert scan_folder(tmp_path).names == [
+        "a.jpg",
+        "mine/2024/c.jpg",
+        "mine/b.jpg",
+        "mine/grid.png",
+        "other/grid-256.png",
+    ]
+    assert left_out_of(tmp_path) == (
+        "3 results of fast-style left out: mine/grid-256.png, mine/objective-256.png, "
+        "mine/terms-256.png (--include-results takes them in)"
+    )
+    assert len(scan_folder(tmp_path, takes_results=True).names) == 8
+
+
+def test_fourth_rules_leave_the_folder_of_a_report_out_whole(tmp_path):
+    touch(*(tmp_path / "mine" / name for name in (*OF_A_REPORT, "b.jpg", "2024/c.jpg")))
+    touch(tmp_path / "a.jpg")
+    for rules in (2, 3, 4):
+        assert scan_folder(tmp_path, rules=rules).names == ["a.jpg"]
+        assert "1 result of fast-style left out: mine/ " in left_out_of(tmp_path, rules=rules)
 
 
 # --- The rules of runs that have begun ----------------------------------------------------------

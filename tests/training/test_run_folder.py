@@ -642,7 +642,7 @@ def test_run_that_began_by_the_third_rules_keeps_its_links(yaml_file: Path, tmp_
         patch.setattr(Run, "photo_rules", 3)
         train_once(config, tmp_path, stop_at=1)
     train_once(config, tmp_path)  # refused if the photos were others
-    begun, new = ({"count": 10, "rules": 3}, {"count": 9, "rules": 4})
+    begun, new = ({"count": 10, "rules": 3}, {"count": 9, "rules": 5})
     photos = load_checkpoint(tmp_path / "tiny" / "model.safetensors").metadata["photos"]
     assert photos == photos | begun
     train_once(settings_of(yaml_file, "name=new"), tmp_path, stop_at=1)
@@ -663,7 +663,7 @@ def test_new_run_leaves_out_and_says_so(yaml_file: Path, tmp_path: Path) -> None
         "(data.include_results=true takes them in); 1 folder of thumbnails, trash or a system left "
         "out: thumbs"
     )
-    assert trainer.description["photos"]["rules"] == 4
+    assert trainer.description["photos"]["rules"] == 5
 
 
 def test_results_made_during_a_run_do_not_change_its_photos(
