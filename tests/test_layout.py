@@ -37,7 +37,7 @@ PACKAGES = {
     ],
     "pictures": [
         "formats", "tiff_pages", "reading", "pixels", "colors", "sheets", "writing", "real_paths",
-        "own_files", "scanning", "several", "folders",
+        "own_files", "scanning", "several", "profiles", "folders",
     ],
     "networks": [
         "winograd", "transform_net", "borders", "fast_kernels", "fast_transform", "compiling",

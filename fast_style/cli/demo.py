@@ -5,7 +5,7 @@ from functools import partial
 from pathlib import Path
 
 from fast_style.cli.arguments import add_device, add_max_pixels, input_path, style_picture
-from fast_style.cli.notes import note_several
+from fast_style.cli.notes import note_about
 from fast_style.cli.process import say
 from fast_style.cli.runs import RUNS
 from fast_style.cli.train import train
@@ -51,7 +51,7 @@ def run(options: argparse.Namespace) -> int:
         require_style_picture(options.style)
     if options.photo is not None:
         require_picture(options.photo)
-    note_several([path for path in (options.style, options.photo) if path is not None])
+    note_about([path for path in (options.style, options.photo) if path is not None])
     from fast_style.core.devices import resolve_device
     from fast_style.demo.demo import build_demo, draw_styles, finish_demo, prepare_demo
 

@@ -14,7 +14,7 @@ from fast_style.cli.arguments import (
     style_picture,
 )
 from fast_style.cli.arguments import expanded as with_matches
-from fast_style.cli.notes import each_once, note_several
+from fast_style.cli.notes import each_once, note_about
 from fast_style.cli.outputs import make_writable_folder, put_picture_in_place, require_replaceable
 from fast_style.cli.process import say
 from fast_style.core.errors import printable
@@ -95,7 +95,7 @@ def run(options: argparse.Namespace) -> int:
     require_replaceable(options.output, [*styles, *photos], overwrite=options.overwrite)
     writable_format(options.output)
     make_writable_folder(options.output.parent)
-    note_several([*styles, *photos])
+    note_about([*styles, *photos])
     _draw(styles, photos, options)
     return 0
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from fast_style.cli.arguments import add_max_pixels, output_path, style_picture
 from fast_style.cli.documents import save_document, write_document
-from fast_style.cli.notes import note_several
+from fast_style.cli.notes import note_about
 from fast_style.cli.outputs import put_in_place, require_replaceable
 from fast_style.cli.process import say
 from fast_style.core.errors import printable
@@ -47,7 +47,7 @@ def run(options: argparse.Namespace) -> int:
 
     require_style_picture(options.style)
     read_picture(options.style)  # raises UserError if it is unreadable
-    note_several([options.style])
+    note_about([options.style])
     if options.output is not None:
         require_replaceable(options.output, [options.style], overwrite=options.overwrite)
     text = starting_file(options.style)

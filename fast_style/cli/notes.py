@@ -27,10 +27,18 @@ def each_once(paths: Iterable[Path], done: str) -> list[Path]:
     return list(found.values())
 
 
-def note_several(pictures: Iterable[Path]) -> None:
-    """Print which of the pictures that a command line names hold further ones, if any does."""
+def note_about(pictures: Iterable[Path]) -> None:
+    """Print of the pictures that a command line names which hold further ones, or ignored profiles.
+
+    Nothing is printed if none does.
+    """
+    from fast_style.pictures.profiles import has_unusable_profile, line_about_profiles
     from fast_style.pictures.several import line_about_several, num_pictures
 
-    line = line_about_several([(str(path), num_pictures(path)) for path in pictures])
-    if line:
-        note(line)
+    files = list(dict.fromkeys(pictures))
+    for line in (
+        line_about_several([(str(path), num_pictures(path)) for path in files]),
+        line_about_profiles(str(path) for path in files if has_unusable_profile(path)),
+    ):
+        if line:
+            note(line)

@@ -18,7 +18,7 @@ from fast_style.cli.arguments import (
     positive,
     read_settings,
 )
-from fast_style.cli.notes import note, note_several
+from fast_style.cli.notes import note, note_about
 from fast_style.cli.outputs import (
     make_writable_folder,
     put_in_place,
@@ -292,7 +292,7 @@ def _require_files(options: argparse.Namespace, config: "GatysConfig") -> None:
     for path in styles:
         require_style_picture(path)
     require_weights(config.loss_network.weights)
-    note_several([*contents, *styles])
+    note_about([*contents, *styles])
 
 
 def _require_outputs(

@@ -19,7 +19,7 @@ from fast_style.cli.arguments import (
     positive_number,
     read_settings,
 )
-from fast_style.cli.notes import each_once, note, note_several
+from fast_style.cli.notes import each_once, note, note_about
 from fast_style.cli.outputs import make_writable_folder, put_picture_in_place, require_replaceable
 from fast_style.cli.process import lines_beside, say
 from fast_style.core.errors import UserError, printable
@@ -119,7 +119,7 @@ def run(options: argparse.Namespace) -> int:
         require_picture(path)
     outputs = _outputs(options, config.style.image)
     require_weights(config.loss_network.weights)
-    note_several([*options.photo, config.style.image])
+    note_about([*options.photo, config.style.image])
     return _preview(config, options, outputs)
 
 

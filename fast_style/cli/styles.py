@@ -11,7 +11,7 @@ from fast_style.cli.arguments import (
     output_path,
     positive,
 )
-from fast_style.cli.notes import note_several
+from fast_style.cli.notes import note_about
 from fast_style.cli.outputs import make_writable_folder, put_picture_in_place, require_replaceable
 from fast_style.cli.process import say
 from fast_style.cli.stdout import hand_out
@@ -105,7 +105,7 @@ def _draw(options: argparse.Namespace, output: Path) -> None:
     require_replaceable(output, [options.sheet], overwrite=options.overwrite)
     writable_format(output)
     make_writable_folder(output.parent)
-    note_several([options.sheet])
+    note_about([options.sheet])
 
     from fast_style.stylizing.folder import shrunk
     from fast_style.stylizing.style_sheet import StyleSheet

@@ -150,6 +150,7 @@ def result_place(text: str) -> ResultPlace:
 def run(options: argparse.Namespace) -> int:
     """Stylize the photos of the command line; returns the exit code."""
     from fast_style.models.model_files import read_description
+    from fast_style.pictures.profiles import line_about_profiles
     from fast_style.pictures.scanning import LeftOut, keep_silent, lines_about
     from fast_style.pictures.several import line_about_several
     from fast_style.stylizing.jobs import plan_jobs
@@ -185,7 +186,11 @@ def run(options: argparse.Namespace) -> int:
             )
         raise
     results = done.results
-    for line in (_line_about_alpha(done.flattened), line_about_several(done.several)):
+    for line in (
+        _line_about_alpha(done.flattened),
+        line_about_several(done.several),
+        line_about_profiles(done.unprofiled),
+    ):
         if line:
             tell(line)
     if results:
@@ -209,6 +214,7 @@ class _Done:
         results: photos that are results of this software.
         flattened: outputs whose format cannot store the transparency of their photos.
         several: photos whose files hold several pictures, and how many.
+        unprofiled: photos whose color profile cannot be applied.
     """
 
     num_failed: int = 0
@@ -216,6 +222,7 @@ class _Done:
     results: list[str] = field(default_factory=list)
     flattened: list[str] = field(default_factory=list)
     several: list[tuple[str, int]] = field(default_factory=list)
+    unprofiled: list[str] = field(default_factory=list)
 
     def add(self, other: "_Done") -> None:
         """Add what became of further jobs."""
@@ -224,6 +231,7 @@ class _Done:
         self.results += other.results
         self.flattened += other.flattened
         self.several += other.several
+        self.unprofiled += other.unprofiled
 
 
 def _line_about_alpha(outputs: Sequence[str]) -> str:
@@ -418,6 +426,8 @@ def _stylize_share(
                 done.flattened.append(outcome.job.output)
             if outcome.num_pictures > 1:
                 done.several.append((outcome.job.photo, outcome.num_pictures))
+            if outcome.ignores_profile:
+                done.unprofiled.append(outcome.job.photo)
     return done
 
 

@@ -10,6 +10,7 @@ from torch import Tensor
 from fast_style.core.errors import UserError
 from fast_style.pictures.folders import why_unreadable
 from fast_style.pictures.pixels import center_crop, image_to_tensor
+from fast_style.pictures.profiles import has_unusable_profile, line_about_profiles
 from fast_style.pictures.reading import PictureError, ResultError, read_photo
 from fast_style.pictures.scanning import LeftOut, keep_silent
 from fast_style.pictures.several import line_about_several, num_pictures
@@ -141,8 +142,12 @@ def choose_photos(
     if results:
         say(summary)
     used = {file for of_size in chosen for file in of_size}
-    if line := line_about_several([(str(file), num_pictures(file)) for file in used]):
-        say(line)
+    for line in (
+        line_about_several([(str(file), num_pictures(file)) for file in used]),
+        line_about_profiles(str(file) for file in used if has_unusable_profile(file)),
+    ):
+        if line:
+            say(line)
     return chosen
 
 

@@ -186,7 +186,7 @@ def to_picture(image: Image.Image, *, upright: bool = False) -> Picture:
     a pixel exceeds 65535, the largest value is white.) Negative values, NaN and infinities are
     black.
 
-    A color profile that cannot be applied (broken, or made for another mode) is ignored.
+    A color profile that cannot be applied (broken, or for another mode) is ignored: see `profiles`.
 
     Args:
         image: of any mode.
@@ -479,13 +479,13 @@ def _to_srgb(colors: Image.Image, profile: bytes | None) -> Image.Image:
     if colors.mode in ("YCbCr", "HSV"):
         colors = colors.convert("RGB")  # a profile of such a file describes its RGB values
     if profile:
-        converted = _apply_profile(colors, profile)
+        converted = apply_profile(colors, profile)
         if converted is not None:
             return converted
     return colors.convert("RGB")
 
 
-def _apply_profile(colors: Image.Image, profile: bytes) -> Image.Image | None:
+def apply_profile(colors: Image.Image, profile: bytes) -> Image.Image | None:
     """`colors` in sRGB according to an ICC profile; None if the profile cannot be applied."""
     try:
         return ImageCms.profileToProfile(

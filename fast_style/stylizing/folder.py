@@ -14,6 +14,7 @@ from typing import NamedTuple, Protocol
 from fast_style.core.errors import UserError, printable
 from fast_style.core.files import make_with_parents
 from fast_style.pictures.pixels import fit_longer_side
+from fast_style.pictures.profiles import has_unusable_profile
 from fast_style.pictures.reading import Picture, ResultError, read_picture, size_in_header
 from fast_style.pictures.several import num_pictures
 from fast_style.pictures.writing import keeps_alpha, write_picture
@@ -44,6 +45,8 @@ class Outcome(NamedTuple):
     """Whether the photo is transparent somewhere, and the output's format cannot store that."""
     num_pictures: int = 1
     """Of the photo's file, of which one was stylized; see `several.num_pictures`."""
+    ignores_profile: bool = False
+    """Whether the photo's color profile cannot be applied; see `profiles`."""
 
 
 def stylize_files(
@@ -173,7 +176,8 @@ class _Steps:
         except (UserError, OSError, MemoryError) as error:
             return _failure(job, error)
         loses_alpha = _is_transparent(result) and not keeps_alpha(output)
-        return Outcome(job, None, loses_alpha, num_pictures(Path(job.photo)))
+        photo = Path(job.photo)
+        return Outcome(job, None, loses_alpha, num_pictures(photo), has_unusable_profile(photo))
 
 
 def _is_transparent(picture: Picture) -> bool:

@@ -13,6 +13,7 @@ from fast_style.core.devices import resolve_precision
 from fast_style.core.errors import printable
 from fast_style.losses.build import build_perceptual_loss, load_loss_weights, read_style
 from fast_style.pictures.folders import INCLUDE_RESULTS, why_unreadable
+from fast_style.pictures.profiles import has_unusable_profile, line_about_profiles
 from fast_style.pictures.reading import PictureError, ResultError, size_in_header
 from fast_style.pictures.scanning import RULES
 from fast_style.pictures.several import line_about_several, num_pictures
@@ -55,8 +56,12 @@ def check_inputs(
         f"photos: {len(photos.training)} to train on, {len(photos.validation)} held out, "
         f"{len(unreadable)} of them unreadable{in_results if results else ''}"
     )
-    counts = [(str(path), num_pictures(path)) for path in (*usable, config.style.image)]
-    for line in (line_about_several(counts), _about_small_photos(usable, config)):
+    pictures = [*usable, config.style.image]
+    for line in (
+        line_about_several([(str(path), num_pictures(path)) for path in pictures]),
+        line_about_profiles(str(path) for path in pictures if has_unusable_profile(path)),
+        _about_small_photos(usable, config),
+    ):
         if line:
             say(line)
     style = read_style(config.style.image, config.style.size)

@@ -49,6 +49,16 @@ def test_style_picture_of_several_is_noted(here: Path, capsys: Output) -> None:
     assert capsys.readouterr().err.startswith("note: 1 of 2 pictures in a.webp is taken; magick ")
 
 
+def test_color_profile_of_the_style_picture_that_cannot_be_applied_is_noted(
+    here: Path, capsys: Output
+) -> None:
+    Image.open(photo_at("a.png")).save("b.jpg", icc_profile=b"garbage")
+    assert run("init", "b.jpg", "-o", "my.yaml") == 0
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("note: the color profile of 1 file ")
+    assert "b.jpg" in line
+
+
 def test_existing_file_is_replaced_only_if_asked(here: Path, capsys: Output) -> None:
     photo_at("a.png")
     Path("my.yaml").write_text("mine")

@@ -177,6 +177,18 @@ def test_options_reach_the_result(model: Path) -> None:
     assert Path("a_x.jpg").stat().st_size < Path("a_y.jpg").stat().st_size
 
 
+def test_photos_whose_color_profile_cannot_be_applied_are_told_in_one_line(
+    model: Path, capsys: Output
+) -> None:
+    for name, profile in (("a.jpg", b"garbage"), ("b.jpg", b""), ("c.jpg", b"\0" * 200)):
+        Image.open(photo_at(f"{name}.png")).save(name, icc_profile=profile)
+    assert run("stylize", "-m", str(model), "a.jpg", "b.jpg", "c.jpg") == 0
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("note: the color profile of 2 files ")
+    assert "a.jpg, c.jpg" in line
+    assert "sRGB" in line
+
+
 @pytest.mark.parametrize("format", ["png", "tif", "bmp"])
 def test_quality_contradicts_a_format_that_has_none(
     model: Path, capsys: Output, format: str

@@ -285,6 +285,18 @@ def test_check_of_a_run_that_began_by_the_first_rules_counts_by_them(
     assert "2 results of fast-style left out" in new
 
 
+def test_check_counts_photos_whose_color_profile_cannot_be_applied(
+    config: Path, capsys: Output
+) -> None:
+    for name in ("x.jpg", "y.jpg"):
+        Image.open(photo_at("photos/0.png")).save(f"photos/{name}", icc_profile=b"garbage")
+    assert run("train", str(config), "--check", "--device", "cpu") == 0
+    lines = [line for line in capsys.readouterr().out.splitlines() if "profile" in line]
+    (line,) = lines
+    assert line.startswith("the color profile of 2 files ")
+    assert "photos/x.jpg, " in line
+
+
 def test_check_counts_photos_of_several_pictures(config: Path, capsys: Output) -> None:
     frames = [Image.open(path) for path in sorted((config.parent / "photos").iterdir())]
     for name in ("a.gif", "b.tif"):
