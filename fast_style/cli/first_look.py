@@ -72,7 +72,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=natural,
         metavar="N",
         help="updates of each picture, which paint the style's strokes: more take longer, and 0 "
-        "gives the photo the style's colors alone (default: 12)",
+        "gives the photo the style's colors and lights alone (default: 12)",
     )
     parser.add_argument("--overwrite", action="store_true", help="replace an existing picture")
     add_device(parser)

@@ -1,22 +1,26 @@
 """A first look at photos in the style of any picture, in seconds and without a training.
 
-The photo gets the style picture's colors. Then the optimization method of Gatys et al. 2016 paints
-the style picture's strokes on a smaller copy, in a few updates, and what it changes is enlarged.
+The photo gets the style picture's colors, lights and darks. Then the optimization method of Gatys
+et al. 2016 paints the style picture's strokes on a smaller copy, in a few updates, and what it
+changes is enlarged.
 For many photos, or a video, a network is better: it draws them at once, and steadily.
 """
 
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from torch import Tensor
 
 from fast_style.core.devices import ordinary_torch
+from fast_style.losses.loss_network import LossNetwork
 from fast_style.losses.nearest import compact_network, usual_loss
 from fast_style.losses.perceptual import PerceptualLoss
 from fast_style.optimizing.minimizing import SAFE_FIRST_STEP, Iterate, minimize
-from fast_style.pictures.colors import colors_of, recolored
+from fast_style.pictures.colors import Colors, colors_of, lights_of, recolored, with_lights
 from fast_style.pictures.pixels import image_to_tensor
 from fast_style.pictures.reading import Picture, over_white
 from fast_style.pictures.sheets import Captioned, captioned_grid
@@ -35,13 +39,30 @@ _SIDE = 384
 _LEAST_SIDE, _MOST_SIDE = 32, 1024
 
 
+class _Style(NamedTuple):
+    """What photos get of a painting."""
+
+    colors: Colors
+    lights: NDArray[np.float64]
+    loss: PerceptualLoss
+
+    @classmethod
+    def of(cls, painting: Image.Image, network: LossNetwork, device: torch.device) -> "_Style":
+        loss = usual_loss(network, painting, style_weight=_STYLE_WEIGHT, halo_weight=_HALO_WEIGHT)
+        return cls(colors_of(painting), lights_of(painting), loss.to(device))
+
+    def colored(self, photo: Image.Image) -> Image.Image:
+        """The photo with the painting's colors, and about its lights and darks."""
+        return with_lights(recolored(photo, self.colors), self.lights)
+
+
 class FirstLooks:
     """Paints photos in the styles of paintings.
 
     Args:
         paintings: mode RGB, with a shorter side of `STYLE_SIDE` pixels.
         device: where to paint.
-        iterations: updates of each picture; 0: the photo in the painting's colors.
+        iterations: updates of each picture; 0: the photo in the painting's colors and lights.
     """
 
     @ordinary_torch()
@@ -54,15 +75,7 @@ class FirstLooks:
     ) -> None:
         network = compact_network()
         self._device, self._iterations = device, iterations
-        self._styles = [
-            (
-                colors_of(painting),
-                usual_loss(
-                    network, painting, style_weight=_STYLE_WEIGHT, halo_weight=_HALO_WEIGHT
-                ).to(device),
-            )
-            for painting in paintings
-        ]
+        self._styles = [_Style.of(painting, network, device) for painting in paintings]
 
     def draw(self, photo: Picture, watch: Callable[[], None] = lambda: None) -> list[Picture]:
         """The photo in the style of each painting, in their order.
@@ -76,8 +89,8 @@ class FirstLooks:
         """
         content = over_white(photo)
         return [
-            Picture(self._painted(content, recolored(content, colors), loss, watch), photo.alpha)
-            for colors, loss in self._styles
+            Picture(self._painted(content, style.colored(content), style.loss, watch), photo.alpha)
+            for style in self._styles
         ]
 
     @ordinary_torch()

@@ -7,7 +7,7 @@ from PIL import Image
 
 from fast_style.losses.nearest import compact_network, usual_loss
 from fast_style.optimizing.first_look import FirstLooks, _smaller, first_look_sheet
-from fast_style.pictures.colors import colors_of, recolored
+from fast_style.pictures.colors import colors_of, lights_of, recolored, with_lights
 from fast_style.pictures.pixels import image_to_tensor
 from fast_style.pictures.reading import Picture
 
@@ -28,9 +28,10 @@ def drawn(photo: Image.Image, painting: Image.Image, iterations: int) -> Image.I
     return look.rgb
 
 
-def test_without_updates_the_photo_has_the_colors_of_the_painting() -> None:
+def test_without_updates_the_photo_has_the_colors_and_lights_of_the_painting() -> None:
     photo, painting = noise((60, 50), 1), noise((256, 256), 2, 60, 190)
-    expected = recolored(photo, colors_of(painting))
+    colored = recolored(photo, colors_of(painting))
+    expected = with_lights(colored, lights_of(painting))
     assert np.array_equal(drawn(photo, painting, 0), expected)
 
 

@@ -8,7 +8,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from fast_style.pictures import colors
-from fast_style.pictures.colors import colors_of, map_between, recolored
+from fast_style.pictures.colors import (
+    colors_of,
+    lights_of,
+    map_between,
+    recolored,
+    with_lights,
+)
 
 LEAST = colors._LEAST_VARIANCE
 
@@ -73,3 +79,58 @@ def test_softening_stretches_faint_colors_less() -> None:
     assert soft[0].trace() / 3 == pytest.approx(3.0, abs=0.1)
     for matrix, offset in (whole, soft):
         assert matrix @ faint.mean + offset == pytest.approx(strong.mean)
+
+
+def two_grays(dark: int, light: int) -> Image.Image:
+    """A quarter dark; more rows than are read at a time."""
+    image = Image.new("RGB", (4, 400), (light,) * 3)
+    image.paste((dark,) * 3, (0, 0, 4, 100))
+    return image
+
+
+def test_lights_are_shares_of_levels() -> None:
+    lights = lights_of(two_grays(10, 200))
+    assert lights.shape == (256,)
+    assert lights[[10, 200]] == pytest.approx([0.25, 0.75])
+    assert lights.sum() == pytest.approx(1)
+
+
+def test_two_grays_become_the_wanted_ones() -> None:
+    result = with_lights(two_grays(90, 160), lights_of(two_grays(30, 220)))
+    dark, light = result.getpixel((0, 0)), result.getpixel((0, 399))
+    assert dark == pytest.approx((30,) * 3, abs=20)
+    assert light == pytest.approx((220,) * 3, abs=20)
+    assert np.asarray(result).mean() == pytest.approx(0.25 * 30 + 0.75 * 220, abs=1)
+
+
+def test_picture_with_these_lights_already_is_kept() -> None:
+    photo = noise([90, 120, 150], [20, 30, 10])
+    assert np.array_equal(with_lights(photo, lights_of(photo)), photo)
+
+
+def test_photo_gets_the_paper_and_the_ink_of_an_etching() -> None:
+    rng = np.random.default_rng(3)
+    ink = rng.random((300, 64, 1)) < 0.15
+    etching = picture(np.where(ink, 20, 240) + rng.normal(0, 4, (300, 64, 3)))
+    drawn = with_lights(noise([128] * 3, [40] * 3), lights_of(etching)).convert("L")
+    levels = np.asarray(drawn)
+    assert 0.1 < (levels < 128).mean() < 0.2
+    assert (levels > 200).mean() > 0.6
+
+
+def test_hues_stay() -> None:
+    photo = noise([90, 120, 150], [9, 9, 9])
+    result = with_lights(photo, lights_of(noise([128] * 3, [20] * 3)))
+    red, _, blue = np.moveaxis(np.asarray(result, np.int64), 2, 0)
+    red_before, _, blue_before = np.moveaxis(np.asarray(photo, np.int64), 2, 0)
+    assert np.abs((blue - red) - (blue_before - red_before)).max() <= 1
+    assert np.asarray(result.convert("L")).mean() == pytest.approx(128, abs=1)
+
+
+def test_noise_of_a_flat_sky_is_not_made_glaring() -> None:
+    flat = noise([128] * 3, [1] * 3)
+    result = with_lights(flat, lights_of(noise([128] * 3, [60] * 3)))
+    assert np.asarray(result.convert("L"), np.float64).std() < 5
+    assert with_lights(Image.new("RGB", (1, 1), (7, 7, 7)), lights_of(flat)).getpixel((0, 0)) == (
+        pytest.approx((128,) * 3, abs=1)
+    )
