@@ -256,3 +256,27 @@ def test_pan_benchmark_prints_a_row_and_writes_frames(tmp_path: Path) -> None:
     assert above == pytest.approx(max(0, flicker - floor), abs=2e-4)
     frames = sorted(path.name for path in (tmp_path / "frames" / "tiny").iterdir())
     assert frames == [*(f"frame-{number:03}.png" for number in range(7)), "sheet.png"]
+
+
+def test_previews_benchmark_prints_a_row_for_each_run_and_writes_the_sheet(tmp_path: Path) -> None:
+    config = write_small_run(tmp_path)
+    trained = subprocess.run(
+        [sys.executable, "-m", "fast_style", "train", str(config)],
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert trained.returncode == 0, trained.stderr
+    photo, sheet = next((tmp_path / "photos").iterdir()), tmp_path / "sheet.png"
+    run = str(tmp_path / "runs" / "tiny")
+    words = ["--photos", str(photo), "--iterations", "4", "--output", str(sheet)]
+    done = run_benchmark("previews.py", run, *words)
+    assert done.returncode == 0, done.stderr
+    number = r" \| (\d+\.\d{3})"
+    row = rf"^\| tiny, style.size=32 loss.style_weight=1.5{number * 4} \|$"
+    found = re.search(row, done.stdout, re.MULTILINE)
+    assert found is not None, done.stdout
+    _, _, style_of_preview, style_of_network = map(float, found.groups())
+    assert style_of_preview < style_of_network  # of a network that has learned nothing yet
+    assert sheet.is_file()

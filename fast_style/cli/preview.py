@@ -229,6 +229,7 @@ def _told(preview: "Preview") -> str:
 
 def _tell_lines(previews: "list[Preview]") -> None:
     """Print what to write into the file, or on the command line, for each choice."""
+    say("After minutes of training, a network keeps less of the photo, and has less of the style.")
     say("Set what you like under style and loss in the file, or on the command line:")
     for choice in (preview.choice for preview in previews):
         say(

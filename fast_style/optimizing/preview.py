@@ -1,9 +1,9 @@
 """What a training is likely to make of its style weight and style size, seen before it begins.
 
 The losses of the training, at the size of its crops, are lowered by L-BFGS on the photo's pixels
-from coarse to fine, once for each pair of values. A trained network comes near such a picture and
-not beyond it. 40 iterations end about where 60 of Adam do: 18 previews 9 % lower to 15 % higher,
-the median 1 %.
+from coarse to fine, once for each pair of values. A network that is trained for minutes has the
+same differences between choices, and is worse by both terms (docs/ablations.md). 40 iterations end
+about where 60 of Adam do: 18 previews 9 % lower to 15 % higher, the median 1 %.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
