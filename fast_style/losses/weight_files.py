@@ -163,6 +163,11 @@ def _read_state_dict(
     path: Path, start: bytes, architecture: Architecture, numbers: Collection[str]
 ) -> WeightsFile:
     tensors, metadata = _read_tensors(path, start)
+    if "fast_style" in metadata:  # the key of `models.model_files`
+        raise UserError(
+            f"{printable(path)}: is a model that fast-style trained, or a checkpoint of one, and "
+            "no loss network; name a file of VGG's weights, or compact"
+        )
     convolutions, places = {}, {}
     for number in numbers:
         index = torchvision_index(f"conv{number}", architecture)

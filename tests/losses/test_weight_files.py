@@ -22,6 +22,7 @@ from safetensors import safe_open
 from scipy.io import savemat
 from scipy.io.matlab import MatlabObject
 from scipy.sparse import csc_matrix
+from tiny_model import write_tiny_model
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -307,6 +308,12 @@ def test_kernels_in_the_order_of_theano_are_refused(tmp_path: Path) -> None:
         group["block1_conv1_W_1:0"] = kernel.transpose(3, 2, 0, 1)
     message = message_of(path)
     assert message.startswith(f"{path}: conv1_1 (block1_conv1) has the shape (3, 3, 4, 3),")
+
+
+def test_model_of_a_style_is_told_from_a_loss_network(tmp_path: Path) -> None:
+    model = write_tiny_model(tmp_path / "model.safetensors")
+    with pytest.raises(UserError, match=r"model\.safetensors: is a model .* or compact"):
+        load_weights(str(model), "vgg16", "relu1_2")
 
 
 @pytest.mark.parametrize("suffix", [".mat", ".h5"])
