@@ -30,6 +30,9 @@ INSTEAD = {
         "fast-style train my_style.yaml data.photos=demo/photos "
         "data.crop_size=32 data.grown_crop_size=48 train.steps=2 train.warmup_steps=1"
     ),
+    "fast-style preview my_style.yaml --photo demo/held_out/chelsea.png": (
+        "fast-style preview my_style.yaml --photo demo/held_out/chelsea.png --iterations 4"
+    ),
     # VGG's weights cannot be downloaded everywhere.
     "fast-style optimize configs/optimize/gatys.yaml style.image=demo/style.png "
     "--content demo/held_out/chelsea.png --output drawn.png": (
