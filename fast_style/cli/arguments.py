@@ -11,7 +11,7 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from fast_style.cli.documents import write_document
 from fast_style.cli.notes import note
@@ -22,8 +22,40 @@ if TYPE_CHECKING:
     from fast_style.settings.reading import AnyRoot
 
 
+class _LastHolds(argparse.Action):
+    """Keeps an option's value, and tells where the option is given again with another one.
+
+    The last one holds, so that a script can end in ``"$@"``.
+    """
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: object,
+        option_string: str | None = None,
+    ) -> None:
+        given = namespace.__dict__.setdefault("given", {})
+        if option_string and given.setdefault(self.dest, values) != values:
+            before, after = (_as_words(value) for value in (given[self.dest], values))
+            note(f"{option_string} {before} gives way to {option_string} {after} after it")
+        given[self.dest] = values
+        setattr(namespace, self.dest, values)
+
+
+def _as_words(values: object) -> str:
+    """The values of an option, as they may stand in a line."""
+    words = values if isinstance(values, list) else [values]
+    return shortened(printable(" ".join(str(getattr(word, "path", word)) for word in words)))
+
+
 class Parser(argparse.ArgumentParser):
     """An argparse parser that raises its errors as one line each."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        for name in (None, "store"):
+            self.register("action", name, _LastHolds)
 
     def error(self, message: str) -> NoReturn:
         """Raise UserError, with the command whose help says more."""

@@ -147,7 +147,9 @@ def _draw(styles: list[Path], photos: list[Path], options: argparse.Namespace) -
         what = f"{len(photos)} photos in {len(styles)} styles"
     say(printable(f"{output}: {what}; this is a first look, without a training"))
     say("a network of its own, trained in minutes, draws any photo at once, and videos steadily:")
-    words = ["fast-style", "demo", "--style", str(style), "--photo", str(photo)]
+    # A name that begins with a hyphen would be taken for an option.
+    named = [f"./{path}" if str(path).startswith("-") else str(path) for path in (style, photo)]
+    words = ["fast-style", "demo", "--style", named[0], "--photo", named[1]]
     say(f"  {printable(shlex.join(words))}")
 
 

@@ -213,7 +213,8 @@ def _preview(config: "Config", options: argparse.Namespace, outputs: list[Path])
                 tell(f"{printable(written)}: {len(previews)} previews of {printable(photo_file)}")
             if (signal_number := stop_signal()) is not None:
                 num_left = len(outputs) * len(weights) * len(sizes) - num_drawn
-                note(f"stopped: {num_left} previews were not drawn; --overwrite draws all again")
+                again = "; --overwrite draws all again" if num_drawn else ""
+                note(f"stopped: {num_left} previews were not drawn{again}")
                 return 128 + signal_number
     _tell_lines(previews)
     return 0

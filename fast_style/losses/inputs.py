@@ -74,8 +74,9 @@ def require_weights_file(path: Path, key: str = _WEIGHTS) -> None:
         UserError: there is no such file.
     """
     if not os.path.isfile(path):
+        found = "are no regular file" if os.path.exists(path) else "not found"
         raise UserError(
-            f"{printable(path)}: loss network weights not found; check {key} "
+            f"{printable(path)}: loss network weights {found}; check {key} "
             "(imagenet, imagenet_features, compact, random, or the path of a .pth, .safetensors, "
             ".mat or .h5 file)"
         )

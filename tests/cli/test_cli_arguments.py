@@ -368,3 +368,31 @@ def test_number_of_very_many_digits_is_told_by_the_rule_that_it_breaks(
     assert run("stylize", "-m", "m", "a.jpg", "--max-side", "9" * 20) == 2
     (line,) = errors(capsys)
     assert "--max-side: must have at most 15 digits" in line
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ("-o x.png -o y.png", "note: -o x.png gives way to -o y.png after it"),
+        ("-o y.png --max-side 9 --max-side 20", "note: --max-side 9 gives way to --max-side 20"),
+        ("-o y.png -o y.png", None),
+    ],
+)
+def test_option_given_again_is_told_and_the_last_one_holds(
+    words: str, told: str | None, here: Path, capsys: Output
+) -> None:
+    photo_at("a.png")
+    model = write_tiny_model(here / "m.safetensors")
+    assert run("stylize", "-m", str(model), "a.png", *words.split()) == 0
+    err = capsys.readouterr().err
+    assert (told in err) if told else ("gives way" not in err)
+    assert (here / "y.png").is_file()
+    assert not (here / "x.png").exists()
+
+
+def test_single_photo_that_is_skipped_is_told(here: Path, capsys: Output) -> None:
+    photo_at("a.png")
+    photo_at("y.png")
+    model = write_tiny_model(here / "m.safetensors")
+    assert run("stylize", "-m", str(model), "a.png", "-o", "y.png", "--skip-existing") == 0
+    assert "1 skipped" in capsys.readouterr().out

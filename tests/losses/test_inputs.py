@@ -70,6 +70,12 @@ def test_what_is_missing_is_named(folder: Path, key: str, text: str) -> None:
     assert str(caught.value) == f"{folder / 'none'}: {text}"
 
 
+def test_folder_in_the_place_of_weights_is_told_from_no_file(folder: Path) -> None:
+    (folder / "there").mkdir()
+    with pytest.raises(UserError, match=r"there: .* are no regular file; check loss_network"):
+        require_inputs(training(folder, weights="there"))
+
+
 def test_teachers_missing_weights_are_named_by_their_own_key(folder: Path) -> None:
     with pytest.raises(UserError, match=r"none\.pth: .* not found; check teacher\.weights \("):
         require_inputs(distilling(folder, str(folder / "none.pth")))

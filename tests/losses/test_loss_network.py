@@ -660,8 +660,9 @@ def test_path_without_a_file_is_refused(folder: bool, tmp_path: Path) -> None:
     path = tmp_path / "vgg.pth"
     if folder:
         path.mkdir()
+    found = "are no regular file" if folder else "not found"
     assert message_of(path) == (
-        f"{path}: loss network weights not found; check loss_network.weights (imagenet, "
+        f"{path}: loss network weights {found}; check loss_network.weights (imagenet, "
         "imagenet_features, compact, random, or the path of a .pth, .safetensors, .mat or .h5 file)"
     )
 
