@@ -199,7 +199,7 @@ def run(options: argparse.Namespace) -> int:
             # An error, as if they had been known by their names.
             raise UserError(f"no photos to stylize; {summary}" if launch.is_first else "")
         tell(summary)
-    if (len(plan.jobs) + len(plan.skipped) > 1 or plan.skipped) and launch.is_first:
+    if (len(plan.jobs) > 1 or plan.skipped) and launch.is_first:
         say(_counts(plan, done))
     return 1 if done.num_failed else 0
 
