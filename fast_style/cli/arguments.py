@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from fast_style.cli.documents import write_document
 from fast_style.cli.notes import note
+from fast_style.cli.stdout import delivered
 from fast_style.core.errors import UserError, printable, shortened
 from fast_style.core.paths import QUOTES, usable_path, with_variables
 
@@ -60,6 +61,11 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Raise UserError, with the command whose help says more."""
         raise UserError(f"{message}; see {self.prog} --help")
+
+    def _print_message(self, message: str, file: object = None) -> None:
+        """Print the help or the version; argparse would pass over what cannot be written."""
+        with delivered():
+            print(message, end="")
 
 
 def parse(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> argparse.Namespace:

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from fast_style.cli.stdout import PRINT_INTO_FILE, delivered
-from fast_style.core.errors import UserError, printable
+from fast_style.core.errors import unwritten
 from fast_style.core.files import write_text_atomically
 
 
@@ -42,7 +42,4 @@ def save_document(path: Path, text: str, *, replaces: bool) -> None:
     except FileExistsError:
         raise
     except OSError as error:
-        raise UserError(
-            f"{printable(path)}: cannot be written ({error.strerror}); choose another --output",
-            exit_code=1,
-        ) from None
+        raise unwritten(path, error, "choose another --output") from None

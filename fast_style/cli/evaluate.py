@@ -23,7 +23,7 @@ from fast_style.cli.arguments import (
 )
 from fast_style.cli.notes import each_once
 from fast_style.cli.process import lines_beside, say
-from fast_style.core.errors import Stopped, UserError, printable
+from fast_style.core.errors import Stopped, UserError, printable, unwritten
 from fast_style.core.files import made_folders
 from fast_style.core.signals import stop_signals
 
@@ -208,10 +208,7 @@ def _held(folder: Path) -> Iterator[None]:
                 "this folder already; wait for it, or choose another --output"
             ) from None
         except OSError as error:
-            raise UserError(
-                f"{printable(folder)}: cannot be written ({error.strerror}); choose another "
-                "--output"
-            ) from None
+            raise unwritten(folder, error, "choose another --output", exit_code=2) from None
         try:
             yield
         finally:
@@ -302,7 +299,7 @@ def _run_evaluation(options: argparse.Namespace, photos: "Inputs") -> int:
             models, objective, plan, options.output, device=device, progress=progress, say=tell
         )
     results["command"] = _command()
-    for path in write_report(options.output, results, grid):
+    for path in write_report(options.output, results, grid, say):
         say(printable(path))
     return 0
 
@@ -332,7 +329,7 @@ def _run_judge(options: argparse.Namespace, photos: "Inputs") -> int:
     with _shown_progress(judge.work) as (progress, tell):
         results, grids = judge.run(progress, tell)
     results["command"] = _command()
-    for path in write_judge_report(options.output, results, grids):
+    for path in write_judge_report(options.output, results, grids, say):
         say(printable(path))
     return 0
 

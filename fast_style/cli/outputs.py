@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fast_style.cli.notes import note
-from fast_style.core.errors import UserError, printable
+from fast_style.core.errors import UserError, printable, remedy_for, unwritten
 from fast_style.core.files import make_with_parents
 
 if TYPE_CHECKING:
@@ -30,9 +30,7 @@ def require_replaceable(path: Path, sources: Iterable[Path], *, overwrite: bool)
     try:
         exists, is_folder, is_file = path.exists(), path.is_dir(), path.is_file()
     except OSError as error:
-        raise UserError(
-            f"{printable(path)}: cannot be written ({error.strerror}); choose another name"
-        ) from None
+        raise unwritten(path, error, "choose another name", exit_code=2) from None
     if is_folder:
         raise UserError(f"{printable(path)}: is a folder; name a file")
     if exists and not is_file:  # /dev/null, which root could replace
@@ -120,7 +118,8 @@ def make_writable_folder(folder: Path) -> None:
         make_with_parents(folder)
     except OSError as error:
         raise UserError(
-            f"{printable(folder)}: cannot create this folder ({error.strerror}); choose another"
+            f"{printable(folder)}: cannot create this folder ({error.strerror}); "
+            f"{remedy_for(error, 'choose another')}"
         ) from None
     if not os.access(folder, os.W_OK | os.X_OK):
         raise UserError(

@@ -63,6 +63,28 @@ def remedy_for(error: OSError, otherwise: str) -> str:
     return "free some room on its disk" if is_full else otherwise
 
 
+def unwritten(
+    path: str | os.PathLike[str],
+    error: OSError,
+    otherwise: str = "choose another file or folder",
+    *,
+    exit_code: int = 1,
+) -> UserError:
+    """The error that a file or folder cannot be written, with the system's reason and a remedy.
+
+    Args:
+        path: the file or folder.
+        error: of the system.
+        otherwise: the remedy unless the disk or a limit is full.
+        exit_code: as that of UserError.
+    """
+    reason = error.strerror or str(error)
+    return UserError(
+        f"{printable(path)}: cannot be written ({reason}); {remedy_for(error, otherwise)}",
+        exit_code=exit_code,
+    )
+
+
 def printable(path: str | os.PathLike[str]) -> str:
     r"""The text in one line, with control characters and undecodable bytes as ``\n``, ``\xff``.
 

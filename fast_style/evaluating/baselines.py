@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fast_style.core.errors import UserError, printable
+from fast_style.core.errors import UserError, printable, remedy_for
 from fast_style.core.files import atomic_write, make_with_parents
 from fast_style.evaluating.plan import Photo, Variant
 from fast_style.losses.perceptual import LossValues, PerceptualLoss
@@ -171,8 +171,8 @@ class BaselineCache:
             make_with_parents(self.folder)
         except OSError as error:
             raise UserError(
-                f"{printable(self.folder)}: cannot create this folder ({error.strerror}); choose "
-                f"another {option}"
+                f"{printable(self.folder)}: cannot create this folder ({error.strerror}); "
+                f"{remedy_for(error, f'choose another {option}')}"
             ) from None
         if not os.access(self.folder, os.W_OK | os.X_OK):
             raise UserError(
@@ -266,7 +266,8 @@ class BaselineCache:
         except OSError as error:
             raise UserError(
                 f"{printable(self.folder)}: cannot write the L-BFGS baseline of "
-                f"{printable(photo.name)} ({error.strerror})",
+                f"{printable(photo.name)} ({error.strerror}); "
+                + remedy_for(error, "see that this folder can be written to"),
                 exit_code=1,
             ) from None
         return descent

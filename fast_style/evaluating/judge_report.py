@@ -5,7 +5,7 @@ Nothing is measured here, and no picture is stylized.
 
 import math
 import statistics
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from fast_style.evaluating.pages import (
     table,
     without_folders,
     write_file,
+    write_page,
 )
 from fast_style.evaluating.plots import draw_grid
 from fast_style.evaluating.summary import nearest_rank
@@ -46,7 +47,10 @@ _PERCENT = ("blots", "clipped")
 
 
 def write_judge_report(
-    folder: Path, results: Mapping[str, Any], grids: Mapping[str, Sequence[GridRow]]
+    folder: Path,
+    results: Mapping[str, Any],
+    grids: Mapping[str, Sequence[GridRow]],
+    say: Callable[[str], object] = lambda line: None,
 ) -> list[Path]:
     """Write all files of the judge's report; returns their paths, ``judge.md`` last.
 
@@ -55,6 +59,7 @@ def write_judge_report(
         results: of `judge.Judge.run`. A `command` in it is shown as the way to repeat the report,
             without the folders of absolute paths.
         grids: the rows that `run` returned with the results.
+        say: prints a line for the user: that a page was changed, and is kept.
 
     Raises:
         UserError: the folder cannot be written to (exit code 1).
@@ -67,8 +72,7 @@ def write_judge_report(
     paths = [write_file(folder / "judge.json", strict_json(results | {"summary": summary}))]
     for name, rows in grids.items():
         paths.append(write_file(folder / f"grid-{name}.png", draw_grid(rows)))
-    page = "\n".join(_page(results, summary))
-    paths.append(write_file(folder / "judge.md", page.encode()))
+    paths.append(write_page(folder / "judge.md", _page(results, summary), say))
     return paths
 
 

@@ -113,8 +113,11 @@ def load_objective(
     """
     config = _settings_of_objective(models[0], weights, loss)
     picture, file = _style_picture(config, style, models[0])
+    otherwise = "name a file with --weights"
+    if config.loss_network.architecture == "vgg16":
+        otherwise += ", or take --weights compact"
     try:
-        loaded = load_loss_weights(config)
+        loaded = load_loss_weights(config, otherwise)
     except UserError as error:
         raise UserError(
             f"{error} (fast-style evaluate takes the weights from --weights FILE, and "

@@ -1,14 +1,17 @@
 """What the reports have in common: files that are written whole, Markdown, and numbers in words."""
 
+import hashlib
+import itertools
 import json
 import math
+import os
 import re
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
-from fast_style.core.errors import UserError, printable
+from fast_style.core.errors import printable, unwritten
 from fast_style.core.files import atomic_write, make_with_parents
 
 
@@ -22,8 +25,48 @@ def write_file(path: Path, encoded: bytes) -> Path:
         with atomic_write(path) as file:
             file.write(encoded)
     except OSError as error:
-        raise _unwritable(path, error) from error
+        raise unwritten(path, error) from error
     return path
+
+
+def write_page(path: Path, lines: Iterable[str], say: Callable[[str], object]) -> Path:
+    """Write a report's page; returns its path.
+
+    A page that somebody has changed since it was written is kept under the first free name.
+
+    Args:
+        path: the page.
+        lines: of the page, in Markdown.
+        say: prints a line that gives the other name.
+
+    Raises:
+        UserError: it cannot be written (exit code 1).
+    """
+    text = "\n".join(lines)
+    page = f"{text}\n<!-- fast-style: {_digest(text)} -->\n".encode()
+    try:
+        if os.path.lexists(path) and not _is_as_written(path.read_bytes()):
+            names = (path.with_stem(f"{path.stem}-{number}") for number in itertools.count(2))
+            other = next(name for name in names if not os.path.lexists(name))
+            path.rename(other)
+            say(
+                f"{printable(path)}: was changed, or is of an earlier version; it is kept as "
+                f"{printable(other.name)}"
+            )
+    except OSError as error:
+        raise unwritten(path, error) from error
+    return write_file(path, page)
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _is_as_written(page: bytes) -> bool:
+    """Whether a page ends with the digest of the text before it."""
+    # A checkout on Windows may have changed the line breaks.
+    text, _, last = page.decode(errors="replace").replace("\r\n", "\n").rpartition("\n<!-- ")
+    return last == f"fast-style: {_digest(text)} -->\n"
 
 
 def make_folder(folder: Path) -> None:
@@ -35,12 +78,7 @@ def make_folder(folder: Path) -> None:
     try:
         make_with_parents(folder)
     except OSError as error:
-        raise _unwritable(folder, error) from error
-
-
-def _unwritable(path: Path, error: OSError) -> UserError:
-    reason = error.strerror or str(error)
-    return UserError(f"{printable(path)}: cannot be written ({reason})", exit_code=1)
+        raise unwritten(folder, error) from error
 
 
 def strict_json(data: Any) -> bytes:

@@ -4,7 +4,7 @@ Nothing is measured here, and no picture is stylized.
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from fast_style.evaluating.pages import (
     table,
     without_folders,
     write_file,
+    write_page,
 )
 from fast_style.evaluating.plan import VARIANT_TITLES
 from fast_style.evaluating.plots import draw_grid, draw_plots, require_plotting
@@ -30,7 +31,12 @@ from fast_style.evaluating.summary import summarize
 _FEW_PHOTOS = 10
 
 
-def write_report(folder: Path, results: Mapping[str, Any], grid: Sequence[GridRow]) -> list[Path]:
+def write_report(
+    folder: Path,
+    results: Mapping[str, Any],
+    grid: Sequence[GridRow],
+    say: Callable[[str], object] = lambda line: None,
+) -> list[Path]:
     """Write all files of the report; returns their paths, ``report.md`` last.
 
     ``results.json`` is written first, so that no number is lost when a plot fails.
@@ -40,6 +46,7 @@ def write_report(folder: Path, results: Mapping[str, Any], grid: Sequence[GridRo
         results: of `evaluation.evaluate`. A `command` in it is shown as the way to repeat the
             report, without the folders of absolute paths.
         grid: the rows that `evaluate` returned with the results.
+        say: prints a line for the user: that a page was changed, and is kept.
 
     Raises:
         UserError: matplotlib is not installed, or the folder cannot be written to (exit code 1).
@@ -57,8 +64,8 @@ def write_report(folder: Path, results: Mapping[str, Any], grid: Sequence[GridRo
         rows = [row for row in grid if row.size == int(size)]
         if rows:
             paths.append(write_file(folder / f"grid-{size}.png", draw_grid(rows)))
-    page = "\n".join(_page(results, summary["sizes"], {path.name for path in paths}))
-    paths.append(write_file(folder / "report.md", page.encode()))
+    page = _page(results, summary["sizes"], {path.name for path in paths})
+    paths.append(write_page(folder / "report.md", page, say))
     return paths
 
 

@@ -48,8 +48,12 @@ def read_style(path: Path, size: int) -> Image.Image:
     return resize_shorter_side(style, size)
 
 
-def load_loss_weights(config: Config | GatysConfig) -> Weights:
+def load_loss_weights(config: Config | GatysConfig, otherwise: str | None = None) -> Weights:
     """The loss network's weights, up to the deepest layer that the loss names.
+
+    Args:
+        config: the settings.
+        otherwise: as that of `load_weights`.
 
     Raises:
         UserError: the weights are missing, or do not fit the architecture or the loss.
@@ -63,6 +67,7 @@ def load_loss_weights(config: Config | GatysConfig) -> Weights:
         preprocessing=network.preprocessing,
         padding=network.padding,
         seed=config.seed,
+        otherwise=otherwise,
     )
 
 

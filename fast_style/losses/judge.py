@@ -41,12 +41,12 @@ def load_judge_weights(settings: GatysConfig, option: str) -> Weights:
 
     Args:
         settings: from `load_judge_settings`.
-        option: what sets the weights, for the message: ``--weights FILE``.
+        option: what sets the weights, for a message: ``--weights FILE``.
 
     Raises:
         UserError: the weights are missing, or do not fit.
     """
     try:
-        return load_loss_weights(settings)
+        return load_loss_weights(settings, "name a file of them")
     except UserError as error:
         raise UserError(f"{error} (the judge's weights of VGG-16 come from {option})") from None

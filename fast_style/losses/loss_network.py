@@ -56,6 +56,10 @@ _KNOWN_FILES = {
     "d01eb7cb": _KnownFile("caffe", is_bgr=True),  # jcjohnson's vgg19
 }
 
+_OTHER_WEIGHTS = (
+    "name a file of yours with loss_network.weights=FILE, or use the small network that comes with "
+    "fast-style, loss_network.weights=compact"
+)
 _NAMED = ("imagenet", "imagenet_features", "compact")
 _OF_VGG16 = ("imagenet_features", "compact")
 
@@ -216,6 +220,7 @@ def load_weights(
     preprocessing: Preprocessing | None = None,
     padding: Padding | None = None,
     seed: int = 1,
+    otherwise: str | None = None,
 ) -> Weights:
     """The convolutions up to the layer `deepest`.
 
@@ -227,6 +232,8 @@ def load_weights(
             files that state it.
         padding: what surrounds pictures; None for what the file states, or else zeros.
         seed: of ``random``.
+        otherwise: what to do where torchvision's weights cannot be had, to end an error with; None
+            for advice on ``loss_network.weights``.
 
     Raises:
         UserError: the weights are missing or do not fit; the message has a remedy.
@@ -239,7 +246,7 @@ def load_weights(
             f"is {architecture}; set it to vgg16, or name other weights"
         )
     if source in ("imagenet", "imagenet_features"):
-        path = _torchvision_file(source, architecture)
+        path = _torchvision_file(source, architecture, otherwise or _OTHER_WEIGHTS)
     elif source == "compact":
         path = COMPACT_FILE
     else:
@@ -297,7 +304,7 @@ def full_network_is_cached(architecture: Architecture) -> bool:
     )
 
 
-def _torchvision_file(source: str, architecture: Architecture) -> Path:
+def _torchvision_file(source: str, architecture: Architecture, otherwise: str) -> Path:
     """Torchvision's file of VGG weights, downloaded unless it lies in torch's cache.
 
     Raises:
@@ -309,12 +316,7 @@ def _torchvision_file(source: str, architecture: Architecture) -> Path:
         entry = ("VGG16_Weights", "IMAGENET1K_V1")
     else:
         entry = ("VGG19_Weights", "IMAGENET1K_V1")
-    return cached_file(
-        *entry,
-        purpose="the loss network's weights",
-        otherwise="name a file of yours with loss_network.weights=FILE, or use the small network "
-        "that comes with fast-style, loss_network.weights=compact",
-    )
+    return cached_file(*entry, purpose="the loss network's weights", otherwise=otherwise)
 
 
 def _read_weights(

@@ -10,7 +10,7 @@ from typing import Any
 
 from PIL import ExifTags, Image
 
-from fast_style.core.errors import UserError, printable
+from fast_style.core.errors import UserError, printable, unwritten
 from fast_style.core.files import atomic_write
 from fast_style.pictures.reading import BITMAP_MARK, MARK, Picture, over_white
 
@@ -107,8 +107,7 @@ def _write_bytes(path: Path, encoded: bytes | memoryview, *, replaces: bool) -> 
     except OSError as error:
         if isinstance(error, FileExistsError) and not replaces:
             raise
-        reason = error.strerror or str(error)
-        raise UserError(f"{printable(path)}: cannot be written ({reason})", exit_code=1) from error
+        raise unwritten(path, error) from error
 
 
 def writable_format(path: Path, format: str | None = None) -> str:

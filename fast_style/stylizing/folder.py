@@ -11,7 +11,7 @@ from itertools import groupby, islice
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-from fast_style.core.errors import UserError, printable
+from fast_style.core.errors import UserError, printable, unwritten
 from fast_style.core.files import make_with_parents
 from fast_style.pictures.pixels import fit_longer_side
 from fast_style.pictures.profiles import has_unusable_profile
@@ -203,7 +203,7 @@ def _failure(job: Job, error: Exception) -> Outcome:
         if not line.startswith((photo, output)):
             line = f"{photo}: {line}"
     elif isinstance(error, OSError):
-        line = f"{output}: cannot be written ({error.strerror or error})"
+        return Outcome(job, unwritten(job.output, error))
     else:
         line = f"{photo}: memory ran out; shrink the photo with --max-side"
     return Outcome(job, UserError(line, exit_code=1))

@@ -18,7 +18,7 @@ from PIL import Image
 
 from fast_style import __version__
 from fast_style.core.distributed import ALONE, Group
-from fast_style.core.errors import UserError, capitalized, printable, remedy_for
+from fast_style.core.errors import UserError, capitalized, printable, unwritten
 from fast_style.core.files import (
     made_folders,
     remove_stray_temporaries,
@@ -234,7 +234,7 @@ def _unusable(folder: Path, error: OSError, anew: str) -> UserError:
         if anew == FRESH
         else "runs are written into the working directory, so change to one that you may write to"
     )
-    return UserError(f"{folder}: cannot be written ({error.strerror}); {remedy_for(error, remedy)}")
+    return unwritten(folder, error, remedy, exit_code=2)
 
 
 def _has_begun(folder: Path) -> bool:
@@ -450,7 +450,9 @@ def write_run_files(folder: Path, config: Config | DistillConfig, environment: s
         write_text_atomically(folder / _ENVIRONMENT, environment)
         write_text_atomically(folder / "config.yaml", to_yaml(config))
     except OSError as error:
-        raise UserError(f"{folder}: cannot be written ({error.strerror})") from None
+        raise unwritten(
+            folder, error, "see that this folder can be written to", exit_code=2
+        ) from None
 
 
 def versions() -> dict[str, str]:

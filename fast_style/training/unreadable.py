@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from fast_style.core.errors import UserError, printable
+from fast_style.core.errors import UserError, printable, unwritten
 from fast_style.core.files import write_text_atomically
 from fast_style.pictures.folders import INCLUDE_RESULTS, Photos, by_hash, why_unreadable
 from fast_style.pictures.reading import PictureError, ResultError
@@ -153,7 +153,7 @@ class UnreadableList:
             if path.exists():
                 opened._cut_back_to(before_sample)
         except OSError as error:
-            raise UserError(f"{printable(path)}: cannot be written ({error.strerror})") from None
+            raise unwritten(path, error, "rename what is there", exit_code=2) from None
         return opened
 
     def _cut_back_to(self, sample: int) -> None:

@@ -72,16 +72,14 @@ def test_other_errors_of_imports_stay_what_they_are(monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.skipif(os.name == "nt", reason="pipes end otherwise there")
-@pytest.mark.parametrize(
-    ("arguments", "exit_code"), [(["train", "--help-config"], 1), (["--help"], 0)]
-)
-def test_closed_stdout_leaves_no_traceback(arguments: list[str], exit_code: int) -> None:
+@pytest.mark.parametrize("arguments", [["train", "--help-config"], ["--help"]])
+def test_closed_stdout_leaves_no_traceback(arguments: list[str]) -> None:
     # What `| head -1` does, at once: nobody reads.
     reading, writing = os.pipe()
     os.close(reading)
     result = run_in_process(*arguments, stdout=writing)
     os.close(writing)
-    assert (result.returncode, result.stderr) == (exit_code, "")
+    assert (result.returncode, result.stderr) == (1, "")
 
 
 @pytest.mark.skipif(os.name == "nt", reason="there, a working directory cannot be removed")
@@ -208,7 +206,10 @@ def test_letters_that_a_terminal_lacks_are_escaped(here: Path) -> None:
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
-@pytest.mark.parametrize("arguments", [["train", "--help-config"], ["styles"], ["info", "compact"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [["train", "--help-config"], ["styles"], ["info", "compact"], ["--version"], ["try", "--help"]],
+)
 def test_full_disk_under_what_was_asked_for_is_an_error(arguments: list[str]) -> None:
     with Path("/dev/full").open("w") as full:
         ended = run_in_process(*arguments, stdout=full.fileno())

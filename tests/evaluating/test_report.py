@@ -74,13 +74,36 @@ def test_json_is_strict_and_holds_results_and_summary(tmp_path: Path) -> None:
     assert written["objective_digest"] == "c" * 64
 
 
+@pytest.mark.usefixtures("no_plots")
+def test_page_that_somebody_changed_is_kept_and_others_are_replaced(tmp_path: Path) -> None:
+    lines: list[str] = []
+    for _ in range(2):
+        write_report(tmp_path, three_photos(), [], lines.append)
+    page, kept = tmp_path / "report.md", tmp_path / "report-2.md"
+    assert (lines, kept.exists()) == ([], False)
+    written = page.read_bytes()
+    page.write_bytes(written.replace(b"\n", b"\r\n"))  # as a checkout on Windows
+    write_report(tmp_path, three_photos(), [], lines.append)
+    assert (lines, page.read_bytes()) == ([], written)
+    for changed, name in ((b"Mine. " + written, "report-2.md"), (b"", "report-3.md")):
+        page.write_bytes(changed)
+        write_report(tmp_path, three_photos(), [], lines.append)
+        assert (page.read_bytes(), (tmp_path / name).read_bytes()) == (written, changed)
+        assert str(page) in lines[-1]
+        assert name in lines[-1]
+    assert len(lines) == 2
+
+
 def test_a_report_that_cannot_be_written_is_an_error_for_the_user(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(UserError) as caught:
         write_report(tmp_path / "file" / "report", three_photos(), [])
-    assert str(caught.value) == f"{tmp_path}/file/report: cannot be written (Not a directory)"
+    assert str(caught.value) == (
+        f"{tmp_path}/file/report: cannot be written (Not a directory); choose another file or "
+        "folder"
+    )
     assert caught.value.exit_code == 1
 
     def full(path: Path) -> None:
@@ -90,7 +113,8 @@ def test_a_report_that_cannot_be_written_is_an_error_for_the_user(
     with pytest.raises(UserError) as caught:
         write_report(tmp_path, three_photos(), [])
     assert str(caught.value) == (
-        f"{tmp_path}/results.json: cannot be written (No space left on device)"
+        f"{tmp_path}/results.json: cannot be written (No space left on device); free some room on "
+        "its disk"
     )
 
 

@@ -15,6 +15,7 @@ from fast_style.losses.build import (
     load_loss_weights,
     read_style,
 )
+from fast_style.losses.judge import load_judge_settings, load_judge_weights
 from fast_style.losses.loss_network import Weights
 from fast_style.settings.config import Config
 from fast_style.settings.gatys_config import GatysConfig
@@ -42,6 +43,21 @@ def test_settings_of_the_loss_arrive(config: GatysConfig) -> None:
         config.loss.content_weight,
         config.loss.style_weight,
     )
+
+
+def test_missing_weights_of_the_judge_are_to_be_named_by_its_own_option(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_arguments: object, **_options: object) -> None:
+        raise TimeoutError
+
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    monkeypatch.setattr(torch.hub, "download_url_to_file", fail)
+    for option in ("--weights", "log.judge_weights"):
+        with pytest.raises(UserError) as caught:
+            load_judge_weights(load_judge_settings(None), option)
+        assert option in str(caught.value)
+        assert "compact" not in str(caught.value)  # which the judge refuses
 
 
 def test_weights_end_with_the_deepest_layer_of_the_loss(config: GatysConfig) -> None:

@@ -127,7 +127,9 @@ def test_missing_folder_is_named(tmp_path):
     ):
         with pytest.raises(UserError) as caught:
             write(path)
-        assert str(caught.value) == f"{path}: cannot be written (No such file or directory)"
+        assert str(caught.value) == (
+            f"{path}: cannot be written (No such file or directory); choose another file or folder"
+        )
         assert caught.value.exit_code == 1
 
 

@@ -1,5 +1,6 @@
 """Claims about `folder`: files in, files out, in order, and a failure stops no other photo."""
 
+import errno
 import os
 import re
 import threading
@@ -59,7 +60,7 @@ def test_result_whose_path_is_too_long_does_not_stop_the_rest(
     write_noise_photo("a.png")
     long = "out/" + "d/" * 2100 + "a.png"
     line, last = errors_of(stylize_files(stylizer, [Job("a.png", long), Job("a.png", "out/a.png")]))
-    assert line == f"{long}: cannot be written (File name too long)"
+    assert line == f"{long}: cannot be written (File name too long); choose another file or folder"
     assert last is None
     assert [path.name for path in Path("out").iterdir()] == ["a.png"]
 
@@ -198,11 +199,33 @@ class Failing(Stylizer):
             None,
             "large.png: 1,200 pixels, more than the limit of 1,199; use a smaller copy",
         ),
-        ("a.png", "file/b.png", None, "file/b.png: cannot be written (File exists)"),
+        (
+            "a.png",
+            "file/b.png",
+            None,
+            "file/b.png: cannot be written (File exists); choose another file or folder",
+        ),
         ("a.png", "b.png", UserError("too hot"), "a.png: too hot"),
         ("a.png", "b.png", UserError("b.png: too hot"), "b.png: too hot"),
-        ("a.png", "b.png", OSError(28, "No space"), "b.png: cannot be written (No space)"),
-        ("a.png", "b.png", OSError("odd"), "b.png: cannot be written (odd)"),
+        (
+            "a.png",
+            "b.png",
+            OSError(errno.ENOSPC, "No space"),
+            "b.png: cannot be written (No space); free some room on its disk",
+        ),
+        (
+            "a.png",
+            "b.png",
+            OSError(errno.EFBIG, "File too large"),
+            "b.png: cannot be written (File too large); raise the limit of the size of files "
+            "(ulimit -f)",
+        ),
+        (
+            "a.png",
+            "b.png",
+            OSError("odd"),
+            "b.png: cannot be written (odd); choose another file or folder",
+        ),
         (
             "a.png",
             "b.png",
@@ -287,7 +310,7 @@ def test_failed_write_leaves_the_old_output(
 
     monkeypatch.setattr(os, "fsync", no_space)
     assert errors_of(stylize_files(stylizer, [Job("a.png", "out/a.png")])) == [
-        "out/a.png: cannot be written (No space left on device)"
+        "out/a.png: cannot be written (No space left on device); free some room on its disk"
     ]
     assert Path("out/a.png").read_bytes() == b"the old one"
     assert os.listdir("out") == ["a.png"]

@@ -117,7 +117,10 @@ def test_list_that_cannot_be_written_is_told_once_and_does_not_stop_the_run(tmp_
 
 def test_list_that_cannot_be_cut_back_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "list.jsonl").mkdir()
-    with pytest.raises(UserError, match=r"list\.jsonl: cannot be written \(Is a directory\)$"):
+    with pytest.raises(
+        UserError,
+        match=r"list\.jsonl: cannot be written \(Is a directory\); rename what is there$",
+    ):
         open_list(tmp_path / "list.jsonl")
 
 
