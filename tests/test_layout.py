@@ -27,7 +27,7 @@ PACKAGE = ROOT / "fast_style"
 # A package imports only packages above it; a module only modules above it in its own package.
 PACKAGES = {
     "core": [
-        "errors", "files", "paths", "folder_lock", "devices", "free_memory", "distributed",
+        "errors", "words", "files", "paths", "folder_lock", "devices", "free_memory", "distributed",
         "signals", "spawning",
     ],
     "styles": ["shipped"],

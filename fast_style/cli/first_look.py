@@ -18,6 +18,7 @@ from fast_style.cli.notes import each_once, note_about
 from fast_style.cli.outputs import make_writable_folder, put_picture_in_place, require_replaceable
 from fast_style.cli.process import say
 from fast_style.core.errors import printable
+from fast_style.core.words import count
 
 SUMMARY = "draw photos in the style of any picture, in seconds and without a training"
 EXAMPLES = """\
@@ -144,7 +145,7 @@ def _draw(styles: list[Path], photos: list[Path], options: argparse.Namespace) -
     style, photo = styles[0], photos[0]
     what = f"{photo} in the style of {style}"
     if is_sheet:
-        what = f"{len(photos)} photos in {len(styles)} styles"
+        what = f"{count(len(photos), 'photo')} in {count(len(styles), 'style')}"
     say(printable(f"{output}: {what}; this is a first look, without a training"))
     say("a network of its own, trained in minutes, draws any photo at once, and videos steadily:")
     # A name that begins with a hyphen would be taken for an option.

@@ -95,12 +95,19 @@ def put_picture_in_place(
 ) -> Path:
     """Write a picture by `put_in_place`; returns its path.
 
+    A sheet of many pictures that is too large for the format becomes a PNG: the work is done.
     `alpha` is as that of `write_picture`.
 
     Raises:
         UserError: it cannot be written.
     """
-    from fast_style.pictures.writing import write_picture
+    from fast_style.pictures.writing import require_fitting, write_picture
+
+    try:
+        require_fitting(path, picture.size)
+    except UserError as error:
+        path, overwrite = path.with_suffix(".png"), False
+        tell(f"{error}: the result becomes {printable(path)}")
 
     def write(path: Path, replaces: bool) -> None:
         write_picture(path, picture, alpha=alpha, replaces=replaces)

@@ -24,6 +24,7 @@ from fast_style.cli.outputs import make_writable_folder, put_picture_in_place, r
 from fast_style.cli.process import lines_beside, say
 from fast_style.core.errors import UserError, printable
 from fast_style.core.signals import stop_signals
+from fast_style.core.words import count
 
 if TYPE_CHECKING:
     from fast_style.optimizing.preview import Preview
@@ -210,11 +211,12 @@ def _preview(config: "Config", options: argparse.Namespace, outputs: list[Path])
                 written = put_picture_in_place(
                     output, sheet, overwrite=options.overwrite, tell=tell
                 )
-                tell(f"{printable(written)}: {len(previews)} previews of {printable(photo_file)}")
+                drawn = count(len(previews), "preview")
+                tell(f"{printable(written)}: {drawn} of {printable(photo_file)}")
             if (signal_number := stop_signal()) is not None:
                 num_left = len(outputs) * len(weights) * len(sizes) - num_drawn
                 again = "; --overwrite draws all again" if num_drawn else ""
-                note(f"stopped: {num_left} previews were not drawn{again}")
+                note(f"stopped: {count(num_left, 'preview')} left to draw{again}")
                 return 128 + signal_number
     _tell_lines(previews)
     return 0

@@ -26,6 +26,7 @@ from fast_style.cli.notes import note
 from fast_style.cli.process import say
 from fast_style.core.distributed import Launch, joined, own_device, read_launch
 from fast_style.core.errors import UserError, printable, shown
+from fast_style.core.words import count
 from fast_style.styles.shipped import (
     ALL,
     SHEET_SIDE,
@@ -259,7 +260,7 @@ def _counts(plan: "Plan", done: _Done) -> str:
     num_skipped = len(plan.skipped) + done.num_skipped
     counts = f"{num_done} done, {num_skipped} skipped, {done.num_failed} failed"
     if num_results:
-        counts += f", {num_results} {'result' if num_results == 1 else 'results'} left out"
+        counts += f", {count(num_results, 'result')} left out"
     return counts
 
 

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from fast_style.core.devices import ordinary_torch, resolve_precision, set_up_torch
 from fast_style.core.errors import UserError, printable
+from fast_style.core.words import count
 from fast_style.distilling.distiller import PICTURES_STREAM, Distiller
 from fast_style.distilling.painters import Styles, painting_crop
 from fast_style.distilling.students import choose_channels, relu_layers
@@ -67,7 +68,8 @@ def build_distiller(
         device
     )
     say(
-        f"{len(photos.training)} photos and {len(paintings.training)} paintings to learn on, "
+        f"{count(len(photos.training), 'photo')} and "
+        f"{count(len(paintings.training), 'painting')} to learn on, "
         f"{len(photos.validation)} and {len(paintings.validation)} held out; teacher: "
         f"{config.teacher.architecture}, {weights.label}"
     )

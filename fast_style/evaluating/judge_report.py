@@ -9,14 +9,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from fast_style.core.words import count, plural
 from fast_style.evaluating.evaluation import GridRow, average
 from fast_style.evaluating.pages import (
     command_lines,
-    count,
     machine_line,
     make_folder,
     markdown,
-    plural,
     strict_json,
     table,
     without_folders,

@@ -13,6 +13,7 @@ from typing import Any
 
 from fast_style.core.errors import printable, unwritten
 from fast_style.core.files import atomic_write, make_with_parents
+from fast_style.core.words import count
 
 
 def write_file(path: Path, encoded: bytes) -> Path:
@@ -148,13 +149,3 @@ def command_lines(results: Mapping[str, Any]) -> list[str]:
         return [""]
     how = "To repeat it (absolute paths are cut to their names):"
     return ["", how, "", f"    {printable(results['command'])}", ""]
-
-
-def count(number: int, noun: str) -> str:
-    """A number with its noun: ``1 photo``, ``2 photos``."""
-    return f"{number} {plural(number, noun)}"
-
-
-def plural(number: int | None, noun: str) -> str:
-    """The noun as it follows a number; None stands for one that is not known."""
-    return noun if number == 1 else f"{noun}s"

@@ -8,15 +8,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from fast_style.core.words import count, plural
 from fast_style.evaluating.evaluation import TERMS, GridRow
 from fast_style.evaluating.objective import COMPACT_APPROXIMATES
 from fast_style.evaluating.pages import (
     command_lines,
-    count,
     machine_line,
     make_folder,
     markdown,
-    plural,
     strict_json,
     table,
     without_folders,

@@ -18,6 +18,7 @@ from typing import Literal, NamedTuple
 
 from fast_style.core.errors import printable, shortened
 from fast_style.core.files import identity_of
+from fast_style.core.words import count
 from fast_style.pictures.formats import (
     EXTENSIONS,
     SUFFIXES_OF_RULES_3,
@@ -164,7 +165,7 @@ class LeftOut:
         ]
         if len(ranked) > _MOST_SUFFIXES:
             shown.append(f"{len(ranked) - _MOST_SUFFIXES:,} other suffixes")
-        counts = f"{total:,} {'file' if total == 1 else 'files'} left out: {', '.join(shown)}"
+        counts = f"{count(total, 'file')} left out: {', '.join(shown)}"
         return "; ".join([counts, *remedies_for(self.suffixes)])
 
 

@@ -66,7 +66,7 @@ def write_picture(
             the disk is full or the folder not writable (exit code 1).
     """
     kind = writable_format(path, format)
-    _check_longest_side(path, rgb, kind)
+    require_fitting(path, rgb.size, format)
     # Encoded in memory first, so that an OSError can only come from the disk.
     _write_bytes(path, _encode(Picture(rgb, alpha), kind, quality), replaces=replaces)
 
@@ -131,18 +131,24 @@ def misnamed(suffix: str) -> str:
     return f"cannot write the format {printable(suffix)!r}; {remedy}"
 
 
+def require_fitting(path: Path, size: tuple[int, int], format: str | None = None) -> None:
+    """Check that a file's format can hold a picture of this width and height in pixels.
+
+    Raises:
+        UserError: it cannot, or the format cannot be written.
+    """
+    kind = writable_format(path, format)
+    limit = _LONGEST_SIDE.get(kind)
+    if limit is not None and max(size) > limit:
+        raise UserError(
+            f"{printable(path)}: {size[0]} x {size[1]} pixels are too many for {kind}, which "
+            f"allows {limit} a side; write a .png"
+        )
+
+
 def keeps_alpha(path: Path) -> bool:
     """Whether the format that a file's suffix names can store transparency."""
     return writable_format(path) in _KEEPS_ALPHA
-
-
-def _check_longest_side(path: Path, rgb: Image.Image, kind: str) -> None:
-    limit = _LONGEST_SIDE.get(kind)
-    if limit is not None and max(rgb.size) > limit:
-        raise UserError(
-            f"{printable(path)}: {rgb.width} x {rgb.height} pixels are too many for {kind}, "
-            f"which allows {limit} a side; write a .png"
-        )
 
 
 def _encode(picture: Picture, kind: str, quality: int) -> memoryview:

@@ -20,6 +20,7 @@ from fast_style.core.devices import ordinary_torch, resolve_device, resolve_prec
 from fast_style.core.distributed import ALONE, Group
 from fast_style.core.files import name_in_utf_8
 from fast_style.core.signals import whole_imports
+from fast_style.core.words import count
 from fast_style.losses.build import build_perceptual_loss, load_loss_weights, read_style
 from fast_style.losses.judge import judge_sides, load_judge_settings, load_judge_weights
 from fast_style.losses.loss_network import Weights
@@ -109,8 +110,8 @@ def build_trainer(
     )
     weights = _load_weights(config, say)
     say(
-        f"{len(photos.training)} photos to train on, {len(held_out)} held out; loss network: "
-        f"{config.loss_network.architecture}, {weights.label}"
+        f"{count(len(photos.training), 'photo')} to train on, {len(held_out)} held out; loss "
+        f"network: {config.loss_network.architecture}, {weights.label}"
     )
     description = _describe(config, photos, style, weights)
     require_same_inputs(

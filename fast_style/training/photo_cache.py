@@ -43,6 +43,7 @@ from fast_style.core.files import (
     write_text_atomically,
 )
 from fast_style.core.folder_lock import FolderLock, Held
+from fast_style.core.words import count
 from fast_style.pictures.pixels import resize_shorter_side
 from fast_style.pictures.reading import PictureError, ResultError, over_white, read_picture
 
@@ -360,8 +361,8 @@ def _announce(
         )
     begun = f"; {len(done)} of them are stored already" if done else ""
     say(
-        f"photo cache: {len(photos)} photos with a shorter side of at most {side} pixels, about "
-        f"{size_in_words(total)}, in {printable(home)}{begun}"
+        f"photo cache: {count(len(photos), 'photo')} with a shorter side of at most {side} pixels, "
+        f"about {size_in_words(total)}, in {printable(home)}{begun}"
     )
     others = [path.parent for path in home.parent.glob("*/about.json") if path.parent != home]
     if others:

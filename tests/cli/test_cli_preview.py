@@ -13,6 +13,7 @@ from PIL import Image
 
 from fast_style.cli import main as cli
 from fast_style.cli import preview as command
+from fast_style.core.words import count
 from fast_style.optimizing import preview
 from fast_style.optimizing.preview import choices_near, draw_previews, read_styles
 from fast_style.settings.config import Config, load_config
@@ -168,7 +169,7 @@ def test_a_stopped_preview_keeps_what_it_has_and_says_what_is_missing(
     num_drawn = is_stopped_at // 4
     is_told = f"preview-photo.png: {num_drawn} preview" in told.out
     assert is_told == Path("preview-photo.png").exists() == (num_drawn > 0)
-    assert f"{6 - num_drawn} previews were not drawn" in told.err
+    assert f"stopped: {count(6 - num_drawn, 'preview')} left to draw" in told.err
     assert ("--overwrite" in told.err) == (num_drawn > 0)
 
 
@@ -212,7 +213,7 @@ def test_a_sheet_that_appears_during_the_work_is_kept(
     assert run("wave.yaml", "-p", "photo.png", "--style-weights", "1", "--style-sizes", "16") == 0
     assert Path("preview.png").read_text() == "theirs"
     assert size_of("preview-2.png")[0] > 0
-    assert "preview-2.png: 1 previews of photo.png" in capsys.readouterr().out
+    assert "preview-2.png: 1 preview of photo.png" in capsys.readouterr().out
 
 
 def test_a_photo_given_twice_is_drawn_once(capsys: Output) -> None:

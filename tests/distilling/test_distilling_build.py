@@ -132,7 +132,10 @@ def test_run_folder_that_cannot_be_written_is_told(yaml_file: Path, tmp_path: Pa
     with pytest.raises(UserError) as caught:
         make_distiller(config, run)
     run.lock.release()
-    assert str(caught.value) == f"{tmp_path}/small: cannot be written (Is a directory)"
+    assert str(caught.value) == (
+        f"{tmp_path}/small: cannot be written (Is a directory); see that this folder can be "
+        "written to"
+    )
 
 
 def message_of(yaml_file: Path, root: Path, *words: str) -> str:
