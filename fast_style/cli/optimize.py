@@ -3,9 +3,8 @@
 import argparse
 import itertools
 import os
-import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,10 +29,9 @@ from fast_style.core.errors import UserError, printable, shortened
 from fast_style.core.signals import stop_signals
 
 if TYPE_CHECKING:
-    from PIL import Image
-
     from fast_style.optimizing.course import Course
     from fast_style.optimizing.picture import Optimized
+    from fast_style.pictures.reading import Picture
     from fast_style.settings.gatys_config import GatysConfig
 
 
@@ -167,12 +165,13 @@ def _optimize(config: "GatysConfig", options: argparse.Namespace) -> int:
     from fast_style.losses.loss_network import MissingLayerError
     from fast_style.optimizing.course import Course
     from fast_style.optimizing.picture import Progress, optimize_picture
-    from fast_style.pictures.reading import read_photo
+    from fast_style.pictures.reading import over_white, read_picture
 
     each = config.optimize.iterations
     total = each * config.optimize.scales
     course = Course(total, options.output, options.every, replaces=options.overwrite)
-    photo = read_photo(options.content) if options.content is not None else None
+    content = read_picture(options.content) if options.content is not None else None
+    photo = over_white(content) if content is not None else None
     with tqdm(total=total, unit="iteration", disable=None) as bar, stop_signals() as stop_signal:
         tell = lines_beside(bar)
 
@@ -206,7 +205,13 @@ def _optimize(config: "GatysConfig", options: argparse.Namespace) -> int:
         signal_number = stop_signal()
         bar.close()
         # Here too, a first signal waits: the picture may be the work of hours.
-        _write(options, photo, result, course)
+        if signal_number is not None:
+            if (result.scale, result.minimum.last.iteration) == (0, 0):
+                note("stopped before the first iteration: nothing is written")
+                return 128 + signal_number
+            # What an earlier command has finished is worth more.
+            options.overwrite = False
+        _write(options, content, result, course)
     if result.minimum.is_failure:
         raise UserError(
             f"{result.minimum.reason}; the best picture before that was written", exit_code=1
@@ -216,30 +221,31 @@ def _optimize(config: "GatysConfig", options: argparse.Namespace) -> int:
 
 def _write(
     options: argparse.Namespace,
-    photo: "Image.Image | None",
+    content: "Picture | None",
     result: "Optimized",
     course: "Course",
 ) -> None:
     """Write the result, the sheet and the course; print the result's size and loss.
 
     Raises:
-        UserError: some of them cannot be written. The others are there, and if the result is not,
-            a copy in the folder of temporary files.
+        UserError: some of them cannot be written. The others are there, and those in the folder of
+            temporary files.
     """
+    from fast_style.pictures.reading import over_white
     from fast_style.pictures.sheets import side_by_side
 
-    output = options.output
+    output, size = options.output, result.picture.size
+    alpha = None
+    if content is not None and content.alpha is not None:
+        alpha = content.alpha.resize(size)
     failures: list[str] = []
     with _collecting(failures):
-        output = put_picture_in_place(output, result.picture, overwrite=options.overwrite)
-    if failures:
-        with suppress(UserError, OSError):  # there may be no folder of temporary files
-            copy = Path(tempfile.gettempdir(), output.name)
-            copy = put_picture_in_place(copy, result.picture, overwrite=False)
-            failures[0] += f"; the result is {printable(copy)}"
+        output = put_picture_in_place(
+            output, result.picture, alpha=alpha, overwrite=options.overwrite
+        )
     if options.sheet is not None:
-        content = [] if photo is None else [photo.resize(result.picture.size)]
-        sheet = side_by_side([*content, result.style, result.picture])
+        photos = [] if content is None else [over_white(content).resize(size)]
+        sheet = side_by_side([*photos, result.style, result.picture])
         with _collecting(failures):
             put_picture_in_place(options.sheet, sheet, overwrite=options.overwrite)
     if options.course is not None:
@@ -248,6 +254,7 @@ def _write(
                 options.course,
                 lambda path, replaces: course.write(path, replaces=replaces),
                 overwrite=options.overwrite,
+                elsewhere=True,
             )
     if failures:
         raise UserError("\n".join(failures), exit_code=1)
@@ -289,8 +296,9 @@ def _require_files(options: argparse.Namespace, config: "GatysConfig") -> None:
     _require_outputs(options, config, [*contents, *styles, *starts])
     for path in (*contents, *starts):
         require_picture(path)
-    for path in styles:
-        require_style_picture(path)
+    require_style_picture(config.style.image, "style.image")
+    for further in config.style.blend:
+        require_style_picture(further.image, "style.blend")
     require_weights(config.loss_network.weights)
     note_about([*contents, *styles])
 
@@ -303,12 +311,12 @@ def _require_outputs(
     Raises:
         UserError: a file cannot be written, would be written twice, or would replace another.
     """
-    from fast_style.optimizing.course import pictures_in_between
+    from fast_style.optimizing.course import earlier_pictures, pictures_in_between
     from fast_style.pictures.writing import writable_format
 
     outputs = [path for path in (options.output, options.sheet, options.course) if path is not None]
     total = config.optimize.iterations * config.optimize.scales
-    in_between = pictures_in_between(options.output, iterations=total, every=options.every)
+    in_between = [*pictures_in_between(options.output, iterations=total, every=options.every)]
     if options.every is not None and options.every > total:
         note(
             f"--every {options.every}: no picture in between is written, of {total} iterations "
@@ -323,5 +331,10 @@ def _require_outputs(
         if os.path.realpath(path) in taken:
             raise UserError(f"{printable(path)}: would be written twice; choose another name")
         taken.add(os.path.realpath(path))
+    if options.overwrite and in_between:
+        earlier = earlier_pictures(options.output, in_between)
+        if earlier:
+            more = f" and {len(earlier) - 1} more" if len(earlier) > 1 else ""
+            note(f"of an earlier command, and kept: {printable(earlier[0])}{more}")
     for folder in {path.parent for path in outputs}:
         make_writable_folder(folder)

@@ -2,13 +2,15 @@
 
 import itertools
 import os
+import tempfile
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fast_style.cli.notes import note
 from fast_style.core.errors import UserError, printable, remedy_for, unwritten
-from fast_style.core.files import make_with_parents
+from fast_style.core.files import make_with_parents, other_names
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -53,35 +55,48 @@ def put_in_place(
     *,
     overwrite: bool,
     tell: Callable[[str], object] = note,
+    elsewhere: bool = False,
 ) -> Path:
     """Write a file that `require_replaceable` allowed before the work; returns its path.
 
-    Without --overwrite, a file that has appeared there since then is kept, and so is the work: it
-    gets the first free name of ``picture-2.png``, ``picture-3.png`` and so on.
+    A file that is not to be replaced, as one that has appeared there since then, is kept, and so is
+    the work: it gets the first free name of ``picture-2.png``, ``picture-3.png`` and so on.
 
     Args:
         path: the file to write.
         write: writes the file of a name; the second argument is whether it may replace one that
             exists. Otherwise it raises FileExistsError.
-        overwrite: whether the command has --overwrite.
+        overwrite: whether the file may be replaced.
         tell: prints a line that gives the other name.
+        elsewhere: whether what cannot be written there goes into the folder of temporary files.
 
     Raises:
-        UserError: there is no such folder any more, and it cannot be made again.
+        UserError: it cannot be written; the message names the copy in the folder of temporary
+            files, if there is one.
     """
-    make_writable_folder(path.parent)  # it may have been removed meanwhile
-    others = (path.with_stem(f"{path.stem}-{number}") for number in itertools.count(2))
-    for candidate in itertools.chain([path], others):
+    try:
+        make_writable_folder(path.parent)  # it may have been removed meanwhile
+        written = _with_free_name(path, write, overwrite)
+    except UserError as error:
+        if not elsewhere:
+            raise
         try:
+            copy = _with_free_name(Path(tempfile.gettempdir(), path.name), write, overwrite=False)
+        except (UserError, OSError):  # there may be no folder of temporary files
+            raise error from None
+        raise UserError(
+            f"{error}; the result is {printable(copy)}", exit_code=error.exit_code
+        ) from None
+    if written != path:
+        tell(f"{printable(path)}: this file is kept; the result is {printable(written)}")
+    return written
+
+
+def _with_free_name(path: Path, write: Callable[[Path, bool], object], overwrite: bool) -> Path:
+    for candidate in itertools.chain([path], other_names(path)):
+        with suppress(FileExistsError):
             write(candidate, overwrite)
-        except FileExistsError:
-            continue
-        if candidate != path:
-            tell(
-                f"{printable(path)}: this file has appeared meanwhile, and is kept; the result is "
-                f"{printable(candidate)}"
-            )
-        return candidate
+            return candidate
     raise AssertionError("there are endlessly many names")
 
 
@@ -93,7 +108,7 @@ def put_picture_in_place(
     overwrite: bool,
     tell: Callable[[str], object] = note,
 ) -> Path:
-    """Write a picture by `put_in_place`; returns its path.
+    """Write a picture by `put_in_place`, elsewhere if need be; returns its path.
 
     A sheet of many pictures that is too large for the format becomes a PNG: the work is done.
     `alpha` is as that of `write_picture`.
@@ -112,7 +127,7 @@ def put_picture_in_place(
     def write(path: Path, replaces: bool) -> None:
         write_picture(path, picture, alpha=alpha, replaces=replaces)
 
-    return put_in_place(path, write, overwrite=overwrite, tell=tell)
+    return put_in_place(path, write, overwrite=overwrite, tell=tell, elsewhere=True)
 
 
 def make_writable_folder(folder: Path) -> None:

@@ -115,7 +115,7 @@ def run(options: argparse.Namespace) -> int:
     if not options.photo:
         raise UserError("no photo to draw; name one with --photo PHOTO")
     options.photo = each_once(expanded(options.photo), "drawn")
-    require_style_picture(config.style.image)
+    require_style_picture(config.style.image, "style.image")
     for path in options.photo:
         require_picture(path)
     outputs = _outputs(options, config.style.image)

@@ -7,6 +7,7 @@ appears under its final name only when its last byte is on the disk.
 import codecs
 import errno
 import hashlib
+import itertools
 import json
 import os
 import re
@@ -80,6 +81,18 @@ def write_text_atomically(path: Path, text: str, *, replaces: bool = True) -> No
     """Write `text` as UTF-8 by `atomic_write`."""
     with atomic_write(path, replaces=replaces) as file:
         file.write(text.encode())
+
+
+def other_names(path: Path) -> Iterator[Path]:
+    """Endlessly many names for a file whose own name is taken: picture-2.png, picture-3.png, ..."""
+    return (path.with_stem(f"{path.stem}-{number}") for number in itertools.count(2))
+
+
+def put_aside(path: Path) -> Path:
+    """Rename a file to the first of its `other_names` that is free; returns it."""
+    aside = next(name for name in other_names(path) if not os.path.lexists(name))
+    path.rename(aside)
+    return aside
 
 
 def make_with_parents(folder: Path) -> None:

@@ -1,7 +1,6 @@
 """What the reports have in common: files that are written whole, Markdown, and numbers in words."""
 
 import hashlib
-import itertools
 import json
 import math
 import os
@@ -12,7 +11,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 from fast_style.core.errors import printable, unwritten
-from fast_style.core.files import atomic_write, make_with_parents
+from fast_style.core.files import atomic_write, make_with_parents, put_aside
 from fast_style.core.words import count
 
 
@@ -47,12 +46,10 @@ def write_page(path: Path, lines: Iterable[str], say: Callable[[str], object]) -
     page = f"{text}\n<!-- fast-style: {_digest(text)} -->\n".encode()
     try:
         if os.path.lexists(path) and not _is_as_written(path.read_bytes()):
-            names = (path.with_stem(f"{path.stem}-{number}") for number in itertools.count(2))
-            other = next(name for name in names if not os.path.lexists(name))
-            path.rename(other)
+            aside = put_aside(path)
             say(
                 f"{printable(path)}: was changed, or is of an earlier version; it is kept as "
-                f"{printable(other.name)}"
+                f"{printable(aside.name)}"
             )
     except OSError as error:
         raise unwritten(path, error) from error

@@ -32,7 +32,7 @@ def require_inputs(config: Config | DistillConfig) -> None:
         if folder is not None:
             require_folder(folder, f"data.{kind}")
     if isinstance(config, Config):
-        require_style_picture(config.style.image)
+        require_style_picture(config.style.image, "style.image")
         require_weights(config.loss_network.weights)
         if config.log.judge_weights is not None:
             require_weights(config.log.judge_weights, "log.judge_weights")
@@ -40,8 +40,12 @@ def require_inputs(config: Config | DistillConfig) -> None:
         require_weights(config.teacher.weights, "teacher.weights")
 
 
-def require_style_picture(path: Path) -> None:
+def require_style_picture(path: Path, key: str | None = None) -> None:
     """Check that a style picture has the header of a picture.
+
+    Args:
+        path: the picture.
+        key: the setting that names it, if one does, for the message.
 
     Raises:
         PictureError: as `require_picture`; for a missing file, with styles that may be meant.
@@ -49,7 +53,11 @@ def require_style_picture(path: Path) -> None:
     try:
         require_picture(path)
     except PictureError as error:
-        hint = "" if os.path.exists(path) else picture_hint(path)
+        if os.path.exists(path):
+            raise
+        hint = picture_hint(path)
+        if key is not None and not hint:
+            hint = f"; check {key} (a picture, or the name of one of fast-style styles)"
         raise PictureError(f"{error}{hint}") from None
 
 

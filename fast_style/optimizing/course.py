@@ -3,7 +3,8 @@
 Loads no torch until a picture is converted, so that file names can be checked before.
 """
 
-from collections.abc import Iterator
+import glob
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -46,14 +47,21 @@ class Course:
         self.write_every = write_every
         self.replaces = replaces
         self.frames: list[Image.Image] = []
+        self._last = -1
 
     def record(self, number: int, picture: "Tensor") -> None:
         """Record the picture (1, 3, H, W), float in [0, 1], after `number` iterations.
+
+        Of two with the same number, the second is passed over: a finer scale starts with the result
+        of the coarser one, enlarged.
 
         Raises:
             FileExistsError: its file exists, and is not to be replaced.
             UserError: its file cannot be written.
         """
+        if number <= self._last:
+            return
+        self._last = number
         is_written = self.write_every is not None and number > 0 and number % self.write_every == 0
         is_frame = number * _NUM_FRAMES // self.iterations >= len(self.frames)
         if not (is_written or is_frame):
@@ -77,6 +85,12 @@ class Course:
             write_animation(path, frames, replaces=replaces)
         else:
             write_picture(path, contact_sheet(frames, _SHEET_COLUMNS), replaces=replaces)
+
+
+def earlier_pictures(output: Path, written: Collection[Path]) -> list[Path]:
+    """The numbered files beside `output` that are not among those to be written."""
+    pattern = f"{glob.escape(output.stem)}-{'[0-9]' * 5}{glob.escape(output.suffix)}"
+    return sorted(path for path in output.parent.glob(pattern) if path not in written)
 
 
 def _numbered(output: Path, number: int) -> Path:

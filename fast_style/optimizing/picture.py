@@ -157,10 +157,12 @@ def _require_no_strip(picture: Image.Image, size: int, key: str) -> None:
     """
     longer = round(max(picture.size) * size / min(picture.size))
     if longer > _LARGEST_SIDE:
+        lowest = _LARGEST_SIDE * min(picture.size) // max(picture.size)
+        lower = f", or lower {key} to at most {lowest}" if lowest >= SMALLEST_SIDE else ""
         raise UserError(
             f"{key}: a shorter side of {size} makes a picture of {picture.width} x "
             f"{picture.height} pixels {longer} pixels long, more than {_LARGEST_SIDE}; crop the "
-            f"picture, lower {key}, or set it to [width, height]"
+            f"picture to at most {_LARGEST_SIDE // size} times as long as wide{lower}"
         )
 
 

@@ -273,14 +273,13 @@ def _require_nothing_lost(run: Run, has_begun: bool) -> None:
 
 
 def _is_cut_short(path: Path) -> bool:
-    """Whether a result is one of a training that had not come to its last step.
-
-    A process that is killed between its first model and its first checkpoint leaves one.
-    """
+    """Whether a result is of a training that was killed between it and its first checkpoint."""
     learned = metadata_of_learned(path)
     with suppress(CheckpointError, ValueError, KeyError, TypeError):
         description = json.loads(learned["card"]) if learned else read_model_file(path).metadata
-        return bool(description["step"] < description["settings"]["train"]["steps"])
+        step, settings = description["step"], description["settings"]
+        first = settings["log"]["checkpoint_every"]
+        return bool(step <= first and step < settings["train"]["steps"])
     return False
 
 

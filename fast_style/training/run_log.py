@@ -22,7 +22,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from fast_style.core.errors import encodable
-from fast_style.core.files import write_text_atomically
+from fast_style.core.files import put_aside, write_text_atomically
 from fast_style.pictures.pixels import image_to_tensor, tensor_to_image
 
 _EVENT_FILE = re.compile(r"events\.out\.tfevents\.(\d{10})\.")
@@ -172,7 +172,6 @@ class RunLog:
     def _cut_table_back_to(self, step: int) -> None:
         rows: list[dict[str, str]] = []
         if step > 0 and self._table.exists():
-            # A power cut may have left half a row, or arbitrary bytes.
             with self._table.open(newline="", encoding="utf-8", errors="replace") as file:
                 rows = [row for row in csv.DictReader(file) if None not in (*row, *row.values())]
         # By name: an older version may have written the table with fewer columns.
@@ -180,7 +179,17 @@ class RunLog:
         kept = [[row.get(column, "") for column in self._columns] for row in rows]
         text = io.StringIO()
         csv.writer(text, lineterminator="\n").writerows([self._columns, *kept])
+        # A killed process leaves further rows, a power cut perhaps half a row or arbitrary bytes.
+        if step > 0 and self._table.exists() and not self._begins_with(text.getvalue()):
+            aside = put_aside(self._table)
+            self.say(
+                f"metrics.csv was changed, or is of an earlier version; it is kept as {aside.name}"
+            )
         write_text_atomically(self._table, text.getvalue())
+
+    def _begins_with(self, text: str) -> bool:
+        with self._table.open("rb") as file:
+            return file.read(len(text.encode())) == text.encode()
 
     def _append(self, row: Mapping[str, float]) -> None:
         with self._table.open("a", newline="", encoding="utf-8") as file:

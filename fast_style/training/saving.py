@@ -19,6 +19,7 @@ from fast_style.core.files import (
 from fast_style.models.checkpoint import (
     Checkpoint,
     last_good_checkpoint,
+    list_checkpoints,
     optimizer_tensors,
     remove_old_checkpoints,
     require_same_tensors,
@@ -63,7 +64,10 @@ def writing_step(
         )
         if on_full_disk is None:
             remedy = capitalized(remedy_for(error, "see that this folder can be written to"))
-            raise UserError(f"{line}. {remedy}, and repeat the command", exit_code=1) from None
+            anew = "" if list_checkpoints(folder) else ", which begins anew"
+            raise UserError(
+                f"{line}. {remedy}, and repeat the command{anew}", exit_code=1
+            ) from None
         on_full_disk(f"{line}; trying again at the next one")
     else:
         remove_old_checkpoints(folder, keep, newest=step)

@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 from PIL import Image
@@ -195,6 +196,33 @@ def test_scales_are_counted_through(here: Path, capsys: Output) -> None:
     assert size_of("out-00008.png") == size_of("out.png") == size_of("film.gif") == (40, 32)
 
 
+def test_picture_between_two_scales_is_the_coarser_ones_result(here: Path, capsys: Output) -> None:
+    words = ["optimize.size=32", "optimize.scales=2", "optimize.iterations=2", "--every", "2"]
+    for more in ([], ["--overwrite"]):
+        assert draw(*words, *more) == 0
+        assert "warning" not in capsys.readouterr().err
+        assert size_of("out-00002.png") == (20, 16)
+
+
+def test_pictures_of_an_earlier_course_are_kept_and_told(here: Path, capsys: Output) -> None:
+    assert draw("--every", "1") == 0
+    capsys.readouterr()
+    assert draw("--every", "3", "--overwrite") == 0
+    assert "out-00001.png and 2 more" in capsys.readouterr().err
+    assert {f"out-0000{number}.png" for number in (1, 2, 3, 4)} <= files()
+
+
+def test_transparency_of_the_photo_is_that_of_the_result(here: Path) -> None:
+    photo = Image.open("photo.png")
+    photo.putalpha(Image.linear_gradient("L").resize(photo.size))
+    photo.save("photo.png")
+    assert draw() == 0
+    with Image.open("out.png") as result:
+        assert result.mode == "RGBA"
+        alpha = np.asarray(result.getchannel("A"))
+    assert alpha[0].max() < 20 < 235 < alpha[-1].min()
+
+
 @pytest.mark.parametrize("suffix", ["jpg", "webp", "tif", "bmp", "PNG"])
 def test_output_has_the_format_of_its_name(here: Path, suffix: str) -> None:
     output = f"out.{suffix}"
@@ -268,7 +296,7 @@ def test_blend_is_drawn(here: Path, capsys: Output) -> None:
     draw_photo(101, (30, 50)).save("other.png")
     assert draw("style.blend={other.png: 2.0}") == 0
     assert draw("style.blend={none.png: 2.0}", "--overwrite") == 2
-    assert capsys.readouterr().err == f"error: {here / 'none.png'}: not found\n"
+    assert capsys.readouterr().err.startswith(f"error: {here / 'none.png'}: not found; ")
 
 
 # --- Mistakes -----------------------------------------------------------------------------------
@@ -404,7 +432,11 @@ def test_mistake_is_one_line_exit_code_2_and_nothing_written(
 @pytest.mark.parametrize(
     ("word", "message"),
     [
-        ("style.image=none.png", "{here}/none.png: not found"),
+        (
+            "style.image=none.png",
+            "{here}/none.png: not found; check style.image (a picture, or the name of one of "
+            "fast-style styles)",
+        ),
         ("optimize.init=none.png", "{here}/none.png: not found"),
         (
             "style.image=my.yaml",
@@ -596,6 +628,34 @@ def test_interrupt_keeps_the_best_picture_and_exits_130(here: Path, capsys: Outp
     assert 5 <= int(match[1]) < 20000
     assert {"out.png", "sheet.png", "film.gif"} <= files()
     assert size_of("sheet.png") == (72, 16)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals come otherwise there")
+def test_interrupted_result_does_not_replace_a_finished_one(here: Path, capsys: Output) -> None:
+    assert draw() == 0
+    finished = Path("out.png").read_bytes()
+    thread = interrupt_when_there_is(here / "out-00010.png")
+    assert draw(*ENDLESS, "--overwrite") == 130
+    thread.join()
+    assert Path("out.png").read_bytes() == finished
+    assert size_of("out-2.png") == (20, 16)
+    assert "out-2.png: 20 x 16 pixels" in capsys.readouterr().out
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals come otherwise there")
+def test_interrupt_before_the_first_iteration_writes_nothing(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: Output
+) -> None:
+    real = picture.optimize_picture
+
+    def interrupted(*words: Any, **options: Any) -> picture.Optimized:
+        signal.raise_signal(signal.SIGINT)
+        return real(*words, **options)
+
+    monkeypatch.setattr(picture, "optimize_picture", interrupted)
+    assert draw("--sheet", "sheet.png", "--course", "film.gif") == 130
+    assert files() == set()
+    assert "nothing is written" in capsys.readouterr().err
 
 
 @pytest.mark.slow

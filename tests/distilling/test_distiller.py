@@ -502,7 +502,7 @@ def test_network_that_cannot_be_written_ends_the_run(
     assert str(caught.value).startswith("step 2: no checkpoint could be written ([Errno 21] ")
     assert str(caught.value).endswith(
         " are free). There is no checkpoint yet. See that this folder can be written to, and "
-        "repeat the command"
+        "repeat the command, which begins anew"
     )
     assert checkpoints_of(tmp_path / "small") == []
 

@@ -55,7 +55,10 @@ def test_what_is_there_passes(folder: Path) -> None:
     [
         ("photos", "folder not found; check data.photos"),
         ("validation_photos", "folder not found; check data.validation_photos"),
-        ("style", "not found"),
+        (
+            "style",
+            "not found; check style.image (a picture, or the name of one of fast-style styles)",
+        ),
         (
             "weights",
             "loss network weights not found; check loss_network.weights (imagenet, "

@@ -79,15 +79,13 @@ def test_tiny_photo_is_enlarged(folder: Path, size: tuple[int, int]) -> None:
             (),
             (2000, 3),
             "optimize.size: a shorter side of 16 makes a picture of 2000 x 3 pixels 10667 pixels "
-            "long, more than 8192; crop the picture, lower optimize.size, or set it to [width, "
-            "height]",
+            "long, more than 8192; crop the picture to at most 512 times as long as wide",
         ),
         (
             ("style.image=FOLDER/strip.png", "style.size=20"),
             (40, 32),
             "style.size: a shorter side of 20 makes a picture of 2000 x 3 pixels 13333 pixels "
-            "long, more than 8192; crop the picture, lower style.size, or set it to [width, "
-            "height]",
+            "long, more than 8192; crop the picture to at most 409 times as long as wide",
         ),
         (("optimize.init=FOLDER/none.png",), (40, 32), "FOLDER/none.png: not found"),
         (

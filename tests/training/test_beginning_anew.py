@@ -136,6 +136,18 @@ def test_training_cut_short_before_its_first_checkpoint_begins_anew(
     assert (again / table).read_bytes() == (finished / table).read_bytes()
 
 
+def test_training_that_had_more_than_one_checkpoint_is_not_thrown_away(
+    yaml_file: Path, tmp_path: Path
+) -> None:
+    words = ["log.checkpoint_every=2"]
+    train_once(settings_of(yaml_file, *words), tmp_path, stop_at=4)
+    shutil.rmtree(tmp_path / "tiny" / "checkpoints")
+    model = (tmp_path / "tiny" / "model.safetensors").read_bytes()
+    with pytest.raises(UserError, match=r"replace model\.safetensors"):
+        train_once(settings_of(yaml_file, *words), tmp_path)
+    assert (tmp_path / "tiny" / "model.safetensors").read_bytes() == model
+
+
 def test_training_cut_short_while_its_log_is_opened_begins_anew(
     yaml_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

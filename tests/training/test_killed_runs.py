@@ -84,7 +84,8 @@ def test_missing_style_is_one_line_and_exit_code_two(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "style.png").unlink()
     assert train_main([str(yaml_file), "--device", "cpu"]) == 2
-    assert capsys.readouterr().err == f"error: {tmp_path}/style.png: not found\n"
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"error: {tmp_path}/style.png: not found; check style.image ")
 
 
 # --- Processes that are stopped and killed --------------------------------------------------------

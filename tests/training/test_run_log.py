@@ -73,6 +73,25 @@ def test_resumed_table_of_other_columns_keeps_the_numbers_under_their_names(tmp_
     assert table_of(tmp_path) == HEADER + "1,2,,0.1\n2,4,,0.2\n3,6,3.0,0.1\n"
 
 
+def test_table_that_somebody_changed_is_kept_beside_the_resumed_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log_steps(tmp_path, 1, 2)
+    changed = table_of(tmp_path).replace(",", ";")  # as spreadsheets of some countries save it
+    (tmp_path / "metrics.csv").write_text(changed)
+    log_steps(tmp_path, 3, start_step=2)
+    assert (tmp_path / "metrics-2.csv").read_text() == changed
+    assert "kept as metrics-2.csv" in capsys.readouterr().out
+
+
+def test_table_of_a_killed_process_is_cut_back_without_a_copy(tmp_path: Path) -> None:
+    log_steps(tmp_path, 1, 2, 3, 4)
+    with (tmp_path / "metrics.csv").open("ab") as file:
+        file.write(b"5,1")
+    log_steps(tmp_path, 3, start_step=2)
+    assert not (tmp_path / "metrics-2.csv").exists()
+
+
 @pytest.mark.parametrize("header", ["", "\n", "\0\0\0\0,lr\n"])
 def test_rows_below_a_damaged_header_are_dropped(tmp_path: Path, header: str) -> None:
     (tmp_path / "metrics.csv").write_text(header + "1,2,1.0,0.1\n2,4,2.0,0.1\n")

@@ -139,7 +139,8 @@ def test_pictures_that_cannot_be_written_are_told_once_and_do_not_stop_the_run(
     (warning,) = [line for line in capsys.readouterr().out.splitlines() if "warning" in line]
     assert warning == (
         f"warning: {tmp_path}/tiny/samples/step-00000000.png: cannot be written (Not a directory); "
-        "training continues, and other samples are tried without a warning"
+        "choose another file or folder; training continues, and other samples are tried without a "
+        "warning"
     )
 
 
