@@ -49,6 +49,7 @@ loss:
   tv_weight: 1e0
   tv_exponent: 2
   stability_weight: 20
+  style_distance: gram
   autocorrelation_weight: 50
   halo_weight: 50
 train:
@@ -73,6 +74,7 @@ loss:
   normalization: relative
   content_layers: {relu3_3: 1.0}
   style_layers: {relu1_2: 1.0, relu2_2: 1, relu3_3: 1.0, block4_conv3: 1.0}
+  style_distance: gram
   autocorrelation_weight: 0
   halo_weight: 0
   content_weight: 1.0

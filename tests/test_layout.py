@@ -45,7 +45,7 @@ PACKAGES = {
     ],
     "models": ["model_files", "narrow", "checkpoint", "shipping"],
     "losses": ["inputs", "weight_files", "downloads", "loss_network", "blur", "autocorrelation",
-        "halo", "perceptual", "nearest", "build", "judge"],
+        "halo", "sliced", "perceptual", "nearest", "build", "judge"],
     "measures": ["artifacts", "blots", "repeats", "halos", "steadiness", "second_opinion"],
     "stylizing": [
         "jobs", "memory", "stylizer", "folder", "style_sheet",

@@ -19,9 +19,13 @@ from fast_style.losses.autocorrelation import (
     far_autocorrelations,
 )
 from fast_style.losses.halo import SMALLEST_SIDE, halo_strengths, halo_targets
+from fast_style.losses.sliced import directions_of, sliced_distance, sorted_projections, thinned
 
 AUTOCORRELATION = "autocorrelation"
 """The name of this part of the style term, beside the names of layers."""
+
+# So that a style weight leaves about as much of the photo with either distance (docs/ablations.md).
+_SLICED_SCALE = 3.0
 
 _HALO = "halo"  # the name of this part of the content term, likewise
 
@@ -180,6 +184,9 @@ class PerceptualLoss(nn.Module):
         halo_weight: weight, beside those of `content_layers`, of the `halo_strengths` of y on x,
             which forbid glows and patches where the photo is flat. Likewise without effect on
             pictures below 32 pixels.
+        style_distance: what is compared at `style_layers`. ``gram``: the Gram matrices. ``sliced``:
+            the distributions of the features, by their sliced Wasserstein distance (Heitz et al.
+            2021), which ``relative`` divides by ‖φ(s)‖² / (CHW).
         blend: further style pictures, each with its weight beside the 1 of `style_picture`. The
             style term is the weighted mean of the distances to all of them.
         normalization: ``paper`` takes equations 2 to 4 unchanged. ``relative`` divides each photo's
@@ -200,6 +207,7 @@ class PerceptualLoss(nn.Module):
         tv_exponent: float = 2.0,
         autocorrelation_weight: float = 0.0,
         halo_weight: float = 0.0,
+        style_distance: Literal["gram", "sliced"] = "gram",
         blend: Sequence[tuple[Tensor, float]] = (),
         normalization: Literal["relative", "paper"] = "relative",
     ) -> None:
@@ -216,6 +224,7 @@ class PerceptualLoss(nn.Module):
         self.content_parts = dict(content_layers) | ({_HALO: halo_weight} if halo_weight else {})
         """Likewise of the content term, by layers and ``halo``."""
         self.normalization = normalization
+        self.style_distance = style_distance
         self._layers = list(dict.fromkeys([*self.content_layers, *self.style_layers]))
         styles = [(style_picture, 1.0), *blend]
         whole = sum(weight for _, weight in styles)
@@ -225,6 +234,8 @@ class PerceptualLoss(nn.Module):
             for layer in self.style_layers:  # (S, C, C)
                 grams = torch.cat([gram_matrix(features[layer]) for features in features_of])
                 self.register_buffer(f"gram_{layer}", grams)
+                if style_distance == "sliced":
+                    self._register_projections(layer, [features[layer] for features in features_of])
             for layer in self.content_layers:  # ()
                 floor = _SMALLEST_RELATIVE_ENERGY * features_of[0][layer].float().square().mean()
                 self.register_buffer(f"floor_{layer}", floor)
@@ -237,6 +248,13 @@ class PerceptualLoss(nn.Module):
     def style_grams(self, layer: str) -> Tensor:
         """G(s) at a style layer of `style_picture` and of each picture in `blend`: (S, C, C)."""
         return self.get_buffer(f"gram_{layer}")
+
+    def _register_projections(self, layer: str, features_of: Sequence[Tensor]) -> None:
+        directions = directions_of(features_of[0].shape[1]).to(features_of[0].device)
+        self.register_buffer(f"directions_{layer}", directions)
+        for number, features in enumerate(features_of):  # of other sizes
+            projections = sorted_projections(thinned(features), directions)
+            self.register_buffer(f"projections_{layer}_{number}", projections)
 
     def forward(self, output: Tensor, photos: Tensor) -> LossTerms:
         """The terms of `output` as a stylized version of `photos`.
@@ -332,14 +350,38 @@ class PerceptualLoss(nn.Module):
         return torch.stack(distances).sum()
 
     def _style_of_layer(self, layer: str, features: Tensor) -> Tensor:
-        gram = gram_matrix(features)
-        distances = []
-        for share, target in zip(self.style_shares, self.style_grams(layer), strict=True):
-            distance = style_distance(gram, target).mean()
-            if self.normalization == "relative":
-                distance = distance / target.square().sum()
-            distances.append(share * distance)
-        return torch.stack(distances).sum()
+        if self.style_distance == "gram":
+            distances = self._gram_distances(layer, features)
+        else:
+            distances = self._sliced_distances(layer, features)
+        shares = zip(self.style_shares, distances, strict=True)
+        return torch.stack([share * distance.mean() for share, distance in shares]).sum()
+
+    def _gram_distances(self, layer: str, features: Tensor) -> list[Tensor]:
+        """The distances from each style picture, (N,)."""
+        gram, targets = gram_matrix(features), self.style_grams(layer)
+        distances = [style_distance(gram, target) for target in targets]
+        if self.normalization == "paper":
+            return distances
+        return [
+            distance / target.square().sum()
+            for distance, target in zip(distances, targets, strict=True)
+        ]
+
+    def _sliced_distances(self, layer: str, features: Tensor) -> list[Tensor]:
+        """Likewise."""
+        found = sorted_projections(thinned(features), self.get_buffer(f"directions_{layer}"))
+        targets = [
+            self.get_buffer(f"projections_{layer}_{number}")
+            for number in range(len(self.style_shares))
+        ]
+        distances = [sliced_distance(found, target) for target in targets]
+        if self.normalization == "paper":
+            return distances
+        return [
+            _SLICED_SCALE * distance / target.square().mean()
+            for distance, target in zip(distances, targets, strict=True)
+        ]
 
 
 def _weighted_sum(terms: dict[str, Tensor], weights: Mapping[str, float], output: Tensor) -> Tensor:

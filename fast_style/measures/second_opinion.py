@@ -11,17 +11,15 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from fast_style.core.errors import UserError, printable
 from fast_style.core.files import sha256_of
 from fast_style.losses.downloads import cached_file, torchvision_models
+from fast_style.losses.sliced import directions_of, sliced_distance, sorted_projections
 
 # Modules of torchvision's `squeezenet1_0().features` whose outputs are compared: the first ReLU,
 # fire4, fire8 and fire9, which are the last ones at strides of 2, 4, 8 and 16.
 _COMPARED = (1, 5, 10, 12)
-
-_NUM_DIRECTIONS = 64
 
 # A layer's distance is divided by the style's variance, but at least by this share of its mean
 # square: a style picture of one color has no variance.
@@ -86,7 +84,7 @@ class SecondOpinion:
 
     def __init__(self, squeezenet: SqueezeNet, style: Tensor) -> None:
         self.squeezenet = squeezenet.to(style.device)
-        self.style = [sorted_projections(features) for features in squeezenet(style)]
+        self.style = [_projected(features) for features in squeezenet(style)]
 
     @torch.no_grad()
     def __call__(self, pictures: Tensor) -> Tensor:
@@ -101,38 +99,27 @@ class SecondOpinion:
             pictures: (N, 3, H, W) in [0, 1]; at least 32 pixels a side.
         """
         distances = [
-            relative_distance(sorted_projections(features), target)
+            relative_distance(features, target)
             for features, target in zip(self.squeezenet(pictures), self.style, strict=True)
         ]
         return torch.stack(distances).mean(dim=0)
 
 
-def sorted_projections(features: Tensor) -> Tensor:
-    """Features (N, C, H, W) along random directions, sorted over positions: (N, K, P).
-
-    The directions are the same in every call (Heitz et al. 2021, equation 5).
-    """
-    generator = torch.Generator().manual_seed(1)
-    directions = torch.randn(_NUM_DIRECTIONS, features.shape[1], generator=generator)
-    directions = F.normalize(directions, dim=1).to(features.device)
-    return (directions @ features.float().flatten(2)).sort(dim=2).values
-
-
-def relative_distance(projections: Tensor, target: Tensor) -> Tensor:
-    """The squared sliced Wasserstein distance, divided by the variance of the target: (N,).
-
-    Along one direction, the distance of two distributions is that of their sorted values; with
-    another number of positions, that of their quantiles.
+def relative_distance(features: Tensor, target: Tensor) -> Tensor:
+    """The `sliced_distance` of features (N, C, H, W), divided by the variance of the target: (N,).
 
     Args:
-        projections: from `sorted_projections`, (N, K, P).
-        target: likewise, (1, K, P').
+        features: of pictures.
+        target: `_projected` features of the style picture, (1, K, P).
     """
-    if target.shape[2] != projections.shape[2]:
-        target = F.interpolate(target, projections.shape[2], mode="linear", align_corners=True)
     spread = target.var(dim=2, correction=0).mean()
     spread = torch.maximum(spread, _SMALLEST_VARIANCE * target.square().mean())
-    return (projections - target).square().mean(dim=(1, 2)) / spread
+    return sliced_distance(_projected(features), target) / spread
+
+
+def _projected(features: Tensor) -> Tensor:
+    directions = directions_of(features.shape[1]).to(features.device)
+    return sorted_projections(features, directions)
 
 
 def load_squeezenet(weights: Path | None) -> SqueezeNet:

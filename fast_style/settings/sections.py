@@ -16,6 +16,7 @@ Pooling = Literal["max", "average"]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 Preprocessing = Literal["torchvision", "caffe"]
 Schedule = Literal["cosine", "constant"]
+StyleDistance = Literal["gram", "sliced"]
 
 NAMED_WEIGHTS = ("imagenet", "imagenet_features", "compact", "random")
 """What a loss network's `weights` may be instead of the path of a file."""
@@ -116,8 +117,13 @@ class LossConfig(Section):
     style_layers: LayerWeights = Field(
         {"relu1_2": 1.0, "relu2_2": 1.0, "relu3_3": 1.0, DEEPEST_LAYER: 1.0}
     )
-    """Layers at which the Gram matrix of the result must resemble the style picture's, with their
-    weights."""
+    """Layers at which the result must resemble the style picture, with their weights; in what,
+    style_distance says."""
+
+    style_distance: StyleDistance = "gram"
+    """What is compared at style_layers. gram: Gram matrices, as in the paper. sliced: the whole
+    distributions of features (the sliced Wasserstein distance, Heitz et al. 2021), which brings
+    more of the style's colors and contrasts."""
 
     autocorrelation_weight: float = Field(0.0, ge=0)
     """Weight, beside those of style_layers, of how differently the result and the style picture

@@ -9,13 +9,13 @@ from torch import Tensor, nn
 from torchvision.models import squeezenet1_0
 
 from fast_style.core.errors import UserError
+from fast_style.losses.sliced import directions_of, sorted_projections
 from fast_style.measures import second_opinion
 from fast_style.measures.second_opinion import (
     SecondOpinion,
     SqueezeNet,
     load_squeezenet,
     relative_distance,
-    sorted_projections,
 )
 from fast_style.pictures.pixels import image_to_tensor
 
@@ -25,7 +25,7 @@ def random_features(*shape: int, seed: int = 0) -> Tensor:
 
 
 def relative_sliced_wasserstein(features: Tensor, target: Tensor) -> Tensor:
-    return relative_distance(sorted_projections(features), sorted_projections(target))
+    return relative_distance(features, sorted_projections(target, directions_of(target.shape[1])))
 
 
 # --- The distance -------------------------------------------------------------------------------
