@@ -164,6 +164,7 @@ def _optimize(config: "GatysConfig", options: argparse.Namespace) -> int:
     from fast_style.core.devices import resolve_device
     from fast_style.losses.loss_network import MissingLayerError
     from fast_style.optimizing.course import Course
+    from fast_style.optimizing.minimizing import STOPPED
     from fast_style.optimizing.picture import Progress, optimize_picture
     from fast_style.pictures.reading import over_white, read_picture
 
@@ -205,13 +206,13 @@ def _optimize(config: "GatysConfig", options: argparse.Namespace) -> int:
         signal_number = stop_signal()
         bar.close()
         # Here too, a first signal waits: the picture may be the work of hours.
-        if signal_number is not None:
-            if (result.scale, result.minimum.last.iteration) == (0, 0):
-                note("stopped before the first iteration: nothing is written")
-                return 128 + signal_number
-            # What an earlier command has finished is worth more.
-            options.overwrite = False
-        _write(options, content, result, course)
+        is_stopped = result.minimum.reason == STOPPED
+        if is_stopped and (result.scale, result.minimum.last.iteration) == (0, 0):
+            note("stopped before the first iteration: nothing is written")
+        else:
+            # What an earlier command has finished is worth more than what was stopped.
+            overwrite = options.overwrite and not is_stopped
+            _write(options, content, result, course, overwrite=overwrite)
     if result.minimum.is_failure:
         raise UserError(
             f"{result.minimum.reason}; the best picture before that was written", exit_code=1
@@ -224,6 +225,8 @@ def _write(
     content: "Picture | None",
     result: "Optimized",
     course: "Course",
+    *,
+    overwrite: bool,
 ) -> None:
     """Write the result, the sheet and the course; print the result's size and loss.
 
@@ -240,20 +243,18 @@ def _write(
         alpha = content.alpha.resize(size)
     failures: list[str] = []
     with _collecting(failures):
-        output = put_picture_in_place(
-            output, result.picture, alpha=alpha, overwrite=options.overwrite
-        )
+        output = put_picture_in_place(output, result.picture, alpha=alpha, overwrite=overwrite)
     if options.sheet is not None:
         photos = [] if content is None else [over_white(content).resize(size)]
         sheet = side_by_side([*photos, result.style, result.picture])
         with _collecting(failures):
-            put_picture_in_place(options.sheet, sheet, overwrite=options.overwrite)
+            put_picture_in_place(options.sheet, sheet, overwrite=overwrite)
     if options.course is not None:
         with _collecting(failures):
             put_in_place(
                 options.course,
                 lambda path, replaces: course.write(path, replaces=replaces),
-                overwrite=options.overwrite,
+                overwrite=overwrite,
                 elsewhere=True,
             )
     if failures:
