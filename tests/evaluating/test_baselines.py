@@ -215,6 +215,6 @@ def test_cache_messages(
         cache.compute(photo, "box", 1, lambda iterate: None)
     assert str(caught.value) == (
         f"{cache.folder}: cannot write the L-BFGS baseline of {photo.name} "
-        "(No space left on device)"
+        "(No space left on device); free some room on its disk"
     )
     assert caught.value.exit_code == 1
