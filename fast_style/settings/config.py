@@ -32,7 +32,6 @@ from fast_style.settings.sections import (
     PhotosConfig,
     Precision,
     Schedule,
-    StyleDistance,
     fitted_network,
     fitted_warmup_steps,
     loss_mistakes,
@@ -120,11 +119,6 @@ class ModelConfig(Section):
 
 class TrainingLossConfig(LossConfig):
     """The loss that training lowers."""
-
-    style_distance: Annotated[StyleDistance, OnceMeant("gram")] = "gram"
-    """What is compared at style_layers. gram: Gram matrices, as in the paper. sliced: the whole
-    distributions of features (the sliced Wasserstein distance, Heitz et al. 2021), which brings
-    more of the style's colors and contrasts."""
 
     autocorrelation_weight: Annotated[float, Field(ge=0), OnceMeant(0.0)] = 50.0
     """Weight, beside those of style_layers, of how differently the result and the style picture

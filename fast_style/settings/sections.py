@@ -5,7 +5,14 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from fast_style.settings.fields import FilePath, LayerWeights, PathOr, PhotoFolder, ShareRange
+from fast_style.settings.fields import (
+    FilePath,
+    LayerWeights,
+    OnceMeant,
+    PathOr,
+    PhotoFolder,
+    ShareRange,
+)
 from fast_style.settings.layers import Architecture, layer_names, require_layers
 from fast_style.settings.structure import Mistake, Section
 
@@ -120,7 +127,7 @@ class LossConfig(Section):
     """Layers at which the result must resemble the style picture, with their weights; in what,
     style_distance says."""
 
-    style_distance: StyleDistance = "gram"
+    style_distance: Annotated[StyleDistance, OnceMeant("gram")] = "gram"
     """What is compared at style_layers. gram: Gram matrices, as in the paper. sliced: the whole
     distributions of features (the sliced Wasserstein distance, Heitz et al. 2021), which brings
     more of the style's colors and contrasts."""
