@@ -5,11 +5,14 @@ torch is imported only for a GPU. Free space on disks is `files.free_bytes`.
 """
 
 import ctypes
+import mmap
 import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from fast_style.core.devices import is_out_of_memory
 
 if TYPE_CHECKING:
     import torch
@@ -33,6 +36,29 @@ def available_bytes(device: "torch.device", *, root: Path = Path("/")) -> int | 
         return free + cached
     limits = [_available_in_system(root), *_available_in_control_groups(root)]
     return min((limit for limit in limits if limit is not None), default=None)
+
+
+def ran_out_of_memory(error: Exception, path: Path) -> bool:
+    """Whether the contents of a file could not be read because memory ran out.
+
+    A damaged file may claim an array of any size, whose allocation fails with the same errors. The
+    two differ in whether there is room for a whole file of this size.
+
+    Args:
+        error: what reading raised; not yet handled, so that what was read still takes its room.
+        path: the file.
+    """
+    # Where memory is short, Python's own functions may fail without an error being set.
+    if not (isinstance(error, SystemError) or is_out_of_memory(error)):
+        return False
+    # Reading takes up to 3 times the file's size: its bytes, its arrays, and these as float64. With
+    # the margin, what the heap has free is not taken for room to map files.
+    needed = 4 * path.stat().st_size + (64 << 20)
+    try:
+        mmap.mmap(-1, needed).close()
+    except (OSError, ValueError, OverflowError):
+        return True
+    return False
 
 
 def return_freed_memory() -> None:

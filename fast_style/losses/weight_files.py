@@ -31,6 +31,7 @@ from fast_style.core.files import (
     what_it_looks_like,
     with_sorted_metadata,
 )
+from fast_style.core.free_memory import ran_out_of_memory
 from fast_style.losses.inputs import require_weights_file
 from fast_style.settings.layers import Architecture, torchvision_index
 
@@ -69,6 +70,7 @@ def read_weights_file(
 
     Raises:
         UserError: the file is missing, damaged, or of another format.
+        MemoryError: it does not fit into memory; also RuntimeError or SystemError.
     """
     require_weights_file(path)
     try:
@@ -125,6 +127,12 @@ def _refuse(path: Path, start: bytes) -> NoReturn:
     raise UserError(
         f"{printable(path)}: is not a readable weights file ({what_it_looks_like(start)})"
     ) from None
+
+
+def _require_memory(error: Exception, path: Path) -> None:
+    """Raise an error again if it says nothing about the file, because memory ran out."""
+    if ran_out_of_memory(error, path):
+        raise error
 
 
 def _import_extra(module: str, path: Path, what: str) -> Any:
@@ -224,7 +232,8 @@ def _read_tensors(path: Path, start: bytes) -> tuple[dict[str, Tensor], dict[str
             warnings.simplefilter("ignore")  # torch warns of newer pickles, whose tensors it reads
             # weights_only: a weights file from the internet must not run code.
             loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
-    except Exception:
+    except Exception as error:
+        _require_memory(error, path)
         # Damaged pickles raise nearly any error: 3000 mutilated files raised ten kinds. torch's own
         # message, which advises to switch weights_only off, is not repeated.
         _refuse(path, start)
@@ -267,7 +276,8 @@ def _read_mat(path: Path, start: bytes, numbers: Collection[str]) -> WeightsFile
                 mat_dtype=True,  # else whole numbers keep the small type that stores them
                 variable_names=["layers", "normalization", "meta"],
             )
-    except Exception:  # damage raises errors of zlib, numpy or scipy
+    except Exception as error:  # damage raises errors of zlib, numpy or scipy
+        _require_memory(error, path)
         _refuse(path, start)
     layers = variables.get("layers")
     if not isinstance(layers, np.ndarray) or layers.dtype != object:
@@ -357,7 +367,8 @@ def _read_h5(path: Path, start: bytes, numbers: Collection[str]) -> WeightsFile:
                     convolutions[number] = _as_torch_lays_them(parts["kernel"], parts["bias"])
     except UserError as error:
         raise UserError(f"{printable(path)}: {error}") from None
-    except Exception:
+    except Exception as error:
+        _require_memory(error, path)
         _refuse(path, start)
     return WeightsFile(convolutions, places, "caffe", is_bgr=True)
 

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from fast_style.core.free_memory import available_bytes, return_freed_memory
+from fast_style.core import free_memory
+from fast_style.core.free_memory import available_bytes, ran_out_of_memory, return_freed_memory
 
 CPU = torch.device("cpu")
 
@@ -87,3 +88,26 @@ def test_giving_back_freed_memory_keeps_what_is_in_use() -> None:
     tensor = torch.arange(100_000)
     return_freed_memory()
     assert torch.equal(tensor, torch.arange(100_000))
+
+
+def refuse_room(*_: object) -> None:
+    raise OSError(12, "Cannot allocate memory")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        SystemError("<built-in function exec> returned NULL without setting an exception"),
+        RuntimeError("unable to mmap 9 bytes from file <w.pth>: Cannot allocate memory (12)"),
+    ],
+)
+def test_memory_ran_out_where_a_file_of_that_size_has_no_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    file = tmp_path / "file"
+    file.write_bytes(b"claims to be huge")
+    assert not ran_out_of_memory(error, file)
+    monkeypatch.setattr(free_memory.mmap, "mmap", refuse_room)
+    assert ran_out_of_memory(error, file)
+    assert not ran_out_of_memory(ValueError("damaged"), file)

@@ -26,6 +26,7 @@ from tiny_model import write_tiny_model
 from torch import Tensor
 from torch.nn import functional as F
 
+from fast_style.core import free_memory
 from fast_style.core.errors import UserError
 from fast_style.losses import weight_files
 from fast_style.losses.loss_network import LossNetwork, Weights, load_weights
@@ -527,6 +528,40 @@ def test_flipped_bytes_do_no_harm(form: str, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     print(f"{form}: crashed in {len(crashes)} of 300 files: {crashes}")
     assert len(crashes) <= (0 if form == "plain.h5" else 15)
+
+
+READERS = {
+    "vgg.mat": "scipy.io.matlab.loadmat",
+    "vgg.h5": "h5py.File",
+    "vgg.pth": "torch.load",
+    "vgg.safetensors": "fast_style.losses.weight_files.safe_open",
+}
+
+
+@pytest.mark.parametrize("name", READERS)
+@pytest.mark.parametrize(
+    "error", [MemoryError(), SystemError("unset"), RuntimeError("can't allocate memory")]
+)
+def test_whole_file_is_not_called_damaged_where_memory_runs_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, error: Exception
+) -> None:
+    path = tmp_path / name
+    path.write_bytes(
+        {".mat": b"\x00\x01IM".rjust(128), ".h5": b"\x89HDF\r\n\x1a\n"}.get(path.suffix, b"")
+    )
+
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(READERS[name], fail)
+    assert "is not a readable weights file" in message_of(path)  # it claims more than there is
+    monkeypatch.setattr(free_memory.mmap, "mmap", fail_to_map)
+    with pytest.raises(type(error)):
+        load(path)
+
+
+def fail_to_map(*_: object) -> None:
+    raise OSError(12, "Cannot allocate memory")
 
 
 # --- Real weights -------------------------------------------------------------------------------
