@@ -9,7 +9,9 @@ import io
 import json
 import math
 import os
-from collections.abc import Callable, Mapping
+import stat
+import zipfile
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,6 +22,7 @@ from torch import Tensor
 
 from fast_style.core.errors import UserError, printable, remedy_for
 from fast_style.core.files import atomic_write, make_with_parents
+from fast_style.core.free_memory import ran_out_of_memory
 from fast_style.evaluating.plan import Photo, Variant
 from fast_style.losses.perceptual import LossValues, PerceptualLoss
 from fast_style.optimizing.minimizing import Iterate, minimize
@@ -210,19 +213,19 @@ class BaselineCache:
             variant: ``box`` or ``clip``.
             iterations: at most.
             say: prints a line for the user if the file is damaged.
+
+        Raises:
+            UserError: what has the file's name is no file, or cannot be read.
         """
         path = self.path(photo, variant)
-        try:
-            # Read at once: np.load leaves the handle of a damaged file open.
-            data = io.BytesIO(path.read_bytes())
-            with np.load(data, allow_pickle=False) as file:
-                asked = int(file["asked"])
-                descent = Descent(
-                    file["values"], file["evaluations"], file["kept"], file["pictures"]
-                )
-        except FileNotFoundError:
+        data = self._read(path)
+        if data is None:
             return None
-        except Exception:  # zipfile, zlib, numpy and tokenize raise many types at damage
+        try:
+            asked, descent = _read_descent(data, photo.pixels.shape[-1])
+        except Exception as error:  # zipfile, zlib, numpy and tokenize raise many types at damage
+            if ran_out_of_memory(error, path):
+                raise
             say(f"{printable(path)}: this L-BFGS result is damaged; it is computed again")
             return None
         has_converged = len(descent.values) <= asked
@@ -236,6 +239,35 @@ class BaselineCache:
             descent.evaluations[: iterations + 1],
             descent.pictured[within],
             descent.pictures[within],
+        )
+
+    def require_files(self, photos: Sequence[Photo], variants: Sequence[Variant]) -> None:
+        """Check that the descents can be read and stored, before hours are spent on the first.
+
+        Raises:
+            UserError: as `load`.
+        """
+        for photo in photos:
+            for variant in variants:
+                self._read(self.path(photo, variant), 0)
+
+    def _read(self, path: Path, num_bytes: int = -1) -> bytes | None:
+        """The first bytes of a descent's file, by default all; None if it is missing.
+
+        Raises:
+            UserError: a folder or a pipe has its name, or it cannot be read.
+        """
+        try:
+            if stat.S_ISREG(path.stat().st_mode):  # a pipe would be waited for
+                with path.open("rb") as file:
+                    return file.read(num_bytes)
+            found = "is a folder" if path.is_dir() else "is no ordinary file"
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            found = f"cannot be read ({error.strerror})"
+        raise UserError(
+            f"{printable(path)}: {found}, where an L-BFGS result is kept; remove or rename it"
         )
 
     def compute(
@@ -295,7 +327,7 @@ class BaselineCache:
 
         Raises:
             Stopped: raised by `progress`.
-            UserError: the file cannot be written (exit code 1).
+            UserError: the file cannot be written (exit code 1); or as `load`.
         """
         area = photo.pixels.shape[-1] ** 2
         cached = self.load(photo, variant, iterations, say=say)
@@ -313,6 +345,65 @@ class BaselineCache:
         descent = self.compute(photo, variant, iterations, on_iterate)
         progress(area * (iterations - num_done), where)  # L-BFGS may have converged early
         return descent
+
+
+def _read_descent(data: bytes, size: int) -> tuple[int, Descent]:
+    """The iterations that were asked for, and the descent, in a file that `compute` has written.
+
+    Args:
+        data: the file's contents.
+        size: of the photo, in pixels.
+
+    Raises:
+        ValueError: the arrays are not those of a descent; at damage, nearly any other exception.
+    """
+    with zipfile.ZipFile(io.BytesIO(data)) as file:
+        asked, *arrays = (
+            _read_array(file, name, kind, shape)
+            for name, kind, shape in (
+                ("asked", "i", ()),
+                ("values", "f", (None, 4)),
+                ("evaluations", "i", (None,)),
+                ("kept", "i", (None,)),
+                ("pictures", "u", (None, size, size, 3)),
+            )
+        )
+    descent = Descent(*arrays)
+    last = len(descent.values) - 1
+    if not (
+        len(descent.evaluations) == last + 1
+        and len(descent.pictured) == len(descent.pictures) > 0
+        and descent.pictured[0] == 0
+        and descent.pictured[-1] == last <= asked
+        and (np.diff(descent.pictured) > 0).all()
+    ):
+        raise ValueError("the arrays do not fit together")
+    return int(asked), descent
+
+
+def _read_array(
+    file: zipfile.ZipFile, name: str, kind: str, shape: tuple[int | None, ...]
+) -> NDArray[Any]:
+    """An array of an .npz file, of this kind and shape; None stands for any length.
+
+    Raises:
+        ValueError: it has another kind or shape, or claims more than the file holds.
+    """
+    member = file.getinfo(f"{name}.npy")
+    with file.open(member) as header:
+        if np.lib.format.read_magic(header) != (1, 0):
+            raise ValueError("of another version than numpy gives to such arrays")
+        found, _, dtype = np.lib.format.read_array_header_1_0(header)
+    fits = len(found) == len(shape) and all(
+        wanted in (None, length) for wanted, length in zip(shape, found, strict=True)
+    )
+    # Checked before it is allocated: a few bytes can claim any shape.
+    is_held = math.prod(found) * dtype.itemsize < member.file_size
+    if dtype.kind != kind or not (fits and is_held):
+        raise ValueError("not the array of a descent")
+    with file.open(member) as stored:
+        array: NDArray[Any] = np.lib.format.read_array(stored, allow_pickle=False)
+    return array
 
 
 def to_uint8(picture: Tensor) -> NDArray[np.uint8]:

@@ -144,6 +144,7 @@ class _Evaluation:
     ) -> tuple[dict[str, Any], list[GridRow]]:
         """The results of all photos at one size, and their rows of the grid."""
         loss = self.objective.loss
+        self.cache.require_files(photos, self.plan.variants)
         in_grid = spread(range(len(photos)), _MOST_GRID_ROWS)
         rows: list[dict[str, Any]] = []
         artifacts: list[Artifacts] = []

@@ -144,6 +144,7 @@ class Judge:
         )
         cache = BaselineCache(self.cache, objective.loss, objective.digest)
         cache.make_folder("--judge-cache")
+        cache.require_files(self.photos, ["clip"])
         opinion = None
         if self.squeezenet is not None:
             opinion = SecondOpinion(self.squeezenet, objective.style)

@@ -2,8 +2,9 @@
 
 import math
 import os
+import zipfile
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -37,9 +38,9 @@ def are_equal(first: Descent, second: Descent) -> bool:
     return all(np.array_equal(*pair) for pair in zip(first, second, strict=True))
 
 
-def a_descent() -> Descent:
+def a_descent(size: int = 2) -> Descent:
     totals = [9.0, 5.0, 5.0, 3.0, 1.0]
-    pictures = np.zeros((3, 2, 2, 3), np.uint8)
+    pictures = np.zeros((3, size, size, 3), np.uint8)
     pictures[1] += 1
     pictures[2] += 2
     return Descent(
@@ -48,6 +49,17 @@ def a_descent() -> Descent:
         np.array([0, 2, 4]),
         pictures,
     )
+
+
+def arrays_of(descent: Descent) -> dict[str, Any]:
+    """What a file holds of a descent for which 4 iterations were asked."""
+    return {
+        "asked": np.array(4),
+        "values": descent.values,
+        "evaluations": descent.evaluations,
+        "kept": descent.pictured,
+        "pictures": descent.pictures,
+    }
 
 
 @pytest.mark.parametrize(
@@ -123,15 +135,8 @@ def test_a_cached_descent_serves_fewer_iterations_and_not_more(
 def test_files_of_older_versions_are_found_and_read(run: Path, tmp_path: Path) -> None:
     # The name that version 0.1.0 gave to this photo, with the arrays that it stored.
     photo = Photo("my photo.jpg", torch.full((1, 3, 32, 32), 0.5), is_enlarged=False)
-    descent = a_descent()
-    np.savez_compressed(
-        tmp_path / "32-box-my_photo-6dc6ce73d812.npz",
-        asked=np.array(4),
-        values=descent.values,
-        evaluations=descent.evaluations,
-        kept=descent.pictured,
-        pictures=descent.pictures,
-    )
+    descent = a_descent(32)
+    np.savez_compressed(tmp_path / "32-box-my_photo-6dc6ce73d812.npz", **arrays_of(descent))
     found = BaselineCache(tmp_path, objective_of(run).loss, "c" * 64).load(photo, "box", 4)
     assert found is not None
     assert are_equal(found, descent)
@@ -148,6 +153,103 @@ def test_a_damaged_file_is_told_and_computed_anew(
     lines: list[str] = []
     assert cache.load(photo, "box", 2, say=lines.append) is None
     assert lines == [f"{path}: this L-BFGS result is damaged; it is computed again"]
+
+
+@pytest.mark.parametrize(
+    "forged",
+    [
+        {"kept": np.zeros(0, int), "pictures": np.zeros((0, 32, 32, 3), np.uint8)},
+        {"values": np.zeros((0, 4)), "evaluations": np.zeros(0, int)},
+        {"values": np.zeros((5, 3))},
+        {"values": np.zeros(5)},
+        {"values": np.zeros((5, 4), int)},
+        {"evaluations": np.zeros(4, int)},
+        {"kept": np.array([0, 2, 9])},
+        {"kept": np.array([0, 5, 4])},
+        {"kept": np.array([1, 2, 4])},
+        {"kept": np.array([0, 4])},
+        {"pictures": np.zeros((3, 2, 2, 3), np.uint8)},
+        {"pictures": np.zeros((3, 32, 32, 3))},
+        {"asked": np.array([4])},
+        {"asked": np.array(3)},
+    ],
+)
+def test_arrays_that_are_no_descent_are_told_and_computed_anew(
+    run: Path, tmp_path: Path, forged: dict[str, Any]
+) -> None:
+    photo = Photo("a.jpg", torch.full((1, 3, 32, 32), 0.5), is_enlarged=False)
+    cache = cache_in(tmp_path, objective_of(run))
+    path = cache.path(photo, "box")
+    lines: list[str] = []
+    for arrays in (arrays_of(a_descent(32)), arrays_of(a_descent(32)) | forged):
+        np.savez_compressed(path, **arrays)
+        found = cache.load(photo, "box", 4, say=lines.append)
+        assert (found is None) == bool(lines)
+    assert lines == [f"{path}: this L-BFGS result is damaged; it is computed again"]
+
+
+def test_file_that_claims_more_than_it_holds_is_damaged(run: Path, tmp_path: Path) -> None:
+    photo = Photo("a.jpg", torch.full((1, 3, 32, 32), 0.5), is_enlarged=False)
+    cache = cache_in(tmp_path, objective_of(run))
+    path = cache.path(photo, "box")
+    np.savez(path, **arrays_of(a_descent(32)))
+    with zipfile.ZipFile(path) as whole:
+        members = {name: whole.read(name) for name in whole.namelist()}
+    shape, larger = b"(3, 32, 32, 3), }", b"(3999999999, 32, 32, 3), }"
+    padding = b" " * (len(larger) - len(shape))
+    claim = members["pictures.npy"].replace(shape + padding, larger)
+    assert claim != members["pictures.npy"]
+    with zipfile.ZipFile(path, "w") as forged:
+        for name, content in (members | {"pictures.npy": claim}).items():
+            forged.writestr(name, content)
+    lines: list[str] = []
+    assert cache.load(photo, "box", 4, say=lines.append) is None
+    assert len(lines) == 1
+
+
+def test_whole_file_is_not_called_damaged_where_memory_runs_out(
+    run: Path, photo: Photo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    cache = cache_in(tmp_path / "cache", objective_of(run))
+    cache.compute(photo, "box", 2, lambda iterate: None)
+    monkeypatch.setattr(np.lib.format, "read_array", fail)
+    monkeypatch.setattr(baselines, "ran_out_of_memory", lambda error, path: True)
+    with pytest.raises(MemoryError):
+        cache.load(photo, "box", 2)
+
+
+def test_what_cannot_be_replaced_by_a_file_is_refused_before_lbfgs_runs(
+    run: Path, photo: Photo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = cache_in(tmp_path / "cache", objective_of(run))
+    cache.require_files([photo], ["box", "clip"])
+    path = cache.path(photo, "clip")
+    places = {"is a folder": (path.mkdir, path.rmdir)}
+    if hasattr(os, "mkfifo"):
+        places["is no ordinary file"] = (lambda: os.mkfifo(path), path.unlink)
+    for found, (make, remove) in places.items():
+        make()
+        for check in (
+            lambda: cache.require_files([photo], ["box", "clip"]),
+            lambda: cache.load(photo, "clip", 2),
+        ):
+            with pytest.raises(UserError) as caught:
+                check()
+            assert str(caught.value) == (
+                f"{path}: {found}, where an L-BFGS result is kept; remove or rename it"
+            )
+        remove()
+    path.write_bytes(b"")
+
+    def deny(*_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "open", deny)  # root may read everything
+    with pytest.raises(UserError, match=r"cannot be read \(Permission denied\), where an L-BFGS"):
+        cache.load(photo, "clip", 2)
 
 
 def test_nothing_is_told_of_a_file_that_is_missing_or_whole(

@@ -12,7 +12,7 @@ from PIL import Image
 from small_evaluation import CPU, objective_of
 from small_run import draw_photo, write_photos
 
-from fast_style.core.errors import Stopped
+from fast_style.core.errors import Stopped, UserError
 from fast_style.evaluating import baselines
 from fast_style.evaluating.evaluation import GridRow, evaluate
 from fast_style.evaluating.objective import load_models
@@ -205,3 +205,16 @@ def test_finished_descents_are_not_computed_again_and_count_as_work(
     evaluate_run(run, [held_out], tmp_path, progress=note)
     assert sum(told) == 2 * pixel_iterations(plan)
     evaluate_run(run, [held_out], tmp_path, iterations=2)
+
+
+def test_a_folder_in_place_of_a_descent_is_refused_before_any_lbfgs(
+    run: Path, held_out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    evaluate_run(run, [held_out], tmp_path, variants=("box",))
+    first, *_, last = sorted((tmp_path / "baselines").iterdir())
+    first.unlink()
+    last.unlink()
+    last.mkdir()
+    monkeypatch.setattr(baselines, "descend", lambda *_: pytest.fail("ran"))
+    with pytest.raises(UserError, match="remove or rename it"):
+        evaluate_run(run, [held_out], tmp_path, variants=("box",))

@@ -236,6 +236,19 @@ def test_an_interrupted_judgment_resumes_after_the_last_finished_lbfgs(
     assert json.dumps(resumed["styles"]) == json.dumps(straight["styles"])
 
 
+def test_a_folder_in_place_of_a_result_is_refused_before_any_lbfgs(
+    run: Path, tmp_path: Path, judged: Callable[..., Results], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    judged(run / "model.safetensors")
+    first, *_, last = sorted((tmp_path / "cache").iterdir())
+    first.unlink()
+    last.unlink()
+    last.mkdir()
+    monkeypatch.setattr("fast_style.evaluating.baselines.descend", lambda *_: pytest.fail("ran"))
+    with pytest.raises(UserError, match="remove or rename it"):
+        judged(run / "model.safetensors")
+
+
 def test_the_work_that_is_told_adds_up(run: Path, small_judge: Path, tmp_path: Path) -> None:
     photos = write_photos(tmp_path / "two", 2)
     judge = Judge(
