@@ -405,11 +405,12 @@ def _require_inputs(options: argparse.Namespace) -> "Inputs":
     Raises:
         UserError: names the first file that is missing or wrong.
     """
-    from fast_style.losses.inputs import require_style_picture, require_weights
+    from fast_style.losses.inputs import JUDGE_WORDS, require_style_picture, require_weights
     from fast_style.models.model_files import read_description
     from fast_style.pictures.folders import find_inputs
     from fast_style.pictures.scanning import lines_about
     from fast_style.settings.config import load_config
+    from fast_style.settings.sections import NAMED_WEIGHTS
 
     for path in options.models:
         read_description(path)
@@ -421,7 +422,8 @@ def _require_inputs(options: argparse.Namespace) -> "Inputs":
         require_style_picture(options.style)
     config = load_config(options.loss) if options.loss is not None else None
     if options.weights is not None:
-        require_weights(options.weights, "--weights")
+        words = JUDGE_WORDS if options.judge else NAMED_WEIGHTS
+        require_weights(options.weights, "--weights", words)
     elif config is not None:
         require_weights(config.loss_network.weights)
     return photos

@@ -5,6 +5,7 @@ can be used is checked by the code that reads it.
 """
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from fast_style.core.errors import UserError, printable
@@ -17,6 +18,9 @@ from fast_style.styles.shipped import picture_hint
 COMPACT_FILE = Path(__file__).with_name("compact.safetensors")
 """The loss network that comes with the package, learned from VGG-16 by configs/distill.yaml;
 docs/embedded_loss_network.md says how close it comes."""
+
+JUDGE_WORDS = ("imagenet_features",)
+"""The named weights that the judge takes: those of Caffe origin."""
 
 _WEIGHTS = "loss_network.weights"
 
@@ -35,7 +39,7 @@ def require_inputs(config: Config | DistillConfig) -> None:
         require_style_picture(config.style.image, "style.image")
         require_weights(config.loss_network.weights)
         if config.log.judge_weights is not None:
-            require_weights(config.log.judge_weights, "log.judge_weights")
+            require_weights(config.log.judge_weights, "log.judge_weights", JUDGE_WORDS)
     else:
         require_weights(config.teacher.weights, "teacher.weights")
 
@@ -61,22 +65,25 @@ def require_style_picture(path: Path, key: str | None = None) -> None:
         raise PictureError(f"{error}{hint}") from None
 
 
-def require_weights(source: str, key: str = _WEIGHTS) -> None:
+def require_weights(source: str, key: str = _WEIGHTS, words: Sequence[str] = NAMED_WEIGHTS) -> None:
     """Check that a loss network's weights exist, if `source` is the path of a file.
 
     Args:
         source: a path, or a name such as ``imagenet``.
         key: the setting that holds `source`, for the message.
+        words: the names that it may hold, for the message.
 
     Raises:
         UserError: there is no such file.
     """
     if source not in NAMED_WEIGHTS:
-        require_weights_file(Path(source), key)
+        require_weights_file(Path(source), key, words)
 
 
-def require_weights_file(path: Path, key: str = _WEIGHTS) -> None:
-    """Check that a file of a loss network's weights exists.
+def require_weights_file(
+    path: Path, key: str = _WEIGHTS, words: Sequence[str] = NAMED_WEIGHTS
+) -> None:
+    """Check that a file of a loss network's weights exists; the arguments as `require_weights`.
 
     Raises:
         UserError: there is no such file.
@@ -85,6 +92,5 @@ def require_weights_file(path: Path, key: str = _WEIGHTS) -> None:
         found = "are no regular file" if os.path.exists(path) else "not found"
         raise UserError(
             f"{printable(path)}: loss network weights {found}; check {key} "
-            "(imagenet, imagenet_features, compact, random, or the path of a .pth, .safetensors, "
-            ".mat or .h5 file)"
+            f"({', '.join(words)}, or the path of a .pth, .safetensors, .mat or .h5 file)"
         )

@@ -5,7 +5,7 @@
 
 from fast_style.core.errors import UserError
 from fast_style.losses.build import load_loss_weights
-from fast_style.losses.loss_network import Weights
+from fast_style.losses.loss_network import UnfitWeightsError, Weights
 from fast_style.settings.gatys_config import GatysConfig, load_gatys_config
 from fast_style.settings.generated import JUDGE_FILE
 from fast_style.settings.sections import NAMED_WEIGHTS
@@ -48,5 +48,13 @@ def load_judge_weights(settings: GatysConfig, option: str) -> Weights:
     """
     try:
         return load_loss_weights(settings, "name a file of them")
+    except UnfitWeightsError as error:
+        # The judge's settings never change, so their remedies are none here. Where they are named
+        # in the problem, they are the judge's own.
+        problem = error.problem.replace("loss_network.preprocessing", "the judge's preprocessing")
+        raise UserError(
+            f"{problem}. Choose other weights: the judge's, from {option}, are of VGG-16 up to "
+            "relu4_3 and of Caffe origin"
+        ) from None
     except UserError as error:
         raise UserError(f"{error} (the judge's weights of VGG-16 come from {option})") from None

@@ -98,17 +98,21 @@ class Weights(NamedTuple):
         return f"{name} weights"
 
 
-class MissingLayerError(UserError):
-    """Weights do not reach the deepest layer that a loss names.
+class UnfitWeightsError(UserError):
+    """Weights do not fit the settings, which are as likely to be wrong.
 
     Args:
-        problem: what is missing, without a remedy.
-        remedy: for who chose the layers in the settings.
+        problem: what does not fit, without a remedy.
+        remedy: for who can change the settings; a clause, or sentences.
     """
 
     def __init__(self, problem: str, remedy: str) -> None:
-        super().__init__(f"{problem}. {remedy}")
+        super().__init__(f"{problem}{'.' if remedy[0].isupper() else ';'} {remedy}")
         self.problem = problem
+
+
+class MissingLayerError(UnfitWeightsError):
+    """Weights do not reach the deepest layer that a loss names."""
 
 
 class LossNetwork(nn.Module):
@@ -332,10 +336,10 @@ def _read_weights(
     known = _KNOWN_FILES.get(digest[:8])
     own = known.preprocessing if known else file.preprocessing
     if preprocessing and own and preprocessing != own:
-        raise UserError(
+        raise UnfitWeightsError(
             f"{printable(path)}: loss_network.preprocessing is {preprocessing}, but these "
-            "weights need "
-            f"{own}; remove this setting"
+            f"weights need {own}",
+            "remove this setting",
         )
     preprocessing = preprocessing or _checked(own, _NORMALIZATION, path, "preprocessing")
     if preprocessing is None:
@@ -376,9 +380,9 @@ def _pick_convolutions(
             another architecture.
     """
     if architecture == "vgg16" and "3_4" in file.convolutions:
-        raise UserError(
-            f"{printable(path)}: has a conv3_4, so it is a vgg19; set loss_network.architecture "
-            "to vgg19"
+        raise UnfitWeightsError(
+            f"{printable(path)}: has a conv3_4, so it is a vgg19",
+            "set loss_network.architecture to vgg19",
         )
     convolutions: dict[str, tuple[Tensor, Tensor]] = {}
     channels = 3
@@ -394,11 +398,10 @@ def _pick_convolutions(
             )
         kernel, bias = file.convolutions[number]
         if kernel.shape[1:] != (channels, 3, 3) or bias.shape != kernel.shape[:1]:
-            raise UserError(
+            raise UnfitWeightsError(
                 f"{printable(path)}: {name} has the shape {tuple(kernel.shape)}, bias "
-                f"{tuple(bias.shape)}; "
-                f"(channels, {channels}, 3, 3) and (channels,) are needed. Is it a {architecture}? "
-                "See loss_network.architecture"
+                f"{tuple(bias.shape)}; (channels, {channels}, 3, 3) and (channels,) are needed",
+                f"Is it a {architecture}? See loss_network.architecture",
             )
         if not (kernel.is_floating_point() and bias.is_floating_point()):
             raise UserError(

@@ -363,6 +363,19 @@ def test_weights_may_lie_in_the_home_folder_or_be_named_by_a_variable(
     assert main([*command, "--second-opinion=none"]) == 0
 
 
+def test_missing_weights_are_told_with_the_words_that_the_judge_takes(
+    run: Path, held_out: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["evaluate", str(run / "model.safetensors"), "--photos", str(held_out)]
+    command += ["-o", str(tmp_path / "r"), "--weights", str(tmp_path / "none.pth")]
+    for more, words in (
+        ([], "imagenet, imagenet_features, "),
+        (["--judge"], "imagenet_features, "),
+    ):
+        assert main([*command, *more]) == 2
+        assert f"not found; check --weights ({words}" in capsys.readouterr().err
+
+
 def test_folders_that_the_judge_cannot_write_to_name_their_option(
     run: Path, held_out: Path, tmp_path: Path, small_judge: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
