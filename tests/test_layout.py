@@ -59,7 +59,7 @@ PACKAGES = {
     "optimizing": ["minimizing", "course", "picture", "preview", "first_look"],
     "evaluating": [
         "plan", "baselines", "objective", "timing", "evaluation", "summary", "plots", "pages",
-        "report", "judge", "judge_report",
+        "earlier", "report", "judge", "judge_report",
     ],
     "distilling": ["students", "painters", "distiller", "build"],
     "demo": ["course", "demo"],

@@ -4,7 +4,7 @@ import argparse
 import os
 import shlex
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -47,7 +47,6 @@ LESS_MEMORY = "use smaller --sizes, or with --judge another --device"
 _QUICK_PHOTOS, _QUICK_ITERATIONS = 2, 100
 _SIZES, _ITERATIONS = [256], 500
 _BASELINES: tuple[Literal["box", "clip"], ...] = ("box", "clip")
-_PICTURES = ("grid", "objective", "terms")  # of each size in a report
 _LOCK = ".evaluating"
 _JUDGE_CACHE = Path("judge_cache")
 _NOT_THE_JUDGES = ("imagenet", "compact", "random")
@@ -172,13 +171,16 @@ def run(options: argparse.Namespace) -> int:
         expanded(options.photos),
     )
     photos = _require_inputs(options)
+    from fast_style.evaluating.earlier import names_of_judgment, names_of_report
     from fast_style.evaluating.plots import require_plotting
 
     require_plotting()
     with _held(options.output):
         if not options.overwrite:
             _require_no_other_report(options.output, "judge" if options.judge else "results")
-            _require_nothing_lost(options)
+        # The judge's grids have the names of styles, which are known when the models are loaded.
+        names = names_of_judgment(()) if options.judge else names_of_report(options.sizes or _SIZES)
+        _require_nothing_lost(options, names)
         try:
             return (_run_judge if options.judge else _run_evaluation)(options, photos)
         except Stopped as stopped:
@@ -238,33 +240,11 @@ def _require_no_other_report(folder: Path, name: str) -> None:
         )
 
 
-def _require_nothing_lost(options: argparse.Namespace) -> None:
-    """Check that the report would replace no files but those of earlier reports.
+def _require_nothing_lost(options: argparse.Namespace, names: Sequence[str]) -> None:
+    from fast_style.evaluating.earlier import require_nothing_lost
 
-    Raises:
-        UserError: names the first file that would be replaced.
-    """
-    from fast_style.evaluating.pages import command_of
-
-    folder: Path = options.output
-    numbers, others = ("judge", "results") if options.judge else ("results", "judge")
-    # Of this very command, as was checked; they are written first, so the rest is, too.
-    if os.path.lexists(folder / f"{numbers}.json"):
-        return
-    if options.judge:
-        files = [folder / "judge.md", *sorted(folder.glob("grid-*.png"))]  # of styles' names
-    else:
-        names = [f"{kind}-{size}.png" for size in options.sizes or _SIZES for kind in _PICTURES]
-        files = [folder / name for name in ("report.md", *names)]
-    # Both kinds of reports may share a folder, and both have grids.
-    if command_of(folder / f"{others}.json") is not None:
-        files = [file for file in files if not file.name.startswith("grid-")]
-    for file in files:
-        if os.path.lexists(file):
-            raise UserError(
-                f"{printable(file)}: exists already, and is of no report; choose another "
-                "--output, or replace it with --overwrite"
-            )
+    kind: Literal["judge", "results"] = "judge" if options.judge else "results"
+    require_nothing_lost(options.output, kind, names, overwrite=options.overwrite)
 
 
 def _run_evaluation(options: argparse.Namespace, photos: "Inputs") -> int:
@@ -306,6 +286,7 @@ def _run_evaluation(options: argparse.Namespace, photos: "Inputs") -> int:
 
 def _run_judge(options: argparse.Namespace, photos: "Inputs") -> int:
     from fast_style.core.devices import resolve_device
+    from fast_style.evaluating.earlier import names_of_judgment
     from fast_style.evaluating.judge import Judge
     from fast_style.evaluating.judge_report import write_judge_report
     from fast_style.evaluating.objective import load_models
@@ -326,6 +307,7 @@ def _run_judge(options: argparse.Namespace, photos: "Inputs") -> int:
         cache=options.judge_cache or _JUDGE_CACHE,
         device=device,
     )
+    _require_nothing_lost(options, names_of_judgment(judge.styles))
     with _shown_progress(judge.work) as (progress, tell):
         results, grids = judge.run(progress, tell)
     results["command"] = _command()

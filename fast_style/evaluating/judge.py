@@ -86,7 +86,9 @@ class Judge:
         self.settings = load_judge_settings(weights)
         self.weights = load_judge_weights(self.settings, "--weights FILE")
         style_side, self.size = judge_sides(self.settings)
-        self.styles = _styles_of(models, style, style_side)
+        self.styles: dict[str, _Style] = {}
+        for found in _styles_of(models, style, style_side):
+            self.styles[unique_name(Path(found.file).stem, self.styles)] = found
         self.iterations = self.settings.optimize.iterations
         self.photos = read_photos(photos, self.size, device)
         self.cache = cache
@@ -116,8 +118,7 @@ class Judge:
         results: list[dict[str, Any]] = []
         grids: dict[str, list[GridRow]] = {}
         with full_float32():
-            for style in self.styles:
-                name = unique_name(Path(style.file).stem, grids)
+            for name, style in self.styles.items():
                 result, grids[name] = self._judge_style(name, style, progress, say)
                 results.append(result)
         return {

@@ -92,13 +92,18 @@ def strict_json(data: Any) -> bytes:
     return (json.dumps(finite(data), indent=1, allow_nan=False) + "\n").encode()
 
 
-def command_of(file: Path) -> str | None:
-    """The command of the report that has this file of numbers; None if it has none."""
+def numbers_in(file: Path) -> dict[str, Any]:
+    """What a report's file of numbers holds; nothing if it is missing, or is no such file."""
     try:
         found = json.loads(file.read_bytes())
     except (OSError, ValueError, RecursionError):
-        return None
-    return found.get("command") if isinstance(found, dict) else None
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def command_of(file: Path) -> str | None:
+    """The command of the report that has this file of numbers; None if it has none."""
+    return numbers_in(file).get("command")
 
 
 def without_folders(command: str) -> str:
