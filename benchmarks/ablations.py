@@ -103,6 +103,7 @@ def judge(
     command += ["--judge", "--photos", *map(str, options.held_out), "--style", str(style)]
     command += ["--weights", options.judge_weights, "--second-opinion", options.second_opinion]
     command += ["--judge-cache", str(options.output / "judge_cache"), "--output", str(report)]
+    command += ["--overwrite"]  # of models that were trained again
     subprocess.run(command, check=True)
     (found,) = json.loads((report / "judge.json").read_text())["summary"]["styles"].values()
     return dict(zip(models, found["models"].values(), strict=True))

@@ -28,6 +28,7 @@ from fast_style.core.files import made_folders
 from fast_style.core.signals import stop_signals
 
 if TYPE_CHECKING:
+    from fast_style.evaluating.objective import Model
     from fast_style.pictures.folders import Inputs
 
 SUMMARY = "compare models with the optimization method, on held-out photos"
@@ -76,7 +77,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "resumes",
     )
     parser.add_argument(
-        "--overwrite", action="store_true", help="replace the report of another command"
+        "--overwrite",
+        action="store_true",
+        help="replace a report of another command or other files",
     )
     parser.add_argument(
         "--sizes",
@@ -177,7 +180,7 @@ def run(options: argparse.Namespace) -> int:
     require_plotting()
     with _held(options.output):
         if not options.overwrite:
-            _require_no_other_report(options.output, "judge" if options.judge else "results")
+            _require_no_other_report(options.output, _kind(options))
         # The judge's grids have the names of styles, which are known when the models are loaded.
         names = names_of_judgment(()) if options.judge else names_of_report(options.sizes or _SIZES)
         _require_nothing_lost(options, names)
@@ -243,8 +246,24 @@ def _require_no_other_report(folder: Path, name: str) -> None:
 def _require_nothing_lost(options: argparse.Namespace, names: Sequence[str]) -> None:
     from fast_style.evaluating.earlier import require_nothing_lost
 
-    kind: Literal["judge", "results"] = "judge" if options.judge else "results"
-    require_nothing_lost(options.output, kind, names, overwrite=options.overwrite)
+    require_nothing_lost(options.output, _kind(options), names, overwrite=options.overwrite)
+
+
+def _digest_of_inputs(
+    options: argparse.Namespace, models: "Sequence[Model]", objective: str, photos: Sequence[Path]
+) -> str:
+    """Digest of what the report is of; an earlier report must be of the same, or --overwrite."""
+    from fast_style.evaluating.earlier import inputs_digest, require_same_inputs
+
+    inputs = inputs_digest(models, objective, photos)
+    if not options.overwrite:
+        require_same_inputs(options.output, _kind(options), models, inputs)
+    return inputs
+
+
+def _kind(options: argparse.Namespace) -> Literal["judge", "results"]:
+    """The kind of the report, which is the name of its file of numbers without ``.json``."""
+    return "judge" if options.judge else "results"
 
 
 def _run_evaluation(options: argparse.Namespace, photos: "Inputs") -> int:
@@ -274,11 +293,13 @@ def _run_evaluation(options: argparse.Namespace, photos: "Inputs") -> int:
         device=device,
         say=say,
     )
+    files = [file for of_size in plan.photos.values() for file in of_size]
+    inputs = _digest_of_inputs(options, models, objective.digest, files)
     with _shown_progress(pixel_iterations(plan)) as (progress, tell):
         results, grid = evaluate(
             models, objective, plan, options.output, device=device, progress=progress, say=tell
         )
-    results["command"] = _command()
+    results |= {"inputs_digest": inputs, "command": _command()}
     for path in write_report(options.output, results, grid, say):
         say(printable(path))
     return 0
@@ -307,10 +328,11 @@ def _run_judge(options: argparse.Namespace, photos: "Inputs") -> int:
         cache=options.judge_cache or _JUDGE_CACHE,
         device=device,
     )
+    inputs = _digest_of_inputs(options, judge.models, judge.objective_digest, chosen)
     _require_nothing_lost(options, names_of_judgment(judge.styles))
     with _shown_progress(judge.work) as (progress, tell):
         results, grids = judge.run(progress, tell)
-    results["command"] = _command()
+    results |= {"inputs_digest": inputs, "command": _command()}
     for path in write_judge_report(options.output, results, grids, say):
         say(printable(path))
     return 0

@@ -1,17 +1,91 @@
-"""The reports that a folder has already: which files are theirs, so that none is lost."""
+"""The reports that a folder has already: what they are of, and which files are theirs.
+
+So none is lost: a report is only made again, with the same inputs, unless the user says otherwise.
+"""
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
 from fast_style.core.errors import UserError, printable
+from fast_style.core.files import sha256_of
+from fast_style.evaluating.baselines import digest_of
+from fast_style.evaluating.objective import Model
 from fast_style.evaluating.pages import numbers_in
 
 Kind = Literal["results", "judge"]
 """Of a report, by its file of numbers: that of models and L-BFGS, or the judge's."""
 
 _PAGES: Mapping[Kind, str] = {"results": "report.md", "judge": "judge.md"}
+
+
+def inputs_digest(models: Sequence[Model], objective: str, photos: Iterable[Path]) -> str:
+    """Digest of what a report is of, by contents.
+
+    A report has its command without the folders of absolute paths, as it may be published. In it,
+    two models of the same name look the same.
+
+    Args:
+        models: what is measured.
+        objective: digest of what it is measured with.
+        photos: the files of all sizes.
+
+    Raises:
+        UserError: a photo cannot be read any more.
+    """
+    digests: dict[Path, str] = {}
+    for photo in photos:
+        try:
+            digests[photo] = digests.get(photo) or sha256_of(photo)
+        except OSError as error:
+            raise UserError(
+                f"{printable(photo)}: cannot be read any more ({error.strerror}); repeat the "
+                "command without it"
+            ) from None
+    return digest_of(
+        {
+            "models": [model.digest for model in models],
+            "objective": objective,
+            "photos": [*digests.values()],
+        }
+    )
+
+
+def require_same_inputs(folder: Path, kind: Kind, models: Sequence[Model], inputs: str) -> None:
+    """Check that a folder has no report of this kind, or one of the same inputs.
+
+    Reports of earlier versions tell only their models.
+
+    Args:
+        folder: the report's.
+        kind: of the report.
+        models: what is measured.
+        inputs: `inputs_digest` of the new report.
+
+    Raises:
+        UserError: the report is of others.
+    """
+    file = folder / f"{kind}.json"
+    if not os.path.lexists(file):
+        return
+    numbers = numbers_in(file)
+    described = numbers.get("models")
+    digests = [
+        model.get("digest")
+        for model in (described if isinstance(described, list) else ())
+        if isinstance(model, dict)
+    ]
+    if digests != [model.digest for model in models]:
+        others = "other models of the same names"
+    elif numbers.get("inputs_digest", inputs) != inputs:
+        others = "other photos, or of another objective (style picture, weights or loss)"
+    else:
+        return
+    raise UserError(
+        f"{printable(file)}: exists already, and is of {others}; choose another "
+        "--output, or replace it with --overwrite"
+    )
 
 
 def names_of_report(sizes: Iterable[object]) -> list[str]:

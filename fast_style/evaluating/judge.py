@@ -16,7 +16,13 @@ from PIL import Image
 from torch import Tensor, nn
 
 from fast_style.core.errors import UserError, printable
-from fast_style.evaluating.baselines import BaselineCache, Descent, from_uint8, to_uint8
+from fast_style.evaluating.baselines import (
+    BaselineCache,
+    Descent,
+    digest_of,
+    from_uint8,
+    to_uint8,
+)
 from fast_style.evaluating.evaluation import (
     GridRow,
     artifacts_of,
@@ -93,6 +99,18 @@ class Judge:
         self.photos = read_photos(photos, self.size, device)
         self.cache = cache
         self.device = device
+
+    @property
+    def objective_digest(self) -> str:
+        """Digest of what pictures are measured with: style pictures, weights, second opinion."""
+        pictures = [style.picture.tobytes() for style in self.styles.values()]
+        return digest_of(
+            {
+                "styles": [hashlib.sha256(picture).hexdigest() for picture in pictures],
+                "weights": self.weights.digest,
+                "second_opinion": self.squeezenet.digest if self.squeezenet is not None else None,
+            }
+        )
 
     @property
     def work(self) -> int:

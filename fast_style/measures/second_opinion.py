@@ -49,6 +49,7 @@ class SqueezeNet(nn.Module):
         features: ``squeezenet1_0().features``, with weights.
         mean: of RGB in 0..255, subtracted.
         std: what is divided by then.
+        digest: sha256 of the file of the weights, in hex, if they are of one.
     """
 
     def __init__(
@@ -56,8 +57,10 @@ class SqueezeNet(nn.Module):
         features: nn.Sequential,
         mean: tuple[float, float, float],
         std: tuple[float, float, float],
+        digest: str | None = None,
     ) -> None:
         super().__init__()
+        self.digest = digest
         self.features = features.eval().requires_grad_(False)
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1))
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1))
@@ -143,7 +146,8 @@ def load_squeezenet(weights: Path | None) -> SqueezeNet:
         raise UserError(
             f"{printable(path)}: SqueezeNet's weights not found; check --second-opinion"
         )
-    known = _KNOWN_FILES.get(sha256_of(path)[:8])
+    digest = sha256_of(path)
+    known = _KNOWN_FILES.get(digest[:8])
     if known is None:
         raise UserError(
             f"{printable(path)}: is not SqueezeNet 1.0 as torchvision publishes it (its sha256 "
@@ -152,4 +156,4 @@ def load_squeezenet(weights: Path | None) -> SqueezeNet:
         )
     net = torchvision_models().squeezenet1_0(weights=None)
     net.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
-    return SqueezeNet(net.features, known.mean, known.std)
+    return SqueezeNet(net.features, known.mean, known.std, digest)

@@ -49,7 +49,7 @@ def test_the_command_and_the_report_name_the_loss_network(
         ([], WITH_FULL, "here it is measured with imagenet_features weights."),
         (["--weights", "compact"], WITH_COMPACT, f"- T{WITH_COMPACT[1:]}."),
     ):
-        assert main([*words, *given]) == 0
+        assert main([*words, *given, "--overwrite"]) == 0
         assert capsys.readouterr().out.splitlines()[0] == said
         assert caution in (report / "report.md").read_text()
 
@@ -340,38 +340,6 @@ def test_the_judge_writes_its_report_and_shares_its_cache(
         results = json.loads(Path(report, "judge.json").read_text())
         assert len(results["styles"][0]["photos"]) == 2
     assert len(list((tmp_path / "judge_cache").iterdir())) == 2
-
-
-def test_the_judge_replaces_no_grid_but_its_own(
-    run: Path,
-    held_out: Path,
-    tmp_path: Path,
-    small_judge: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    shutil.copy(run / "style.png", "32.png")
-    grid = tmp_path / "r" / "grid-32.png"
-    grid.parent.mkdir()
-    grid.write_text("mine")
-    (tmp_path / "r" / "grid-other.png").write_text("mine")
-    command = ["evaluate", str(run / "model.safetensors"), "--judge", "--photos", str(held_out)]
-    command += ["--weights", str(small_judge), "--second-opinion", "none", "--count", "1"]
-    command += ["--style", "32.png", "-o", "r"]
-    for numbers, found in ((None, "is of no report"), ({"32": {}}, "is of the report report.md")):
-        if numbers is not None:
-            (tmp_path / "r" / "results.json").write_text(json.dumps({"sizes": numbers}))
-        assert main(command) == 2
-        assert capsys.readouterr().err.startswith(
-            f"error: r/grid-32.png: exists already, and {found}; choose another --output"
-        )
-    assert main([*command, "--overwrite"]) == 2
-    (tmp_path / "r" / "results.json").unlink()
-    assert not Path("judge_cache").exists()  # no L-BFGS has run
-    assert main([*command, "--overwrite"]) == 0
-    assert grid.read_bytes().startswith(b"\x89PNG")
-    assert (tmp_path / "r" / "grid-other.png").read_text() == "mine"
 
 
 def test_weights_may_lie_in_the_home_folder_or_be_named_by_a_variable(
