@@ -21,6 +21,7 @@ from fast_style.cli.allocator import keep_freed_memory
 from fast_style.cli.arguments import parse
 from fast_style.cli.openmp import let_waiting_threads_sleep
 from fast_style.cli.stdout import UndeliveredError, mute, replace_closed
+from fast_style.core.devices import is_out_of_memory
 from fast_style.core.distributed import read_launch
 from fast_style.core.errors import UserError, printable
 from fast_style.core.signals import Terminated, clean_end
@@ -141,12 +142,17 @@ def _run(options: argparse.Namespace) -> int:
             "ulimit -v unlimited, or that of the container or job",
             exit_code=1,
         ) from None
-    except (MemoryError, RuntimeError) as error:
-        from fast_style.core.devices import is_out_of_memory
-
+    except (MemoryError, RuntimeError, SystemError) as error:
         if not is_out_of_memory(error):
             raise
         remedy = getattr(options.command, "LESS_MEMORY", "close other programs")
+        if "start new thread" in str(error):
+            # A thread lacks memory for its stack, or the system admits no more of them.
+            raise UserError(
+                f"no further thread can be started; {remedy}, or raise the limits of memory and of "
+                "processes: ulimit -v unlimited, ulimit -u, or those of the container or job",
+                exit_code=1,
+            ) from None
         raise UserError(f"out of memory; {remedy}", exit_code=1) from None
 
 

@@ -4,6 +4,7 @@ torch is imported inside the functions, because parsing a command line must not 
 """
 
 import os
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -13,6 +14,16 @@ from fast_style.core.errors import UserError, printable
 
 if TYPE_CHECKING:
     import torch
+
+_WORDS_OF_NO_MEMORY = (
+    "allocate memory",
+    "not enough memory",
+    "out of memory",
+    "could not create a primitive",
+    "error return without exception set",
+    "without setting an exception",
+    "start new thread",
+)
 
 
 def resolve_device(device: "str | torch.device", *, argument: str = "--device ") -> "torch.device":
@@ -54,13 +65,15 @@ def _has_mps() -> bool:
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Whether an error of torch or Python means that memory ran out."""
-    import torch
+    """Whether an error of torch or Python means that memory ran out.
 
-    # torch has an error type for GPUs. On a CPU it raises RuntimeError, which only words identify.
-    words = ("allocate memory", "not enough memory", "out of memory")
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(
-        part in str(error) for part in words
+    Nothing is imported here: where memory ran out, an import fails, too.
+    """
+    # torch has an error type for GPUs. On a CPU it raises RuntimeError, which only words identify;
+    # so does oneDNN, and Python itself where it could not even make a MemoryError.
+    of_a_gpu = getattr(sys.modules.get("torch"), "OutOfMemoryError", MemoryError)
+    return isinstance(error, (MemoryError, of_a_gpu)) or any(
+        part in str(error) for part in _WORDS_OF_NO_MEMORY
     )
 
 

@@ -27,6 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageCms, UnidentifiedImageError
 
+from fast_style.core.devices import is_out_of_memory
 from fast_style.core.errors import UserError, printable
 from fast_style.core.files import pointer_in
 from fast_style.pictures.formats import FORMATS, RAW_PHOTO, known_by
@@ -252,7 +253,7 @@ def explain(error: Exception) -> str:
             return "permission denied"
         case UnidentifiedImageError():
             return f"not a picture of a known format ({', '.join(FORMATS)})"
-        case MemoryError():
+        case _ if is_out_of_memory(error):
             return "not enough memory to decode it"
         case OSError(strerror=str(reason)):
             return f"cannot be read ({printable(reason)})"

@@ -374,7 +374,7 @@ def _reporting_out_of_memory(height: int, width: int, remedy: str) -> Iterator[N
     """Turn a failed allocation into a UserError; estimates can be wrong, and others take memory."""
     try:
         yield
-    except (RuntimeError, MemoryError) as error:
+    except (RuntimeError, MemoryError, SystemError) as error:
         if not is_out_of_memory(error):
             raise
         raise UserError(

@@ -110,7 +110,13 @@ def test_message_of_a_missing_device(
     [
         (torch.OutOfMemoryError("CUDA out of memory."), True),
         (MemoryError(), True),
+        # oneDNN's, of a convolution without room; then Python's, and of a thread without a stack.
+        (RuntimeError("could not create a primitive"), True),
+        (SystemError("error return without exception set"), True),
+        (SystemError("<built-in function f> returned NULL without setting an exception"), True),
+        (RuntimeError("can't start new thread"), True),
         (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), False),
+        (SystemError("bad argument to internal function"), False),
     ],
 )
 def test_errors_of_too_little_memory_are_told_from_others(error: Exception, expected: bool) -> None:
