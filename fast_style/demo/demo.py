@@ -20,13 +20,18 @@ from PIL import Image
 from fast_style.core.errors import UserError, printable, remedy_for
 from fast_style.core.files import atomic_write, make_with_parents
 from fast_style.demo.course import ShownTraining
-from fast_style.losses.build import build_perceptual_loss, load_loss_weights, read_style
-from fast_style.losses.perceptual import PerceptualLoss
+from fast_style.losses.build import (
+    build_perceptual_loss,
+    load_loss_weights,
+    read_style,
+    require_no_strip,
+)
 from fast_style.pictures.pixels import fit_longer_side, image_to_tensor
 from fast_style.pictures.reading import Picture, read_photo, read_picture
 from fast_style.pictures.sheets import side_by_side
 from fast_style.pictures.writing import write_picture
 from fast_style.settings.config import Config, load_config
+from fast_style.settings.fields import SMALLEST_SIDE
 from fast_style.settings.starting_file import name_from
 from fast_style.styles.shipped import SHEET_SIDE, shipped_styles
 from fast_style.stylizing.style_sheet import StyleSheet
@@ -117,13 +122,15 @@ def prepare_demo(
         say: called with a line while the lock of the run is watched.
 
     Raises:
-        UserError: scikit-image is not installed, a picture cannot be read, another process trains
-            this demo, or the folder cannot be written, or has files that the demo would replace and
-            has not made.
+        UserError: scikit-image is not installed, a picture cannot be read, the style picture is a
+            strip, another process trains this demo, or the folder cannot be written, or has files
+            that the demo would replace and has not made.
     """
     training, cat = find_demo_photos()
     shown = read_photo(cat if photo is None else photo)  # an error now, not after the training
     painting = read_photo(STYLE_PICTURE if style is None else style)
+    if style is not None:
+        require_no_strip(painting, style)
     name = "quickstart" if style is None else _name_of_run(style, painting)
     if style is not None or photo is not None:
         folder = folder / name
@@ -219,14 +226,9 @@ def finish_demo(prepared: PreparedDemo, runs: Path, *, device: str) -> list[str]
     sheet = prepared.folder / "sheet.png"
     write_picture(sheet, side_by_side([photo, style, result]))
 
-    loss = build_perceptual_loss(config, load_loss_weights(config), style, stylizer.device)
-    before, after = (
-        _style_term(loss, photo, picture, stylizer.device) for picture in (photo, result)
-    )
     fast_style = _as_typed("fast-style")
     return [
-        f"style term on a photo that was not trained on: {before:.2f} before, {after:.2f} after "
-        f"({stylizer.description['loss_network']['label']})",
+        _measured(config, photo, result, style, stylizer),
         f"look at it: {sheet}  (photo, style, result)",
         "next:",
         f"  {fast_style} demo --style YOUR_STYLE.jpg --photo YOUR_PHOTO.jpg",
@@ -295,12 +297,23 @@ def _copy_into(folder: Path, photos: list[Path]) -> None:
 
 
 @torch.no_grad()
-def _style_term(
-    loss: PerceptualLoss, photo: Image.Image, picture: Image.Image, device: torch.device
-) -> float:
-    """The style term of a picture that was made from a photo."""
-    pixels = [(image_to_tensor(image)[None].float() / 255).to(device) for image in (picture, photo)]
-    return loss(*pixels).style.item()
+def _measured(
+    config: Config, photo: Image.Image, result: Image.Image, style: Image.Image, stylizer: Stylizer
+) -> str:
+    """A line with the style term of the photo and of its picture."""
+    if min(photo.size) < SMALLEST_SIDE:
+        return (
+            f"style term: not measured, as the photo has {photo.width} x {photo.height} pixels "
+            f"here, and the loss network needs {SMALLEST_SIDE} on each side"
+        )
+    device = stylizer.device
+    loss = build_perceptual_loss(config, load_loss_weights(config), style, device)
+    pixels = [(image_to_tensor(image)[None].float() / 255).to(device) for image in (photo, result)]
+    before, after = (loss(picture, pixels[0]).style.item() for picture in pixels)
+    return (
+        f"style term on a photo that was not trained on: {before:.2f} before, {after:.2f} after "
+        f"({stylizer.description['loss_network']['label']})"
+    )
 
 
 def _as_typed(command: str) -> str:

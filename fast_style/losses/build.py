@@ -40,12 +40,21 @@ def read_style(path: Path, size: int) -> Image.Image:
     """
     require_style_picture(path)  # names the styles that may be meant
     style = read_photo(path)
+    require_no_strip(style, path)
+    return resize_shorter_side(style, size)
+
+
+def require_no_strip(style: Image.Image, path: Path) -> None:
+    """Check that a style picture, from the file `path`, is not much longer than wide.
+
+    Raises:
+        UserError: it is a strip.
+    """
     if max(style.size) > _LONGEST_STYLE * min(style.size):
         raise UserError(
             f"{printable(path)}: {style.width} x {style.height} pixels are a strip; crop the "
             f"style picture to at most {_LONGEST_STYLE} times as long as wide"
         )
-    return resize_shorter_side(style, size)
 
 
 def load_loss_weights(config: Config | GatysConfig, otherwise: str | None = None) -> Weights:

@@ -315,6 +315,28 @@ def test_demo_stylizes_ones_own_photo_in_ones_own_style(
     assert f"stylize --model runs/{run.name}/model.safetensors " in capsys.readouterr().out
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("small")
+def test_photo_too_small_to_measure_is_stylized_all_the_same(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    photo = plain_picture(here / "dot.png", (1, 1), "blue")
+    assert cli.main(["demo", "--device", "cpu", "--photo", str(photo)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    (line,) = [line for line in lines if line.startswith("style term")]
+    for part in ("not measured", "1 x 1", "16"):
+        assert part in line
+    with Image.open(here / "demo" / "quickstart" / "result.png") as result:
+        assert result.size == (1, 1)
+
+
+def test_strip_as_a_style_is_refused_before_anything_is_written(here: Path) -> None:
+    style = plain_picture(here / "strip.png", (1, 64), "red")
+    with pytest.raises(UserError, match=r"strip\.png: 1 x 64 pixels are a strip; crop"):
+        demo.prepare_demo(Path("demo"), style=style)
+    assert not (here / "demo").exists()
+
+
 @pytest.mark.usefixtures("small")
 def test_demo_trains_stylizes_and_says_what_to_do_next(
     here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
