@@ -26,6 +26,8 @@ from fast_style.core.files import put_aside, write_text_atomically
 from fast_style.pictures.pixels import image_to_tensor, tensor_to_image
 
 _EVENT_FILE = re.compile(r"events\.out\.tfevents\.(\d{10})\.")
+_BYTES_OF_ROWS = b"0123456789.,+-einfa\r\n\0"
+"""Of numbers (also inf and nan) in a table, and what a power cut leaves in their place."""
 
 
 def print_line(line: str) -> None:
@@ -179,17 +181,21 @@ class RunLog:
         kept = [[row.get(column, "") for column in self._columns] for row in rows]
         text = io.StringIO()
         csv.writer(text, lineterminator="\n").writerows([self._columns, *kept])
-        # A killed process leaves further rows, a power cut perhaps half a row or arbitrary bytes.
-        if step > 0 and self._table.exists() and not self._begins_with(text.getvalue()):
+        if self._table.exists() and (why := self._why_to_keep_table(step, text.getvalue())):
             aside = put_aside(self._table)
-            self.say(
-                f"metrics.csv was changed, or is of an earlier version; it is kept as {aside.name}"
-            )
+            self.say(f"metrics.csv {why}; it is kept as {aside.name}")
         write_text_atomically(self._table, text.getvalue())
 
-    def _begins_with(self, text: str) -> bool:
-        with self._table.open("rb") as file:
-            return file.read(len(text.encode())) == text.encode()
+    def _why_to_keep_table(self, step: int, text: str) -> str | None:
+        """Why the present table must not be replaced by `text`, in words; None if it may be."""
+        found, begins = self._table.read_bytes(), text.encode()
+        if not found.strip():
+            return None
+        rest = found.removeprefix(begins)
+        # A killed process leaves further rows, a power cut perhaps half a row, or zeros.
+        if not found.startswith(begins) or rest.translate(None, _BYTES_OF_ROWS):
+            return "was changed, or is of an earlier version"
+        return "is of a training whose checkpoints are gone" if step == 0 and rest else None
 
     def _append(self, row: Mapping[str, float]) -> None:
         with self._table.open("a", newline="", encoding="utf-8") as file:

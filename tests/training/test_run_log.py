@@ -99,10 +99,29 @@ def test_rows_below_a_damaged_header_are_dropped(tmp_path: Path, header: str) ->
     assert table_of(tmp_path) == HEADER
 
 
-def test_table_of_a_run_that_begins_anew_is_empty(tmp_path: Path) -> None:
+def test_what_somebody_added_below_the_rows_is_kept(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log_steps(tmp_path, 1, 2, 3)
+    with (tmp_path / "metrics.csv").open("a") as file:
+        file.write("# notes of a day\n")
+    changed = table_of(tmp_path)
+    log_steps(tmp_path, 3, start_step=2)
+    assert (tmp_path / "metrics-2.csv").read_text() == changed
+    assert "kept as metrics-2.csv" in capsys.readouterr().out
+
+
+def test_table_of_a_run_that_begins_anew_is_kept_beside_an_empty_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     log_steps(tmp_path, 1, 2)
+    before = table_of(tmp_path)
     open_log(tmp_path).close()
     assert table_of(tmp_path) == HEADER
+    assert (tmp_path / "metrics-2.csv").read_text() == before
+    assert "kept as metrics-2.csv" in capsys.readouterr().out
+    open_log(tmp_path).close()  # no row is in it
+    assert not (tmp_path / "metrics-3.csv").exists()
 
 
 @pytest.mark.parametrize(
