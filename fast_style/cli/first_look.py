@@ -148,10 +148,16 @@ def _draw(styles: list[Path], photos: list[Path], options: argparse.Namespace) -
         what = f"{count(len(photos), 'photo')} in {count(len(styles), 'style')}"
     say(printable(f"{output}: {what}; this is a first look, without a training"))
     say("a network of its own, trained in minutes, draws any photo at once, and videos steadily:")
+    words = ["fast-style", "demo", "--style", _as_word(style), "--photo", _as_word(photo)]
+    say(f"  {shlex.join(words)}")
+
+
+def _as_word(path: Path) -> str:
+    """A path as a word of a command line that can be pasted."""
+    if printable(path) != str(path):  # such as a line break, which a terminal does not take
+        return "YOUR_PICTURE"
     # A name that begins with a hyphen would be taken for an option.
-    named = [f"./{path}" if str(path).startswith("-") else str(path) for path in (style, photo)]
-    words = ["fast-style", "demo", "--style", named[0], "--photo", named[1]]
-    say(f"  {printable(shlex.join(words))}")
+    return f"./{path}" if str(path).startswith("-") else str(path)
 
 
 def _captions(paths: list[Path]) -> list[str]:

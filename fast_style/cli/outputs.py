@@ -83,7 +83,11 @@ def put_in_place(
         try:
             copy = _with_free_name(Path(tempfile.gettempdir(), path.name), write, overwrite=False)
         except (UserError, OSError):  # there may be no folder of temporary files
-            raise error from None
+            raise UserError(
+                f"{error}; the folder of temporary files, too, took no copy: set the environment "
+                "variable TMPDIR to a folder on another disk",
+                exit_code=error.exit_code,
+            ) from None
         raise UserError(
             f"{error}; the result is {printable(copy)}", exit_code=error.exit_code
         ) from None

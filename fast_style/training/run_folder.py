@@ -44,8 +44,8 @@ from fast_style.training.run_lock import (
     remove_lock,
     with_another_name,
 )
+from fast_style.training.saving import RESULTS
 
-_RESULTS = ("model.safetensors", "loss_network.safetensors")
 _ENVIRONMENT = "environment.json"
 """The first file that a training writes into its folder."""
 _WRITTEN = (
@@ -260,7 +260,7 @@ def _require_nothing_lost(run: Run, has_begun: bool) -> None:
             cannot be used.
     """
     kept = list_checkpoints(run.folder / "checkpoints")
-    results = [path for path in map(run.folder.joinpath, _RESULTS) if not _is_cut_short(path)]
+    results = [path for path in map(run.folder.joinpath, RESULTS) if not _is_cut_short(path)]
     foreign = [] if has_begun else [run.folder / name for name in _WRITTEN]
     present = [path.name for path in (*results, *foreign, *kept) if os.path.lexists(path)]
     if present:

@@ -27,6 +27,9 @@ from fast_style.models.checkpoint import (
 )
 from fast_style.models.model_files import CheckpointError, describe
 
+RESULTS = ("model.safetensors", "loss_network.safetensors")
+"""What a training, or a distilling, leaves in its folder for use."""
+
 LATEST_SAMPLES = "latest.png"
 """The sample sheet of the newest checkpoint, in the folder of samples."""
 
@@ -64,13 +67,20 @@ def writing_step(
         )
         if on_full_disk is None:
             remedy = capitalized(remedy_for(error, "see that this folder can be written to"))
-            anew = "" if list_checkpoints(folder) else ", which begins anew"
-            raise UserError(
-                f"{line}. {remedy}, and repeat the command{anew}", exit_code=1
-            ) from None
+            raise UserError(f"{line}. {remedy}{_then(folder)}", exit_code=1) from None
         on_full_disk(f"{line}; trying again at the next one")
     else:
         remove_old_checkpoints(folder, keep, newest=step)
+
+
+def _then(folder: Path) -> str:
+    """What to do once files can be written again, as the end of a sentence."""
+    if list_checkpoints(folder):
+        return ", and repeat the command"
+    # A training never replaces a result that it cannot resume.
+    results = [path for path in map(folder.parent.joinpath, RESULTS) if path.is_file()]
+    away = f", move {printable(results[0])} away (it is whole)" if results else ""
+    return f"{away}, and repeat the command, which begins anew"
 
 
 def _room_words(folder: Path, error: OSError) -> str:

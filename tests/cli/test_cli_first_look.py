@@ -43,6 +43,16 @@ def test_one_photo_becomes_a_picture_of_its_size_and_the_way_to_a_better_one_is_
 
 
 @pytest.mark.usefixtures("styles")
+def test_advice_can_be_pasted_whatever_the_names(capsys: Output) -> None:
+    photo_at("-a b.png")
+    photo_at("new\nline.png", seed=1)
+    words = ["./new\nline.png", "./-a b.png", "-o", "look.png", "--device", "cpu"]
+    assert run("try", *words, "--iterations", "0") == 0
+    advice = capsys.readouterr().out.splitlines()[-1]
+    assert advice == "  fast-style demo --style YOUR_PICTURE --photo './-a b.png'"
+
+
+@pytest.mark.usefixtures("styles")
 def test_several_styles_and_photos_make_a_sheet(capsys: Output) -> None:
     photo_at("a.png")
     photo_at("b.png", seed=1)

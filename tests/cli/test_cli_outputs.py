@@ -53,3 +53,19 @@ def test_picture_for_a_full_disk_goes_to_the_folder_of_temporary_files(
     assert caught.value.exit_code == 1
     with Image.open(copy) as picture:
         assert picture.size == (2, 1)
+
+
+def test_full_disk_that_temporary_files_share_names_the_variable_to_set(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(source: Path, target: Path) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "link", full)
+    monkeypatch.setattr(os, "replace", full)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with pytest.raises(UserError) as caught:
+        put_picture_in_place(tmp_path / "sheet.png", Image.new("RGB", (2, 1)), overwrite=False)
+    for part in (f"{tmp_path}/sheet.png: ", "free some room", "TMPDIR"):
+        assert part in str(caught.value)
+    assert caught.value.exit_code == 1

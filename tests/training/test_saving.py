@@ -110,6 +110,22 @@ def test_last_checkpoint_that_cannot_be_written_is_an_error(
     assert caught.value.exit_code == 1
 
 
+@pytest.mark.slow
+def test_model_without_a_checkpoint_is_to_be_moved_away_before_training_again(
+    open_trainer: Callable[..., Trainer], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        fail_writing(patch, lambda path: path.name.startswith("step-"))
+        with pytest.raises(UserError, match="There is no checkpoint yet") as caught:
+            open_trainer().train()
+    model = tmp_path / "tiny" / "model.safetensors"
+    assert f"move {model} away (it is whole), and repeat the command" in str(caught.value)
+    with pytest.raises(UserError, match=r"replace model\.safetensors"):
+        open_trainer()
+    model.rename(tmp_path / "kept.safetensors")
+    assert open_trainer().step == 0
+
+
 def test_checkpoint_is_the_last_file_of_its_step(
     open_trainer: Callable[..., Trainer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
