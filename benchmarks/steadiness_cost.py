@@ -70,7 +70,9 @@ def step_of(*, antialiased: bool) -> Callable[[], object]:
     photos = torch.rand(BATCH_SIZE, 3, CROP, CROP).contiguous(memory_format=torch.channels_last)
 
     def take() -> object:
-        changes = draw_changes(1, range(BATCH_SIZE), CROP, CPU) if antialiased else None
+        changes = (
+            draw_changes(1, range(BATCH_SIZE), CROP, CPU, noise=3 / 255) if antialiased else None
+        )
         return step(photos, changes)
 
     return take

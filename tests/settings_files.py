@@ -49,6 +49,7 @@ loss:
   tv_weight: 1e0
   tv_exponent: 2
   stability_weight: 20
+  stability_noise: 3
   style_distance: gram
   autocorrelation_weight: 50
   halo_weight: 50

@@ -114,7 +114,7 @@ def build_perceptual_loss(
         loss_network,
         to_pixels(style),
         blend=[(to_pixels(further.picture), further.weight) for further in blend],
-        **config.loss.model_dump(exclude={"stability_weight"}),
+        **config.loss.model_dump(exclude={"stability_weight", "stability_noise"}),
     ).to(device)
     _require_styles_seen(
         perceptual_loss, [config.style.image, *(further.path for further in blend)]

@@ -142,6 +142,11 @@ class TrainingLossConfig(LossConfig):
     picture's variance. Larger: less flicker in videos and less weave in skies, but weaker strokes.
     0: as in earlier versions. One crop in four is stylized twice for it."""
 
+    stability_noise: Annotated[float, Field(ge=0, le=64), OnceMeant(6.0)] = 3.0
+    """Standard deviation of the noise in the photos of the stability term, in levels of 0..255.
+    Larger: the noise of videos flickers less. 0: more strokes, also in skies, which follow the
+    photo's grain."""
+
 
 class TrainConfig(Section):
     """How the network is trained."""

@@ -151,6 +151,7 @@ def build_trainer(
         sample_photos=samples,
         settings=config.train,
         stability_weight=config.loss.stability_weight,
+        stability_noise=config.loss.stability_noise / 255,
         seed=config.seed,
         log=config.log,
         run_folder=run.folder,

@@ -26,7 +26,6 @@ _CHANGE = 3
 _LARGEST_SHIFT = 3
 # A larger zoom would ask for strokes that grow with the photo.
 _ZOOM_SHARE, _LARGEST_ZOOM = 1 / 3, 1.02
-_NOISE = 6 / 255  # standard deviation; with a camera's 2/255, the difference hardly counts
 _LEAST_VARIANCE = (1 / 255) ** 2  # of a picture in a single color
 # Pixels at the borders, whose surroundings differ: so many, or less of small crops.
 _MARGIN = 16
@@ -92,7 +91,7 @@ def copied_in(samples: Sequence[int]) -> list[int]:
 
 
 def draw_changes(
-    seed: int, samples: Sequence[int], side: int, device: torch.device
+    seed: int, samples: Sequence[int], side: int, device: torch.device, *, noise: float
 ) -> Changes | None:
     """The changes of a batch, which depend on the seed and the samples alone; None without any.
 
@@ -101,24 +100,26 @@ def draw_changes(
         samples: the numbers of the batch's samples.
         side: S, pixels of a crop's side.
         device: where to train.
+        noise: standard deviation of the copies' noise, for pixels in [0, 1].
     """
     which = copied_in(samples)
     if not which:
         return None
-    drawn = [_draw(np.random.default_rng((seed, _CHANGE, samples[index])), side) for index in which]
+    seeds = [(seed, _CHANGE, samples[index]) for index in which]
+    drawn = [_draw(np.random.default_rng(words), side, noise) for words in seeds]
     matrices = (torch.from_numpy(np.stack(part)).to(device) for part in zip(*drawn, strict=True))
     return Changes(torch.tensor(which, device=device), *matrices)
 
 
 def _draw(
-    rng: np.random.Generator, side: int
+    rng: np.random.Generator, side: int, deviation: float
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
     """Rows, columns and noise of one copy."""
     zoom = 1.0
     if rng.random() < _ZOOM_SHARE:
         zoom = rng.uniform(1.0, _LARGEST_ZOOM)
     down, right = rng.integers(-_LARGEST_SHIFT, _LARGEST_SHIFT, size=2, endpoint=True)
-    noise = rng.standard_normal((3, side, side), dtype=np.float32) * np.float32(_NOISE)
+    noise = rng.standard_normal((3, side, side), dtype=np.float32) * np.float32(deviation)
     return _interpolation(side, int(down), zoom), _interpolation(side, int(right), zoom), noise
 
 

@@ -53,6 +53,7 @@ class Trainer:
         sample_photos: uint8 (M, 3, S', S'), for people to look at.
         settings: steps, batch size, rate, schedule.
         stability_weight: weight of the stability term, beside the perceptual loss.
+        stability_noise: standard deviation of the noise in its photos, for pixels in [0, 1].
         seed: of the run, for the changes of that term.
         log: how often each part of a report, and a checkpoint, is written.
         run_folder: an existing folder.
@@ -77,6 +78,7 @@ class Trainer:
         sample_photos: Tensor,
         settings: TrainConfig,
         stability_weight: float,
+        stability_noise: float,
         seed: int,
         log: LogConfig,
         run_folder: Path,
@@ -93,6 +95,7 @@ class Trainer:
         self.validation = validation
         self.settings = settings
         self.stability_weight = stability_weight
+        self.stability_noise = stability_noise
         self.seed = seed
         self.log = log
         self.run_folder = run_folder
@@ -208,7 +211,9 @@ class Trainer:
         if self.stability_weight == 0:
             return None
         samples = self.photos.samples_of(self.step)[: len(photos)]
-        return draw_changes(self.seed, samples, photos.shape[-1], self.device)
+        return draw_changes(
+            self.seed, samples, photos.shape[-1], self.device, noise=self.stability_noise
+        )
 
     def train_step(self, photos: Tensor) -> StepResult:
         """One optimizer step on the perceptual loss; nothing in it waits for the device.

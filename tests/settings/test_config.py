@@ -12,9 +12,9 @@ from settings_files import (
     read,
 )
 
-from fast_style.settings.config import Config, DistillConfig
+from fast_style.settings.config import Config, DistillConfig, parse_config
 from fast_style.settings.structure import iterate_fields
-from fast_style.settings.writing import flatten
+from fast_style.settings.writing import flatten, to_dict
 
 
 def test_a_file_that_spells_all_defaults_equals_the_defaults(tmp_path):
@@ -226,6 +226,25 @@ def test_terms_that_were_not_set_do_not_go_with_the_papers(tmp_path, name):
     assert weight("", "loss.normalization=paper") == 0
     assert weight(f"loss: {{normalization: paper, {name}: 3}}\n") == 3
     assert weight(f"loss: {{{name}: 0}}\n") == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "once", "now"),
+    [
+        ("stability_noise", 6.0, 3.0),
+        ("stability_weight", 0.0, 20.0),
+        ("autocorrelation_weight", 0.0, 50.0),
+        ("halo_weight", 0.0, 50.0),
+        ("style_weight", 5.0, 1.5),
+    ],
+)
+def test_settings_stored_before_a_key_came_mean_what_training_did_then(tmp_path, name, once, now):
+    config = read(Config, tmp_path, LEAST)
+    assert getattr(config.loss, name) == now
+    stored = to_dict(config)
+    assert getattr(parse_config(stored, "model.safetensors").loss, name) == now
+    del stored["loss"][name]
+    assert getattr(parse_config(stored, "model.safetensors").loss, name) == once
 
 
 def test_weights_that_were_not_set_fit_the_architecture(tmp_path):

@@ -12,19 +12,14 @@ from torch import Tensor
 from fast_style.training import stability
 from fast_style.training.stability import EVERY, Changes, copied_in, draw_changes
 
+NOISE = 6 / 255
 CPU = torch.device("cpu")
 
 
-def changes_of(samples: range, side: int = 24, seed: int = 1) -> Changes:
-    found = draw_changes(seed, samples, side, CPU)
+def changes_of(samples: range, side: int = 24, seed: int = 1, noise: float = NOISE) -> Changes:
+    found = draw_changes(seed, samples, side, CPU, noise=noise)
     assert found is not None
     return found
-
-
-@pytest.fixture
-def silent(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Changes have no noise."""
-    monkeypatch.setattr(stability, "_NOISE", 0.0)
 
 
 # --- Changes --------------------------------------------------------------------------------------
@@ -37,16 +32,15 @@ def test_the_last_of_four_samples_has_a_copy() -> None:
 
 
 def test_a_batch_without_copies_has_no_changes() -> None:
-    assert draw_changes(1, range(3), 24, CPU) is None
+    assert draw_changes(1, range(3), 24, CPU, noise=NOISE) is None
 
 
-@pytest.mark.usefixtures("silent")
 def test_without_zoom_the_photo_is_shifted_by_whole_pixels(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(stability, "_ZOOM_SHARE", 0.0)
     photos = make_photos(64, 3, 24, 24)
-    changes = changes_of(range(64))
+    changes = changes_of(range(64), noise=0.0)
     moved = changes.copies(photos)
     seen = set()
     for photo, copy in zip(photos[EVERY - 1 :: EVERY], moved, strict=True):
@@ -63,7 +57,6 @@ def test_without_zoom_the_photo_is_shifted_by_whole_pixels(
     assert len(seen) > 8
 
 
-@pytest.mark.usefixtures("silent")
 def test_a_ramp_is_moved_to_a_ramp() -> None:
     weights = torch.from_numpy(stability._interpolation(24, 1, 1.25))
     line = torch.arange(24.0)
@@ -74,7 +67,7 @@ def test_a_ramp_is_moved_to_a_ramp() -> None:
 def test_noise_is_that_of_its_deviation() -> None:
     changes = changes_of(range(8), side=64)
     assert changes.noise.shape == (2, 3, 64, 64)
-    assert changes.noise.std().item() == pytest.approx(stability._NOISE, rel=0.05)
+    assert changes.noise.std().item() == pytest.approx(NOISE, rel=0.05)
     assert changes.noise.mean().item() == pytest.approx(0, abs=1e-3)
 
 
@@ -89,17 +82,17 @@ def test_changes_depend_on_seed_and_sample_alone() -> None:
 # --- The term -------------------------------------------------------------------------------------
 
 
-def instability_of(stylize: Callable[[Tensor], Tensor], photos: Tensor) -> float:
-    changes = changes_of(range(len(photos)), side=photos.shape[-1])
+def instability_of(
+    stylize: Callable[[Tensor], Tensor], photos: Tensor, noise: float = 0.0
+) -> float:
+    changes = changes_of(range(len(photos)), side=photos.shape[-1], noise=noise)
     return float(changes.instability(stylize(photos), stylize(changes.copies(photos))))
 
 
-@pytest.mark.usefixtures("silent")
 def test_a_stylizer_of_single_pixels_is_stable() -> None:
     assert instability_of(lambda pixels: 1 - pixels, make_photos(8, 3, 48, 48)) < 1e-12
 
 
-@pytest.mark.usefixtures("silent")
 def test_a_pattern_that_stays_in_place_is_not() -> None:
     pattern = 0.1 * torch.tensor([1.0, 1.0, -1.0, -1.0]).repeat(12)
     found = instability_of(lambda pixels: 0 * pixels + pattern, make_photos(64, 3, 48, 48))
@@ -108,9 +101,9 @@ def test_a_pattern_that_stays_in_place_is_not() -> None:
 
 def test_noise_counts_as_a_share_of_the_variance() -> None:
     photos = make_photos(8, 3, 96, 96) * 2  # of noise of variance 1/3
-    expected = stability._NOISE**2 * 3
+    expected = NOISE**2 * 3
     for contrast in (1, 0.1):
-        found = instability_of(lambda pixels, by=contrast: by * pixels, photos)
+        found = instability_of(lambda pixels, by=contrast: by * pixels, photos, NOISE)
         assert found == pytest.approx(expected, rel=0.2 if contrast == 1 else 0.3)
 
 
@@ -120,7 +113,8 @@ def test_a_picture_of_one_color_is_stable() -> None:
 
 def test_copies_weigh_the_same_in_batches_of_every_size() -> None:
     whole = changes_of(range(8)).weight_in(8)
-    parts = [draw_changes(1, range(first, first + 2), 24, CPU) for first in range(0, 8, 2)]
+    pairs = [range(first, first + 2) for first in range(0, 8, 2)]
+    parts = [draw_changes(1, pair, 24, CPU, noise=NOISE) for pair in pairs]
     assert whole == 1
     assert sum(part.weight_in(2) for part in parts if part is not None) / len(parts) == 1
 
