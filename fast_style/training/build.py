@@ -29,6 +29,7 @@ from fast_style.networks.transform_net import memory_format_for
 from fast_style.pictures.folders import INCLUDE_RESULTS, Photos, find_photos
 from fast_style.pictures.pixels import image_to_tensor
 from fast_style.pictures.scanning import RULES, lines_about
+from fast_style.pictures.several import line_about_several, num_pictures
 from fast_style.pictures.writing import write_picture
 from fast_style.settings.config import NEAREST, Config, DistillConfig
 from fast_style.settings.reading import checked
@@ -97,6 +98,9 @@ def build_trainer(
     net = build_net(config, init_from, say)
     photos = find_readable_photos(config.data, say, rules=run.photo_rules)
     style = read_style(config.style.image, config.style.size)
+    picture = config.style.image
+    if line := line_about_several([(str(picture), num_pictures(picture))]):
+        say(line)
     if init_from == NEAREST:
         start_from_nearest(net, config, style, photos, say)
     net = net.to(device).to(memory_format=memory_format_for(device))

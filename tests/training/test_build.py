@@ -99,6 +99,19 @@ def test_run_that_began_with_the_nearest_style_resumes_as_if_it_had_not_stopped(
     assert all(torch.equal(whole[name], tensor) for name, tensor in resumed.items())
 
 
+def test_animation_as_a_style_is_said_to_be_one_of_its_pictures(
+    yaml_file: Path, tmp_path: Path
+) -> None:
+    frames = [Image.effect_noise((48, 48), sigma).convert("RGB") for sigma in (50, 90)]
+    frames[0].save(tmp_path / "style.gif", save_all=True, append_images=frames[1:])
+    config = settings_of(yaml_file, f"style.image={tmp_path}/style.gif")
+    said: list[str] = []
+    with open_small_run(config, tmp_path) as run:
+        make_trainer(config, run, say=said.append).run_log.close()
+    (line,) = [line for line in said if "style.gif" in line]
+    assert line.startswith("1 of 2 pictures in ")
+
+
 def test_blank_style_is_told(yaml_file: Path, tmp_path: Path) -> None:
     config = settings_of(yaml_file)
     run = open_small_run(config, tmp_path)
