@@ -16,11 +16,12 @@ from fast_style.losses.loss_network import LossNetwork, load_weights
 from fast_style.losses.perceptual import PerceptualLoss
 from fast_style.networks.fast_transform import FastTransform
 from fast_style.networks.transform_net import TransformNet
-from fast_style.training.stability import draw_changes
+from fast_style.training.stability import EVERY, draw_changes
 from fast_style.training.step import TrainingStep
 
 NUM_PAIRS = 15
-SIDE, CROP, BATCH_SIZE = 512, 128, 4
+SIDE, CROP = 512, 128
+BATCH_SIZE = EVERY  # so that every step has a copy
 CPU = torch.device("cpu")
 
 

@@ -140,7 +140,7 @@ class TrainingLossConfig(LossConfig):
     """Weight of the stability term: how much the picture of a shifted, slightly enlarged, noisy
     photo differs from the picture of the photo, shifted and enlarged likewise, as a share of the
     picture's variance. Larger: less flicker in videos and less weave in skies, but weaker strokes.
-    0: as in earlier versions. One crop in four is stylized twice for it."""
+    0: as in earlier versions. One crop in six is stylized twice for it."""
 
     stability_noise: Annotated[float, Field(ge=0, le=64), OnceMeant(6.0)] = 3.0
     """Standard deviation of the noise in the photos of the stability term, in levels of 0..255.

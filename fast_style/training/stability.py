@@ -1,7 +1,7 @@
 """The consistency term of training: the picture of a changed photo must be the changed picture.
 
 Without it, a network paints patterns that stay in place when the photo moves: they fill flat areas
-with a weave, and flicker in videos. For one crop in four, a copy is shifted by a few pixels,
+with a weave, and flicker in videos. For one crop in six, a copy is shifted by a few pixels,
 slightly enlarged and noisy; the term is the mean squared difference between its picture and the
 picture of the crop, shifted and enlarged likewise, as a share of the picture's variance. No video
 or optical flow is needed.
@@ -17,7 +17,7 @@ from torch import Tensor
 
 from fast_style.networks.transform_net import memory_format_for
 
-EVERY = 4
+EVERY = 6
 """Of so many crops, one has a changed copy."""
 
 # Distinguishes the random numbers of changes from others of the same seed.
@@ -86,7 +86,7 @@ class Changes(NamedTuple):
 
 
 def copied_in(samples: Sequence[int]) -> list[int]:
-    """The indices in a batch of the samples that have a changed copy: the last one of each four."""
+    """The indices in a batch of the samples that have a changed copy: the last one of each six."""
     return [index for index, sample in enumerate(samples) if sample % EVERY == EVERY - 1]
 
 
