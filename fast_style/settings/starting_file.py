@@ -18,6 +18,7 @@ _FIRST_SETTINGS = (
     "loss_network.weights",
     "loss.content_layers",
     "loss.content_weight",
+    "loss.style_distance",
     "loss.style_weight",
     "loss.tv_weight",
     "loss.stability_weight",
@@ -37,6 +38,9 @@ _FIRST_VALUES = {
     "loss_network.weights": "compact",
     # In short trainings, relu3_3 alone lost trees and faces.
     "loss.content_layers": {"relu2_2": 0.5, "relu3_3": 1.0},
+    # More of the style's colors and strokes than Gram matrices bring, and more of the photo.
+    "loss.style_distance": "sliced",
+    "loss.style_weight": 2.5,
     "train.init_from": "nearest",
     "train.steps": 900,
     "train.batch_size": 2,

@@ -53,6 +53,8 @@ def test_the_starting_file_differs_from_the_defaults_in_what_a_laptop_needs(tmp_
         "model.width": 16,
         "loss_network.weights": "compact",
         "loss.content_layers.relu2_2": 0.5,
+        "loss.style_distance": "sliced",
+        "loss.style_weight": 2.5,
         "train.init_from": "nearest",
         "train.steps": 900,
         "train.batch_size": 2,
