@@ -29,6 +29,8 @@ from fast_style.evaluating.summary import summarize
 # With fewer, a quartile is hardly more than a single photo.
 _FEW_PHOTOS = 10
 
+_SLICED = "; whole distributions of their features (loss.style_distance: sliced)"
+
 
 def write_report(
     folder: Path,
@@ -379,7 +381,8 @@ def _objective_lines(results: Mapping[str, Any]) -> Iterator[str]:
     for kind in ("content", "style"):
         weights = loss[f"{kind}_layers"].items()
         layers = [f"{layer} (weight {weight:g})" for layer, weight in weights]
-        yield f"- {kind} layers: {', '.join(layers) or 'none'}"
+        sliced = kind == "style" and loss.get("style_distance") == "sliced"
+        yield f"- {kind} layers: {', '.join(layers) or 'none'}{_SLICED if sliced else ''}"
     yield (
         f"- style picture: {markdown(style['file'])}, {style['width']} × {style['height']} "
         f"pixels, digest `{style['digest'][:12]}`"

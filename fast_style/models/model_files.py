@@ -135,6 +135,8 @@ def describe(metadata: Mapping[str, Any]) -> list[str]:
     architecture, loss_network = metadata["architecture"], metadata["loss_network"]
     settings, versions = metadata["settings"], metadata["versions"]
     style_layers = ", ".join(settings["loss"]["style_layers"])
+    if settings["loss"].get("style_distance") == "sliced":
+        style_layers = f"whole distributions of {style_layers}"
     content_layers = ", ".join(settings["loss"]["content_layers"])
     steps, batch_size = metadata["step"], settings["train"]["batch_size"]
     crops = str(settings["data"]["crop_size"])

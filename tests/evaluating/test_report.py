@@ -190,6 +190,13 @@ def test_the_page_has_the_numbers(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("no_plots")
+def test_the_page_says_that_whole_distributions_are_compared(tmp_path: Path) -> None:
+    results = three_photos()
+    results["objective"]["loss"]["style_distance"] = "sliced"
+    assert "- style layers: relu1_2 (weight 0.5); whole distributions" in page_of(tmp_path, results)
+
+
+@pytest.mark.usefixtures("no_plots")
 def test_the_page_warns_of_what_distorts_the_answer(tmp_path: Path) -> None:
     photos = [photo(4.0, 4) for _ in range(9)]
     photos[3]["enlarged"] = True

@@ -173,6 +173,21 @@ def test_description_of_a_shipped_model_names_its_picture(tmp_path: Path) -> Non
     assert not any(line.startswith("picture:") for line in describe(metadata))
 
 
+@pytest.mark.parametrize(
+    ("distance", "is_told"), [("sliced", True), ("gram", False), (None, False)]
+)
+def test_description_says_what_is_compared_with_the_style(
+    distance: str | None, is_told: bool
+) -> None:
+    metadata = tiny_description(ARCHITECTURE)
+    loss = dict(metadata["settings"]["loss"])
+    loss.pop("style_distance", None)  # as in files of earlier versions
+    loss |= {} if distance is None else {"style_distance": distance}
+    settings = metadata["settings"] | {"loss": loss}
+    (line,) = [line for line in describe(metadata | {"settings": settings}) if "; style: " in line]
+    assert ("; style: whole distributions of relu" in line) == is_told
+
+
 @pytest.mark.parametrize("card", [{}, "The Wave", {**CARD, "year": 1831}, 3])
 def test_card_of_another_kind_is_refused(tmp_path: Path, card: Any) -> None:
     save_checkpoint(tmp_path / "m", {}, tiny_description(ARCHITECTURE) | {"card": card})
