@@ -6,8 +6,7 @@ supported: metadata other than orientation and colors (it is never copied), fram
 (`several` counts them), and PNG's gAMA.
 
 Two limits come from Pillow. It drops the low byte of 16-bit *color*, so such a value may come out 1
-lower than rounding gives (16-bit grey is rounded). And its libtiff prints complaints about damaged
-TIFFs on stderr, in addition to the error raised here.
+lower than rounding gives. And its libtiff complains about damaged TIFFs on stderr, too.
 """
 
 import io
