@@ -1,6 +1,7 @@
 """What several test modules share."""
 
 import os
+import signal
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -15,6 +16,9 @@ os.environ["FAST_STYLE_MALLOC"] = "system"
 # Test processes share the cores, and the commands that they start have several threads each: those
 # that wait must not spin. (OpenMP reads this when torch is loaded.)
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# What a script starts in the background ignores Ctrl-C, which tests send.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
