@@ -41,7 +41,7 @@ def half_precision(monkeypatch: pytest.MonkeyPatch) -> None:
         torch.amp,
         "GradScaler",
         lambda device, enabled: original(
-            device, init_scale=64.0, growth_interval=2, enabled=enabled
+            device, init_scale=16.0, growth_interval=2, enabled=enabled
         ),
     )
 
@@ -97,7 +97,7 @@ def test_run_in_half_precision_goes_on_with_its_scale(yaml_file: Path, tmp_path:
     config = settings_of(yaml_file)
     train_once(config, tmp_path / "straight")
     stopped = train_once(config, tmp_path / "stopped", stop_at=3)
-    assert stopped.scaler.get_scale() == 128.0  # after two good steps, and one more
+    assert stopped.scaler.get_scale() == 32.0  # after two good steps, and one more
     resumed = train_once(config, tmp_path / "stopped")
     folders = [tmp_path / name / "tiny" for name in ("straight", "stopped")]
     assert final_state(folders[0]) == final_state(folders[1])
