@@ -38,7 +38,7 @@ _FIRST_VALUES = {
     "loss_network.weights": "compact",
     # In short trainings, relu3_3 alone lost trees and faces.
     "loss.content_layers": {"relu2_2": 0.5, "relu3_3": 1.0},
-    # More of the style's colors and strokes than Gram matrices bring, and more of the photo.
+    # At the same likeness to the style, these leave more of the photo than Gram matrices.
     "loss.style_distance": "sliced",
     "loss.style_weight": 2.5,
     "train.init_from": "nearest",

@@ -195,7 +195,7 @@ class RunLog:
         # A killed process leaves further rows, a power cut perhaps half a row, or zeros.
         if not found.startswith(begins) or rest.translate(None, _BYTES_OF_ROWS):
             return "was changed, or is of an earlier version"
-        return "is of a training whose checkpoints are gone" if step == 0 and rest else None
+        return "is of a training without a checkpoint" if step == 0 and rest else None
 
     def _append(self, row: Mapping[str, float]) -> None:
         with self._table.open("a", newline="", encoding="utf-8") as file:

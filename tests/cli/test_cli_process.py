@@ -52,30 +52,30 @@ def test_lack_of_memory_names_an_option_of_the_command(
     ]
 
 
-def test_thread_that_cannot_be_started_names_the_limits(
-    monkeypatch: pytest.MonkeyPatch, capsys: Output
+UNMAPPED = "libtorch_cuda.so: failed to map segment from shared object"
+
+
+@pytest.mark.parametrize(
+    ("error", "parts"),
+    [
+        (ImportError(UNMAPPED), (UNMAPPED, "ulimit -v", "container")),
+        (OSError(UNMAPPED), (UNMAPPED, "ulimit -v", "container")),
+        (
+            RuntimeError("can't start new thread"),
+            ("thread", "train.batch_size", "ulimit -v", "ulimit -u", "container"),
+        ),
+    ],
+)
+def test_lack_of_memory_outside_of_tensors_names_the_limits(
+    error: Exception, parts: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, capsys: Output
 ) -> None:
     def fail(*unused: object) -> None:
-        raise RuntimeError("can't start new thread")
+        raise error
 
     monkeypatch.setattr("fast_style.settings.help.help_text", fail)
     assert run("train", "--help-config") == 1
     (line,) = errors(capsys)
-    for part in ("thread", "train.batch_size", "ulimit -v", "ulimit -u", "container"):
-        assert part in line
-
-
-@pytest.mark.parametrize("kind", [ImportError, OSError])
-def test_library_without_room_in_the_memory_names_the_limit(
-    kind: type[Exception], monkeypatch: pytest.MonkeyPatch, capsys: Output
-) -> None:
-    def fail(*unused: object) -> None:
-        raise kind("libtorch_cuda.so: failed to map segment from shared object")
-
-    monkeypatch.setattr("fast_style.settings.help.help_text", fail)
-    assert run("train", "--help-config") == 1
-    (line,) = errors(capsys)
-    for part in ("libtorch_cuda.so: failed to map segment", "ulimit -v", "container"):
+    for part in parts:
         assert part in line
 
 
