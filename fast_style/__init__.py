@@ -31,9 +31,9 @@ _MODULES = {
 def __getattr__(name: str) -> Any:
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from fast_style.core.signals import whole_imports
+    from fast_style.core.signals import waiting_signals
 
-    with whole_imports():
+    with waiting_signals():
         module = import_module(_MODULES[name])
     return getattr(module, name)
 

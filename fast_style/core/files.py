@@ -11,8 +11,8 @@ import itertools
 import json
 import os
 import re
+import secrets
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -43,14 +43,13 @@ def atomic_write(path: Path, *, replaces: bool = True) -> Iterator[BinaryIO]:
         FileExistsError: there is a file of this name, which is not to be replaced.
         OSError: the folder is not writable, or the disk is full. `path` is then unchanged.
     """
-    descriptor, name = tempfile.mkstemp(prefix=_TEMPORARY_PREFIX, dir=path.parent)
-    temporary = Path(name)
+    # The name is known before the file exists, so that Ctrl-C at any point here leaves no file.
+    temporary = path.parent / f"{_TEMPORARY_PREFIX}{secrets.token_hex(8)}"
     try:
-        with os.fdopen(descriptor, "wb") as file:
+        with temporary.open("xb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        _give_ordinary_permissions(temporary)
         if replaces:
             os.replace(temporary, path)
         else:
@@ -223,14 +222,6 @@ def free_bytes(folder: Path) -> int:
     """Free bytes on the disk of `folder`, which need not exist yet."""
     existing = next((part for part in (folder, *folder.parents) if part.is_dir()), Path())
     return shutil.disk_usage(existing).free
-
-
-def _give_ordinary_permissions(path: Path) -> None:
-    # mkstemp gives access to the owner alone. But others must be able to use a model in a shared
-    # folder, as if it had been written without a temporary file.
-    umask = os.umask(0)
-    os.umask(umask)
-    path.chmod(0o666 & ~umask)
 
 
 def _fsync_folder(folder: Path) -> None:

@@ -96,12 +96,17 @@ def clean_end() -> Iterator[None]:
 
 
 @contextmanager
-def whole_imports() -> Iterator[None]:
-    """Within the block, SIGINT, SIGTERM and SIGHUP wait for the end of it, as imports take seconds.
+def waiting_signals() -> Iterator[None]:
+    """Within the block, SIGINT, SIGTERM and SIGHUP wait for its end.
 
-    Python forgets a package whose import is interrupted, but not the modules that were finished. At
-    the next import they are not among its attributes, and the package stays broken until the
-    process ends. Signals that end the process at once, or that it ignores, stay as they are.
+    For what must not be interrupted halfway:
+
+    - Imports. Python forgets a package whose import is interrupted, but not the modules that were
+      finished. At the next import they are not among its attributes, and the package stays broken
+      until the process ends.
+    - The start of a thread. An executor does not wait for a thread whose start was interrupted.
+
+    Signals that end the process at once, or that it ignores, stay as they are.
     """
     if threading.current_thread() is not threading.main_thread():
         yield

@@ -13,6 +13,7 @@ from typing import NamedTuple, Protocol
 
 from fast_style.core.errors import UserError, printable, unwritten
 from fast_style.core.files import make_with_parents
+from fast_style.core.signals import waiting_signals
 from fast_style.pictures.pixels import fit_longer_side
 from fast_style.pictures.profiles import has_unusable_profile
 from fast_style.pictures.reading import Picture, ResultError, read_picture, size_in_header
@@ -98,11 +99,14 @@ def _overlap(steps: "_Steps", jobs: Iterator[Job]) -> Generator[Outcome, None, N
     try:
         while True:
             for job in islice(jobs, _NUM_HELPERS + 1 - len(reading)):
-                reading.append((job, reader.submit(steps.read, job)))
+                with waiting_signals():
+                    reading.append((job, reader.submit(steps.read, job)))
             if not reading:
                 break
             job, picture = reading.popleft()
-            writing.append(writer.submit(steps.write, job, steps.paint(picture.result())))
+            result = steps.paint(picture.result())
+            with waiting_signals():
+                writing.append(writer.submit(steps.write, job, result))
             # No more results wait for the disk than there are threads to write them.
             while writing and (len(writing) > _NUM_HELPERS or writing[0].done()):
                 yield writing.popleft().result()

@@ -19,7 +19,7 @@ from torch import Tensor
 from fast_style.core.devices import ordinary_torch, resolve_device, resolve_precision, set_up_torch
 from fast_style.core.distributed import ALONE, Group
 from fast_style.core.files import name_in_utf_8
-from fast_style.core.signals import whole_imports
+from fast_style.core.signals import waiting_signals
 from fast_style.core.words import count
 from fast_style.losses.build import build_perceptual_loss, load_loss_weights, read_style
 from fast_style.losses.judge import judge_sides, load_judge_settings, load_judge_weights
@@ -251,9 +251,9 @@ def import_what_torch_leaves_out() -> None:
     """Import what torch imports only when an optimizer and a log are made.
 
     Building can take minutes, so an interrupt ends it at once, except for these seconds; see
-    `whole_imports`.
+    `waiting_signals`.
     """
-    with whole_imports():
+    with waiting_signals():
         import torch._dynamo  # which imports sympy
         import torch.utils.tensorboard  # noqa: F401
 

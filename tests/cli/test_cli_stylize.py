@@ -565,6 +565,8 @@ def test_pictures_that_are_not_taken_of_a_file_are_counted(model: Path, capsys: 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no such signal")
 @pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143)])
+# The signal may come between the opening of a file and its `with`: Python closes it, and warns.
+@pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")
 def test_stopped_command_leaves_whole_results_and_says_how_to_go_on(
     model: Path, monkeypatch: pytest.MonkeyPatch, capsys: Output, name: str, code: int
 ) -> None:

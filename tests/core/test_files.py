@@ -1,6 +1,7 @@
 """Atomic writing, and small facts about files."""
 
 import inspect
+import io
 import os
 import signal
 import stat
@@ -109,6 +110,19 @@ def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path, error):
 def test_a_failure_leaves_no_new_file(tmp_path):
     with pytest.raises(ValueError, match="stop"), atomic_write(tmp_path / "a"):
         raise ValueError("stop")
+    assert names(tmp_path) == set()
+
+
+def test_interrupt_as_the_file_is_made_leaves_no_file(tmp_path, monkeypatch):
+    real = io.open
+
+    def interrupt(name, *arguments, **keywords):
+        real(name, *arguments, **keywords).close()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(io, "open", interrupt)
+    with pytest.raises(KeyboardInterrupt), atomic_write(tmp_path / "a"):
+        pass
     assert names(tmp_path) == set()
 
 

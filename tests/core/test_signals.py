@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from fast_style.core.signals import Terminated, clean_end, stop_signals, whole_imports
+from fast_style.core.signals import Terminated, clean_end, stop_signals, waiting_signals
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="needs SIGHUP")
@@ -71,7 +71,7 @@ def test_interrupt_of_an_import_comes_at_its_end() -> None:
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     reached = []
     try:
-        with pytest.raises(KeyboardInterrupt), whole_imports():  # noqa: PT012
+        with pytest.raises(KeyboardInterrupt), waiting_signals():  # noqa: PT012
             signal.raise_signal(signal.SIGINT)
             reached.append("the end")
         assert reached == ["the end"]
@@ -87,7 +87,7 @@ def test_other_signals_that_raise_wait_for_the_end_of_an_import(name: str) -> No
     reached = []
     try:
         with clean_end():
-            with pytest.raises(Terminated) as caught, whole_imports():  # noqa: PT012
+            with pytest.raises(Terminated) as caught, waiting_signals():  # noqa: PT012
                 signal.raise_signal(number)
                 reached.append("the end")
             assert reached == ["the end"]
@@ -99,7 +99,7 @@ def test_other_signals_that_raise_wait_for_the_end_of_an_import(name: str) -> No
 def test_signal_that_is_ignored_stays_so_in_an_import() -> None:
     before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
     try:
-        with whole_imports():
+        with waiting_signals():
             assert signal.getsignal(signal.SIGTERM) is signal.SIG_IGN
             signal.raise_signal(signal.SIGTERM)
     finally:
@@ -108,9 +108,9 @@ def test_signal_that_is_ignored_stays_so_in_an_import() -> None:
 
 def test_import_that_nobody_interrupts_leaves_signals_as_they_were() -> None:
     before = signal.getsignal(signal.SIGINT)
-    with whole_imports():
+    with waiting_signals():
         pass
-    with pytest.raises(ImportError), whole_imports():
+    with pytest.raises(ImportError), waiting_signals():
         raise ImportError
     assert signal.getsignal(signal.SIGINT) is before
 
@@ -120,7 +120,7 @@ def test_imports_of_other_threads_are_not_touched() -> None:
     seen: list[object] = []
 
     def work() -> None:
-        with whole_imports():
+        with waiting_signals():
             seen.append(signal.getsignal(signal.SIGINT))
 
     thread = threading.Thread(target=work)

@@ -3,7 +3,9 @@
 import errno
 import os
 import re
+import signal
 import threading
+import time
 from collections.abc import Callable, Generator, Iterable
 from pathlib import Path
 from typing import Any
@@ -146,6 +148,31 @@ def test_stopping_finishes_what_is_being_written_and_begins_nothing(
     for path in written:
         assert size_of(path) == (20, 18)
     assert not [thread.name for thread in threading.enumerate() if "write" in thread.name]
+
+
+def test_stopping_as_a_thread_starts_leaves_nothing_at_work(
+    here: Path, stylizer: Stylizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start, write = threading.Thread.start, folder_module.write_picture
+    threads: list[threading.Thread] = []
+
+    def write_slowly(*arguments: Any, **keywords: Any) -> None:
+        time.sleep(0.2)
+        write(*arguments, **keywords)
+
+    def interrupt(thread: threading.Thread) -> None:
+        start(thread)
+        threads.append(thread)
+        if thread.name == "write_1":
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(threading.Thread, "start", interrupt)
+    monkeypatch.setattr(folder_module, "write_picture", write_slowly)
+    jobs = [Job(str(write_noise_photo(f"{n}.png")), f"out/{n}.png") for n in range(4)]
+    with pytest.raises(KeyboardInterrupt):
+        list(stylize_files(stylizer, jobs, quality=95))
+    assert "write_1" in [thread.name for thread in threads]
+    assert not [thread for thread in threads if thread.is_alive() and "write" in thread.name]
 
 
 def test_photo_too_large_for_the_memory_is_named_with_a_size_that_fits(
