@@ -78,7 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def measured(options: argparse.Namespace) -> dict[str, dict[str, list[float]]]:
     """The measures of all pairs, by the way to make the pictures and by name."""
     settings = load_judge_settings(options.judge_weights)
-    weights = load_judge_weights(settings, "--judge-weights FILE")
+    weights = load_judge_weights(settings, "--judge-weights")
     squeezenet = load_squeezenet(options.second_opinion)
     style_side, side = judge_sides(settings)
     photos = read_photos(options.photos, side, CPU)

@@ -12,6 +12,7 @@ from fast_style.core.words import count
 from fast_style.distilling.distiller import PICTURES_STREAM, Distiller
 from fast_style.distilling.painters import Styles, painting_crop
 from fast_style.distilling.students import choose_channels, relu_layers
+from fast_style.losses.inputs import TEACHER_KEYS
 from fast_style.losses.loss_network import LossNetwork, Weights, load_weights
 from fast_style.pictures.folders import INCLUDE_RESULTS, Photos
 from fast_style.pictures.reading import PictureError, read_photo
@@ -134,6 +135,7 @@ def _load_teacher(config: DistillConfig) -> Weights:
         preprocessing=network.preprocessing,
         padding=network.padding,
         seed=config.seed,
+        keys=TEACHER_KEYS,
     )
     if weights.heads:
         raise UserError(

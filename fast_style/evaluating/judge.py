@@ -90,7 +90,7 @@ class Judge:
         if second_opinion != NO_SECOND_OPINION:
             self.squeezenet = load_squeezenet(Path(second_opinion) if second_opinion else None)
         self.settings = load_judge_settings(weights)
-        self.weights = load_judge_weights(self.settings, "--weights FILE")
+        self.weights = load_judge_weights(self.settings, "--weights")
         style_side, self.size = judge_sides(self.settings)
         self.styles: dict[str, _Style] = {}
         for found in _styles_of(models, style, style_side):

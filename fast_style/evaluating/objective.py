@@ -18,6 +18,7 @@ from fast_style.core.errors import UserError, printable
 from fast_style.core.files import sha256_of
 from fast_style.evaluating.baselines import digest_of
 from fast_style.losses.build import build_perceptual_loss, load_loss_weights, read_style
+from fast_style.losses.inputs import LOSS_NETWORK_KEYS
 from fast_style.losses.loss_network import FULL_NETWORKS, Weights, full_network_is_cached
 from fast_style.losses.perceptual import PerceptualLoss
 from fast_style.models.checkpoint import load_transform_net
@@ -113,16 +114,8 @@ def load_objective(
     """
     config = _settings_of_objective(models[0], weights, loss)
     picture, file = _style_picture(config, style, models[0])
-    otherwise = "name a file with --weights"
-    if config.loss_network.architecture == "vgg16":
-        otherwise += ", or take --weights compact"
-    try:
-        loaded = load_loss_weights(config, otherwise)
-    except UserError as error:
-        raise UserError(
-            f"{error} (fast-style evaluate takes the weights from --weights FILE, and "
-            "loss_network.preprocessing from --loss CONFIG.yaml)"
-        ) from None
+    with _naming_options():
+        loaded = load_loss_weights(config, LOSS_NETWORK_KEYS._replace(weights="--weights"))
     objective = objective_of(config, loaded, picture, file, device)
     architecture = config.loss_network.architecture
     measured = f"the objective is measured with {architecture}, {printable(loaded.label)}"
@@ -214,8 +207,21 @@ def _settings_of_objective(first: Model, weights: str | None, loss: Path | None)
             "FILE or --weights imagenet (548 MB, downloaded once), or name another objective, "
             "--loss CONFIG.yaml"
         )
-    require_consistent(config, place)
+    with _naming_options():
+        require_consistent(config, place)
     return config
+
+
+@contextmanager
+def _naming_options() -> Iterator[None]:
+    """Inside, an error about settings says which options of this command set them."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(
+            f"{error} (fast-style evaluate takes the weights from --weights FILE, and the other "
+            "settings of loss_network and loss from --loss CONFIG.yaml)"
+        ) from None
 
 
 def _style_picture(config: Config, style: Path | None, first: Model) -> tuple[Image.Image, str]:

@@ -9,7 +9,7 @@ from PIL import Image
 
 from fast_style.core.devices import ordinary_torch
 from fast_style.core.errors import UserError, printable
-from fast_style.losses.inputs import require_style_picture
+from fast_style.losses.inputs import LOSS_NETWORK_KEYS, NetworkKeys, require_style_picture
 from fast_style.losses.loss_network import LossNetwork, Weights, load_weights
 from fast_style.losses.perceptual import PerceptualLoss
 from fast_style.networks.transform_net import memory_format_for
@@ -57,12 +57,14 @@ def require_no_strip(style: Image.Image, path: Path) -> None:
         )
 
 
-def load_loss_weights(config: Config | GatysConfig, otherwise: str | None = None) -> Weights:
+def load_loss_weights(
+    config: Config | GatysConfig, keys: NetworkKeys = LOSS_NETWORK_KEYS
+) -> Weights:
     """The loss network's weights, up to the deepest layer that the loss names.
 
     Args:
         config: the settings.
-        otherwise: as that of `load_weights`.
+        keys: what the settings of the loss network are called, for messages.
 
     Raises:
         UserError: the weights are missing, or do not fit the architecture or the loss.
@@ -76,7 +78,7 @@ def load_loss_weights(config: Config | GatysConfig, otherwise: str | None = None
         preprocessing=network.preprocessing,
         padding=network.padding,
         seed=config.seed,
-        otherwise=otherwise,
+        keys=keys,
     )
 
 

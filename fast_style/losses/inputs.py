@@ -7,6 +7,7 @@ can be used is checked by the code that reads it.
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from fast_style.core.errors import UserError, printable
 from fast_style.pictures.folders import require_folder
@@ -22,7 +23,43 @@ docs/embedded_loss_network.md says how close it comes."""
 JUDGE_WORDS = ("imagenet_features",)
 """The named weights that the judge takes: those of Caffe origin."""
 
-_WEIGHTS = "loss_network.weights"
+
+class NetworkKeys(NamedTuple):
+    """What the settings of a loss network are called where they are set, for messages."""
+
+    weights: str
+    """A key, or the option of a command."""
+
+    architecture: str
+    preprocessing: str
+
+    shallower: str
+    """How to need fewer layers of the network, a clause."""
+
+    words: tuple[str, ...] = NAMED_WEIGHTS
+    """What `weights` may be instead of the path of a file."""
+
+    def with_weights(self, value: str) -> str:
+        """What is written to set the weights: ``teacher.weights=FILE`` or ``--weights FILE``."""
+        return f"{self.weights}{' ' if self.weights.startswith('--') else '='}{value}"
+
+
+LOSS_NETWORK_KEYS = NetworkKeys(
+    "loss_network.weights",
+    "loss_network.architecture",
+    "loss_network.preprocessing",
+    "choose shallower layers in loss.content_layers and loss.style_layers",
+)
+"""Those of a training, of `preview` and of `optimize`."""
+
+TEACHER_KEYS = NetworkKeys(
+    "teacher.weights",
+    "teacher.architecture",
+    "teacher.preprocessing",
+    "choose a shallower layer in student.deepest",
+    tuple(word for word in NAMED_WEIGHTS if word != "compact"),  # which was learned itself
+)
+"""Those of a distillation."""
 
 
 def require_inputs(config: Config | DistillConfig) -> None:
@@ -41,7 +78,7 @@ def require_inputs(config: Config | DistillConfig) -> None:
         if config.log.judge_weights is not None:
             require_weights(config.log.judge_weights, "log.judge_weights", JUDGE_WORDS)
     else:
-        require_weights(config.teacher.weights, "teacher.weights")
+        require_weights(config.teacher.weights, TEACHER_KEYS.weights, TEACHER_KEYS.words)
 
 
 def require_style_picture(path: Path, key: str | None = None) -> None:
@@ -65,7 +102,11 @@ def require_style_picture(path: Path, key: str | None = None) -> None:
         raise PictureError(f"{error}{hint}") from None
 
 
-def require_weights(source: str, key: str = _WEIGHTS, words: Sequence[str] = NAMED_WEIGHTS) -> None:
+def require_weights(
+    source: str,
+    key: str = LOSS_NETWORK_KEYS.weights,
+    words: Sequence[str] = LOSS_NETWORK_KEYS.words,
+) -> None:
     """Check that a loss network's weights exist, if `source` is the path of a file.
 
     Args:
@@ -80,9 +121,7 @@ def require_weights(source: str, key: str = _WEIGHTS, words: Sequence[str] = NAM
         require_weights_file(Path(source), key, words)
 
 
-def require_weights_file(
-    path: Path, key: str = _WEIGHTS, words: Sequence[str] = NAMED_WEIGHTS
-) -> None:
+def require_weights_file(path: Path, key: str, words: Sequence[str]) -> None:
     """Check that a file of a loss network's weights exists; the arguments as `require_weights`.
 
     Raises:

@@ -5,6 +5,7 @@
 
 from fast_style.core.errors import UserError
 from fast_style.losses.build import load_loss_weights
+from fast_style.losses.inputs import JUDGE_WORDS, LOSS_NETWORK_KEYS
 from fast_style.losses.loss_network import UnfitWeightsError, Weights
 from fast_style.settings.gatys_config import GatysConfig, load_gatys_config
 from fast_style.settings.generated import JUDGE_FILE
@@ -41,20 +42,21 @@ def load_judge_weights(settings: GatysConfig, option: str) -> Weights:
 
     Args:
         settings: from `load_judge_settings`.
-        option: what sets the weights, for a message: ``--weights FILE``.
+        option: what sets the weights, for messages: ``--weights`` or a key.
 
     Raises:
         UserError: the weights are missing, or do not fit.
     """
+    keys = LOSS_NETWORK_KEYS._replace(
+        weights=option, preprocessing="the judge's preprocessing", words=JUDGE_WORDS
+    )
     try:
-        return load_loss_weights(settings, "name a file of them")
+        return load_loss_weights(settings, keys)
     except UnfitWeightsError as error:
-        # The judge's settings never change, so their remedies are none here. Where they are named
-        # in the problem, they are the judge's own.
-        problem = error.problem.replace("loss_network.preprocessing", "the judge's preprocessing")
+        # The judge's settings never change, so their remedies are none here.
         raise UserError(
-            f"{problem}. Choose other weights: the judge's, from {option}, are of VGG-16 up to "
-            "relu4_3 and of Caffe origin"
+            f"{error.problem}. Choose other weights: the judge's, from {option}, are of VGG-16 up "
+            "to relu4_3 and of Caffe origin"
         ) from None
     except UserError as error:
         raise UserError(f"{error} (the judge's weights of VGG-16 come from {option})") from None

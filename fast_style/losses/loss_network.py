@@ -19,7 +19,12 @@ from torch.nn import functional as F
 from fast_style.core.errors import UserError, printable
 from fast_style.core.files import sha256_of
 from fast_style.losses.downloads import cached_file
-from fast_style.losses.inputs import COMPACT_FILE
+from fast_style.losses.inputs import (
+    COMPACT_FILE,
+    LOSS_NETWORK_KEYS,
+    NetworkKeys,
+    require_weights_file,
+)
 from fast_style.losses.weight_files import WeightsFile, read_weights_file
 from fast_style.networks import winograd
 from fast_style.settings.layers import (
@@ -28,7 +33,7 @@ from fast_style.settings.layers import (
     convolution_of,
     layer_names,
 )
-from fast_style.settings.sections import Padding, Preprocessing
+from fast_style.settings.sections import DEEPEST_LAYER, Padding, Preprocessing
 
 # (mean, standard deviation) that preprocessing subtracts from RGB in [0, 1], and divides it by.
 _NORMALIZATION: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
@@ -56,10 +61,6 @@ _KNOWN_FILES = {
     "d01eb7cb": _KnownFile("caffe", is_bgr=True),  # jcjohnson's vgg19
 }
 
-_OTHER_WEIGHTS = (
-    "name a file of yours with loss_network.weights=FILE, or use the small network that comes with "
-    "fast-style, loss_network.weights=compact"
-)
 _NAMED = ("imagenet", "imagenet_features", "compact")
 _OF_VGG16 = ("imagenet_features", "compact")
 
@@ -224,7 +225,7 @@ def load_weights(
     preprocessing: Preprocessing | None = None,
     padding: Padding | None = None,
     seed: int = 1,
-    otherwise: str | None = None,
+    keys: NetworkKeys = LOSS_NETWORK_KEYS,
 ) -> Weights:
     """The convolutions up to the layer `deepest`.
 
@@ -236,8 +237,7 @@ def load_weights(
             files that state it.
         padding: what surrounds pictures; None for what the file states, or else zeros.
         seed: of ``random``.
-        otherwise: what to do where torchvision's weights cannot be had, to end an error with; None
-            for advice on ``loss_network.weights``.
+        keys: what these settings are called, for messages.
 
     Raises:
         UserError: the weights are missing or do not fit; the message has a remedy.
@@ -246,16 +246,28 @@ def load_weights(
         return _random_weights(architecture, deepest, seed, padding or "zeros")
     if source in _OF_VGG16 and architecture != "vgg16":
         raise UserError(
-            f"loss_network.weights: {source} are weights of vgg16, and loss_network.architecture "
-            f"is {architecture}; set it to vgg16, or name other weights"
+            f"{keys.weights}: {source} are weights of vgg16, and {keys.architecture} is "
+            f"{architecture}; set it to vgg16, or name other weights"
         )
     if source in ("imagenet", "imagenet_features"):
-        path = _torchvision_file(source, architecture, otherwise or _OTHER_WEIGHTS)
+        path = _torchvision_file(source, architecture, _other_weights(keys, architecture, deepest))
     elif source == "compact":
         path = COMPACT_FILE
     else:
         path = Path(source)
-    return _read_weights(path, source, architecture, deepest, preprocessing, padding)
+        require_weights_file(path, keys.weights, keys.words)
+    return _read_weights(path, source, architecture, deepest, preprocessing, padding, keys)
+
+
+def _other_weights(keys: NetworkKeys, architecture: Architecture, deepest: str) -> str:
+    """What to do where torchvision's weights cannot be had."""
+    a_file = f"name a file of yours with {keys.with_weights('FILE')}"
+    names = layer_names("vgg16")
+    is_deep = architecture != "vgg16" or names.index(deepest) > names.index(DEEPEST_LAYER)
+    if is_deep or "compact" not in keys.words:
+        return a_file
+    compact = keys.with_weights("compact")
+    return f"{a_file}, or use the small network that comes with fast-style, {compact}"
 
 
 def _convolutions_up_to(deepest: str, architecture: Architecture) -> list[str]:
@@ -330,6 +342,7 @@ def _read_weights(
     deepest: str,
     preprocessing: Preprocessing | None,
     padding: Padding | None,
+    keys: NetworkKeys,
 ) -> Weights:
     file = read_weights_file(path, architecture, _convolutions_up_to(deepest, architecture))
     digest = sha256_of(path)
@@ -337,20 +350,20 @@ def _read_weights(
     own = known.preprocessing if known else file.preprocessing
     if preprocessing and own and preprocessing != own:
         raise UnfitWeightsError(
-            f"{printable(path)}: loss_network.preprocessing is {preprocessing}, but these "
-            f"weights need {own}",
+            f"{printable(path)}: {keys.preprocessing} is {preprocessing}, but these weights need "
+            f"{own}",
             "remove this setting",
         )
     preprocessing = preprocessing or _checked(own, _NORMALIZATION, path, "preprocessing")
     if preprocessing is None:
         raise UserError(
             f"{printable(path)}: this file does not state which pixel values its weights "
-            "expect; set "
-            "loss_network.preprocessing to caffe (0..255 minus the mean) or torchvision ([0, 1], "
-            "mean and standard deviation). The wrong one raises no error and spoils the pictures"
+            f"expect; set {keys.preprocessing} to caffe (0..255 minus the mean) or torchvision "
+            "([0, 1], mean and standard deviation). The wrong one raises no error and spoils the "
+            "pictures"
         )
     padding = padding or _checked(file.padding, ("zeros", "reflect"), path, "padding")
-    convolutions = _pick_convolutions(file, path, architecture, deepest)
+    convolutions = _pick_convolutions(file, path, architecture, deepest, keys)
     if file.is_bgr or (known and known.is_bgr):
         kernel, bias = convolutions["1_1"]
         convolutions["1_1"] = (kernel.flip(1), bias)
@@ -371,7 +384,7 @@ def _checked(word: str | None, allowed: Collection[str], path: Path, key: str) -
 
 
 def _pick_convolutions(
-    file: WeightsFile, path: Path, architecture: Architecture, deepest: str
+    file: WeightsFile, path: Path, architecture: Architecture, deepest: str, keys: NetworkKeys
 ) -> dict[str, tuple[Tensor, Tensor]]:
     """The needed convolutions by number.
 
@@ -382,7 +395,7 @@ def _pick_convolutions(
     if architecture == "vgg16" and "3_4" in file.convolutions:
         raise UnfitWeightsError(
             f"{printable(path)}: has a conv3_4, so it is a vgg19",
-            "set loss_network.architecture to vgg19",
+            f"set {keys.architecture} to vgg19",
         )
     convolutions: dict[str, tuple[Tensor, Tensor]] = {}
     channels = 3
@@ -394,14 +407,14 @@ def _pick_convolutions(
             raise MissingLayerError(
                 f"{printable(path)}: has no {name} of {architecture}, which the layer {deepest} "
                 f"needs; it has {extent}",
-                _remedy_for_missing(number, architecture),
+                _remedy_for_missing(number, architecture, keys),
             )
         kernel, bias = file.convolutions[number]
         if kernel.shape[1:] != (channels, 3, 3) or bias.shape != kernel.shape[:1]:
             raise UnfitWeightsError(
                 f"{printable(path)}: {name} has the shape {tuple(kernel.shape)}, bias "
                 f"{tuple(bias.shape)}; (channels, {channels}, 3, 3) and (channels,) are needed",
-                f"Is it a {architecture}? See loss_network.architecture",
+                f"Is it a {architecture}? See {keys.architecture}",
             )
         if not (kernel.is_floating_point() and bias.is_floating_point()):
             raise UserError(
@@ -414,15 +427,13 @@ def _pick_convolutions(
     return convolutions
 
 
-def _remedy_for_missing(number: str, architecture: Architecture) -> str:
+def _remedy_for_missing(number: str, architecture: Architecture, keys: NetworkKeys) -> str:
     # The convolutions at which state dicts of the two architectures differ first.
     other = {("vgg16", "4_1"): "vgg19", ("vgg19", "3_4"): "vgg16"}.get((architecture, number))
-    remedy = (
-        "choose shallower layers in loss.content_layers and loss.style_layers, or other weights"
-    )
+    remedy = f"{keys.shallower}, or other weights"
     if other is None:
         return remedy.capitalize()
-    return f"If it is a {other}, set loss_network.architecture; otherwise {remedy}"
+    return f"If it is a {other}, set {keys.architecture} to {other}; otherwise {remedy}"
 
 
 def _pick_heads(

@@ -32,7 +32,6 @@ from fast_style.core.files import (
     with_sorted_metadata,
 )
 from fast_style.core.free_memory import ran_out_of_memory
-from fast_style.losses.inputs import require_weights_file
 from fast_style.settings.layers import Architecture, torchvision_index
 
 
@@ -69,10 +68,9 @@ def read_weights_file(
     case.
 
     Raises:
-        UserError: the file is missing, damaged, or of another format.
+        UserError: the file cannot be read, is damaged, or of another format.
         MemoryError: it does not fit into memory; also RuntimeError or SystemError.
     """
-    require_weights_file(path)
     try:
         with path.open("rb") as opened:
             start = opened.read(512)
@@ -174,7 +172,7 @@ def _read_state_dict(
     if "fast_style" in metadata:  # the key of `models.model_files`
         raise UserError(
             f"{printable(path)}: is a model that fast-style trained, or a checkpoint of one, and "
-            "no loss network; name a file of VGG's weights, or compact"
+            "no loss network; name a file of VGG's weights"
         )
     convolutions, places = {}, {}
     for number in numbers:

@@ -401,9 +401,20 @@ class DistillConfig(Root):
 
     def mistakes(self) -> Iterator[Mistake]:
         """Combinations of valid settings that cannot work together."""
-        yield from network_mistakes("teacher", self.teacher)
+        yield from self._teacher_mistakes()
         yield from self._student_mistakes()
         yield from warmup_mistakes(self.train.steps, self.train.warmup_steps)
+
+    def _teacher_mistakes(self) -> Iterator[Mistake]:
+        if self.teacher.weights != "compact":
+            yield from network_mistakes("teacher", self.teacher)
+            return
+        usual = "imagenet_features" if self.teacher.architecture == "vgg16" else "imagenet"
+        yield Mistake(
+            ("teacher", "weights"),
+            f"cannot be compact, which was learned from another network; set it to {usual}, or "
+            "to a file",
+        )
 
     def _student_mistakes(self) -> Iterator[Mistake]:
         widths, deepest = self.student.widths, self.student.deepest

@@ -9,11 +9,13 @@ from typing import Any
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import save_file
 from small_distillation import (
     LAYERS,
     distill_once,
     make_distiller,
     photos_of,
+    random_convolutions,
     settings_of,
     write_small_distillation,
     write_teacher,
@@ -31,6 +33,7 @@ from fast_style.pictures.folders import find_photos
 from fast_style.pictures.reading import read_photo
 from fast_style.pictures.writing import write_picture
 from fast_style.settings.config import load_config, load_distill_config
+from fast_style.settings.layers import torchvision_index
 
 
 @pytest.mark.parametrize("key", ["teacher.weights", "data.photos", "data.paintings"])
@@ -171,6 +174,82 @@ def test_teacher_must_not_be_a_student(yaml_file: Path, tmp_path: Path, straight
         f"teacher.weights: {network} was learned from another network; name that network's "
         "weights instead"
     )
+
+
+def write_vgg16(path: Path, *, last: int = 7, wrong: bool = False, **metadata: str) -> None:
+    """Its first `last` convolutions; `wrong`: of 3 x 1 pixels."""
+    channels = dict(
+        zip(["1_1", "1_2", "2_1", "2_2", "3_1", "3_2", "3_3"], [4] * last, strict=False)
+    )
+    tensors = {}
+    for number, (kernel, bias) in random_convolutions(channels).items():
+        index = torchvision_index(f"conv{number}", "vgg16")
+        tensors[f"features.{index}.weight"] = kernel[..., :1].clone() if wrong else kernel
+        tensors[f"features.{index}.bias"] = bias
+    save_file(tensors, path, metadata)
+
+
+@pytest.mark.parametrize(
+    ("file", "words", "remedy"),
+    [
+        ({}, [], "set teacher.preprocessing to caffe"),
+        (
+            {"preprocessing": "caffe"},
+            ["teacher.preprocessing=torchvision"],
+            "teacher.preprocessing is torchvision, but these weights need caffe; remove this",
+        ),
+        (
+            {"last": 4, "preprocessing": "caffe"},
+            ["student.deepest=relu3_1", "student.widths=[2, 2, 2]"],
+            "Choose a shallower layer in student.deepest, or other weights",
+        ),
+        (
+            {"preprocessing": "caffe"},
+            [
+                "student.deepest=relu3_4",
+                "student.widths=[2, 2, 2]",
+                "teacher.architecture=vgg19",
+            ],
+            "If it is a vgg16, set teacher.architecture to vgg16; otherwise choose a shallower "
+            "layer in student.deepest, or other weights",
+        ),
+        ({"wrong": True, "preprocessing": "caffe"}, [], "See teacher.architecture"),
+        (None, [], "check teacher.weights (imagenet, imagenet_features, random, or the path"),
+    ],
+    ids=["unstated", "contradicted", "shallow", "vgg16", "shape", "gone"],
+)
+def test_teacher_that_does_not_fit_is_told_with_the_settings_of_a_distillation(
+    yaml_file: Path, tmp_path: Path, file: dict[str, Any] | None, words: list[str], remedy: str
+) -> None:
+    path = tmp_path / "vgg.safetensors"
+    if file is not None:
+        write_vgg16(path, **file)
+    message = message_of(yaml_file, tmp_path, f"teacher.weights={path}", *words)
+    assert message.startswith(f"{path}: ")
+    assert remedy in message
+    assert_no_setting_of_a_training(message)
+
+
+@pytest.mark.parametrize(
+    "words", [[], ["teacher.architecture=vgg19"]], ids=["imagenet_features", "imagenet"]
+)
+def test_teacher_that_cannot_be_downloaded_is_told_with_the_settings_of_a_distillation(
+    yaml_file: Path, tmp_path: Path, words: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_arguments: object, **_options: object) -> None:
+        raise TimeoutError
+
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    monkeypatch.setattr(torch.hub, "download_url_to_file", fail)
+    weights = "imagenet" if words else "imagenet_features"
+    message = message_of(yaml_file, tmp_path, f"teacher.weights={weights}", *words)
+    assert message.endswith("or name a file of yours with teacher.weights=FILE")
+    assert_no_setting_of_a_training(message)
+
+
+def assert_no_setting_of_a_training(message: str) -> None:
+    for other in ("loss_network.", "loss.", "compact"):
+        assert other not in message
 
 
 def test_pictures_and_teacher_are_told(

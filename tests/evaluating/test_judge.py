@@ -91,7 +91,7 @@ def test_other_weights_are_taken_to_be_of_caffe_origin(small_judge: Path) -> Non
 
 @pytest.mark.usefixtures("small_judge")
 def test_missing_weights_name_the_option(run: Path, held_out: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="--weights FILE"):
+    with pytest.raises(UserError, match=r"check --weights \(imagenet_features, or"):
         Judge(
             load_models([run / "model.safetensors"], CPU),
             sorted(held_out.iterdir()),

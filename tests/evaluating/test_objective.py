@@ -113,9 +113,28 @@ def test_a_file_that_does_not_say_how_it_takes_pixels_needs_a_loss(
     assert str(unknown) in message
     assert "loss_network.preprocessing" in message
     assert message.endswith(
-        "(fast-style evaluate takes the weights from --weights FILE, and "
-        "loss_network.preprocessing from --loss CONFIG.yaml)"
+        "(fast-style evaluate takes the weights from --weights FILE, and the other settings of "
+        "loss_network and loss from --loss CONFIG.yaml)"
     )
+
+
+def test_weights_that_cannot_be_had_are_to_be_named_by_an_option(
+    run: Path, torch_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_arguments: object, **_options: object) -> None:
+        raise TimeoutError
+
+    monkeypatch.setattr(torch.hub, "download_url_to_file", fail)
+    with pytest.raises(UserError) as caught:
+        objective_of(run, weights="imagenet_features")
+    for remedy in ("--weights FILE", "--weights compact"):
+        assert remedy in str(caught.value)
+    assert "loss_network.weights" not in str(caught.value)
+    gone = torch_cache / "gone.pth"
+    with pytest.raises(UserError) as caught:
+        objective_of(run, weights=str(gone))
+    assert str(caught.value).startswith(f"{gone}: ")
+    assert "check --weights (" in str(caught.value)
 
 
 def test_settings_that_contradict_each_other_are_refused_where_they_are_measured_with(
@@ -128,6 +147,8 @@ def test_settings_that_contradict_each_other_are_refused_where_they_are_measured
     with pytest.raises(UserError) as caught:
         measure_with([other], weights="imagenet_features")
     assert str(caught.value).startswith(message(other))
+    assert "--weights FILE" in str(caught.value)
+    assert "--loss CONFIG.yaml" in str(caught.value)
     other = retrained(run, tmp_path / "both", architecture="vgg19", weights="imagenet_features")
     with pytest.raises(UserError) as caught:
         measure_with([other, run / "model.safetensors"])

@@ -66,6 +66,17 @@ def test_missing_weights_of_the_judge_are_to_be_named_by_its_own_option(
         assert "compact" not in str(caught.value)  # which the judge refuses
 
 
+def test_file_of_the_judge_that_is_gone_is_to_be_named_by_its_own_option(tmp_path: Path) -> None:
+    gone = tmp_path / "gone.pth"
+    for option in ("--weights", "log.judge_weights"):
+        with pytest.raises(UserError) as caught:
+            load_judge_weights(load_judge_settings(str(gone)), option)
+        message = str(caught.value)
+        assert message.startswith(f"{gone}: ")
+        assert f"check {option} (imagenet_features, or" in message
+        assert "loss_network." not in message
+
+
 VGG16 = {"1_1": 4, "1_2": 4, "2_1": 6, "2_2": 6, "3_1": 6, "3_2": 6, "3_3": 6}
 VGG16 |= {"4_1": 8, "4_2": 8, "4_3": 8}
 UP_TO_CONV2_2 = {number: VGG16[number] for number in ("1_1", "1_2", "2_1", "2_2")}
@@ -100,12 +111,12 @@ def test_weights_that_do_not_fit_the_judge_are_to_be_others(
     else:
         torch.save(state_dict_of(convolutions), path)
     with pytest.raises(UserError) as caught:
-        load_judge_weights(load_judge_settings(str(path)), "--weights FILE")
+        load_judge_weights(load_judge_settings(str(path)), "--weights")
     message = str(caught.value)
     assert message.startswith(f"{path}: {problem}")
     assert message.endswith(
-        ". Choose other weights: the judge's, from --weights FILE, are of VGG-16 up to relu4_3 and "
-        "of Caffe origin"
+        ". Choose other weights: the judge's, from --weights, are of VGG-16 up to relu4_3 and of "
+        "Caffe origin"
     )
     for setting in ("loss_network", "loss."):  # the judge's never change
         assert setting not in message

@@ -50,6 +50,16 @@ def test_what_is_there_passes(folder: Path) -> None:
     require_inputs(distilling(folder, "random"))
 
 
+def test_missing_teacher_is_named_with_what_a_distillation_takes(folder: Path) -> None:
+    gone = folder / "gone.pth"
+    with pytest.raises(UserError) as caught:
+        require_inputs(distilling(folder, str(gone)))
+    assert str(caught.value) == (
+        f"{gone}: loss network weights not found; check teacher.weights (imagenet, "
+        "imagenet_features, random, or the path of a .pth, .safetensors, .mat or .h5 file)"
+    )
+
+
 @pytest.mark.parametrize(
     ("key", "text"),
     [

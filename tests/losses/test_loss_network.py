@@ -565,8 +565,8 @@ def test_one_architecture_is_not_taken_for_the_other(
         load_weights(str(path), other, deepest, preprocessing="caffe")
     assert str(caught.value) == (
         f"{path}: has no {missing} of {other}, which the layer {deepest} needs; it has up to "
-        f"conv3_3. If it is a {architecture}, set loss_network.architecture; otherwise "
-        f"{LACKS.lower()}"
+        f"conv3_3. If it is a {architecture}, set loss_network.architecture to {architecture}; "
+        f"otherwise {LACKS.lower()}"
     )
 
 
@@ -777,13 +777,31 @@ def test_failed_download_says_what_to_do(
     monkeypatch.setattr(torch.hub, "download_url_to_file", fail)
     with pytest.raises(UserError) as caught:
         load_weights(source, architecture, "relu1_1")
-    assert str(caught.value) == (
+    message = (
         f"the loss network's weights are not in torch's cache and cannot be downloaded ({reason}): "
         f"fetch https://download.pytorch.org/models/{name} ({megabytes} MB) and put it into "
-        f"{cache}, or name a file of yours with loss_network.weights=FILE, or use the small "
-        "network that comes with fast-style, loss_network.weights=compact"
+        f"{cache}, or name a file of yours with loss_network.weights=FILE"
     )
+    if architecture == "vgg16":
+        message += (
+            ", or use the small network that comes with fast-style, loss_network.weights=compact"
+        )
+    assert str(caught.value) == message
     assert [*cache.iterdir()] == []
+
+
+@pytest.mark.parametrize("deepest", ["relu4_3", "relu5_1"])
+def test_compact_is_advised_where_it_reaches_the_deepest_layer(
+    deepest: str, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_args: object, **_options: object) -> None:
+        raise TimeoutError
+
+    monkeypatch.setattr(torch.hub, "download_url_to_file", fail)
+    with pytest.raises(UserError) as caught:
+        load_weights("imagenet_features", "vgg16", deepest)
+    assert "loss_network.weights=FILE" in str(caught.value)
+    assert ("loss_network.weights=compact" in str(caught.value)) == (deepest == "relu4_3")
 
 
 def offer(path: Path, monkeypatch: pytest.MonkeyPatch, *, digest: str | None = None) -> str:

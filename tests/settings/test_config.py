@@ -163,6 +163,12 @@ def test_a_file_that_spells_all_defaults_of_a_distillation_equals_them(tmp_path)
         ("teacher: {weights: random, preprocessing: caffe}",
          "FILE:3: teacher.preprocessing: cannot be set for the weights random, which have their "
          "own; leave it out"),
+        ("teacher: {weights: compact, preprocessing: caffe}",
+         "FILE:3: teacher.weights: cannot be compact, which was learned from another network; set "
+         "it to imagenet_features, or to a file"),
+        ("teacher: {weights: compact, architecture: vgg19}",
+         "FILE:3: teacher.weights: cannot be compact, which was learned from another network; set "
+         "it to imagenet, or to a file"),
         ("style: {image: a.jpg}",
          "FILE:3: style: unknown key; this section is of a file for fast-style train"),
         ("loss_network: {weights: random}",
