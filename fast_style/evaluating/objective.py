@@ -313,14 +313,22 @@ def _require_agreement(
             say(said)
         else:
             say(f"{said}; to measure with COMPACT weights, give --weights compact")
-    unnamed = " and ".join(part for part in differing if not is_named[part])
+    unnamed = [part for part in differing if not is_named[part]]
     if unnamed:
         raise UserError(
-            f"{printable(model.path)}: trained with another {unnamed} than the objective's; "
-            "name the objective with --style PICTURE, --weights FILE or --loss CONFIG.yaml"
+            f"{printable(model.path)}: trained with another {' and '.join(unnamed)} than the "
+            f"objective's; name the objective with {_options_that_name(unnamed)}"
         )
     if differing:
         say(f"warning: {printable(model.path)} was trained with another {' and '.join(differing)}")
+
+
+def _options_that_name(parts: Collection[str]) -> str:
+    """The options that name these parts of the objective; --loss, which names all, is not given."""
+    if "loss" in parts:
+        return "--loss CONFIG.yaml"
+    options = {"style picture": "--style PICTURE", "loss network": "--weights FILE"}
+    return f"{' and '.join(options[part] for part in parts)}, or with --loss CONFIG.yaml"
 
 
 def _is_approximation(model: Model, objective: Objective) -> bool:

@@ -78,7 +78,7 @@ def another_objective(run: Path, folder: Path) -> Mistake:
     other = write_tiny_model(folder / "other.safetensors")
     message = (
         f"{other}: trained with another style picture and loss network and loss than the "
-        "objective's; name the objective with --style PICTURE, --weights FILE or --loss CONFIG.yaml"
+        "objective's; name the objective with --loss CONFIG.yaml"
     )
     return Mistake([run / "model.safetensors", other], {}, message)
 
@@ -100,6 +100,48 @@ def test_objective_messages(
     with pytest.raises(UserError) as caught:
         measure_with(models, **options)
     assert str(caught.value) == message
+
+
+@pytest.mark.parametrize(
+    ("parts", "given", "remedy"),
+    [
+        (["style"], [], "--style PICTURE, or with --loss CONFIG.yaml"),
+        (["style"], ["weights"], "--style PICTURE, or with --loss CONFIG.yaml"),
+        (["network"], [], "--weights FILE, or with --loss CONFIG.yaml"),
+        (
+            ["style", "network"],
+            [],
+            "--style PICTURE and --weights FILE, or with --loss CONFIG.yaml",
+        ),
+        (["style", "network"], ["style"], "--weights FILE, or with --loss CONFIG.yaml"),
+        (["loss"], ["style", "weights"], "--loss CONFIG.yaml"),
+        (["style", "loss"], ["weights"], "--loss CONFIG.yaml"),
+    ],
+)
+def test_options_that_name_what_differs_are_advised(
+    run: Path, tmp_path: Path, parts: list[str], given: list[str], remedy: str
+) -> None:
+    def change(metadata: dict[str, Any]) -> dict[str, Any]:
+        if "style" in parts:
+            metadata["style"]["digest"] = "a" * 64
+        if "network" in parts:
+            metadata["loss_network"]["digest"] = "b" * 64
+        if "loss" in parts:
+            metadata["settings"]["loss"]["tv_weight"] = 7.0
+        return metadata
+
+    models = [run / "model.safetensors", redescribed(run, tmp_path / "other", change)]
+    values = {"style": run / "style.png", "weights": "random"}  # those of the first model
+    with pytest.raises(UserError) as caught:
+        measure_with(models, **{name: values[name] for name in given})
+    message = str(caught.value)
+    assert message.startswith(f"{models[1]}: ")
+    assert message.endswith(f"; name the objective with {remedy}")
+    # What the message advises is enough.
+    advised = [name for name in values if f"--{name}" in remedy]
+    if advised:
+        measure_with(models, **{name: values[name] for name in (*given, *advised)})
+    measure_with(models, loss=write_small_run(tmp_path / "settings"))
 
 
 def test_a_file_that_does_not_say_how_it_takes_pixels_needs_a_loss(
