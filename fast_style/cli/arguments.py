@@ -318,8 +318,10 @@ def _note_settings_given_twice(words: Sequence[str]) -> None:
     # Blanks around a value mean nothing in YAML.
     for word in (word.strip() for word in words if is_setting(word)):
         key = word.partition("=")[0]
-        if last.setdefault(key, word) != word:
-            note(f"{shortened(repr(last[key]))} gives way to {shortened(repr(word))} after it")
+        # A word for a whole mapping, such as the content layers, replaces those for its keys.
+        for replaced in [old for old in last if old == key or old.startswith(f"{key}.")]:
+            if (before := last.pop(replaced)) != word:
+                note(f"{shortened(repr(before))} gives way to {shortened(repr(word))} after it")
         last[key] = word
 
 

@@ -24,6 +24,7 @@ from fast_style.cli.stdout import UndeliveredError, mute, replace_closed
 from fast_style.core.devices import is_out_of_memory
 from fast_style.core.distributed import read_launch
 from fast_style.core.errors import UserError, printable
+from fast_style.core.free_memory import limit_remedy
 from fast_style.core.signals import Terminated, clean_end
 
 if TYPE_CHECKING:
@@ -57,8 +58,7 @@ def _reported(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) 
             _require_working_directory()
             let_waiting_threads_sleep()  # before torch is loaded
             keep_freed_memory()  # before torch allocates anything
-            with _limited_pixels(options), _clean_end():
-                return _run(options)
+            return _run(options)
         finally:
             sys.stdout.flush()
     except UserError as error:
@@ -132,13 +132,16 @@ def _limited_pixels(options: argparse.Namespace) -> Iterator[None]:
 
 def _run(options: argparse.Namespace) -> int:
     try:
-        code: int = options.command.run(options)
-        return code
+        with _limited_pixels(options), _clean_end():
+            code: int = options.command.run(options)
+            return code
     except (ImportError, OSError) as error:  # OSError: of a library that ctypes loads
-        if not any(words in str(error) for words in _UNMAPPED):
+        # numpy adds a page of advice.
+        told = [line for line in str(error).splitlines() if any(part in line for part in _UNMAPPED)]
+        if not told:
             raise
         raise UserError(
-            f"out of memory while a library is loaded ({error}); raise the limit of memory: "
+            f"out of memory while a library is loaded ({told[0]}); raise the limit of memory: "
             "ulimit -v unlimited, or that of the container or job",
             exit_code=1,
         ) from None
@@ -153,7 +156,7 @@ def _run(options: argparse.Namespace) -> int:
                 "processes: ulimit -v unlimited, ulimit -u, or those of the container or job",
                 exit_code=1,
             ) from None
-        raise UserError(f"out of memory; {remedy}", exit_code=1) from None
+        raise UserError(f"out of memory; {remedy}{limit_remedy()}", exit_code=1) from None
 
 
 def print_error(error: UserError) -> None:

@@ -34,8 +34,19 @@ def available_bytes(device: "torch.device", *, root: Path = Path("/")) -> int | 
         free, _ = torch.cuda.mem_get_info(device)
         cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return free + cached
-    limits = [_available_in_system(root), *_available_in_control_groups(root)]
+    limits = [
+        _available_in_system(root),
+        *_available_in_control_groups(root),
+        _left_of_address_space(root),
+    ]
     return min((limit for limit in limits if limit is not None), default=None)
+
+
+def limit_remedy() -> str:
+    """The words that end a remedy where ``ulimit -v`` limits this process; else nothing."""
+    if _left_of_address_space(Path("/")) is None:
+        return ""
+    return ", or raise the limit of memory: ulimit -v unlimited"
 
 
 def ran_out_of_memory(error: Exception, path: Path) -> bool:
@@ -83,6 +94,17 @@ def _available_in_system(root: Path) -> int | None:
     try:  # macOS reports only the total memory; that is better than no limit
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):
+        return None
+
+
+def _left_of_address_space(root: Path) -> int | None:
+    """Bytes that the limit of ``ulimit -v`` leaves this process; None without one (Linux only)."""
+    try:
+        lines = (root / "proc/self/limits").read_text().splitlines()
+        limit = next(line for line in lines if line.startswith("Max address space")).split()[3]
+        pages = int((root / "proc/self/statm").read_text().split()[0])
+        return max(0, int(limit) - pages * os.sysconf("SC_PAGE_SIZE"))
+    except (OSError, StopIteration, ValueError):  # the limit may be "unlimited"
         return None
 
 

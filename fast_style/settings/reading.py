@@ -219,6 +219,12 @@ class _Draft(Generic[AnyRoot]):
             )
         key = tuple(names)
         info = field_at(self.root, key)
+        if info is not None and section_in(info) and get_origin(info.annotation) is not tuple:
+            # It would replace the section of the file, whose other keys would be lost in silence.
+            raise UserError(
+                f"{place}: {dotted} is a section; set its keys one by one, as "
+                f"{dotted}.{next(iter(fields_of(section_in(info))))}=..."
+            )
         takes_text = info is not None and (info.annotation is str or is_path(info))
         value: Any = text
         if not takes_text or text in ("", "~", "null") or text[0] in "\"'":

@@ -13,6 +13,7 @@ from typing import NamedTuple, Protocol
 
 from fast_style.core.errors import UserError, printable, unwritten
 from fast_style.core.files import make_with_parents
+from fast_style.core.free_memory import limit_remedy
 from fast_style.core.signals import waiting_signals
 from fast_style.pictures.pixels import fit_longer_side
 from fast_style.pictures.profiles import has_unusable_profile
@@ -209,5 +210,5 @@ def _failure(job: Job, error: Exception) -> Outcome:
     elif isinstance(error, OSError):
         return Outcome(job, unwritten(job.output, error))
     else:
-        line = f"{photo}: memory ran out; shrink the photo with --max-side"
+        line = f"{photo}: memory ran out; shrink the photo with --max-side{limit_remedy()}"
     return Outcome(job, UserError(line, exit_code=1))

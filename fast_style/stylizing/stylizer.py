@@ -29,7 +29,7 @@ from torch import Tensor
 from fast_style.core.devices import is_out_of_memory, resolve_device, without_autocast
 from fast_style.core.errors import UserError, printable, shown
 from fast_style.core.files import size_in_words
-from fast_style.core.free_memory import return_freed_memory
+from fast_style.core.free_memory import limit_remedy, return_freed_memory
 from fast_style.core.paths import path_named
 from fast_style.models.checkpoint import load_transform_net
 from fast_style.networks.compiling import CompileRequest, compile_whole
@@ -378,7 +378,7 @@ def _reporting_out_of_memory(height: int, width: int, remedy: str) -> Iterator[N
         if not is_out_of_memory(error):
             raise
         raise UserError(
-            f"{width} x {height} pixels: memory ran out; try {remedy}", exit_code=1
+            f"{width} x {height} pixels: memory ran out; try {remedy}{limit_remedy()}", exit_code=1
         ) from None
 
 

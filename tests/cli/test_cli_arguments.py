@@ -353,6 +353,16 @@ def test_last_of_two_values_of_a_setting_holds_and_is_told(config: Path, capsys:
     assert err == "note: 'seed=3' gives way to 'seed=4' after it\n"
 
 
+def test_word_for_a_mapping_tells_the_words_for_its_keys_that_it_replaces(
+    config: Path, capsys: Output
+) -> None:
+    inner, whole = "loss.content_layers.relu2_2=3", "loss.content_layers={relu3_3: 1}"
+    assert run("train", config.name, inner, whole, "--print-config") == 0
+    out, err = capsys.readouterr()
+    assert "relu2_2: 3" not in out
+    assert err == f"note: {inner!r} gives way to {whole!r} after it\n"
+
+
 @pytest.mark.parametrize("found", ["-1", "1.5", "few"])
 def test_number_that_may_be_zero_is_told_with_its_own_rule(
     here: Path, capsys: Output, found: str

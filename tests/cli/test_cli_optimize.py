@@ -247,7 +247,6 @@ def test_transparent_photo_is_drawn_on_white(here: Path) -> None:
         ("--reconstruct", "loss.content_layers={relu2_2: 1}"),
         ("--reconstruct", "loss.content_layers.relu2_2=1"),
         ("--reconstruct", "loss.style_weight=2"),
-        ("--reconstruct", "loss={}"),
         ("--reconstruct-style", "loss.style_layers={relu2_2: 1}"),
         ("--reconstruct-style", "loss.content_weight=2"),
     ],

@@ -12,6 +12,8 @@ import pytest
 from command_line import ROOT, Output, errors, photo_at, run, run_in_process
 from PIL import Image
 
+from fast_style.core import free_memory
+
 
 def test_interrupt_ends_with_130(monkeypatch: pytest.MonkeyPatch, capsys: Output) -> None:
     def interrupt(*unused: object) -> None:
@@ -52,6 +54,20 @@ def test_lack_of_memory_names_an_option_of_the_command(
     ]
 
 
+def test_lack_of_memory_names_a_limit_that_the_process_has(
+    monkeypatch: pytest.MonkeyPatch, capsys: Output
+) -> None:
+    def fail(*unused: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("fast_style.settings.help.help_text", fail)
+    monkeypatch.setattr(free_memory, "_left_of_address_space", lambda root: 0)
+    assert run("train", "--help-config") == 1
+    (line,) = errors(capsys)
+    for part in ("train.batch_size", "ulimit -v unlimited"):
+        assert part in line
+
+
 UNMAPPED = "libtorch_cuda.so: failed to map segment from shared object"
 
 
@@ -60,6 +76,7 @@ UNMAPPED = "libtorch_cuda.so: failed to map segment from shared object"
     [
         (ImportError(UNMAPPED), (UNMAPPED, "ulimit -v", "container")),
         (OSError(UNMAPPED), (UNMAPPED, "ulimit -v", "container")),
+        (ImportError(f"\n\nIMPORTANT: READ THIS\n\nOriginal error was: {UNMAPPED}\n"), (UNMAPPED,)),
         (
             RuntimeError("can't start new thread"),
             ("thread", "train.batch_size", "ulimit -v", "ulimit -u", "container"),

@@ -1,5 +1,6 @@
 """Claims about `free_memory`: the lowest limit counts, and freed memory goes back."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -74,6 +75,19 @@ def test_a_group_over_its_limit_leaves_nothing(root: Path) -> None:
 def test_control_group_without_a_limit_leaves_the_systems(root: Path, limit: str) -> None:
     (root / "proc/self/cgroup").write_text("0::/\n")
     write_group(root, ".", limit=limit)
+    assert available_bytes(CPU, root=root) == 4000 * 1024
+
+
+@pytest.mark.parametrize(("limit", "expected"), [("1000000", 1_000_000 - 7 * 4096), ("9000", 0)])
+def test_what_a_limit_of_the_address_space_leaves_is_available(
+    root: Path, monkeypatch: pytest.MonkeyPatch, limit: str, expected: int
+) -> None:
+    monkeypatch.setattr(os, "sysconf", lambda name: 4096)
+    (root / "proc/self/statm").write_text("7 3 1 1 0 2 0\n")
+    form = "Max address space         {}            unlimited            bytes     \n"
+    (root / "proc/self/limits").write_text("Limit  Soft Limit\n" + form.format(limit))
+    assert available_bytes(CPU, root=root) == expected
+    (root / "proc/self/limits").write_text(form.format("unlimited"))
     assert available_bytes(CPU, root=root) == 4000 * 1024
 
 

@@ -189,8 +189,6 @@ def test_paths_of_a_blend_are_relative_to_what_gives_them(tmp_path, monkeypatch,
     of_the_word = [(here / "b.jpg", 0.25), (Path("/d.jpg"), 0.001)]
     config = load_gatys_config(path, [f"style.blend={blend}"])
     assert blend_of(config) == of_the_word
-    config = load_gatys_config(path, [f"style={{image: t.jpg, blend: {blend}}}"])
-    assert blend_of(config) == of_the_word
 
 
 def test_a_blend_may_be_empty_in_both_forms(tmp_path):

@@ -157,8 +157,10 @@ def test_words_of_the_command_line_lie_over_the_file_the_last_one_on_top(tmp_pat
         ("train.steps=-3", "train.steps: must be at least 1, got -3"),
         ("train.steps=", "train.steps: must be an integer, got nothing"),
         ("train.steps.x=3", "train.steps: must be an integer, got {'x': 3}"),
-        ("train=3", "train: must be a section of key: value lines, got 3"),
-        ("style={size: 64}", "style.image: missing; give the style picture"),
+        ("train=3", "train is a section; set its keys one by one, as train.steps=..."),
+        ("train=", "train is a section; set its keys one by one, as train.steps=..."),
+        ("train={}", "train is a section; set its keys one by one, as train.steps=..."),
+        ("style={size: 64}", "style is a section; set its keys one by one, as style.image=..."),
         ("train.warmup_steps=50000",
          "train.warmup_steps: must be below train.steps (40000), got 50000"),
     ],
@@ -199,7 +201,7 @@ loss_network: {weights: w.pth}
 
     here = tmp_path / "here"
     words = [
-        "style={image: s.jpg, size: 99}",
+        "style.image=s.jpg",
         "data.photos=a #1: [x].d",
         "data.validation_photos=~/w",
         "train.init_from='m: 1'",
