@@ -4,6 +4,7 @@ import argparse
 import errno
 import gc
 import io
+import mmap
 import os
 import signal
 import sys
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
 
 # What the loader of glibc says where there is no room for a library in the process's memory.
 _UNMAPPED = ("failed to map segment", "cannot map zero-fill pages")
+
+# Bytes of address space, which take no memory.
+_RESERVE = 16 << 20
 
 # --- Errors and exit codes ----------------------------------------------------------------------
 
@@ -130,14 +134,24 @@ def _limited_pixels(options: argparse.Namespace) -> Iterator[None]:
             os.environ[MAX_PIXELS_VARIABLE] = before
 
 
+def _reserve() -> AbstractContextManager[object]:
+    """Keep room free within the block, so that a lack of memory in it can still be reported."""
+    try:
+        return mmap.mmap(-1, _RESERVE)
+    except OSError:
+        return nullcontext()
+
+
 def _run(options: argparse.Namespace) -> int:
     try:
-        with _limited_pixels(options), _clean_end():
+        with _reserve(), _limited_pixels(options), _clean_end():
             code: int = options.command.run(options)
             return code
     except (ImportError, OSError) as error:  # OSError: of a library that ctypes loads
         # numpy adds a page of advice.
         told = [line for line in str(error).splitlines() if any(part in line for part in _UNMAPPED)]
+        if getattr(error, "errno", None) == errno.ENOMEM:  # Python found no room to read a module
+            told.append(str(error))
         if not told:
             raise
         raise UserError(

@@ -14,6 +14,11 @@ from typing import TYPE_CHECKING
 
 from fast_style.core.devices import is_out_of_memory
 
+try:  # loaded now: where memory has run out, no module can be loaded
+    import resource
+except ModuleNotFoundError:  # Windows
+    resource = None  # type: ignore[assignment]
+
 if TYPE_CHECKING:
     import torch
 
@@ -44,9 +49,20 @@ def available_bytes(device: "torch.device", *, root: Path = Path("/")) -> int | 
 
 def limit_remedy() -> str:
     """The words that end a remedy where ``ulimit -v`` limits this process; else nothing."""
-    if _left_of_address_space(Path("/")) is None:
+    if _address_space_limit() is None:
         return ""
     return ", or raise the limit of memory: ulimit -v unlimited"
+
+
+def require_room(num_bytes: int) -> None:
+    """Check that ``ulimit -v`` leaves this many bytes, for code that would wait for them for ever.
+
+    Raises:
+        MemoryError: it leaves less.
+    """
+    left = _left_of_address_space(Path("/"))
+    if left is not None and left < num_bytes:
+        raise MemoryError(f"{num_bytes} bytes are needed, and the limit of memory leaves {left}")
 
 
 def ran_out_of_memory(error: Exception, path: Path) -> bool:
@@ -97,15 +113,24 @@ def _available_in_system(root: Path) -> int | None:
         return None
 
 
+def _address_space_limit() -> int | None:
+    """The limit of ``ulimit -v`` in bytes; None without one."""
+    if resource is None:
+        return None
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    return None if limit == resource.RLIM_INFINITY else limit
+
+
 def _left_of_address_space(root: Path) -> int | None:
     """Bytes that the limit of ``ulimit -v`` leaves this process; None without one (Linux only)."""
-    try:
-        lines = (root / "proc/self/limits").read_text().splitlines()
-        limit = next(line for line in lines if line.startswith("Max address space")).split()[3]
-        pages = int((root / "proc/self/statm").read_text().split()[0])
-        return max(0, int(limit) - pages * os.sysconf("SC_PAGE_SIZE"))
-    except (OSError, StopIteration, ValueError):  # the limit may be "unlimited"
+    limit = _address_space_limit()
+    if limit is None:
         return None
+    try:
+        pages = int((root / "proc/self/statm").read_text().split()[0])
+    except OSError:
+        return None
+    return max(0, limit - pages * os.sysconf("SC_PAGE_SIZE"))
 
 
 def _available_in_control_groups(root: Path) -> Iterator[int]:

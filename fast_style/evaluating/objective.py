@@ -5,6 +5,7 @@ another one is refused, unless an option names the objective explicitly.
 """
 
 import hashlib
+import json
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -188,17 +189,20 @@ def _settings_of_objective(first: Model, weights: str | None, loss: Path | None)
     Raises:
         UserError: they contradict each other, or name a network that is no longer there.
     """
-    config = load_config(loss) if loss is not None else first.settings
-    network = config.loss_network
-    # Compact weights stand in for the full network. A --loss that names them means them.
-    is_stand_in = weights is None and loss is None and network.weights == "compact"
-    if is_stand_in and full_network_is_cached(network.architecture):
-        weights = FULL_NETWORKS[network.architecture]
-    if weights is not None:
-        changed: dict[str, Any] = {"weights": weights}
-        if weights in NAMED_WEIGHTS:
-            changed["preprocessing"] = None  # they have their own
-        config = config.model_copy(update={"loss_network": network.model_copy(update=changed)})
+    if loss is not None:
+        config = load_config(loss, _words_for_weights(weights))
+    else:
+        config = first.settings
+        network = config.loss_network
+        # Compact weights stand in for the full network. A --loss that names them means them.
+        is_stand_in = weights is None and network.weights == "compact"
+        if is_stand_in and full_network_is_cached(network.architecture):
+            weights = FULL_NETWORKS[network.architecture]
+        if weights is not None:
+            changed: dict[str, Any] = {"weights": weights}
+            if weights in NAMED_WEIGHTS:
+                changed["preprocessing"] = None  # they have their own
+            config = config.model_copy(update={"loss_network": network.model_copy(update=changed)})
     place = printable(loss if loss is not None else first.path)
     if is_first_compact(config.loss_network):
         raise UserError(
@@ -210,6 +214,16 @@ def _settings_of_objective(first: Model, weights: str | None, loss: Path | None)
     with _naming_options():
         require_consistent(config, place)
     return config
+
+
+def _words_for_weights(weights: str | None) -> list[str]:
+    """The settings that --weights replaces in those of --loss, before these are checked."""
+    if weights is None:
+        return []
+    words = [f"loss_network.weights={json.dumps(weights, ensure_ascii=False)}"]
+    if weights in NAMED_WEIGHTS:
+        words.append("loss_network.preprocessing=null")
+    return words
 
 
 @contextmanager

@@ -63,7 +63,7 @@ def require_plotting() -> None:
     """
     try:
         import matplotlib  # noqa: F401
-    except ImportError:
+    except ModuleNotFoundError:
         raise UserError(
             "the report's plots need matplotlib; run pip install 'fast-style[evaluation]'"
         ) from None

@@ -136,7 +136,7 @@ def _require_memory(error: Exception, path: Path) -> None:
 def _import_extra(module: str, path: Path, what: str) -> Any:
     try:
         return importlib.import_module(module)
-    except ImportError:
+    except ModuleNotFoundError:
         raise UserError(
             f"{printable(path)}: {what} are read with {module.partition('.')[0]}, which is not "
             "installed; "

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fast_style.core.errors import UserError
+from fast_style.core.free_memory import require_room
 from fast_style.losses.perceptual import LossTerms, LossValues
 from fast_style.settings.gatys_config import Bounds, Method
 
@@ -28,6 +29,9 @@ a flat sky; with this one, none of forty.
 
 # SciPy requires a limit of evaluations; this one is never reached.
 _NO_LIMIT = 2**31 - 1
+
+# Bytes: the buffer of OpenBLAS, and as much again for what is allocated meanwhile.
+_ROOM_FOR_SCIPY = 64 << 20
 
 # torch's L-BFGS drops updates whose curvature is below 1e-10, an absolute number. A loss near one
 # has curvatures of that size along its first, tiny step, so this multiple of it is minimized.
@@ -207,11 +211,15 @@ def _descend_with_scipy(
     restart_every: int | None,
 ) -> None:
     try:
-        from scipy import optimize  # of the extra `evaluation`
-    except ImportError:
+        from scipy import linalg, optimize  # of the extra `evaluation`
+    except ModuleNotFoundError:
         raise UserError(
             "this L-BFGS is SciPy's, which is not installed: pip install 'fast-style[evaluation]'"
         ) from None
+    # SciPy's OpenBLAS allocates its buffer of 32 MB at the first call, and tries again for ever
+    # where there is no room, out of the reach of signals.
+    require_room(_ROOM_FOR_SCIPY)
+    linalg.cholesky([[1.0]])
 
     def loss_and_gradient(flat: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
         picture = torch.from_numpy(flat).to(start.device, torch.float32).view_as(start)

@@ -21,7 +21,7 @@ import torch
 
 from fast_style.core.errors import printable
 from fast_style.core.files import free_bytes, size_in_words
-from fast_style.core.free_memory import available_bytes
+from fast_style.core.free_memory import available_bytes, limit_remedy
 from fast_style.networks.streaming import (
     SHORTEST_BAND,
     band_bytes,
@@ -151,7 +151,9 @@ def plan_photo(photo: PhotoSize, net_setup: NetSetup, budget: Budget) -> Whole |
         max_side,
         f"{width} x {height} pixels do not fit in memory: about {size_in_words(needed)} are needed "
         f"there and {memory} may be used; {size_in_words(features)} more are needed there or in "
-        f"{on_disk}; " + (f"--max-side {max_side} fits" if max_side else "not even one pixel fits"),
+        f"{on_disk}; "
+        + (f"--max-side {max_side} fits" if max_side else "not even one pixel fits")
+        + limit_remedy(),
     )
 
 

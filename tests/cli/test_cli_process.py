@@ -1,5 +1,6 @@
 """How commands end: exit codes, signals, and output that nobody reads."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -61,7 +62,7 @@ def test_lack_of_memory_names_a_limit_that_the_process_has(
         raise MemoryError
 
     monkeypatch.setattr("fast_style.settings.help.help_text", fail)
-    monkeypatch.setattr(free_memory, "_left_of_address_space", lambda root: 0)
+    monkeypatch.setattr(free_memory, "_address_space_limit", lambda: 1)
     assert run("train", "--help-config") == 1
     (line,) = errors(capsys)
     for part in ("train.batch_size", "ulimit -v unlimited"):
@@ -76,6 +77,10 @@ UNMAPPED = "libtorch_cuda.so: failed to map segment from shared object"
     [
         (ImportError(UNMAPPED), (UNMAPPED, "ulimit -v", "container")),
         (OSError(UNMAPPED), (UNMAPPED, "ulimit -v", "container")),
+        (
+            OSError(errno.ENOMEM, "Cannot allocate memory", "torch/a.py"),
+            ("torch/a.py", "ulimit -v"),
+        ),
         (ImportError(f"\n\nIMPORTANT: READ THIS\n\nOriginal error was: {UNMAPPED}\n"), (UNMAPPED,)),
         (
             RuntimeError("can't start new thread"),

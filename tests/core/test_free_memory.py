@@ -1,6 +1,9 @@
 """Claims about `free_memory`: the lowest limit counts, and freed memory goes back."""
 
 import os
+import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -78,17 +81,28 @@ def test_control_group_without_a_limit_leaves_the_systems(root: Path, limit: str
     assert available_bytes(CPU, root=root) == 4000 * 1024
 
 
-@pytest.mark.parametrize(("limit", "expected"), [("1000000", 1_000_000 - 7 * 4096), ("9000", 0)])
+@pytest.mark.parametrize(("limit", "expected"), [(1_000_000, 1_000_000 - 7 * 4096), (9000, 0)])
 def test_what_a_limit_of_the_address_space_leaves_is_available(
-    root: Path, monkeypatch: pytest.MonkeyPatch, limit: str, expected: int
+    root: Path, monkeypatch: pytest.MonkeyPatch, limit: int, expected: int
 ) -> None:
     monkeypatch.setattr(os, "sysconf", lambda name: 4096)
+    monkeypatch.setattr(free_memory, "_address_space_limit", lambda: limit)
     (root / "proc/self/statm").write_text("7 3 1 1 0 2 0\n")
-    form = "Max address space         {}            unlimited            bytes     \n"
-    (root / "proc/self/limits").write_text("Limit  Soft Limit\n" + form.format(limit))
     assert available_bytes(CPU, root=root) == expected
-    (root / "proc/self/limits").write_text(form.format("unlimited"))
-    assert available_bytes(CPU, root=root) == 4000 * 1024
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the system tells no use of address space")
+def test_limit_of_the_address_space_is_that_of_the_shell() -> None:
+    code = (
+        "from fast_style.core.free_memory import limit_remedy, require_room\n"
+        "require_room(1 << 20)\n"
+        "print(limit_remedy())\n"
+        "try:\n    require_room(1 << 40)\nexcept MemoryError:\n    print('no room')\n"
+    )
+    for limit, expected in (("unlimited", "\n"), ("4000000", "ulimit -v unlimited\nno room\n")):
+        shell = f"ulimit -v {limit}; exec {shlex.quote(sys.executable)} -c {shlex.quote(code)}"
+        result = subprocess.run(["sh", "-c", shell], capture_output=True, text=True, check=True)
+        assert result.stdout.endswith(expected)
 
 
 def test_free_and_cached_memory_of_a_gpu_are_available(monkeypatch: pytest.MonkeyPatch) -> None:

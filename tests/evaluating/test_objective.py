@@ -205,6 +205,23 @@ def test_weights_with_a_name_need_no_preprocessing(run: Path, tmp_path: Path) ->
     assert (network["label"], network["preprocessing"]) == ("imagenet_features weights", "caffe")
 
 
+def test_weights_replace_those_of_the_loss_before_its_settings_are_checked(
+    run: Path, tmp_path: Path, full_vgg: Path
+) -> None:
+    model, path = run / "model.safetensors", write_settings(tmp_path, "compact")
+    settings = yaml.safe_load(path.read_text())
+    settings["loss_network"]["preprocessing"] = "caffe"  # which compact weights have of themselves
+    path.write_text(yaml.safe_dump(settings))
+    with pytest.raises(UserError, match=r"loss_network\.preprocessing"):
+        measure_with([model], loss=path)
+    for weights in (str(full_vgg), "imagenet_features"):
+        network = measure_with([model], loss=path, weights=weights)[0].description["loss_network"]
+        assert (network["label"].split()[0], network["preprocessing"]) == (
+            Path(weights).name,
+            "caffe",
+        )
+
+
 # --- Objectives of runs -------------------------------------------------------------------------
 
 

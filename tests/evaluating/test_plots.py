@@ -92,7 +92,7 @@ def test_without_matplotlib_the_remedy_is_named(monkeypatch: pytest.MonkeyPatch)
 
     def without(name: str, *arguments: Any, **keywords: Any) -> Any:
         if name.partition(".")[0] == "matplotlib":
-            raise ImportError(name)
+            raise ModuleNotFoundError(name)
         return original(name, *arguments, **keywords)
 
     monkeypatch.setattr(builtins, "__import__", without)
