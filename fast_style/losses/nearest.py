@@ -39,13 +39,13 @@ def usual_loss(
     style_weight: float = 1.5,
     halo_weight: float = 0.0,
 ) -> PerceptualLoss:
-    """The objective of configs/laptop.yaml, but for halos, which say nothing of strokes.
+    """The layers and balance of configs/laptop.yaml, with Gram matrices, quick to compare.
 
     Args:
         loss_network: from `compact_network`.
         painting: mode RGB, in the size of the training.
         style_weight: of the objective.
-        halo_weight: likewise; 50 in that file.
+        halo_weight: likewise. Halos say nothing of strokes, so the nearest style is found without.
     """
     return PerceptualLoss(
         loss_network,

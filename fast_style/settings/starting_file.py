@@ -41,6 +41,8 @@ _FIRST_VALUES = {
     # At the same likeness to the style, these leave more of the photo than Gram matrices.
     "loss.style_distance": "sliced",
     "loss.style_weight": 2.5,
+    # Whole distributions bring the style's rarer colors, which gather beside things in flat skies.
+    "loss.halo_weight": 150.0,
     "train.init_from": "nearest",
     "train.steps": 900,
     "train.batch_size": 2,
