@@ -51,6 +51,14 @@ def canonical_layer(name: str) -> str:
     )
 
 
+def is_same_layer(one: object, other: object) -> bool:
+    """Whether two keys, of which either may be no layer, name one layer."""
+    try:
+        return canonical_layer(str(one)) == canonical_layer(str(other))
+    except ValueError:
+        return one == other
+
+
 def require_layers(names: Iterable[str], architecture: Architecture) -> None:
     """Check that a network has all these layers, given by their canonical names.
 

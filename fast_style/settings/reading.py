@@ -19,6 +19,7 @@ from pydantic.fields import FieldInfo
 from fast_style.core.errors import UserError, printable, shortened
 from fast_style.core.paths import path_named
 from fast_style.settings.fields import FollowsSteps, IsPath, OldForm, OnceMeant
+from fast_style.settings.layers import is_same_layer
 from fast_style.settings.mistakes import is_path, mistakes_in
 from fast_style.settings.strict_yaml import MAX_DEPTH, Key, dotted_key, read_text, read_yaml
 from fast_style.settings.structure import (
@@ -29,6 +30,7 @@ from fast_style.settings.structure import (
     fields_of,
     marks_of,
     section_in,
+    takes_mapping,
     with_old_meanings,
 )
 from fast_style.settings.writing import to_dict
@@ -231,7 +233,13 @@ class _Draft(Generic[AnyRoot]):
             value = read_yaml(text, place, any_value=True).data
         if info is not None:
             value = _with_absolute_path(info, value, Path.cwd())
-        self._section(names[:-1], place)[names[-1]] = value
+        section = self._section(names[:-1], place)
+        mapping = field_at(self.root, key[:-1])
+        if mapping is not None and takes_mapping(mapping):
+            # Of layers, which have two names each: the word replaces the file's, as for other keys.
+            for other in [name for name in section if is_same_layer(name, names[-1])]:
+                del section[other]
+        section[names[-1]] = value
         for known in (self.lines, self.words):  # forget places in the value that is replaced
             for old in [old for old in known if old[: len(key)] == key]:
                 del known[old]

@@ -141,6 +141,14 @@ def test_words_of_the_command_line_lie_over_the_file_the_last_one_on_top(tmp_pat
     assert config.loss.content_layers == {"relu2_2": 3.0}
 
 
+@pytest.mark.parametrize("name", ["relu2_2", "block2_conv2"])
+def test_word_replaces_a_layer_of_the_file_under_either_of_its_names(tmp_path, name):
+    text = f"{LEAST}loss: {{content_layers: {{relu2_2: 1, block3_conv3: 1}}}}\n"
+    words = [f"loss.content_layers.{name}=3", "loss.content_layers.relu3_3=2"]
+    config = read(Config, tmp_path, text, *words)
+    assert config.loss.content_layers == {"relu2_2": 3.0, "relu3_3": 2.0}
+
+
 @pytest.mark.parametrize(
     ("word", "rule"),
     [
