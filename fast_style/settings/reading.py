@@ -234,11 +234,14 @@ class _Draft(Generic[AnyRoot]):
         if info is not None:
             value = _with_absolute_path(info, value, Path.cwd())
         section = self._section(names[:-1], place)
-        mapping = field_at(self.root, key[:-1])
-        if mapping is not None and takes_mapping(mapping):
+        whole = key[:-1]
+        mapping = field_at(self.root, whole)
+        if mapping is not None and takes_mapping(mapping) and whole not in self.words:
             # Of layers, which have two names each: the word replaces the file's, as for other keys.
+            # Two words for one layer remain, and are refused.
             for other in [name for name in section if is_same_layer(name, names[-1])]:
-                del section[other]
+                if (*whole, other) not in self.words:
+                    del section[other]
         section[names[-1]] = value
         for known in (self.lines, self.words):  # forget places in the value that is replaced
             for old in [old for old in known if old[: len(key)] == key]:

@@ -150,6 +150,14 @@ def test_word_replaces_a_layer_of_the_file_under_either_of_its_names(tmp_path, n
 
 
 @pytest.mark.parametrize(
+    "first", ["loss.content_layers.relu2_2=1", "loss.content_layers={relu2_2: 1}"]
+)
+def test_two_words_for_one_layer_under_its_two_names_are_refused(tmp_path, first):
+    with pytest.raises(UserError, match="relu2_2 is given twice"):
+        read(Config, tmp_path, LEAST, first, "loss.content_layers.block2_conv2=2")
+
+
+@pytest.mark.parametrize(
     ("word", "rule"),
     [
         ("train.steps", "settings are given as key=value, for example train.steps=2000"),
