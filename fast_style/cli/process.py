@@ -25,14 +25,11 @@ from fast_style.cli.stdout import UndeliveredError, mute, replace_closed
 from fast_style.core.devices import is_out_of_memory
 from fast_style.core.distributed import read_launch
 from fast_style.core.errors import UserError, printable
-from fast_style.core.free_memory import limit_remedy
+from fast_style.core.free_memory import limit_remedy, reason_not_loaded
 from fast_style.core.signals import Terminated, clean_end
 
 if TYPE_CHECKING:
     from tqdm import tqdm
-
-# What the loader of glibc says where there is no room for a library in the process's memory.
-_UNMAPPED = ("failed to map segment", "cannot map zero-fill pages")
 
 # Bytes of address space, which take no memory.
 _RESERVE = 16 << 20
@@ -147,30 +144,34 @@ def _run(options: argparse.Namespace) -> int:
         with _reserve(), _limited_pixels(options), _clean_end():
             code: int = options.command.run(options)
             return code
-    except (ImportError, OSError) as error:  # OSError: of a library that ctypes loads
-        # numpy adds a page of advice.
-        told = [line for line in str(error).splitlines() if any(part in line for part in _UNMAPPED)]
-        if getattr(error, "errno", None) == errno.ENOMEM:  # Python found no room to read a module
-            told.append(str(error))
-        if not told:
+    except (UserError, BrokenPipeError):
+        raise
+    except Exception as error:
+        lack = _lack_of_memory(error, options)
+        if lack is None:
             raise
-        raise UserError(
-            f"out of memory while a library is loaded ({told[0]}); raise the limit of memory: "
-            "ulimit -v unlimited, or that of the container or job",
-            exit_code=1,
-        ) from None
-    except (MemoryError, RuntimeError, SystemError) as error:
-        if not is_out_of_memory(error):
-            raise
+        raise lack from None
+
+
+def _lack_of_memory(error: Exception, options: argparse.Namespace) -> UserError | None:
+    """The error that tells of a lack of memory; None if `error` is of another kind."""
+    if isinstance(error, (MemoryError, RuntimeError, SystemError)) and is_out_of_memory(error):
         remedy = getattr(options.command, "LESS_MEMORY", "close other programs")
         if "start new thread" in str(error):
             # A thread lacks memory for its stack, or the system admits no more of them.
-            raise UserError(
+            return UserError(
                 f"no further thread can be started; {remedy}, or raise the limits of memory and of "
                 "processes: ulimit -v unlimited, ulimit -u, or those of the container or job",
                 exit_code=1,
-            ) from None
-        raise UserError(f"out of memory; {remedy}{limit_remedy()}", exit_code=1) from None
+            )
+        return UserError(f"out of memory; {remedy}{limit_remedy()}", exit_code=1)
+    if reason := reason_not_loaded(error):
+        return UserError(
+            f"out of memory while a library is loaded ({reason}); raise the limit of memory: "
+            "ulimit -v unlimited, or that of the container or job",
+            exit_code=1,
+        )
+    return None
 
 
 def print_error(error: UserError) -> None:

@@ -5,6 +5,7 @@ torch is imported only for a GPU. Free space on disks is `files.free_bytes`.
 """
 
 import ctypes
+import errno
 import mmap
 import os
 import sys
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fast_style.core.devices import is_out_of_memory
+from fast_style.core.errors import printable
 
 try:  # loaded now: where memory has run out, no module can be loaded
     import resource
@@ -21,6 +23,11 @@ except ModuleNotFoundError:  # Windows
 
 if TYPE_CHECKING:
     import torch
+
+# What the loader of glibc says where there is no room for a library in the process's memory.
+_UNMAPPED = ("failed to map segment", "cannot map zero-fill pages")
+
+_PACKAGE = os.path.join(Path(__file__).parents[1], "")
 
 
 def available_bytes(device: "torch.device", *, root: Path = Path("/")) -> int | None:
@@ -63,6 +70,35 @@ def require_room(num_bytes: int) -> None:
     left = _left_of_address_space(Path("/"))
     if left is not None and left < num_bytes:
         raise MemoryError(f"{num_bytes} bytes are needed, and the limit of memory leaves {left}")
+
+
+def reason_not_loaded(error: Exception) -> str:
+    """Why a library could not be loaded, if that was for lack of memory; else empty.
+
+    Under ``ulimit -v``, whatever fails while a library is imported counts: libraries pass over the
+    import that found no room, as ``torch._dynamo.utils`` and torchvision do, and fail later, with
+    any error. A module that was looked for and is not there is missing all the same.
+    """
+    lines = str(error).splitlines()
+    told = [line for line in lines if any(part in line for part in _UNMAPPED)]  # numpy adds advice
+    if not told and isinstance(error, OSError) and error.errno == errno.ENOMEM:
+        told = lines  # Python found no room to read a module
+    if not told and _address_space_limit() is not None:
+        is_missing = isinstance(error, ModuleNotFoundError)
+        if not is_missing and (isinstance(error, ImportError) or _is_of_an_import(error)):
+            told = [line for line in lines if line.strip()] or [type(error).__name__]
+    return printable(told[0]) if told else ""
+
+
+def _is_of_an_import(error: Exception) -> bool:
+    """Whether an error was raised while a module of another package was imported."""
+    step = error.__traceback__
+    while step is not None:
+        code = step.tb_frame.f_code
+        if code.co_name == "<module>" and not code.co_filename.startswith(_PACKAGE):
+            return True
+        step = step.tb_next
+    return False
 
 
 def ran_out_of_memory(error: Exception, path: Path) -> bool:

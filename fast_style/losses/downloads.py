@@ -9,6 +9,7 @@ import torch
 
 from fast_style.core.errors import UserError, printable
 from fast_style.core.files import make_with_parents, sha256_of
+from fast_style.core.free_memory import reason_not_loaded
 
 
 def cached_file(enumeration: str, member: str, *, purpose: str, otherwise: str) -> Path:
@@ -62,6 +63,8 @@ def torchvision_models() -> ModuleType:
     try:
         import torchvision.models
     except (ImportError, RuntimeError, AttributeError, OSError) as error:
+        if reason_not_loaded(error):
+            raise
         # A torchvision that was built for another torch has raised each of these.
         raise UserError(
             f"torchvision cannot be imported ({error}); it must come with the torch beside it: "

@@ -1,6 +1,7 @@
 """How commands end: exit codes, signals, and output that nobody reads."""
 
 import errno
+import importlib
 import os
 import signal
 import subprocess
@@ -107,6 +108,51 @@ def test_other_errors_of_imports_stay_what_they_are(monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr("fast_style.settings.help.help_text", fail)
     with pytest.raises(ImportError, match="cannot import name"):
+        run("train", "--help-config")
+
+
+HIDDEN = "cannot import name 'a' from 'b'"
+
+
+@pytest.mark.parametrize(
+    ("module", "reason"),
+    [
+        (f"raise ImportError({HIDDEN!r})", HIDDEN),
+        # What follows from an import that found no room, and that the library passed over.
+        ("raise RuntimeError('operator a::b does not exist')", "operator a::b does not exist"),
+        ("assert False", "AssertionError"),
+    ],
+)
+def test_library_that_cannot_be_imported_under_a_limit_of_memory_lacks_it(
+    module: str, reason: str, here: Path, monkeypatch: pytest.MonkeyPatch, capsys: Output
+) -> None:
+    Path("breaking_library.py").write_text(f"{module}\n")
+    monkeypatch.syspath_prepend(here)
+    monkeypatch.setattr(
+        "fast_style.settings.help.help_text",
+        lambda *unused: importlib.import_module("breaking_library"),
+    )
+    with pytest.raises((ImportError, RuntimeError, AssertionError)):
+        run("train", "--help-config")
+    monkeypatch.setattr(free_memory, "_address_space_limit", lambda: 1)
+    assert run("train", "--help-config") == 1
+    (line,) = errors(capsys)
+    for part in ("out of memory", f"({reason})", "ulimit -v unlimited"):
+        assert part in line
+
+
+@pytest.mark.parametrize(
+    "error", [ModuleNotFoundError("No module named 'a'"), AttributeError("no attribute")]
+)
+def test_missing_modules_and_mistakes_stay_what_they_are_under_a_limit_of_memory(
+    error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*unused: object) -> None:
+        raise error
+
+    monkeypatch.setattr("fast_style.settings.help.help_text", fail)
+    monkeypatch.setattr(free_memory, "_address_space_limit", lambda: 1)
+    with pytest.raises(type(error)):
         run("train", "--help-config")
 
 

@@ -5,7 +5,7 @@ import pickle
 import sys
 from http.client import IncompleteRead
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 from urllib.error import URLError
@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.models.vgg import cfgs, make_layers
 
+from fast_style.core import free_memory
 from fast_style.core.errors import UserError
 from fast_style.losses import loss_network
 from fast_style.losses.inputs import COMPACT_FILE
@@ -902,6 +903,21 @@ def test_torchvision_that_cannot_be_imported_is_named(monkeypatch: pytest.Monkey
         "sys.modules); it must come with the torch beside it: install both in one command, pip "
         "install torch torchvision"
     )
+
+
+def test_torchvision_that_lacks_memory_is_not_taken_for_one_of_another_torch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As torchvision does, whose own library found no room.
+    (tmp_path / "models.py").write_text("raise RuntimeError('operator a::b does not exist')\n")
+    torchvision = ModuleType("torchvision")
+    torchvision.__path__ = [str(tmp_path)]
+    monkeypatch.setitem(sys.modules, "torchvision", torchvision)
+    monkeypatch.delitem(sys.modules, "torchvision.models", raising=False)
+    assert "torchvision cannot be imported (operator a::b" in message_of("imagenet")
+    monkeypatch.setattr(free_memory, "_address_space_limit", lambda: 1)
+    with pytest.raises(RuntimeError, match="operator a::b"):
+        message_of("imagenet")
 
 
 def test_torchvision_is_not_needed_for_a_file(
