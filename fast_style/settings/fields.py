@@ -228,11 +228,12 @@ def _require_layer(name: str) -> str:
 
 
 def _canonical_layers(weights: Mapping[str, float]) -> Mapping[str, float]:
+    names: dict[str, str] = {}
     layers: dict[str, float] = {}
     for name, weight in weights.items():
         canonical = canonical_layer(name)
-        if canonical in layers:
-            raise ValueError(f"{canonical} is given twice, once under another name")
+        if (earlier := names.setdefault(canonical, name)) != name:
+            raise ValueError(f"{earlier} and {name} are one layer under its two names; remove one")
         layers[canonical] = weight
     # A frozen pydantic model does not freeze the dicts in it.
     return MappingProxyType(layers)

@@ -38,6 +38,8 @@ from fast_style.settings.writing import to_dict
 AnyRoot = TypeVar("AnyRoot", bound=Root)
 AnySection = TypeVar("AnySection", bound=Section)
 
+_ON_COMMAND_LINE = " on the command line"
+
 
 def load(root: type[AnyRoot], path: Path | str, overrides: Sequence[str] = ()) -> AnyRoot:
     """Settings from a YAML file, overridden by ``key=value`` words.
@@ -212,7 +214,7 @@ class _Draft(Generic[AnyRoot]):
         The value is read as YAML. For a setting that is text or a path, it is used literally unless
         it begins with a quote, since file names may contain YAML's special characters.
         """
-        place = f"{shortened(repr(word))} on the command line"
+        place = f"{shortened(repr(word))}{_ON_COMMAND_LINE}"
         dotted, equals, text = word.partition("=")
         names = dotted.split(".")
         if not equals or not re.fullmatch(r"[A-Za-z_][\w.]*", dotted) or len(names) > MAX_DEPTH:
@@ -236,12 +238,16 @@ class _Draft(Generic[AnyRoot]):
         section = self._section(names[:-1], place)
         whole = key[:-1]
         mapping = field_at(self.root, whole)
-        if mapping is not None and takes_mapping(mapping) and whole not in self.words:
+        if mapping is not None and takes_mapping(mapping):
             # Of layers, which have two names each: the word replaces the file's, as for other keys.
-            # Two words for one layer remain, and are refused.
             for other in [name for name in section if is_same_layer(name, names[-1])]:
-                if (*whole, other) not in self.words:
-                    del section[other]
+                earlier = self.words.get((*whole, other), self.words.get(whole))
+                if earlier is not None and other != names[-1]:
+                    raise UserError(
+                        f"{place}: {names[-1]} is the layer {other} of "
+                        f"{earlier.removesuffix(_ON_COMMAND_LINE)}; leave one out"
+                    )
+                del section[other]
         section[names[-1]] = value
         for known in (self.lines, self.words):  # forget places in the value that is replaced
             for old in [old for old in known if old[: len(key)] == key]:

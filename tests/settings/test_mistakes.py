@@ -109,7 +109,8 @@ from fast_style.settings.gatys_config import GatysConfig
          "FILE:7: loss.style_layers.int: 'int' is not a VGG layer; say for example relu3_3, "
          "conv3_3 or block3_conv3"),
         ("loss: {style_layers: {relu1_1: 1, block1_conv1: 1}}",
-         "FILE:4: loss.style_layers: relu1_1 is given twice, once under another name"),
+         "FILE:4: loss.style_layers: relu1_1 and block1_conv1 are one layer under its two names; "
+         "remove one"),
         # paths
         ("train: {init_from: 'https://x.org/a'}",
          "FILE:4: train.init_from: 'https://x.org/a' is a URL; download it first (data/README.md "

@@ -150,11 +150,23 @@ def test_word_replaces_a_layer_of_the_file_under_either_of_its_names(tmp_path, n
 
 
 @pytest.mark.parametrize(
-    "first", ["loss.content_layers.relu2_2=1", "loss.content_layers={relu2_2: 1}"]
+    ("first", "second"),
+    [
+        ("loss.content_layers.relu2_2=1", "loss.content_layers.block2_conv2=2"),
+        ("loss.content_layers.block2_conv2=1", "loss.content_layers.relu2_2=2"),
+        ("loss.content_layers={relu2_2: 1}", "loss.content_layers.block2_conv2=2"),
+    ],
 )
-def test_two_words_for_one_layer_under_its_two_names_are_refused(tmp_path, first):
-    with pytest.raises(UserError, match="relu2_2 is given twice"):
-        read(Config, tmp_path, LEAST, first, "loss.content_layers.block2_conv2=2")
+@pytest.mark.parametrize(("root", "text"), [(Config, LEAST), (GatysConfig, GATYS_LEAST)])
+def test_two_words_for_one_layer_under_its_two_names_are_refused(
+    tmp_path, root, text, first, second
+):
+    with pytest.raises(UserError) as caught:
+        read(root, tmp_path, text, first, second)
+    message = str(caught.value)
+    assert message.startswith(f"{second!r} on the command line: ")
+    for part in ("relu2_2", "block2_conv2", repr(first), "leave one out"):
+        assert part in message
 
 
 @pytest.mark.parametrize(
