@@ -8,7 +8,7 @@ Examples:
 The same command again continues an unfinished run.
 """
 
-from fast_style.cli.main import leave, train_main
+from fast_style.cli.main import run_to_the_end, train_main
 
 if __name__ == "__main__":  # data-loading workers import this file again
-    leave(train_main())
+    run_to_the_end(train_main)

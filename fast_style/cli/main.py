@@ -26,9 +26,9 @@ from fast_style.cli import (
     train,
 )
 from fast_style.cli.arguments import Parser
-from fast_style.cli.process import leave, run_command
+from fast_style.cli.process import leave, run_command, run_to_the_end
 
-__all__ = ["leave", "main", "run", "stylize_main", "train_main"]
+__all__ = ["leave", "main", "run", "run_to_the_end", "stylize_main", "train_main"]
 
 _COMMANDS = {
     "train": train,
@@ -47,7 +47,7 @@ _COMMANDS = {
 
 def run() -> NoReturn:
     """Run ``fast-style`` with the arguments of this process, and exit."""
-    leave(main())
+    run_to_the_end(main)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -26,7 +26,7 @@ from fast_style.core.devices import is_out_of_memory
 from fast_style.core.distributed import read_launch
 from fast_style.core.errors import UserError, printable
 from fast_style.core.free_memory import limit_remedy, reason_not_loaded
-from fast_style.core.signals import Terminated, clean_end
+from fast_style.core.signals import Terminated, clean_end, ignore_interrupts
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -184,13 +184,31 @@ def print_error(error: UserError) -> None:
         print(f"error: {process}{printable(line)}", file=sys.stderr)
 
 
+def run_to_the_end(command: Callable[[], int]) -> NoReturn:
+    """Run a command, and exit with its code.
+
+    Args:
+        command: reports its errors, and returns the code of `run_command`.
+    """
+    try:
+        code = command()
+    except KeyboardInterrupt:  # before the command began, or while it reported its end
+        ignore_interrupts()
+        print("error: interrupted", file=sys.stderr)
+        code = 128 + signal.SIGINT
+    finally:  # also after --help, which raises SystemExit
+        ignore_interrupts()
+    leave(code)
+
+
 def leave(code: int) -> NoReturn:
-    """Exit with the code of `run_command`, when all work is done.
+    """Exit with a code, when all work is done and reported. Ctrl-C is ignored from then on.
 
     Among several processes of torchrun, the interpreter's own cleanup is skipped: a thread of gloo
     that releases a tensor at that time aborts the process, and its exit code is lost
     (pytorch/pytorch#190489). torch keeps these threads beyond `destroy_process_group`.
     """
+    ignore_interrupts()
     if _is_alone():
         raise SystemExit(code)
     gc.collect()  # ends the data workers, which live as long as the objects that refer to them

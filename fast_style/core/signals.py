@@ -95,6 +95,16 @@ def clean_end() -> Iterator[None]:
             signal.signal(number, signal.SIG_DFL)
 
 
+def ignore_interrupts() -> None:
+    """From now on, SIGINT (Ctrl-C) is ignored: for the end of a process whose work is done.
+
+    There, a handler of Python would raise KeyboardInterrupt where nothing catches it; the default
+    of the system would end the process with another exit code. SIGTERM still ends it.
+    """
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
 @contextmanager
 def waiting_signals() -> Iterator[None]:
     """Within the block, SIGINT, SIGTERM and SIGHUP wait for its end.

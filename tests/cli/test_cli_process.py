@@ -14,6 +14,7 @@ import pytest
 from command_line import ROOT, Output, errors, photo_at, run, run_in_process
 from PIL import Image
 
+from fast_style.cli.process import run_to_the_end
 from fast_style.core import free_memory
 
 
@@ -24,6 +25,51 @@ def test_interrupt_ends_with_130(monkeypatch: pytest.MonkeyPatch, capsys: Output
     monkeypatch.setattr("fast_style.settings.help.help_text", interrupt)
     assert run("train", "--help-config") == 130
     assert errors(capsys) == ["error: interrupted"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals come otherwise there")
+@pytest.mark.parametrize(
+    ("words", "exit_code", "errors"),
+    [(["--version"], 0, 0), (["styles"], 0, 0), (["stylize", "-m", "m", "a.jpg"], 2, 1)],
+)
+def test_interrupt_at_the_end_of_the_process_changes_nothing(
+    here: Path, words: list[str], exit_code: int, errors: int
+) -> None:
+    code = (
+        "import atexit, signal\n"
+        "from fast_style.cli.main import run\n"
+        "atexit.register(signal.raise_signal, signal.SIGINT)\n"
+        "run()\n"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", code, *words],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    assert (ended.returncode, len(ended.stderr.splitlines())) == (exit_code, errors)
+
+
+def test_interrupt_outside_of_the_work_leaves_no_traceback(capsys: Output) -> None:
+    def command() -> int:
+        raise KeyboardInterrupt  # as in a moment that `run_command` no longer catches
+
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        with pytest.raises(SystemExit) as caught:
+            run_to_the_end(command)
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert caught.value.code == 130
+    assert errors(capsys) == ["error: interrupted"]
+
+
+def test_command_inside_of_another_program_leaves_ctrl_c_to_it(here: Path, capsys: Output) -> None:
+    before = signal.getsignal(signal.SIGINT)
+    assert run("styles") == 0
+    assert run("--version") == 0
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals come otherwise there")
