@@ -26,7 +26,12 @@ from fast_style.core.devices import is_out_of_memory
 from fast_style.core.distributed import read_launch
 from fast_style.core.errors import UserError, printable
 from fast_style.core.free_memory import limit_remedy, reason_not_loaded
-from fast_style.core.signals import Terminated, clean_end, ignore_interrupts
+from fast_style.core.signals import (
+    Terminated,
+    clean_end,
+    ignore_interrupts,
+    repeat_lost_interrupts,
+)
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -190,6 +195,7 @@ def run_to_the_end(command: Callable[[], int]) -> NoReturn:
     Args:
         command: reports its errors, and returns the code of `run_command`.
     """
+    repeat_lost_interrupts()
     try:
         code = command()
     except KeyboardInterrupt:  # before the command began, or while it reported its end

@@ -1,5 +1,6 @@
 """Signals that end work after its present step or import, or at once, but cleanly."""
 
+import _thread
 import os
 import signal
 import sys
@@ -9,6 +10,8 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 
 from fast_style.core.distributed import read_launch
+
+_MOMENT = 0.05  # seconds: longer than Python needs to delete an object
 
 
 @contextmanager
@@ -103,6 +106,37 @@ def ignore_interrupts() -> None:
     """
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def repeat_lost_interrupts() -> None:
+    """From now on, a KeyboardInterrupt that Python drops is raised again a moment later.
+
+    Python drops one that is raised while an object is deleted, as tqdm's bar at the end of a
+    function, prints a traceback, and the work goes on.
+    """
+    usual = sys.unraisablehook
+
+    def hook(dropped: "sys.UnraisableHookArgs") -> None:
+        error = dropped.exc_value
+        if not isinstance(error, KeyboardInterrupt):
+            usual(dropped)
+            return
+        # By a thread: here, it would be dropped, too.
+        number = error.number if isinstance(error, Terminated) else signal.SIGINT
+        timer = threading.Timer(_MOMENT, _interrupt, [number])
+        timer.daemon = True
+        timer.start()
+
+    sys.unraisablehook = hook
+
+
+def _interrupt(number: int) -> None:
+    """Send a signal to the main thread, which it also wakes from waiting, but not on Windows."""
+    main = threading.main_thread().ident
+    if hasattr(signal, "pthread_kill") and main is not None:
+        signal.pthread_kill(main, number)
+    else:
+        _thread.interrupt_main(signal.Signals(number))
 
 
 @contextmanager

@@ -50,10 +50,13 @@ def test_interrupt_at_the_end_of_the_process_changes_nothing(
     assert (ended.returncode, len(ended.stderr.splitlines())) == (exit_code, errors)
 
 
-def test_interrupt_outside_of_the_work_leaves_no_traceback(capsys: Output) -> None:
+def test_interrupt_outside_of_the_work_leaves_no_traceback(
+    monkeypatch: pytest.MonkeyPatch, capsys: Output
+) -> None:
     def command() -> int:
         raise KeyboardInterrupt  # as in a moment that `run_command` no longer catches
 
+    monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)  # put back afterwards
     before = signal.getsignal(signal.SIGINT)
     try:
         with pytest.raises(SystemExit) as caught:

@@ -4,10 +4,17 @@ import os
 import signal
 import sys
 import threading
+import time
 
 import pytest
 
-from fast_style.core.signals import Terminated, clean_end, stop_signals, waiting_signals
+from fast_style.core.signals import (
+    Terminated,
+    clean_end,
+    repeat_lost_interrupts,
+    stop_signals,
+    waiting_signals,
+)
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="needs SIGHUP")
@@ -154,3 +161,34 @@ def test_second_signal_keeps_its_number() -> None:
         os.kill(os.getpid(), signal.SIGTERM)
         os.kill(os.getpid(), signal.SIGTERM)
     assert caught.value.number == signal.SIGTERM
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), Terminated(signal.SIGTERM)])
+def test_interrupt_while_an_object_is_deleted_is_not_lost(
+    error: KeyboardInterrupt, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    class Bar:
+        def __del__(self) -> None:
+            raise error
+
+    monkeypatch.setattr(sys, "unraisablehook", sys.__unraisablehook__)
+    repeat_lost_interrupts()
+    with pytest.raises(type(error)), clean_end():  # noqa: PT012
+        bar = Bar()
+        del bar
+        time.sleep(10)
+    assert capfd.readouterr().err == ""
+
+
+def test_other_errors_while_an_object_is_deleted_are_printed(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    class Bar:
+        def __del__(self) -> None:
+            raise ValueError("of a bar")
+
+    monkeypatch.setattr(sys, "unraisablehook", sys.__unraisablehook__)
+    repeat_lost_interrupts()
+    bar = Bar()
+    del bar
+    assert "ValueError: of a bar" in capfd.readouterr().err
