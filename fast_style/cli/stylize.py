@@ -333,12 +333,13 @@ def _has_quality(suffix: str) -> bool:
 
 def _about_quality(options: argparse.Namespace, plan: "Plan") -> str:
     """A line if --quality changes nothing, as where the photos are PNGs; empty otherwise."""
+    from fast_style.stylizing.jobs import named_otherwise
+
     outputs = [Path(job.output) for job in plan.jobs]
     if options.quality is None or not outputs or any(_has_quality(path.suffix) for path in outputs):
         return ""
     is_named = options.output is not None and outputs == [options.output.path]
-    other = outputs[0].with_suffix(".jpg")
-    remedy = f"--output {printable(other)}" if is_named else "--format jpg"
+    remedy = named_otherwise(outputs[0], ".jpg", plan.jobs[0].photo) if is_named else "--format jpg"
     return (
         f"--quality {options.quality}: changes nothing, since no result is a JPEG or WebP; leave "
         f"it out, or give {remedy}"

@@ -107,7 +107,7 @@ def plan_jobs(
     found = find_inputs(inputs, takes_results=takes_results, tell=tell)
     output = options.output
     if output is not None and not options.is_folder and _is_file_name(output, inputs):
-        _require_own_format(output, options.format)
+        _require_own_format(output, options.format, inputs[0])
         jobs = [Job(os.fspath(inputs[0]), os.fspath(output))]
     else:
         jobs = [
@@ -151,7 +151,15 @@ def _existing(groups: Iterable[Sequence[Job]]) -> Iterator[Job]:
             yield from (job for job in group if os.path.lexists(job.output))
 
 
-def _require_own_format(output: Path, format: str | None) -> None:
+def named_otherwise(output: Path, suffix: str, photo: str | Path) -> str:
+    """The --output to advise in place of one: with another suffix, but never the photo itself."""
+    other = output.with_suffix(suffix)
+    if os.path.exists(other) and os.path.samefile(other, photo):
+        return f"--output NAME{suffix}, with a name of its own"
+    return f"--output {printable(other)}"
+
+
+def _require_own_format(output: Path, format: str | None, photo: Path) -> None:
     """Check that the file for a result has the format that was asked for.
 
     Raises:
@@ -161,7 +169,7 @@ def _require_own_format(output: Path, format: str | None) -> None:
     if format is not None and own is not None and own != WRITABLE[f".{format}"]:
         raise UserError(
             f"--output {printable(output)}: names another format than --format {format}; leave "
-            f"--format out, or write to {printable(output.with_suffix(f'.{format}'))}"
+            f"--format out, or give {named_otherwise(output, f'.{format}', photo)}"
         )
 
 

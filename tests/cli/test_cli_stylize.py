@@ -208,6 +208,7 @@ def test_quality_contradicts_a_format_that_has_none(
         (["a.png"], "--format jpg"),
         (["a.png", "b.png", "-o", "out"], "--format jpg"),
         (["b.jpg", "-o", "c.png"], "--output c.jpg"),
+        (["b.jpg", "-o", "./b.png", "--overwrite"], "--output NAME.jpg, with a name of its own"),
         (["b.jpg"], ""),
         (["a.png", "b.jpg", "--suffix", ".s"], ""),
         (["a.png", "--format", "webp"], ""),

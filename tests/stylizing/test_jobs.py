@@ -277,8 +277,14 @@ def test_remedy_for_a_collision_is_one_that_helps(here: Path) -> None:
         (
             ["a.jpg"],
             {"output": Path("b.png"), "format": "jpg"},
-            "--output b.png: names another format than --format jpg; leave --format out, or write "
-            "to b.jpg",
+            "--output b.png: names another format than --format jpg; leave --format out, or give "
+            "--output b.jpg",
+        ),
+        (
+            ["a.jpg"],  # its own name is no advice
+            {"output": Path("./a.png"), "format": "jpg"},
+            "--output a.png: names another format than --format jpg; leave --format out, or give "
+            "--output NAME.jpg, with a name of its own",
         ),
         (
             ["a.jpg"],
