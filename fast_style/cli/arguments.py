@@ -18,6 +18,7 @@ from fast_style.cli.notes import note
 from fast_style.cli.stdout import delivered
 from fast_style.core.errors import UserError, printable, shortened
 from fast_style.core.paths import QUOTES, usable_path, with_variables
+from fast_style.styles.shipped import word_for
 
 if TYPE_CHECKING:
     from fast_style.settings.reading import AnyRoot
@@ -38,16 +39,17 @@ class _LastHolds(argparse.Action):
     ) -> None:
         given = namespace.__dict__.setdefault("given", {})
         if option_string and given.setdefault(self.dest, values) != values:
-            before, after = (_as_words(value) for value in (given[self.dest], values))
+            before, after = (self._as_words(value) for value in (given[self.dest], values))
             note(f"{option_string} {before} gives way to {option_string} {after} after it")
         given[self.dest] = values
         setattr(namespace, self.dest, values)
 
-
-def _as_words(values: object) -> str:
-    """The values of an option, as they may stand in a line."""
-    words = values if isinstance(values, list) else [values]
-    return shortened(printable(" ".join(str(getattr(word, "path", word)) for word in words)))
+    def _as_words(self, values: object) -> str:
+        """The values of the option, as they may stand in a line."""
+        if self.type is style_picture and isinstance(values, Path):
+            values = word_for(values)
+        words = values if isinstance(values, list) else [values]
+        return shortened(printable(" ".join(str(getattr(word, "path", word)) for word in words)))
 
 
 class Parser(argparse.ArgumentParser):

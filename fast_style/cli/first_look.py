@@ -19,6 +19,7 @@ from fast_style.cli.outputs import make_writable_folder, put_picture_in_place, r
 from fast_style.cli.process import say
 from fast_style.core.errors import printable
 from fast_style.core.words import count
+from fast_style.styles.shipped import word_for
 
 SUMMARY = "draw photos in the style of any picture, in seconds and without a training"
 EXAMPLES = """\
@@ -87,7 +88,7 @@ def run(options: argparse.Namespace) -> int:
     from fast_style.pictures.writing import writable_format
 
     # Before torch, which takes seconds to import.
-    styles = each_once([options.painting, *options.style], "used")
+    styles = each_once([options.painting, *options.style], "used", word_for=word_for)
     photos = each_once(with_matches(options.photos), "drawn")
     for path in styles:
         require_style_picture(path)
@@ -142,7 +143,7 @@ def _draw(styles: list[Path], photos: list[Path], options: argparse.Namespace) -
     output = put_picture_in_place(
         options.output, drawn.rgb, alpha=drawn.alpha, overwrite=options.overwrite
     )
-    style, photo = styles[0], photos[0]
+    style, photo = word_for(styles[0]), str(photos[0])
     what = f"{photo} in the style of {style}"
     if is_sheet:
         what = f"{count(len(photos), 'photo')} in {count(len(styles), 'style')}"
@@ -152,12 +153,12 @@ def _draw(styles: list[Path], photos: list[Path], options: argparse.Namespace) -
     say(f"  {shlex.join(words)}")
 
 
-def _as_word(path: Path) -> str:
+def _as_word(path: str) -> str:
     """A path as a word of a command line that can be pasted."""
-    if printable(path) != str(path):  # such as a line break, which a terminal does not take
+    if printable(path) != path:  # such as a line break, which a terminal does not take
         return "YOUR_PICTURE"
     # A name that begins with a hyphen would be taken for an option.
-    return f"./{path}" if str(path).startswith("-") else str(path)
+    return f"./{path}" if path.startswith("-") else path
 
 
 def _captions(paths: list[Path]) -> list[str]:

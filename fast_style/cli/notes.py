@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from fast_style.core.errors import printable
@@ -13,17 +13,20 @@ def note(line: str) -> None:
     print(f"note: {line}", file=sys.stderr)
 
 
-def each_once(paths: Iterable[Path], done: str) -> list[Path]:
+def each_once(
+    paths: Iterable[Path], done: str, *, word_for: Callable[[Path], str] = str
+) -> list[Path]:
     """The paths, each file once; prints which were given twice.
 
     Args:
         paths: of files.
         done: what the command does with them, such as ``measured``.
+        word_for: what a user writes for one of them.
     """
     found: dict[str, Path] = {}
     for path in paths:
         if found.setdefault(os.path.realpath(path), path) is not path:
-            note(f"{printable(path)}: given twice; it is {done} once")
+            note(f"{printable(word_for(path))}: given twice; it is {done} once")
     return list(found.values())
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from fast_style.settings.config import Config
 from fast_style.settings.help import commented_yaml
+from fast_style.styles.shipped import word_for
 
 # The settings that people change first, in the order of the file.
 _FIRST_SETTINGS = (
@@ -74,9 +75,10 @@ def starting_file(style: Path) -> str:
 
     Args:
         style: the style picture. Its absolute path is written, since the file may be saved in any
-            folder; the run is named after it.
+            folder, or the name of the style that it ships with; the run is named after it.
     """
-    image = str(style.absolute())
+    word = word_for(style)
+    image = str(style.absolute()) if word == str(style) else word
     return _starting_file(name_from(style.stem), image=image, photos="data/photos")
 
 

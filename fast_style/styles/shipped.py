@@ -146,6 +146,17 @@ def style_picture(text: str, path: Path) -> Path:
     return path
 
 
+def word_for(picture: Path) -> str:
+    """What a user writes for a style picture: the name of the style that it ships with, or a path.
+
+    The reverse of `style_picture`.
+    """
+    for style in shipped_styles() if picture.parent == FOLDER else ():
+        if style.picture == picture and not os.path.exists(style.name):
+            return style.name
+    return str(picture)
+
+
 def picture_hint(path: Path) -> str:
     """What to add to the message that a style picture was not found; empty for an ordinary path."""
     if path.name in [style.name for style in shipped_styles()]:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from command_line import Output, errors, photo_at, run
+from small_styles import ship
 from tiny_model import write_tiny_model
 
 from fast_style.cli.arguments import expanded, num_bytes
@@ -361,6 +362,15 @@ def test_word_for_a_mapping_tells_the_words_for_its_keys_that_it_replaces(
     out, err = capsys.readouterr()
     assert "relu2_2: 3" not in out
     assert err == f"note: {inner!r} gives way to {whole!r} after it\n"
+
+
+def test_style_that_ships_gives_way_by_its_name(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: Output
+) -> None:
+    ship(monkeypatch, here / "ships", "great_wave")
+    assert run("demo", "--style", "great_wave", "--style", "b.png") == 2
+    note, _ = errors(capsys)
+    assert note == "note: --style great_wave gives way to --style b.png after it"
 
 
 @pytest.mark.parametrize("found", ["-1", "1.5", "few"])

@@ -125,6 +125,17 @@ def test_photo_that_is_given_twice_is_drawn_once_and_told(capsys: Output) -> Non
     assert err == "note: a.png: given twice; it is drawn once\n"
 
 
+@pytest.mark.usefixtures("styles")
+def test_style_that_ships_is_told_by_its_name(capsys: Output) -> None:
+    photo_at("a.png")
+    words = ["great_wave", "a.png", "--style", "great_wave", "--iterations", "0"]
+    assert run("try", *words, "--device", "cpu") == 0
+    out, err = capsys.readouterr()
+    assert out.startswith("first_look.png: a.png in the style of great_wave; ")
+    assert out.endswith("fast-style demo --style great_wave --photo a.png\n")
+    assert err == "note: great_wave: given twice; it is used once\n"
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

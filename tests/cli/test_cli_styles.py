@@ -253,10 +253,11 @@ def test_style_of_an_installation_without_models(name: str, message: str, capsys
 # --- Style pictures of other commands -----------------------------------------------------------
 
 
-def test_init_takes_the_picture_of_a_style(styles: Path, capsys: Output) -> None:
+@pytest.mark.usefixtures("styles")
+def test_init_takes_the_picture_of_a_style(capsys: Output) -> None:
     assert run("init", "starry_night") == 0
     text = capsys.readouterr().out
-    assert f"image: {styles / 'starry_night.jpg'}\n" in text
+    assert "image: starry_night\n" in text  # its path is another one in another environment
     assert "\nname: starry_night\n" in text
 
 

@@ -11,6 +11,7 @@ from settings_files import LEAST, read
 from fast_style.settings.config import Config
 from fast_style.settings.starting_file import laptop_file, starting_file
 from fast_style.settings.writing import changed_settings
+from fast_style.styles import shipped
 
 ODD_NAMES = st.text(
     # $ may begin the name of a variable; test_settings_reading has names with it
@@ -107,3 +108,15 @@ def test_a_relative_style_becomes_absolute(tmp_path, monkeypatch):
     (tmp_path / "elsewhere").mkdir()
     config = from_starting_file(tmp_path / "elsewhere", Path("s.jpg"))
     assert config.style.image == tmp_path / "s.jpg"
+
+
+def test_a_style_that_ships_is_written_by_its_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    ships = tmp_path / "ships"
+    ships.mkdir()
+    (ships / "wave.jpg").touch()
+    (ships / "wave.safetensors").touch()
+    monkeypatch.setattr(shipped, "FOLDER", ships)
+    text = starting_file(ships / "wave.jpg")
+    assert "\n  image: wave\n" in text
+    assert read(Config, tmp_path, text).style.image == ships / "wave.jpg"

@@ -14,6 +14,7 @@ from fast_style.styles.shipped import (
     require_styles,
     shipped_styles,
     style_picture,
+    word_for,
 )
 
 ROOT = Path(__file__).parents[2]
@@ -120,6 +121,16 @@ def test_name_means_the_picture_that_ships_unless_there_is_such_a_file(folder: P
         assert style_picture(text, Path(text)) == Path(text)
     Path("starry_night").touch()
     assert style_picture("starry_night", Path("starry_night")) == Path("starry_night")
+
+
+def test_word_for_a_picture_that_ships_is_the_name_unless_there_is_such_a_file(
+    folder: Path,
+) -> None:
+    assert word_for(folder / "starry_night.jpg") == "starry_night"
+    for path in (folder / "other.jpg", Path("sub/starry_night.jpg"), Path("starry_night")):
+        assert word_for(path) == str(path)
+    Path("starry_night").touch()
+    assert word_for(folder / "starry_night.jpg") == str(folder / "starry_night.jpg")
 
 
 @pytest.mark.parametrize(
