@@ -43,7 +43,6 @@ examples:
   # models of any styles, measured with the one objective that never changes
   {prog} a.safetensors b.safetensors --judge --photos val/ --count 4 -o report/
 """
-LESS_MEMORY = "use smaller --sizes, or with --judge another --device"
 
 _QUICK_PHOTOS, _QUICK_ITERATIONS = 2, 100
 _SIZES, _ITERATIONS = [256], 500
@@ -164,6 +163,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_include_results(parser)
     add_device(parser)
     add_max_pixels(parser)
+
+
+def less_memory(options: argparse.Namespace) -> str:
+    """The remedy for a lack of memory."""
+    # The judge's size is fixed.
+    return (
+        "close other programs, or use another --device" if options.judge else "use smaller --sizes"
+    )
 
 
 def run(options: argparse.Namespace) -> int:

@@ -161,7 +161,7 @@ def _run(options: argparse.Namespace) -> int:
 def _lack_of_memory(error: Exception, options: argparse.Namespace) -> UserError | None:
     """The error that tells of a lack of memory; None if `error` is of another kind."""
     if isinstance(error, (MemoryError, RuntimeError, SystemError)) and is_out_of_memory(error):
-        remedy = getattr(options.command, "LESS_MEMORY", "close other programs")
+        remedy = _less_memory(options)
         if "start new thread" in str(error):
             # A thread lacks memory for its stack, or the system admits no more of them.
             return UserError(
@@ -177,6 +177,13 @@ def _lack_of_memory(error: Exception, options: argparse.Namespace) -> UserError 
             exit_code=1,
         )
     return None
+
+
+def _less_memory(options: argparse.Namespace) -> str:
+    """The remedy for a lack of memory, which a command may have as a text or by its options."""
+    if hasattr(options.command, "less_memory"):
+        return str(options.command.less_memory(options))
+    return getattr(options.command, "LESS_MEMORY", "close other programs")
 
 
 def print_error(error: UserError) -> None:

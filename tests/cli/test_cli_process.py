@@ -105,6 +105,19 @@ def test_lack_of_memory_names_an_option_of_the_command(
     ]
 
 
+@pytest.mark.parametrize(("words", "remedy"), [([], "--sizes"), (["--judge"], "--device")])
+def test_lack_of_memory_names_an_option_that_works_with_the_others(
+    words: list[str], remedy: str, monkeypatch: pytest.MonkeyPatch, capsys: Output
+) -> None:
+    def fail(*unused: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("fast_style.cli.evaluate._require_inputs", fail)
+    assert run("evaluate", "m.safetensors", "--photos", "p", "-o", "r", *words) == 1
+    (line,) = errors(capsys)
+    assert [option for option in ("--sizes", "--device", "--judge") if option in line] == [remedy]
+
+
 def test_lack_of_memory_names_a_limit_that_the_process_has(
     monkeypatch: pytest.MonkeyPatch, capsys: Output
 ) -> None:
