@@ -19,6 +19,9 @@ ALL = "all"
 SHEET_SIDE = 384
 """The usual longer side of a photo on a sheet of all styles, in pixels: enough to choose by."""
 
+LIST = "fast-style styles lists all"
+"""The remedy for a name that no style has."""
+
 NONE_SHIPPED = "no model comes with this installation"
 
 
@@ -77,8 +80,7 @@ def find_style(name: str) -> ShippedStyle:
     if not named:
         raise UserError(f"{shown}: {NONE_SHIPPED}; give a model.safetensors with --model")
     raise UserError(
-        f"{shown}: no style of this name comes with fast-style{meant(name) or ';'} fast-style "
-        "styles lists all"
+        f"{shown}: no style of this name comes with fast-style{meant(name) or ';'} {LIST}"
     )
 
 
@@ -158,7 +160,11 @@ def word_for(picture: Path) -> str:
 
 
 def picture_hint(path: Path) -> str:
-    """What to add to the message that a style picture was not found; empty for an ordinary path."""
+    """What to add to the message that a style picture was not found; often empty."""
     if path.name in [style.name for style in shipped_styles()]:
         return "; the style of this name comes without its picture"
-    return "" if path.suffix else meant(path.name)
+    if path.suffix:
+        return ""
+    is_name = path.parts == (path.name,)  # not in a folder
+    lists = f"; give a picture, or the name of a style: {LIST}" if is_name else ""
+    return meant(path.name) or lists

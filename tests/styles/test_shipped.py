@@ -137,16 +137,23 @@ def test_word_for_a_picture_that_ships_is_the_name_unless_there_is_such_a_file(
     ("path", "expected"),
     [
         ("great_wave", "; the style of this name comes without its picture"),
+        ("pictures/great_wave", "; the style of this name comes without its picture"),
         ("starry_nigt", "; did you mean 'starry_night'?"),
+        ("pictures/starry_nigt", "; did you mean 'starry_night'?"),
         ("starry_nigt.jpg", ""),
-        ("guernica", ""),
+        (
+            "guernica",
+            "; give a picture, or the name of a style: fast-style styles lists all",
+        ),
+        ("guernica.jpg", ""),
+        ("pictures/guernica", ""),
     ],
 )
 @pytest.mark.usefixtures("folder")
 def test_missing_picture_is_answered_with_styles_that_may_be_meant(
     path: str, expected: str
 ) -> None:
-    assert picture_hint(Path("pictures") / path) == expected
+    assert picture_hint(Path(path)) == expected
 
 
 def test_files_of_a_style_are_package_data() -> None:
