@@ -78,7 +78,7 @@ def _whole_number(
     text = environment.get(name, "")
     if text.isdecimal() and len(text) < 8 and least <= int(text) < below:
         return int(text)
-    found = f"got {shortened(repr(text))}" if text else "is not set"
+    found = f"got {shortened(repr(text)) if text else 'nothing'}"
     raise UserError(
         f"{name} in the environment: must be a whole number from {least} to {below - 1}, {found}; "
         "torchrun sets it, and without torchrun RANK and WORLD_SIZE must not be set"

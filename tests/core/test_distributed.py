@@ -60,7 +60,7 @@ def test_process_without_torchrun_is_alone(missing: str) -> None:
         ),
         (
             {"LOCAL_RANK": ""},
-            "LOCAL_RANK in the environment: must be a whole number from 0 to 3, is not set",
+            "LOCAL_RANK in the environment: must be a whole number from 0 to 3, got nothing",
         ),
     ],
 )
