@@ -356,7 +356,7 @@ def _shown_progress(
     bar_format = "{percentage:3.0f}% |{bar}| {elapsed}, {remaining} left, {desc}"
     with (
         tqdm(total=work, bar_format=bar_format, disable=None) as bar,
-        stop_signals() as stop_signal,
+        stop_signals(unit="iteration") as stop_signal,
     ):
 
         def progress(done: int, doing: str) -> None:

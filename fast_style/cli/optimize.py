@@ -173,7 +173,10 @@ def _optimize(config: "GatysConfig", options: argparse.Namespace) -> int:
     course = Course(total, options.output, options.every, replaces=options.overwrite)
     content = read_picture(options.content) if options.content is not None else None
     photo = over_white(content) if content is not None else None
-    with tqdm(total=total, unit="iteration", disable=None) as bar, stop_signals() as stop_signal:
+    with (
+        tqdm(total=total, unit="iteration", disable=None) as bar,
+        stop_signals(unit="iteration") as stop_signal,
+    ):
         tell = lines_beside(bar)
 
         def watch(progress: Progress) -> bool:

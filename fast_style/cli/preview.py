@@ -181,7 +181,10 @@ def _preview(config: "Config", options: argparse.Namespace, outputs: list[Path])
     styles = read_styles(config, sizes)  # once: the file may vanish while the first ones are drawn
     device = resolve_device(options.device)
     total = len(outputs) * len(weights) * len(sizes) * options.iterations
-    with tqdm(total=total, unit="iteration", disable=None) as bar, stop_signals() as stop_signal:
+    with (
+        tqdm(total=total, unit="iteration", disable=None) as bar,
+        stop_signals(unit="iteration") as stop_signal,
+    ):
         tell = lines_beside(bar)
 
         def watch() -> bool:

@@ -16,7 +16,7 @@ _MOMENT = 0.05  # seconds: longer than Python needs to delete an object
 
 @contextmanager
 def stop_signals(
-    names: Sequence[str] = ("SIGINT", "SIGTERM", "SIGHUP"),
+    names: Sequence[str] = ("SIGINT", "SIGTERM", "SIGHUP"), *, unit: str = "step"
 ) -> Iterator[Callable[[], int | None]]:
     """Yield a function that returns the first of these signals that was received, or None.
 
@@ -25,6 +25,10 @@ def stop_signals(
     In a single process, a second signal raises KeyboardInterrupt, or `Terminated`. Among several
     processes of torchrun it does not: torchrun passes its own signals on to processes that have
     received them already, and kills those that have not ended after 30 seconds.
+
+    Args:
+        names: of the signals.
+        unit: what is finished first, for the answer to the user.
     """
     if threading.current_thread() is not threading.main_thread():
         yield lambda: None
@@ -32,7 +36,7 @@ def stop_signals(
     received: list[int] = []
     launch = read_launch()
     answer = (
-        b"stopping after this step; a second signal stops at once\n"
+        f"stopping after this {unit}; a second signal stops at once\n".encode()
         if launch.is_alone
         else b"stopping at the next step that is logged\n"
     )

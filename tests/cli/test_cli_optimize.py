@@ -674,7 +674,7 @@ def test_interrupted_process_says_so_and_leaves_no_traceback(here: Path) -> None
     process.send_signal(signal.SIGINT)
     stdout, stderr = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert stderr == "stopping after this step; a second signal stops at once\n"
+    assert stderr == "stopping after this iteration; a second signal stops at once\n"
     assert stdout.splitlines()[-1].endswith("(stopped)")
     assert size_of("out.png") == (20, 16)
 

@@ -147,7 +147,7 @@ def test_photos_may_follow_one_another_and_settings_may_follow_photos(
 
 @pytest.mark.parametrize("is_stopped_at", [2, 5, 9])
 def test_a_stopped_preview_keeps_what_it_has_and_says_what_is_missing(
-    is_stopped_at: int, monkeypatch: pytest.MonkeyPatch, capsys: Output
+    is_stopped_at: int, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """After 4 iterations the first of three pictures is finished, after 8 the second."""
     calls = []
@@ -165,10 +165,11 @@ def test_a_stopped_preview_keeps_what_it_has_and_says_what_is_missing(
     monkeypatch.setattr(preview, "_descend", stop)
     values = ["--style-weights", "1", "2", "3", "--style-sizes", "32"]
     assert run("wave.yaml", "-p", "photo.png", "-p", "old.png", *values) == 130
-    told = capsys.readouterr()
+    told = capfd.readouterr()
     num_drawn = is_stopped_at // 4
     is_told = f"preview-photo.png: {num_drawn} preview" in told.out
     assert is_told == Path("preview-photo.png").exists() == (num_drawn > 0)
+    assert "stopping after this iteration; " in told.err
     assert f"stopped: {count(6 - num_drawn, 'preview')} left to draw" in told.err
     assert ("--overwrite" in told.err) == (num_drawn > 0)
 
