@@ -75,6 +75,9 @@ _DRAWN = ("style.png", "styles.png", "course.png", "result.png", "sheet.png")
 # enough to show strokes that were learned on crops of 160 pixels.
 _RESULT_SIDE = 800
 
+# From further away, a command is shown with its absolute path, which is easier to read.
+_MOST_FOLDERS_UP = 2
+
 
 class PreparedDemo(NamedTuple):
     """A demo that is ready to train."""
@@ -320,4 +323,9 @@ def _as_typed(command: str) -> str:
     """A command of this environment, with its folder unless the environment is activated."""
     if shutil.which(command) is not None:
         return command
-    return os.path.relpath(Path(sys.executable).parent / command)
+    path = Path(sys.executable).parent / command
+    try:
+        near = os.path.relpath(path)
+    except ValueError:  # on another drive of Windows
+        return str(path)
+    return near if Path(near).parts.count(os.pardir) <= _MOST_FOLDERS_UP else str(path)

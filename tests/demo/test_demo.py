@@ -1,6 +1,7 @@
 """The demo's pictures and settings, and the whole demo on pictures that train in seconds."""
 
 import importlib.util
+import os
 import re
 import shutil
 import sys
@@ -383,6 +384,25 @@ def test_demo_trains_stylizes_and_says_what_to_do_next(
     assert "--resume" not in output
     assert "train.init_from" not in output
     assert output.splitlines()[-1] == "  .venv/bin/tensorboard --logdir runs"
+
+
+@pytest.mark.parametrize(
+    ("folder", "expected"),
+    [
+        ("env/bin", "../../env/bin/fast-style"),
+        ("here/a/env/bin", "env/bin/fast-style"),
+        ("../env/bin", "ABSOLUTE/fast-style"),
+    ],
+)
+def test_command_of_a_distant_environment_has_its_absolute_path(
+    here: Path, folder: str, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("a").mkdir()
+    monkeypatch.chdir(here / "a")
+    environment = Path(os.path.normpath(here.parent / folder))
+    monkeypatch.setattr(shutil, "which", lambda command: None)
+    monkeypatch.setattr(sys, "executable", str(environment / "python"))
+    assert demo._as_typed("fast-style") == expected.replace("ABSOLUTE", str(environment))
 
 
 @pytest.mark.usefixtures("small")
