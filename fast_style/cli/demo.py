@@ -5,7 +5,7 @@ from functools import partial
 from pathlib import Path
 
 from fast_style.cli.arguments import add_device, add_max_pixels, input_path, style_picture
-from fast_style.cli.notes import note_about
+from fast_style.cli.notes import note, note_about
 from fast_style.cli.process import say
 from fast_style.cli.runs import RUNS
 from fast_style.cli.train import train
@@ -66,7 +66,13 @@ def run(options: argparse.Namespace) -> int:
     say(prepared.announcement)
     build = partial(build_demo, prepared)
     code = train([prepared.config], device=device, fresh=False, group=ALONE, build=build, anew="")
-    if code == 0:
-        for line in finish_demo(prepared, RUNS, device=options.device):
-            say(line)
-    return code
+    if code != 0:
+        return code
+    try:
+        lines = finish_demo(prepared, RUNS, device=options.device)
+    except KeyboardInterrupt:
+        note("stopped after the training; the same command stylizes the photo")
+        raise
+    for line in lines:
+        say(line)
+    return 0

@@ -4,6 +4,7 @@ import importlib.util
 import os
 import re
 import shutil
+import signal
 import sys
 import tomllib
 from collections.abc import Callable
@@ -22,6 +23,7 @@ from fast_style.cli import main as cli
 from fast_style.cli.train import train
 from fast_style.core.distributed import ALONE
 from fast_style.core.errors import UserError
+from fast_style.core.signals import Terminated
 from fast_style.demo import demo
 from fast_style.pictures.reading import ResultError, read_picture
 from fast_style.pictures.writing import write_picture
@@ -384,6 +386,25 @@ def test_demo_trains_stylizes_and_says_what_to_do_next(
     assert "--resume" not in output
     assert "train.init_from" not in output
     assert output.splitlines()[-1] == "  .venv/bin/tensorboard --logdir runs"
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), Terminated(signal.SIGTERM)])
+def test_demo_that_is_stopped_after_its_training_says_how_to_go_on(
+    here: Path,
+    error: KeyboardInterrupt,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def stop(*unused: object, **options: object) -> None:
+        raise error
+
+    monkeypatch.setattr("fast_style.cli.demo.train", lambda *unused, **options: 0)
+    monkeypatch.setattr(demo, "finish_demo", stop)
+    assert cli.main(["demo", "--device", "cpu"]) > 128
+    note, end = capsys.readouterr().err.splitlines()
+    assert note.startswith("note: ")
+    assert "the same command" in note
+    assert end.startswith("error: ")
 
 
 @pytest.mark.parametrize(
