@@ -28,7 +28,7 @@ from typing import Any
 
 from fast_style.core.errors import UserError, printable
 from fast_style.core.files import write_text_atomically
-from fast_style.models.model_files import describe, read_description
+from fast_style.models.model_files import describe, grain_of, read_description
 from fast_style.models.shipping import Card, Shipped, write_shipped
 from fast_style.pictures.pixels import fit_longer_side, image_to_tensor
 from fast_style.pictures.reading import read_photo
@@ -59,6 +59,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--base", action="store_true", help="make it the base of trainings")
     for part in (*Card._fields, "license"):
         parser.add_argument(f"--{part}", help="needed once; then that of before")
+    parser.add_argument(
+        "--grain",
+        type=float,
+        metavar="LEVELS",
+        help="what fast-style stylize --style NAME takes as its --grain (default: that of before, "
+        "or 0)",
+    )
     parser.add_argument(
         "--picture",
         type=Path,
@@ -94,7 +101,9 @@ def ship(options: argparse.Namespace) -> None:
     source = options.run / "model.safetensors"
     trained = read_description(source)
     model = BASE_FILE if options.base else shipped.FOLDER / f"{name}.safetensors"
-    words = _words(options, read_description(model) if model.exists() else {})
+    before = read_description(model) if model.exists() else {}
+    words = _words(options, before)
+    grain = grain_of(before if options.grain is None else {"grain": options.grain})
     # Read first, so that a mistake leaves the files of before as they are.
     has_none = options.no_picture or options.base
     picture = None if has_none else read_photo(_style_picture(options, trained))
@@ -107,7 +116,9 @@ def ship(options: argparse.Namespace) -> None:
         measured |= _judgement(options.judged, hashlib.sha256(source.read_bytes()).hexdigest())
     notes = options.notes.read_text(encoding="utf-8") if options.notes is not None else ""
     license = words.pop("license")
-    found = write_shipped(model, source, photos, name=name, card=Card(**words), license=license)
+    found = write_shipped(
+        model, source, photos, name=name, card=Card(**words), license=license, grain=grain
+    )
     beside = model.with_suffix(".jpg")
     if picture is None:
         beside.unlink(missing_ok=True)

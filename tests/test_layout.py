@@ -41,7 +41,7 @@ PACKAGES = {
     ],
     "networks": [
         "winograd", "transform_net", "borders", "fast_kernels", "fast_transform", "compiling",
-        "feature_store", "streaming",
+        "feature_store", "grain", "streaming",
     ],
     "models": ["model_files", "narrow", "checkpoint", "shipping"],
     "losses": ["inputs", "weight_files", "downloads", "loss_network", "blur", "autocorrelation",

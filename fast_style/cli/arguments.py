@@ -455,6 +455,21 @@ def percent(text: str) -> int:
     return number
 
 
+def grain_levels(text: str) -> float:
+    """A number from 0 to `MOST_GRAIN`."""
+    from fast_style.models.model_files import MOST_GRAIN
+
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not 0 <= number <= MOST_GRAIN:
+        raise argparse.ArgumentTypeError(
+            f"must be a number from 0 to {MOST_GRAIN:g}, got {shortened(text)!r}"
+        )
+    return number
+
+
 def thread_count(text: str) -> int:
     """A whole number from 1 to 1024, the range of ``train.threads``."""
     number = positive(text)

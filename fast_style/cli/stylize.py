@@ -15,6 +15,7 @@ from fast_style.cli.arguments import (
     add_max_pixels,
     add_memory,
     expanded,
+    grain_levels,
     input_path,
     output_path,
     percent,
@@ -111,6 +112,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=percent,
         metavar="1..100",
         help=f"quality of JPEG and WebP results (default: {_QUALITY})",
+    )
+    parser.add_argument(
+        "--grain",
+        type=grain_levels,
+        metavar="LEVELS",
+        help="add faint, smooth noise to each photo, so that plain skies and walls get strokes, "
+        "too: about 5 levels of 255; 0, as for the frames of a video, adds none (default: what the "
+        "model asks for, which is none for most)",
     )
     add_max_pixels(parser)
     add_memory(parser)
@@ -380,10 +389,16 @@ def _painter(options: argparse.Namespace, models: Sequence[Path], device: str) -
     if options.style == ALL:
         from fast_style.stylizing.style_sheet import StyleSheet
 
-        return StyleSheet(models, device=device, memory_bytes=options.memory)
+        return StyleSheet(models, device=device, memory_bytes=options.memory, grain=options.grain)
     from fast_style.stylizing.stylizer import Stylizer
 
-    return Stylizer(models[0], device=device, memory_bytes=options.memory, compile=options.compile)
+    return Stylizer(
+        models[0],
+        device=device,
+        memory_bytes=options.memory,
+        compile=options.compile,
+        grain=options.grain,
+    )
 
 
 def _stylize_share(

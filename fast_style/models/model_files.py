@@ -32,6 +32,9 @@ NARROW_FORMAT_VERSION = 2
 NO_DIGEST = "0" * 64
 """Takes the place of the digest in the file while the digest is computed."""
 
+MOST_GRAIN = 32.0
+"""Levels of 255, the strongest grain (`networks.grain`); it is seen as spots."""
+
 _LARGEST_BYTES = 1 << 30  # a network of width 128 with Adam's state is a quarter of this
 _DIGEST_PLACE = re.compile(rb'"sha256":"([0-9a-f]{64})"')
 
@@ -130,6 +133,16 @@ def require_step(metadata: Mapping[str, Any], path: Path) -> None:
         )
 
 
+def grain_of(metadata: Mapping[str, Any]) -> float:
+    """The grain, in levels of 255, that the model asks for on photos; 0 in most models."""
+    levels = metadata.get("grain", 0)
+    if isinstance(levels, bool) or not isinstance(levels, int | float):
+        raise TypeError(f"grain: must be a number, got {shown(levels)}")
+    if not 0 <= levels <= MOST_GRAIN:
+        raise ValueError(f"grain: must be from 0 to {MOST_GRAIN:g}, got {shown(levels)}")
+    return levels
+
+
 def describe(metadata: Mapping[str, Any]) -> list[str]:
     """The description as readable lines, for model cards and ``fast-style info``."""
     architecture, loss_network = metadata["architecture"], metadata["loss_network"]
@@ -158,9 +171,14 @@ def describe(metadata: Mapping[str, Any]) -> list[str]:
         f"blocks, {architecture['upsampling']} up-sampling, "
         f"{'' if architecture.get('antialiased') else 'not '}antialiased, tanh scale "
         f"{architecture['tanh_scale']:g}",
+        *_describe_grain(grain_of(metadata)),
         f"license: {metadata['license']}",
         f"made with: fast-style {versions['fast_style']}, torch {versions['torch']}",
     ]
+
+
+def _describe_grain(levels: float) -> list[str]:
+    return [f"grain: {levels:g} of 255 is added to photos"] if levels else []
 
 
 def _describe_shipped(card: Mapping[str, Any] | None) -> list[str]:

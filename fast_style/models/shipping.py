@@ -43,7 +43,14 @@ class Shipped(NamedTuple):
 
 
 def write_shipped(
-    path: Path, model: Path, photos: Sequence[Tensor], *, name: str, card: Card, license: str
+    path: Path,
+    model: Path,
+    photos: Sequence[Tensor],
+    *,
+    name: str,
+    card: Card,
+    license: str,
+    grain: float = 0.0,
 ) -> Shipped:
     """Write a model with weights in 8 bits if its pictures hardly differ, else in 16.
 
@@ -56,6 +63,7 @@ def write_shipped(
         name: of the shipped model.
         card: of its style picture.
         license: the terms under which the model may be used.
+        grain: levels of 255, the grain that it asks for on photos.
 
     Raises:
         CheckpointError: `model` is no usable model.
@@ -77,6 +85,7 @@ def write_shipped(
         "card": card._asdict(),
         "license": license,
         "settings": settings | {"name": name},
+        **({"grain": grain} if grain else {}),
     }
     kept = {key: value for key, value in metadata.items() if key not in ("format", "fast_style")}
     save_checkpoint(path, tensors, kept | changed, format_version=NARROW_FORMAT_VERSION)

@@ -44,6 +44,7 @@ from torch.nn import functional as F
 
 from fast_style.networks.fast_transform import Execution, choose_execution, convolve_padded
 from fast_style.networks.feature_store import FeatureStore, Plane
+from fast_style.networks.grain import grain_pattern
 from fast_style.networks.transform_net import (
     AnyConvolution,
     ChannelStatistics,
@@ -92,6 +93,7 @@ def stylize_in_bands(
     *,
     band_rows: int,
     storage: torch.device | Path,
+    grain: float = 0.0,
 ) -> Generator[float, None, None]:
     """Stylize `photo` band by band; yields the share of the work that is done after each band.
 
@@ -102,6 +104,7 @@ def stylize_in_bands(
         band_rows: the height of a band, at any scale; a multiple of `SHORTEST_BAND`.
         storage: holds the features between sweeps: a device, or a folder for a temporary file. The
             file has no name where the system allows that, and is removed in any case.
+        grain: the standard deviation of the `grain_pattern` that is added to the photo, of 1.
 
     Raises:
         OSError: the disk is full.
@@ -119,7 +122,8 @@ def stylize_in_bands(
         else:
             write(Band(0, first, rows.permute(2, 0, 1)))
 
-    pixels = _pixels(photo, is_wide=is_wide, device=net.to_rgb.conv.weight.device)
+    device = net.to_rgb.conv.weight.device
+    pixels = _pixels(photo, is_wide=is_wide, device=device, grain=grain)
     shape = _store_shape(*photo.size, net.to_rgb.conv.in_channels)
     num_sweeps = 6 + 2 * len(net.residual)
     num_done = 0
@@ -339,20 +343,28 @@ def _execution_on(device: torch.device) -> Execution:
     return choose_execution(device)._replace(first_by_columns=False)
 
 
-def _pixels(photo: Image.Image, *, is_wide: bool, device: torch.device) -> _Rows:
-    """The photo's pixels in [0, 1], transposed if it is wide, padded to `SMALLEST_SIDE`."""
+def _pixels(photo: Image.Image, *, is_wide: bool, device: torch.device, grain: float) -> _Rows:
+    """The photo's pixels in [0, 1], transposed if it is wide, padded to `SMALLEST_SIDE`.
+
+    Grain is added before the padding.
+    """
     width, height = photo.size
     if is_wide:
         width, height = height, width
     padded_height, padded_width = (max(SMALLEST_SIDE, side) for side in (height, width))
 
+    def lines(pixels: Tensor) -> Tensor:
+        return pixels.transpose(0, 1) if is_wide else pixels
+
     def read(first: int, stop: int) -> Tensor:
         begin, end = min(first, height - 1), min(stop, height)
         box = (begin, 0, end, width) if is_wide else (0, begin, width, end)
         pixels = torch.from_numpy(np.array(photo.crop(box))).to(device)
-        if is_wide:
-            pixels = pixels.transpose(0, 1)
-        rows = pixels.contiguous().float().div_(255)
+        rows = lines(pixels).contiguous().float().div_(255)
+        if grain:
+            left, top, right, bottom = box
+            pattern = grain_pattern(top, left, bottom - top, right - left).mul_(grain)
+            rows += lines(pattern.permute(1, 2, 0).to(device))
         missing = padded_width - width, stop - first - len(rows)
         if not any(missing):
             return rows

@@ -18,18 +18,24 @@ class StyleSheet:
             the year of a shipped model.
         device: ``auto``, ``cpu``, ``mps``, ``cuda`` or ``cuda:1``.
         memory_bytes: most memory that one picture may take; None: nine tenths of what is free.
+        grain: as that of `Stylizer`; None: what each model asks for.
 
     Raises:
         UserError: a file or the device cannot be used.
     """
 
     def __init__(
-        self, models: Sequence[Path], *, device: str = "auto", memory_bytes: int | None = None
+        self,
+        models: Sequence[Path],
+        *,
+        device: str = "auto",
+        memory_bytes: int | None = None,
+        grain: float | None = None,
     ) -> None:
         self._captions = [["photo"]]
         self._stylizers = []
         for model in models:
-            stylizer = Stylizer(model, device=device, memory_bytes=memory_bytes)
+            stylizer = Stylizer(model, device=device, memory_bytes=memory_bytes, grain=grain)
             self._captions.append(_caption(model.stem, stylizer.description))
             self._stylizers.append(stylizer)
 

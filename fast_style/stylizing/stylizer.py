@@ -32,8 +32,10 @@ from fast_style.core.files import size_in_words
 from fast_style.core.free_memory import limit_remedy, return_freed_memory
 from fast_style.core.paths import path_named
 from fast_style.models.checkpoint import load_transform_net
+from fast_style.models.model_files import MOST_GRAIN, grain_of
 from fast_style.networks.compiling import CompileRequest, compile_whole
 from fast_style.networks.fast_transform import FastTransform
+from fast_style.networks.grain import grain_pattern
 from fast_style.networks.streaming import Band, storage_bytes, stylize_in_bands
 from fast_style.networks.transform_net import memory_format_for
 from fast_style.pictures.pixels import image_to_tensor, tensor_to_image
@@ -75,14 +77,16 @@ class Stylizer:
             memory, and as much again on a GPU. None: nine tenths of what is free.
         compile: use torch.compile, once for photos of all sizes. That takes a minute or two here,
             or seconds if torch has cached the result. Photos in bands run uncompiled.
+        grain: levels of 255, at most `MOST_GRAIN`: the standard deviation of the `grain_pattern`
+            that is added to photos. None: what the model asks for, which is none for most.
 
     Attributes:
         device: where the network runs.
         description: the model file's metadata, such as its name, architecture and settings.
 
     Raises:
-        TypeError: `model` is no path, or `memory_bytes` no whole number.
-        ValueError: `memory_bytes` is below 1.
+        TypeError: `model` is no path, `memory_bytes` no whole number, or `grain` no number.
+        ValueError: `memory_bytes` is below 1, or `grain` outside its range.
         UserError: the file or the device cannot be used, or torch cannot compile here.
     """
 
@@ -93,12 +97,16 @@ class Stylizer:
         device: str | torch.device = "auto",
         memory_bytes: int | None = None,
         compile: bool = False,
+        grain: float | None = None,
     ) -> None:
         if not isinstance(model, str | os.PathLike):
             raise TypeError(f"model must be the path of a model, got {type(model).__name__}")
         _require_bytes(memory_bytes)
+        _require_levels(grain)
         self.device = resolve_device(device, argument="device=")
         net, self.description = load_transform_net(path_named(model))
+        levels = grain_of(self.description) if grain is None else grain
+        self._grain = levels / 255
         self._memory_format = memory_format_for(self.device)
         net = net.to(self.device).to(memory_format=self._memory_format)
         self._net = FastTransform(net)
@@ -212,6 +220,8 @@ class Stylizer:
 
     def _stylize_whole(self, photo: Image.Image) -> Image.Image:
         pixels = image_to_tensor(photo).to(self.device).float().div_(255)
+        if self._grain:
+            pixels += self._grain_on(photo.height, photo.width)
         return tensor_to_image(self._forward(pixels[None])[0])
 
     @without_autocast()
@@ -224,7 +234,12 @@ class Stylizer:
             result.paste(tensor_to_image(band.pixels), (band.left, band.top))
 
         shares = stylize_in_bands(
-            self._net.net, photo, paint, band_rows=bands.rows, storage=bands.storage
+            self._net.net,
+            photo,
+            paint,
+            band_rows=bands.rows,
+            storage=bands.storage,
+            grain=self._grain,
         )
         features = storage_bytes(photo.height, photo.width, net_width=self._net_setup.net_width)
         with _reporting_full_disk(bands.storage, features), closing(shares):
@@ -266,8 +281,14 @@ class Stylizer:
         )
         remedy = f"a longer side of {_smaller_side(height, width)} pixels"
         with _reporting_out_of_memory(height, width, remedy):
+            if self._grain:
+                batch = batch.to(self.device).float() + self._grain_on(height, width)
             result = self._forward(batch).to(photos.device)
         return result if photos.ndim == 4 else result[0]
+
+    def _grain_on(self, height: int, width: int) -> Tensor:
+        """What is added to the pixels of a photo of this size: (3, H, W), on `device`."""
+        return grain_pattern(0, 0, height, width).mul_(self._grain).to(self.device)
 
     @without_autocast()
     @torch.no_grad()  # not inference_mode: callers may train on the result, or change it in place
@@ -319,6 +340,16 @@ def _require_dense(photos: Tensor) -> None:
         raise ValueError(
             f"photos must be a dense tensor, got layout {photos.layout}; use tensor.to_dense()"
         )
+
+
+def _require_levels(levels: object) -> None:
+    """Raise TypeError or ValueError unless it is None or a number of levels of grain."""
+    if levels is None:
+        return
+    if isinstance(levels, bool) or not isinstance(levels, int | float):
+        raise TypeError(f"grain must be a number, got {shown(levels)}")
+    if not 0 <= levels <= MOST_GRAIN:
+        raise ValueError(f"grain must be from 0 to {MOST_GRAIN:g}, got {shown(levels)}")
 
 
 def _require_bytes(memory_bytes: object) -> None:

@@ -57,6 +57,25 @@ def test_model_of_the_first_compact_network_stylizes_as_any_other(
     assert results[0].read_bytes() == results[1].read_bytes()
 
 
+def test_grain_is_added_as_far_as_it_is_asked_for(model: Path) -> None:
+    photo_at("a.png")
+    words = ["stylize", "-m", str(model), "a.png"]
+    for levels in ("0", "8.5"):
+        assert run(*words, "--grain", levels, "--suffix", f".{levels}") == 0
+    assert run(*words) == 0
+    assert Path("a.0.png").read_bytes() == Path("a.tiny.png").read_bytes()
+    assert Path("a.8.5.png").read_bytes() != Path("a.tiny.png").read_bytes()
+
+
+@pytest.mark.parametrize("levels", ["-1", "33", "nan", "much"])
+def test_other_grain_is_refused(model: Path, capsys: Output, levels: str) -> None:
+    assert run("stylize", "-m", str(model), "a.png", f"--grain={levels}") == 2
+    (line,) = errors(capsys)
+    assert line.startswith(
+        f"error: argument --grain: must be a number from 0 to 32, got '{levels}'"
+    )
+
+
 def test_several_photos_are_counted(model: Path, capsys: Output) -> None:
     for name in ("a.png", "in/b.png", "c.png", "out/c.png"):
         photo_at(name)

@@ -188,6 +188,19 @@ def test_description_says_what_is_compared_with_the_style(
     assert ("; style: whole distributions of relu" in line) == is_told
 
 
+def test_grain_is_told_where_a_model_asks_for_it(tmp_path: Path) -> None:
+    description = tiny_description(ARCHITECTURE)
+    assert not any("grain" in line for line in describe(description))
+    assert "grain: 5 of 255 is added to photos" in describe(description | {"grain": 5.0})
+
+
+@pytest.mark.parametrize("grain", [-1, 33, "5", None, True, float("nan"), 10**400, [5]])
+def test_grain_of_another_kind_is_refused(tmp_path: Path, grain: Any) -> None:
+    save_checkpoint(tmp_path / "m", {}, tiny_description(ARCHITECTURE) | {"grain": grain})
+    with pytest.raises(CheckpointError, match=r"its description is incomplete \(grain: must be"):
+        read_description(tmp_path / "m")
+
+
 @pytest.mark.parametrize("card", [{}, "The Wave", {**CARD, "year": 1831}, 3])
 def test_card_of_another_kind_is_refused(tmp_path: Path, card: Any) -> None:
     save_checkpoint(tmp_path / "m", {}, tiny_description(ARCHITECTURE) | {"card": card})

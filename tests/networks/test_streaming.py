@@ -14,6 +14,7 @@ from PIL import Image
 from small_networks import KINDS, make_net
 from torch import Tensor
 
+from fast_style.networks.grain import grain_pattern
 from fast_style.networks.streaming import (
     Band,
     Moments,
@@ -46,7 +47,12 @@ def whole(net: TransformNet, photo: Image.Image) -> Tensor:
 
 
 def in_bands(
-    net: TransformNet, photo: Image.Image, *, rows: int, storage: torch.device | Path = CPU
+    net: TransformNet,
+    photo: Image.Image,
+    *,
+    rows: int,
+    storage: torch.device | Path = CPU,
+    grain: float = 0.0,
 ) -> Tensor:
     """(3, H, W), put together."""
     picture = torch.full((3, photo.height, photo.width), torch.nan)
@@ -57,7 +63,7 @@ def in_bands(
         assert place.isnan().all()
         place[:] = band.pixels
 
-    for _ in stylize_in_bands(net, photo, keep, band_rows=rows, storage=storage):
+    for _ in stylize_in_bands(net, photo, keep, band_rows=rows, storage=storage, grain=grain):
         pass
     return picture
 
@@ -85,6 +91,17 @@ def test_any_network_does(kind: str, width: int, residual_blocks: int) -> None:
     photo = noise(37, 42)
     difference = (in_bands(net, photo, rows=8) - whole(net, photo)).abs().max()
     assert difference < 2e-5
+
+
+@pytest.mark.parametrize(("height", "width"), [(3, 40), (47, 22), (64, 64)])
+def test_bands_have_the_grain_of_the_whole(height: int, width: int) -> None:
+    net = channels_last_net(residual_blocks=1)
+    photo = noise(height, width)
+    pixels = image_to_tensor(photo) / 255 + 0.1 * grain_pattern(0, 0, height, width)
+    with torch.no_grad():
+        expected = net(pixels[None])[0]
+    assert (expected - whole(net, photo)).abs().max() > 0.01
+    assert (in_bands(net, photo, rows=8, grain=0.1) - expected).abs().max() < 2e-5
 
 
 def test_share_that_is_done_grows_to_one() -> None:

@@ -77,6 +77,16 @@ def test_run_becomes_a_style_with_picture_and_card(
     assert f"great_wave.safetensors: {size} bytes, 8 bits, differs by " in capsys.readouterr().out
 
 
+def test_grain_is_kept_until_other_grain_is_given(main: Main) -> None:
+    words = ["great_wave", "--photos", "photo.png", *ABOUT]
+    for grain, expected in ((["--grain", "5"], 5), ([], 5), (["--grain", "0"], None)):
+        main([*words, *grain])
+        model = find_style("great_wave").model
+        assert read_description(model).get("grain") == expected
+        line = "\n- grain: 5 of 255 is added to photos\n"
+        assert (line in model.with_suffix(".md").read_text()) == (expected is not None)
+
+
 def test_its_settings_become_a_file_that_trains_it_again(main: Main) -> None:
     main(["great_wave", "--photos", "photo.png", *ABOUT])
     path = Path("configs/styles/great_wave.yaml")

@@ -1,6 +1,7 @@
 """Claims about `Stylizer`: pictures and tensors in memory; whole, in bands and compiled."""
 
 import errno
+import math
 import os
 import re
 import tempfile
@@ -17,7 +18,9 @@ from PIL import Image
 from tiny_model import write_tiny_model
 
 from fast_style.core.errors import UserError
+from fast_style.models.checkpoint import load_checkpoint, save_checkpoint
 from fast_style.networks.fast_transform import FastTransform
+from fast_style.networks.grain import grain_pattern
 from fast_style.pictures.pixels import image_to_tensor
 from fast_style.pictures.reading import read_picture, to_picture
 from fast_style.stylizing import memory
@@ -427,6 +430,66 @@ def test_tensors_that_are_not_dense_are_refused(
 
 
 # --- Bands --------------------------------------------------------------------------------------
+
+
+# --- Grain --------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def grainy_model(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same network, which asks for grain of 30 / 255."""
+    tensors, description = load_checkpoint(model)
+    path = tmp_path_factory.mktemp("grainy") / "model.safetensors"
+    save_checkpoint(path, tensors, {**description, "grain": 30.0})
+    return path
+
+
+def test_grain_is_added_to_the_photo(model: Path, stylizer: Stylizer) -> None:
+    photo = noise_photo(40, 50)
+    pixels = image_to_tensor(photo) / 255
+    expected = stylizer(pixels + 20 / 255 * grain_pattern(0, 0, 50, 40))
+    grainy = Stylizer(model, device="cpu", grain=20)
+    before = pixels.clone()
+    assert torch.equal(grainy(pixels), expected)
+    assert torch.equal(pixels, before)
+    both = grainy(pixels[None].expand(2, 3, 50, 40))
+    assert (both[1] - expected).abs().max() < 1e-5
+    assert not torch.equal(stylizer(pixels), expected)
+    drawn = image_to_tensor(grainy(photo)).float() / 255
+    assert (drawn - expected).abs().max() <= 0.51 / 255
+
+
+def test_no_grain_changes_nothing(model: Path, stylizer: Stylizer) -> None:
+    photo = noise_photo(20, 30)
+    assert Stylizer(model, device="cpu", grain=0)(photo).tobytes() == stylizer(photo).tobytes()
+
+
+def test_grain_is_what_the_model_asks_for_unless_it_is_given(
+    model: Path, grainy_model: Path, stylizer: Stylizer
+) -> None:
+    photo = noise_photo(20, 30)
+    given = Stylizer(model, device="cpu", grain=30)(photo).tobytes()
+    assert Stylizer(grainy_model, device="cpu")(photo).tobytes() == given
+    without = Stylizer(grainy_model, device="cpu", grain=0)(photo).tobytes()
+    assert without == stylizer(photo).tobytes() != given
+
+
+def test_grain_is_the_same_in_bands(grainy_model: Path) -> None:
+    photo = noise_photo(400, 100)
+    whole = Stylizer(grainy_model, device="cpu")(photo)
+    banded = Stylizer(grainy_model, device="cpu", memory_bytes=IN_BANDS)(photo)
+    difference = np.abs(np.array(banded, dtype=np.int16) - np.array(whole, dtype=np.int16))
+    assert difference.max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("levels", "error"),
+    [(-1, ValueError), (32.5, ValueError), (math.nan, ValueError), ("5", TypeError),
+     (True, TypeError)],
+)  # fmt: skip
+def test_grain_out_of_range_is_refused(model: Path, levels: Any, error: type[Exception]) -> None:
+    with pytest.raises(error, match="grain must be"):
+        Stylizer(model, device="cpu", grain=levels)
 
 
 @pytest.fixture
