@@ -39,6 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--models", type=Path, nargs="+", required=True)
     parser.add_argument("--frames", type=int, default=24)
     parser.add_argument("--side", type=int, default=256, help="of the window (default: 256)")
+    parser.add_argument("--grain", type=float, default=0, help="as of stylize (default: 0)")
     parser.add_argument("--frames-to", type=Path, help="folder for the pictures")
     options = parser.parse_args(arguments)
     try:
@@ -46,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         scene = ImageOps.fit(read_photo(options.photo), (side + num_frames, side + num_frames))
         print("| model | flicker | floor | above the floor |\n| --- | --- | --- | --- |")
         for model in options.models:
-            pictures = stylized(Stylizer(model), scene, side, num_frames)
+            pictures = stylized(Stylizer(model, grain=options.grain), scene, side, num_frames)
             flicker, floor = mean_change(pictures, 1), mean_change(pictures, STRIDE)
             print(f"| {model} | {flicker:.4f} | {floor:.4f} | {max(0, flicker - floor):.4f} |")
             if options.frames_to is not None:
