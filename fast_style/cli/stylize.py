@@ -119,7 +119,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="LEVELS",
         help="add faint, smooth noise to each photo, so that plain skies and walls get strokes, "
         "too: about 5 levels of 255; 0, as for the frames of a video, adds none (default: what the "
-        "model asks for, which is none for most)",
+        "model asks for: 5 in some of the styles that come with fast-style, else none)",
     )
     add_max_pixels(parser)
     add_memory(parser)
