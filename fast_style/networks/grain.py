@@ -8,6 +8,7 @@ network paints them along it, without having been trained with it. The networks 
 
 import functools
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,6 +19,9 @@ _OCTAVES = ((2, 4), (4, 8), (8, 16))
 # Sides, in pixels, of two patterns without seams, whose sum repeats only where both do: after
 # 441 * 512 pixels. Where one of them repeats, the other is far from doing so.
 _SIDES = 441, 512  # 3² 7² and 2⁹: both quick to transform
+
+# Whatever the caller's defaults are: the patterns are kept.
+_AS_TOLD: Any = {"device": "cpu", "dtype": torch.float32}
 
 
 def grain_pattern(top: int, left: int, height: int, width: int) -> Tensor:
@@ -32,10 +36,10 @@ def grain_pattern(top: int, left: int, height: int, width: int) -> Tensor:
         height: number of rows.
         width: number of columns.
     """
-    total = torch.zeros(3, height, width)
+    total = torch.zeros(3, height, width, **_AS_TOLD)
     for side in _SIDES:
-        rows = torch.arange(top, top + height) % side
-        columns = torch.arange(left, left + width) % side
+        rows = torch.arange(top, top + height, device="cpu") % side
+        columns = torch.arange(left, left + width, device="cpu") % side
         total += _pattern(side)[:, rows[:, None], columns]
     return total.div_(math.sqrt(len(_SIDES)))
 
@@ -43,11 +47,10 @@ def grain_pattern(top: int, left: int, height: int, width: int) -> Tensor:
 @functools.cache
 def _pattern(side: int) -> Tensor:
     """A square of noise that continues at the opposite borders: (3, side, side)."""
-    generator = torch.Generator().manual_seed(side)
-    noise = torch.randn((3, side, side), generator=generator, dtype=torch.float32)
-    spectrum = torch.fft.rfft2(noise)
-    vertical, horizontal = torch.fft.fftfreq(side)[:, None], torch.fft.rfftfreq(side)
-    squares = vertical.square() + horizontal.square()
+    generator = torch.Generator("cpu").manual_seed(side)
+    spectrum = torch.fft.rfft2(torch.randn((3, side, side), generator=generator, **_AS_TOLD))
+    vertical = torch.fft.fftfreq(side, **_AS_TOLD)[:, None]
+    squares = vertical.square() + torch.fft.rfftfreq(side, **_AS_TOLD).square()
 
     def blur(std: int) -> Tensor:
         return torch.exp(-2 * (math.pi * std) ** 2 * squares)

@@ -17,8 +17,9 @@ reads and writes files.
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
+from numbers import Real
 from pathlib import Path
-from typing import Any, overload
+from typing import Any, cast, overload
 
 import numpy as np
 import torch
@@ -106,7 +107,7 @@ class Stylizer:
         self.device = resolve_device(device, argument="device=")
         net, self.description = load_transform_net(path_named(model))
         levels = grain_of(self.description) if grain is None else grain
-        self._grain = levels / 255
+        self._grain = float(levels) / 255
         self._memory_format = memory_format_for(self.device)
         net = net.to(self.device).to(memory_format=self._memory_format)
         self._net = FastTransform(net)
@@ -346,9 +347,9 @@ def _require_levels(levels: object) -> None:
     """Raise TypeError or ValueError unless it is None or a number of levels of grain."""
     if levels is None:
         return
-    if isinstance(levels, bool) or not isinstance(levels, int | float):
+    if isinstance(levels, bool) or not isinstance(levels, Real):
         raise TypeError(f"grain must be a number, got {shown(levels)}")
-    if not 0 <= levels <= MOST_GRAIN:
+    if not 0 <= cast("float", levels) <= MOST_GRAIN:
         raise ValueError(f"grain must be from 0 to {MOST_GRAIN:g}, got {shown(levels)}")
 
 

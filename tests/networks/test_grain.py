@@ -4,7 +4,9 @@ import math
 
 import pytest
 import torch
+from other_defaults import OTHER_DEFAULTS, other_defaults
 
+from fast_style.networks import grain as grain_module
 from fast_style.networks.grain import grain_pattern
 
 
@@ -33,6 +35,17 @@ def test_it_repeats_neither_where_one_pattern_does_nor_where_the_other_does() ->
             assert torch.corrcoef(torch.stack([here, there]))[0, 1] < 0.65
     far = grain_pattern(441 * 512, 0, 128, 128).flatten()
     assert torch.equal(here, far)
+
+
+@pytest.mark.parametrize("setting", OTHER_DEFAULTS)
+def test_what_the_caller_has_set_in_torch_changes_nothing(setting: str) -> None:
+    expected = grain_pattern(3, 5, 20, 30)
+    grain_module._pattern.cache_clear()
+    with other_defaults(setting):
+        found = grain_pattern(3, 5, 20, 30)
+    assert found.dtype == torch.float32
+    assert torch.equal(found, expected)
+    assert torch.equal(grain_pattern(3, 5, 20, 30), expected)
 
 
 def test_it_has_no_single_pixels_and_no_slow_changes() -> None:

@@ -470,6 +470,7 @@ def test_grain_is_what_the_model_asks_for_unless_it_is_given(
     photo = noise_photo(20, 30)
     given = Stylizer(model, device="cpu", grain=30)(photo).tobytes()
     assert Stylizer(grainy_model, device="cpu")(photo).tobytes() == given
+    assert Stylizer(model, device="cpu", grain=np.float32(30))(photo).tobytes() == given
     without = Stylizer(grainy_model, device="cpu", grain=0)(photo).tobytes()
     assert without == stylizer(photo).tobytes() != given
 
