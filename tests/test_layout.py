@@ -64,9 +64,9 @@ PACKAGES = {
     "distilling": ["students", "painters", "distiller", "build"],
     "demo": ["course", "demo"],
     "cli": [
-        "allocator", "openmp", "stdout", "documents", "notes", "arguments", "process", "outputs",
-        "runs", "distill", "evaluate", "info", "init", "optimize", "preview", "styles", "stylize",
-        "first_look", "train", "demo", "main",
+        "allocator", "imports", "openmp", "stdout", "documents", "notes", "arguments", "process",
+        "outputs", "runs", "distill", "evaluate", "info", "init", "optimize", "preview", "styles",
+        "stylize", "first_look", "train", "demo", "main",
     ],
 }  # fmt: skip
 MODULES = [f"{package}.{module}" for package, modules in PACKAGES.items() for module in modules]

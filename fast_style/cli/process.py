@@ -8,6 +8,7 @@ import mmap
 import os
 import signal
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import (
     AbstractContextManager,
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TextIO, cast
 
 from fast_style.cli.allocator import keep_freed_memory
 from fast_style.cli.arguments import parse
+from fast_style.cli.imports import let_signals_wait_for_torch
 from fast_style.cli.openmp import let_waiting_threads_sleep
 from fast_style.cli.stdout import UndeliveredError, mute, replace_closed
 from fast_style.core.devices import is_out_of_memory
@@ -64,6 +66,9 @@ def _reported(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) 
             _require_working_directory()
             let_waiting_threads_sleep()  # before torch is loaded
             keep_freed_memory()  # before torch allocates anything
+            let_signals_wait_for_torch()
+            # One bar without the thread that redraws it is as good. Its line comes before errors.
+            warnings.filterwarnings("ignore", message="tqdm:disabling monitor support")
             return _run(options)
         finally:
             sys.stdout.flush()
