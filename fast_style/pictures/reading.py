@@ -29,6 +29,7 @@ from PIL import ExifTags, Image, ImageCms, UnidentifiedImageError
 from fast_style.core.devices import is_out_of_memory
 from fast_style.core.errors import UserError, printable
 from fast_style.core.files import pointer_in
+from fast_style.core.free_memory import limit_remedy
 from fast_style.pictures.formats import FORMATS, RAW_PHOTO, known_by
 from fast_style.pictures.tiff_pages import beginning_with, find_pages, picture_among
 
@@ -36,8 +37,7 @@ DEFAULT_MAX_PIXELS = 178_956_970
 """Pillow's own limit for an error: twice the default of its MAX_IMAGE_PIXELS."""
 
 MAX_PIXELS_VARIABLE = "FAST_STYLE_MAX_PIXELS"
-"""The environment variable by which a command passes its --max-pixels on to all that read pictures,
-data workers included."""
+"""The environment variable by which a command passes --max-pixels on, to data workers too."""
 
 # Pillow reads MPO through its JPEG decoder; asking `Image.open` for "MPO" is a KeyError.
 _DECODERS = tuple(name for name in FORMATS if name != "MPO")
@@ -253,7 +253,7 @@ def explain(error: Exception) -> str:
         case UnidentifiedImageError():
             return f"not a picture of a known format ({', '.join(FORMATS)})"
         case _ if is_out_of_memory(error):
-            return "not enough memory to decode it"
+            return f"not enough memory to decode it{limit_remedy()}"
         case OSError(strerror=str(reason)):
             return f"cannot be read ({printable(reason)})"
         case _:
