@@ -26,6 +26,7 @@ from operator import getitem
 from pathlib import Path
 from typing import Any
 
+from fast_style.cli.arguments import grain_levels
 from fast_style.core.errors import UserError, printable
 from fast_style.core.files import write_text_atomically
 from fast_style.models.model_files import describe, grain_of, read_description
@@ -61,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         parser.add_argument(f"--{part}", help="needed once; then that of before")
     parser.add_argument(
         "--grain",
-        type=float,
+        type=grain_levels,
         metavar="LEVELS",
         help="what fast-style stylize --style NAME takes as its --grain (default: that of before, "
         "or 0)",
@@ -216,6 +217,9 @@ def card(
         *([f"![{about['title']}]({name}.jpg)", ""] if has_picture else []),
         *([] if name == BASE else [f"    fast-style stylize --style {name} photo.jpg"]),
         f"    fast-style train {_settings_file(name)} data.photos=PHOTOS  # trains it again",
+        *_grain_of_another(
+            description, "    fast-style stylize --grain {:g} -m MODEL photo.jpg  # with that"
+        ),
         "",
         *(f"- {line}" for line in describe(description)),
         f"- weights: {found.bits} bits; no value of the pictures of {num_photos} photos differs "
@@ -251,6 +255,9 @@ def recipe(description: dict[str, Any], has_picture: bool) -> str:
         if key in ("name", "style.image", "data.photos")
         or (value != defaults[key] and not key.startswith(SHAPES_NO_MODEL))
     ]
+    grain = "".join(
+        _grain_of_another(description, "# The shipped model asks for --grain {:g} of stylize.\n")
+    )
     use = "the base of trainings" if name == BASE else "a style that comes with fast-style"
     return f"""\
 # {about["title"]}, {about["artist"]}, {about["year"]}: {use}.
@@ -258,8 +265,14 @@ def recipe(description: dict[str, Any], has_picture: bool) -> str:
 #   fast-style train {_settings_file(name)} data.photos=PHOTOS
 #
 # trains it again. Its card says on which photos it was trained.
-
+{grain}
 {commented_yaml(Config, keys, values)}"""
+
+
+def _grain_of_another(description: dict[str, Any], words: str) -> list[str]:
+    """What to say of a model that is trained again, which asks for no grain; mostly nothing."""
+    grain = grain_of(description)
+    return [words.format(grain)] if grain else []
 
 
 def _settings_file(name: str) -> str:

@@ -49,7 +49,11 @@ class _LastHolds(argparse.Action):
         if self.type is style_picture and isinstance(values, Path):
             values = word_for(values)
         words = values if isinstance(values, list) else [values]
-        return shortened(printable(" ".join(str(getattr(word, "path", word)) for word in words)))
+        texts = [
+            f"{word:g}" if isinstance(word, float) else str(getattr(word, "path", word))
+            for word in words
+        ]
+        return shortened(printable(" ".join(texts)))
 
 
 class Parser(argparse.ArgumentParser):

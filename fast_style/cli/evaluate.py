@@ -21,13 +21,15 @@ from fast_style.cli.arguments import (
     style_picture,
     word_or_file,
 )
-from fast_style.cli.notes import each_once
+from fast_style.cli.notes import each_once, note
 from fast_style.cli.process import lines_beside, say
 from fast_style.core.errors import Stopped, UserError, printable, unwritten
 from fast_style.core.files import made_folders
 from fast_style.core.signals import stop_signals
 
 if TYPE_CHECKING:
+    import torch
+
     from fast_style.evaluating.objective import Model
     from fast_style.pictures.folders import Inputs
 
@@ -268,6 +270,21 @@ def _digest_of_inputs(
     return inputs
 
 
+def _models(options: argparse.Namespace, device: "torch.device") -> "list[Model]":
+    """The models to evaluate; prints which of them ask for grain."""
+    from fast_style.evaluating.objective import load_models
+    from fast_style.models.model_files import grain_of
+
+    models = load_models(options.models, device)
+    for model in models:
+        if levels := grain_of(model.metadata):
+            note(
+                f"{printable(model.name)}: is measured without the grain of {levels:g} that "
+                "stylize adds to photos for it (--grain 0 adds none)"
+            )
+    return models
+
+
 def _kind(options: argparse.Namespace) -> Literal["judge", "results"]:
     """The kind of the report, which is the name of its file of numbers without ``.json``."""
     return "judge" if options.judge else "results"
@@ -276,7 +293,7 @@ def _kind(options: argparse.Namespace) -> Literal["judge", "results"]:
 def _run_evaluation(options: argparse.Namespace, photos: "Inputs") -> int:
     from fast_style.core.devices import resolve_device
     from fast_style.evaluating.evaluation import evaluate
-    from fast_style.evaluating.objective import load_models, load_objective
+    from fast_style.evaluating.objective import load_objective
     from fast_style.evaluating.plan import make_plan, pixel_iterations
     from fast_style.evaluating.report import write_report
 
@@ -291,7 +308,7 @@ def _run_evaluation(options: argparse.Namespace, photos: "Inputs") -> int:
         takes_results=photos.takes_results,
         say=say,
     )
-    models = load_models(options.models, device)
+    models = _models(options, device)
     objective = load_objective(
         models,
         style=options.style,
@@ -317,7 +334,6 @@ def _run_judge(options: argparse.Namespace, photos: "Inputs") -> int:
     from fast_style.evaluating.earlier import names_of_judgment
     from fast_style.evaluating.judge import Judge
     from fast_style.evaluating.judge_report import write_judge_report
-    from fast_style.evaluating.objective import load_models
     from fast_style.evaluating.pages import make_folder
     from fast_style.evaluating.plan import choose_photos
 
@@ -327,7 +343,7 @@ def _run_judge(options: argparse.Namespace, photos: "Inputs") -> int:
     count = options.count[0] if options.count else len(files)
     (chosen,) = choose_photos(files, [count], takes_results=photos.takes_results, say=say)
     judge = Judge(
-        load_models(options.models, device),
+        _models(options, device),
         chosen,
         style=options.style,
         weights=options.weights,

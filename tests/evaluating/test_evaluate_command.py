@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from small_evaluation import WITH_COMPACT, WITH_FULL
+from small_evaluation import WITH_COMPACT, WITH_FULL, redescribed
 from small_run import command_environment, draw_photo
 
 from fast_style.cli import evaluate
@@ -67,6 +67,19 @@ def test_model_given_twice_is_measured_once(
     assert f"{link}: given twice; it is measured once\n" in capsys.readouterr().err
     results = json.loads((tmp_path / "r" / "results.json").read_text())
     assert list(results["sizes"]["32"]["seconds"]["forward_pass"]) == ["tiny"]
+
+
+@pytest.mark.slow
+def test_model_that_asks_for_grain_is_measured_without(
+    run: Path, held_out: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = redescribed(run, tmp_path / "grainy", lambda metadata: metadata | {"grain": 7.5})
+    words = ["evaluate", str(model), "--photos", str(held_out), "-o", str(tmp_path / "r")]
+    words += ["--sizes", "32", "--iterations", "1", "--count", "1", "--baseline", "box"]
+    assert main(words) == 0
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("note: tiny: is measured without the grain of 7.5 ")
+    assert "--grain 0" in line
 
 
 @pytest.mark.parametrize("words", [["--judge"], []])

@@ -83,8 +83,17 @@ def test_grain_is_kept_until_other_grain_is_given(main: Main) -> None:
         main([*words, *grain])
         model = find_style("great_wave").model
         assert read_description(model).get("grain") == expected
-        line = "\n- grain: 5 of 255 is added to photos\n"
-        assert (line in model.with_suffix(".md").read_text()) == (expected is not None)
+        card = model.with_suffix(".md").read_text()
+        recipe = Path("configs/styles/great_wave.yaml").read_text()
+        for line, text in (
+            ("- grain: 5 of 255 is added to photos\n", card),
+            ("    fast-style stylize --grain 5 -m MODEL photo.jpg  # with that\n", card),
+            ("# The shipped model asks for --grain 5 of stylize.\n", recipe),
+        ):
+            assert (line in text) == (expected is not None)
+    with pytest.raises(SystemExit) as caught:
+        main([*words, "--grain", "33"])
+    assert caught.value.code == 2
 
 
 def test_its_settings_become_a_file_that_trains_it_again(main: Main) -> None:
