@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import TextIO
@@ -216,6 +217,15 @@ def test_missing_modules_and_mistakes_stay_what_they_are_under_a_limit_of_memory
     monkeypatch.setattr(free_memory, "_address_space_limit", lambda: 1)
     with pytest.raises(type(error)):
         run("train", "--help-config")
+
+
+def test_bar_without_its_thread_is_no_warning(here: Path) -> None:
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        assert run("styles") == 0
+        warnings.warn("tqdm:disabling monitor support (monitor_interval = 0)", stacklevel=1)
+        warnings.warn("another", stacklevel=1)
+    assert [str(warning.message) for warning in told] == ["another"]
 
 
 @pytest.mark.skipif(os.name == "nt", reason="pipes end otherwise there")
