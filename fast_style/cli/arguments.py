@@ -461,17 +461,14 @@ def percent(text: str) -> int:
 
 def grain_levels(text: str) -> float:
     """A number from 0 to `MOST_GRAIN`."""
-    from fast_style.models.model_files import MOST_GRAIN
+    from fast_style.models.model_files import MOST_GRAIN, require_grain
 
     try:
-        number = float(text)
+        return require_grain(float(text))
     except ValueError:
-        number = math.nan
-    if not 0 <= number <= MOST_GRAIN:
         raise argparse.ArgumentTypeError(
             f"must be a number from 0 to {MOST_GRAIN:g}, got {shortened(text)!r}"
-        )
-    return number
+        ) from None
 
 
 def thread_count(text: str) -> int:

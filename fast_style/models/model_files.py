@@ -13,8 +13,9 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
+from numbers import Real
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from safetensors import SafetensorError, safe_open
 
@@ -135,12 +136,21 @@ def require_step(metadata: Mapping[str, Any], path: Path) -> None:
 
 def grain_of(metadata: Mapping[str, Any]) -> float:
     """The grain, in levels of 255, that the model asks for on photos; 0 in most models."""
-    levels = metadata.get("grain", 0)
-    if isinstance(levels, bool) or not isinstance(levels, int | float):
-        raise TypeError(f"grain: must be a number, got {shown(levels)}")
-    if not 0 <= levels <= MOST_GRAIN:
-        raise ValueError(f"grain: must be from 0 to {MOST_GRAIN:g}, got {shown(levels)}")
-    return levels
+    return require_grain(metadata.get("grain", 0))
+
+
+def require_grain(levels: object) -> float:
+    """Levels of grain as a number, after checking that they are one from 0 to `MOST_GRAIN`.
+
+    Raises:
+        TypeError: they are no number.
+        ValueError: they are outside of this range.
+    """
+    if isinstance(levels, bool) or not isinstance(levels, Real):
+        raise TypeError(f"grain must be a number, got {shown(levels)}")
+    if not 0 <= cast("float", levels) <= MOST_GRAIN:
+        raise ValueError(f"grain must be from 0 to {MOST_GRAIN:g}, got {shown(levels)}")
+    return float(levels)
 
 
 def describe(metadata: Mapping[str, Any]) -> list[str]:

@@ -17,9 +17,8 @@ reads and writes files.
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from numbers import Real
 from pathlib import Path
-from typing import Any, cast, overload
+from typing import Any, overload
 
 import numpy as np
 import torch
@@ -33,7 +32,7 @@ from fast_style.core.files import size_in_words
 from fast_style.core.free_memory import limit_remedy, return_freed_memory
 from fast_style.core.paths import path_named
 from fast_style.models.checkpoint import load_transform_net
-from fast_style.models.model_files import MOST_GRAIN, grain_of
+from fast_style.models.model_files import grain_of, require_grain
 from fast_style.networks.compiling import CompileRequest, compile_whole
 from fast_style.networks.fast_transform import FastTransform
 from fast_style.networks.grain import grain_pattern
@@ -78,7 +77,7 @@ class Stylizer:
             memory, and as much again on a GPU. None: nine tenths of what is free.
         compile: use torch.compile, once for photos of all sizes. That takes a minute or two here,
             or seconds if torch has cached the result. Photos in bands run uncompiled.
-        grain: levels of 255, at most `MOST_GRAIN`: the standard deviation of the `grain_pattern`
+        grain: levels of 255, at most 32: the standard deviation of the `grain_pattern`
             that is added to photos. None: what the model asks for, which is none for most.
 
     Attributes:
@@ -103,11 +102,10 @@ class Stylizer:
         if not isinstance(model, str | os.PathLike):
             raise TypeError(f"model must be the path of a model, got {type(model).__name__}")
         _require_bytes(memory_bytes)
-        _require_levels(grain)
+        levels = None if grain is None else require_grain(grain)
         self.device = resolve_device(device, argument="device=")
         net, self.description = load_transform_net(path_named(model))
-        levels = grain_of(self.description) if grain is None else grain
-        self._grain = float(levels) / 255
+        self._grain = (grain_of(self.description) if levels is None else levels) / 255
         self._memory_format = memory_format_for(self.device)
         net = net.to(self.device).to(memory_format=self._memory_format)
         self._net = FastTransform(net)
@@ -341,16 +339,6 @@ def _require_dense(photos: Tensor) -> None:
         raise ValueError(
             f"photos must be a dense tensor, got layout {photos.layout}; use tensor.to_dense()"
         )
-
-
-def _require_levels(levels: object) -> None:
-    """Raise TypeError or ValueError unless it is None or a number of levels of grain."""
-    if levels is None:
-        return
-    if isinstance(levels, bool) or not isinstance(levels, Real):
-        raise TypeError(f"grain must be a number, got {shown(levels)}")
-    if not 0 <= cast("float", levels) <= MOST_GRAIN:
-        raise ValueError(f"grain must be from 0 to {MOST_GRAIN:g}, got {shown(levels)}")
 
 
 def _require_bytes(memory_bytes: object) -> None:

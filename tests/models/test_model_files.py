@@ -197,7 +197,7 @@ def test_grain_is_told_where_a_model_asks_for_it(tmp_path: Path) -> None:
 @pytest.mark.parametrize("grain", [-1, 33, "5", None, True, float("nan"), 10**400, [5]])
 def test_grain_of_another_kind_is_refused(tmp_path: Path, grain: Any) -> None:
     save_checkpoint(tmp_path / "m", {}, tiny_description(ARCHITECTURE) | {"grain": grain})
-    with pytest.raises(CheckpointError, match=r"its description is incomplete \(grain: must be"):
+    with pytest.raises(CheckpointError, match=r"its description is incomplete \(grain must be"):
         read_description(tmp_path / "m")
 
 
