@@ -21,7 +21,7 @@ _OCTAVES = ((2, 4), (4, 8), (8, 16))
 _SIDES = 441, 512  # 3² 7² and 2⁹: both quick to transform
 
 # Whatever the caller's defaults are: the patterns are kept.
-_AS_TOLD: Any = {"device": "cpu", "dtype": torch.float32}
+_CPU_FLOATS: Any = {"device": "cpu", "dtype": torch.float32}
 
 
 def grain_pattern(top: int, left: int, height: int, width: int) -> Tensor:
@@ -36,7 +36,7 @@ def grain_pattern(top: int, left: int, height: int, width: int) -> Tensor:
         height: number of rows.
         width: number of columns.
     """
-    total = torch.zeros(3, height, width, **_AS_TOLD)
+    total = torch.zeros(3, height, width, **_CPU_FLOATS)
     for side in _SIDES:
         rows = torch.arange(top, top + height, device="cpu") % side
         columns = torch.arange(left, left + width, device="cpu") % side
@@ -48,9 +48,9 @@ def grain_pattern(top: int, left: int, height: int, width: int) -> Tensor:
 def _pattern(side: int) -> Tensor:
     """A square of noise that continues at the opposite borders: (3, side, side)."""
     generator = torch.Generator("cpu").manual_seed(side)
-    spectrum = torch.fft.rfft2(torch.randn((3, side, side), generator=generator, **_AS_TOLD))
-    vertical = torch.fft.fftfreq(side, **_AS_TOLD)[:, None]
-    squares = vertical.square() + torch.fft.rfftfreq(side, **_AS_TOLD).square()
+    spectrum = torch.fft.rfft2(torch.randn((3, side, side), generator=generator, **_CPU_FLOATS))
+    vertical = torch.fft.fftfreq(side, **_CPU_FLOATS)[:, None]
+    squares = vertical.square() + torch.fft.rfftfreq(side, **_CPU_FLOATS).square()
 
     def blur(std: int) -> Tensor:
         return torch.exp(-2 * (math.pi * std) ** 2 * squares)
