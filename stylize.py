@@ -7,7 +7,7 @@ Examples:
     python stylize.py --model runs/starry_night/model.safetensors --output stylized/ photos/
 """
 
-from fast_style.cli.main import run_to_the_end, stylize_main
+from fast_style.__main__ import start
 
 if __name__ == "__main__":  # worker processes import this file again
-    run_to_the_end(stylize_main)
+    start("stylize_main")

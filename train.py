@@ -8,7 +8,7 @@ Examples:
 The same command again continues an unfinished run.
 """
 
-from fast_style.cli.main import run_to_the_end, train_main
+from fast_style.__main__ import start
 
 if __name__ == "__main__":  # data-loading workers import this file again
-    run_to_the_end(train_main)
+    start("train_main")

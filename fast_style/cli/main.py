@@ -46,7 +46,7 @@ _COMMANDS = {
 
 
 def run() -> NoReturn:
-    """Run ``fast-style`` with the arguments of this process, and exit."""
+    """What ``fast-style`` calls in environments that were made before `fast_style.__main__.run`."""
     run_to_the_end(main)
 
 

@@ -38,7 +38,7 @@ def test_interrupt_at_the_end_of_the_process_changes_nothing(
 ) -> None:
     code = (
         "import atexit, signal\n"
-        "from fast_style.cli.main import run\n"
+        "from fast_style.__main__ import run\n"
         "atexit.register(signal.raise_signal, signal.SIGINT)\n"
         "run()\n"
     )
@@ -49,6 +49,25 @@ def test_interrupt_at_the_end_of_the_process_changes_nothing(
         env={**os.environ, "PYTHONPATH": str(ROOT)},
     )
     assert (ended.returncode, len(ended.stderr.splitlines())) == (exit_code, errors)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals come otherwise there")
+@pytest.mark.parametrize("script", ["fast_style/__main__.py", "train.py", "stylize.py"])
+def test_interrupt_while_the_commands_are_imported_is_told_in_a_line(script: str) -> None:
+    # The first module that the commands import is interrupted, as by a user.
+    code = (
+        "import runpy, signal, sys\n"
+        "class Interrupts:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name == 'fast_style.cli':\n"
+        "            signal.raise_signal(signal.SIGINT)\n"
+        "sys.meta_path.insert(0, Interrupts())\n"
+        f"sys.argv = [{script!r}, '--help']\n"
+        f"runpy.run_path({script!r}, run_name='__main__')\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert (ended.returncode, ended.stdout) == (130, "")
+    assert ended.stderr == "error: interrupted\n"
 
 
 def test_interrupt_outside_of_the_work_leaves_no_traceback(
