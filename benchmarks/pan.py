@@ -20,6 +20,7 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
+from fast_style.cli.arguments import grain_levels
 from fast_style.core.errors import UserError
 from fast_style.pictures.pixels import image_to_tensor, tensor_to_image
 from fast_style.pictures.reading import read_photo
@@ -39,7 +40,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--models", type=Path, nargs="+", required=True)
     parser.add_argument("--frames", type=int, default=24)
     parser.add_argument("--side", type=int, default=256, help="of the window (default: 256)")
-    parser.add_argument("--grain", type=float, default=0, help="as of stylize (default: 0)")
+    parser.add_argument(
+        "--grain", type=grain_levels, default=0.0, help="as of stylize (default: 0)"
+    )
     parser.add_argument("--frames-to", type=Path, help="folder for the pictures")
     options = parser.parse_args(arguments)
     try:
