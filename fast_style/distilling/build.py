@@ -25,6 +25,7 @@ from fast_style.training.build import (
     import_what_torch_leaves_out,
     open_photo_stream,
     read_held_out,
+    tell_of_changed_photos,
 )
 from fast_style.training.run_folder import Run, environment, require_same_inputs, write_run_files
 
@@ -87,6 +88,9 @@ def build_distiller(
         run,
         description,
         {"photos": "data.photos", "paintings": "data.paintings", "teacher": "teacher.weights"},
+    )
+    tell_of_changed_photos(
+        run, description, {"photos": "data.photos", "paintings": "data.paintings"}, say
     )
     styles = _read_styles(paintings, photos, size=data.crop_size, say=say)
     stream = open_photo_stream(

@@ -156,9 +156,21 @@ class Photos(NamedTuple):
         names = "\n".join(names_of(self.training, self.folder))
         return hashlib.sha256(names.encode("utf-8", "surrogateescape")).hexdigest()
 
+    @property
+    def num_bytes(self) -> int:
+        """The size of all photos' files together: it tells whether some were replaced."""
+        return sum(_size_of(photo) for photo in (*self.training, *self.validation))
+
     def name_of(self, photo: Path) -> str:
         """The path of a photo relative to the folder, with forward slashes."""
         return names_of([photo], self.folder)[0]
+
+
+def _size_of(file: Path) -> int:
+    try:
+        return os.stat(file).st_size
+    except OSError:  # it has vanished since the scan, and counts as unreadable
+        return 0
 
 
 def find_photos(

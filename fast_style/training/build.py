@@ -8,7 +8,7 @@
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -123,6 +123,7 @@ def build_trainer(
         description,
         {"style": "style.image", "photos": "data.photos", "loss_network": "loss_network.weights"},
     )
+    tell_of_changed_photos(run, description, {"photos": "data.photos"}, say)
     perceptual_loss = build_perceptual_loss(config, weights, style, device)
     judge = _build_judge(config, photos, device)
     stream = open_photo_stream(
@@ -323,7 +324,41 @@ def describe_run(config: Config | DistillConfig, photos: Photos) -> dict[str, An
 
 def describe_photos(photos: Photos) -> dict[str, Any]:
     """The part of a description that says which photos a run has, and by which rules."""
-    return {"count": len(photos.training), "digest": photos.digest, "rules": photos.rules}
+    return {
+        "count": len(photos.training),
+        "digest": photos.digest,
+        "bytes": photos.num_bytes,
+        "rules": photos.rules,
+    }
+
+
+def tell_of_changed_photos(
+    run: Run,
+    description: Mapping[str, Any],
+    settings: Mapping[str, str],
+    say: Callable[[str], None],
+) -> None:
+    """Say a line if a resumed run's photos have other sizes than when it was stopped.
+
+    That is no error: an unreadable photo may have been mended. Files of earlier versions tell no
+    size.
+
+    Args:
+        run: the run; a new one has nothing to differ from.
+        description: of the present photos, as `Trainer` writes it into files.
+        settings: by name of a part of the description made by `describe_photos`, its setting.
+        say: prints a line for the user.
+    """
+    if run.resume_from is None:
+        return
+    for name, setting in settings.items():
+        once, now = run.resume_from.metadata[name].get("bytes"), description[name]["bytes"]
+        if once not in (None, now):
+            say(
+                f"warning: {setting}: files have changed since the last checkpoint ({once:,} bytes "
+                f"in all then, {now:,} now); the run goes on with them as they are now, and ends "
+                "with another model than without the change"
+            )
 
 
 def open_photo_stream(

@@ -85,6 +85,18 @@ def test_run_of_the_other_kind_is_refused_with_another_name(
     assert "name=..." in line
 
 
+def test_paintings_that_changed_between_stop_and_resume_are_told(
+    yaml_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = settings_of(yaml_file)
+    distill_once(config, tmp_path, stop_at=1)
+    painting, *_ = sorted(config.data.paintings.iterdir())
+    draw_photo(204, (80, 80)).save(painting)
+    distill_once(config, tmp_path)
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if "changed" in line]
+    assert line.startswith("warning: data.paintings: ")
+
+
 def test_fresh_run_goes_on_under_the_name_of_its_folder(yaml_file: Path, tmp_path: Path) -> None:
     config = settings_of(yaml_file)
     distill_once(config, tmp_path, stop_at=1)

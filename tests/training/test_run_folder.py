@@ -614,6 +614,22 @@ def test_run_that_has_begun_keeps_its_rules_and_its_photos(yaml_file: Path, tmp_
         assert torch.equal(tensor, load_checkpoint(models[0]).tensors[name])
 
 
+def test_photos_that_changed_between_stop_and_resume_are_told(
+    yaml_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = settings_of(yaml_file, "train.steps=3")
+    train_once(config, tmp_path, stop_at=1)
+    train_once(config, tmp_path, stop_at=2)
+    assert "changed" not in capsys.readouterr().out
+    photo, *_ = sorted((tmp_path / "photos").glob("*.png"))
+    draw_photo(204, (80, 80)).save(photo)
+    train_once(config, tmp_path)
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if "changed" in line]
+    assert line.startswith("warning: data.photos: ")
+    last, *_ = sorted((tmp_path / "tiny" / "checkpoints").iterdir())
+    assert f"{load_checkpoint(last).metadata['photos']['bytes']:,} bytes" in line
+
+
 @pytest.mark.slow
 def test_run_that_began_by_the_second_rules_keeps_its_photos(
     yaml_file: Path, tmp_path: Path
