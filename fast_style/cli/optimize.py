@@ -27,6 +27,7 @@ from fast_style.cli.outputs import (
 from fast_style.cli.process import lines_beside, say
 from fast_style.core.errors import UserError, printable, shortened
 from fast_style.core.signals import stop_signals
+from fast_style.core.words import count
 
 if TYPE_CHECKING:
     from fast_style.optimizing.course import Course
@@ -266,7 +267,8 @@ def _write(
     values = ", ".join(f"{name} {value:.4g}" for name, value in best.values._asdict().items())
     say(
         f"{printable(output)}: {result.picture.width} x {result.picture.height} pixels, "
-        f"{best.iteration} iterations, {best.evaluations} evaluations of the loss; {values} "
+        f"{count(best.iteration, 'iteration')}, {count(best.evaluations, 'evaluation')} of the "
+        f"loss; {values} "
         f"({result.minimum.reason})"
     )
 
@@ -323,7 +325,8 @@ def _require_outputs(
     in_between = [*pictures_in_between(options.output, iterations=total, every=options.every)]
     if options.every is not None and options.every > total:
         note(
-            f"--every {options.every}: no picture in between is written, of {total} iterations "
+            f"--every {options.every}: no picture in between is written, of "
+            f"{count(total, 'iteration')} "
             "(optimize.iterations, at each of optimize.scales)"
         )
     present = [path for path in sources if os.path.exists(path)]

@@ -137,7 +137,10 @@ def _page(results: Mapping[str, Any], summary: Mapping[str, Any]) -> Iterator[st
             )
     if len(results["models"]) > 1:
         equal = _equals(summary["equals"], iterations)
-        yield f"- The median over {len(results['models'])} models: **{equal}** iterations."
+        yield (
+            f"- The median over {len(results['models'])} models: **{equal}** "
+            f"{plural(summary['equals'], 'iteration')}."
+        )
     yield ""
     num_photos = len(results["styles"][0]["photos"])
     yield (

@@ -115,7 +115,7 @@ def require_description(metadata: Mapping[str, Any], path: Path) -> None:
         describe(metadata)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise CheckpointError(
-            f"{printable(path)}: its description is incomplete ({error})"
+            f"{printable(path)}: its description is incomplete or wrong ({error})"
         ) from None
 
 
@@ -128,9 +128,8 @@ def require_step(metadata: Mapping[str, Any], path: Path) -> None:
     step = metadata.get("step")
     if type(step) is not int or step < 0:
         raise CheckpointError(
-            f"{printable(path)}: its description is incomplete (step must be a number of steps, "
-            "got "
-            f"{shown(step)})"
+            f"{printable(path)}: its description is incomplete or wrong (step must be a number of "
+            f"steps, got {shown(step)})"
         )
 
 
@@ -214,7 +213,9 @@ def describe_learned(path: Path) -> list[str] | None:
     try:
         return _describe_card(json.loads(metadata["card"]), metadata)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{printable(path)}: its description is incomplete ({error})") from None
+        raise UserError(
+            f"{printable(path)}: its description is incomplete or wrong ({error})"
+        ) from None
 
 
 def metadata_of_learned(path: Path) -> Mapping[str, str] | None:

@@ -88,11 +88,11 @@ OTHER = "is not a fast-style model ({})".format
         ),
         (
             lambda path: write_forged(path, '{"format": 1, "step": 1}'),
-            "its description is incomplete ('architecture')",
+            "its description is incomplete or wrong ('architecture')",
         ),
         (
             lambda path: write_forged(path, '{"format": 1, "step": "ten"}'),
-            "its description is incomplete (step must be a number of steps, got 'ten')",
+            "its description is incomplete or wrong (step must be a number of steps, got 'ten')",
         ),
         (
             lambda path: write_forged(path, " " * (4 << 20)),
@@ -197,7 +197,9 @@ def test_grain_is_told_where_a_model_asks_for_it(tmp_path: Path) -> None:
 @pytest.mark.parametrize("grain", [-1, 33, "5", None, True, float("nan"), 10**400, [5]])
 def test_grain_of_another_kind_is_refused(tmp_path: Path, grain: Any) -> None:
     save_checkpoint(tmp_path / "m", {}, tiny_description(ARCHITECTURE) | {"grain": grain})
-    with pytest.raises(CheckpointError, match=r"its description is incomplete \(grain must be"):
+    with pytest.raises(
+        CheckpointError, match=r"its description is incomplete or wrong \(grain must be"
+    ):
         read_description(tmp_path / "m")
 
 

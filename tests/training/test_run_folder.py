@@ -368,7 +368,8 @@ def test_checkpoint_without_a_step_is_skipped(yaml_file: Path, tmp_path: Path) -
     with open_small_run(settings_of(yaml_file), tmp_path, say=said.append) as run:
         assert run.start_step == 2
     assert said == [
-        f"skipping {forged}: its description is incomplete (step must be a number of steps, got -3)"
+        f"skipping {forged}: its description is incomplete or wrong (step must be a number of "
+        "steps, got -3)"
     ]
 
 
