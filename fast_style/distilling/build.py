@@ -26,6 +26,7 @@ from fast_style.training.build import (
     open_photo_stream,
     read_held_out,
     tell_of_changed_photos,
+    tell_of_several,
 )
 from fast_style.training.run_folder import Run, environment, require_same_inputs, write_run_files
 
@@ -61,6 +62,7 @@ def build_distiller(
     data = config.data
     photos = find_readable_photos(data, say, rules=run.photo_rules)
     paintings = find_photos_of(data, say, rules=run.photo_rules, kind="paintings")
+    tell_of_several(paintings, say)
     validation = {
         "photos": read_held_out(photos, data.crop_size, say),
         "paintings": read_held_out(paintings, data.crop_size, say),

@@ -22,6 +22,13 @@ _GAIN_MAPS = (b"hdrgm", b"iso:ts:21496")
 _LEAST_SHARE = 0.5
 
 
+OFTEN_SEVERAL = frozenset((".gif", ".apng", ".mpo", ".tif", ".tiff", ".avifs"))
+"""Suffixes, in lower case, of formats that are used for animations and documents.
+
+Large sets of photos have others, so that files with these can be opened before a training.
+"""
+
+
 def num_pictures(path: Path) -> int:
     """How many pictures of one kind a file holds; 1 if it cannot be read.
 

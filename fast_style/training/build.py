@@ -29,7 +29,7 @@ from fast_style.networks.transform_net import memory_format_for
 from fast_style.pictures.folders import INCLUDE_RESULTS, Photos, find_photos
 from fast_style.pictures.pixels import image_to_tensor
 from fast_style.pictures.scanning import RULES, lines_about
-from fast_style.pictures.several import line_about_several, num_pictures
+from fast_style.pictures.several import OFTEN_SEVERAL, line_about_several, num_pictures
 from fast_style.pictures.writing import write_picture
 from fast_style.settings.config import NEAREST, Config, DistillConfig
 from fast_style.settings.reading import checked
@@ -299,7 +299,16 @@ def find_readable_photos(
     """
     photos = find_photos_of(data, say, rules=rules)
     probe_photos(photos, max_unreadable_share=data.max_unreadable_share)
+    tell_of_several(photos, say)
     return photos
+
+
+def tell_of_several(photos: Photos, say: Callable[[str], None]) -> None:
+    """Say a line if files hold several pictures, of which one is taken: animations, documents."""
+    files = [*photos.training, *photos.validation]
+    suspects = [file for file in files if file.suffix.lower() in OFTEN_SEVERAL]
+    if line := line_about_several([(str(file), num_pictures(file)) for file in suspects]):
+        say(line)
 
 
 def read_held_out(photos: Photos, size: int, say: Callable[[str], None]) -> Tensor:

@@ -297,12 +297,15 @@ def test_check_counts_photos_whose_color_profile_cannot_be_applied(
     assert "photos/x.jpg, " in line
 
 
-def test_check_counts_photos_of_several_pictures(config: Path, capsys: Output) -> None:
+@pytest.mark.parametrize("words", [["--check"], ["train.steps=1"]], ids=["check", "training"])
+def test_photos_of_several_pictures_are_told(
+    config: Path, capsys: Output, words: list[str]
+) -> None:
     frames = [Image.open(path) for path in sorted((config.parent / "photos").iterdir())]
     for name in ("a.gif", "b.tif"):
         path = config.parent / "photos" / name
         frames[0].save(path, save_all=True, append_images=frames[1:])
-    assert run("train", str(config), "--check") == 0
+    assert run("train", str(config), *words) == 0
     (line,) = (line for line in capsys.readouterr().out.splitlines() if "pictures" in line)
     assert line.startswith("of 2 files with several pictures, one of each is taken: ")
     assert "a.gif (4 pictures), " in line
