@@ -20,8 +20,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import program
 import yaml
 
+from fast_style.cli.arguments import Parser, natural, positive
 from fast_style.settings.config import load_config
 
 HERE = Path(__file__).resolve().parent
@@ -33,25 +35,37 @@ MEASURES = (
 )
 
 
+@program.errors_in_one_line()
 def main() -> None:
     """Train what is missing, judge everything, and print the table."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("question", help="a key of ablations.yaml")
-    parser.add_argument("--styles", nargs="+", type=Path, required=True)
-    parser.add_argument("--photos", type=Path, required=True, help="folder to train on")
-    parser.add_argument("--held-out", nargs="+", type=Path, required=True)
-    parser.add_argument("--images", type=int, required=True, help="photos that each variant sees")
-    parser.add_argument("--seeds", nargs="+", type=int, default=[1])
-    parser.add_argument("--variants", nargs="+", help="only these (default: all)")
-    parser.add_argument("--judge-weights", required=True)
-    parser.add_argument("--second-opinion", required=True)
-    parser.add_argument("--output", type=Path, required=True)
-    options = parser.parse_args()
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     table = yaml.safe_load((HERE / "ablations.yaml").read_text())
-    variants: dict[str, list[str]] = table["questions"][options.question]
+    questions = table["questions"]
+    parser.add_argument(
+        "question", choices=list(questions), metavar="QUESTION", help=", ".join(questions)
+    )
+    parser.add_argument("--styles", nargs="+", type=program.existing_file, required=True)
+    parser.add_argument(
+        "--photos", type=program.existing_folder, required=True, help="folder to train on"
+    )
+    parser.add_argument("--held-out", nargs="+", type=program.existing_file, required=True)
+    parser.add_argument(
+        "--images", type=positive, required=True, help="photos that each variant sees"
+    )
+    parser.add_argument("--seeds", nargs="+", type=natural, default=[1])
+    parser.add_argument("--variants", nargs="+", help="only these (default: all)")
+    parser.add_argument("--judge-weights", type=program.file_or("imagenet_features"), required=True)
+    parser.add_argument("--second-opinion", type=program.file_or("none"), required=True)
+    parser.add_argument(
+        "--output",
+        type=Path,
+        required=True,
+        help="folder for runs and reports; reports of before are replaced",
+    )
+    options = parser.parse_args()
+    variants: dict[str, list[str]] = questions[options.question]
     names = options.variants or list(variants)
+    program.require_names("--variants", names, variants)
     options.output.mkdir(parents=True, exist_ok=True)
     results: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
     for style in options.styles:

@@ -24,13 +24,17 @@ from functools import partial
 from pathlib import Path
 
 import peer
+import program
 from training import build_step, work
+
+from fast_style.cli.arguments import natural, positive, thread_count
 
 DEFAULT = 300_000  # libgomp's, as its manual says
 # Ends with its parent, even if that is killed.
 LOOP = "import os\nparent = os.getppid()\nwhile os.getppid() == parent:\n    sum(range(1_000_000))"
 
 
+@program.errors_in_one_line()
 def main() -> None:
     """Measure, and print the table."""
     options = parse()
@@ -56,17 +60,17 @@ def main() -> None:
 
 def parse() -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = program.parser_of(__doc__)
     parser.add_argument(
         "--spins",
-        type=int,
+        type=natural,
         nargs="+",
         default=[DEFAULT, 20_000, 10_000, 5_000, 2_000, 1_000, 0],
         help="turns of the loop of a waiting thread; the first is what others are compared with",
     )
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--steps", type=int, default=5, help="steps of a measurement (5)")
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--rounds", type=positive, default=7)
+    parser.add_argument("--steps", type=positive, default=5, help="steps of a measurement (5)")
+    parser.add_argument("--threads", type=thread_count, default=2)
     parser.add_argument("--work", type=work, default=(4, 128), metavar="BATCHxPIXELS")
     return parser.parse_args()
 

@@ -9,26 +9,29 @@ commands do. The last column is the answer of `winograd.is_faster`, whose limits
 ratios.
 """
 
-import argparse
 import time
 from collections.abc import Callable, Mapping
 
 import peer
+import program
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from fast_style.cli.allocator import keep_freed_memory
+from fast_style.cli.arguments import positive, thread_count
 from fast_style.networks import winograd
 
 Layer = tuple[int, int, int]
 
 
+@program.errors_in_one_line()
 def main() -> None:
     """Measure, and print the table."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--threads", type=int, default=2)
+    parser = program.parser_of(__doc__)
+    parser.add_argument("--rounds", type=positive, default=15)
+    parser.add_argument("--threads", type=thread_count, default=2)
+    layer = program.numbers_like("4x128x64")
     layers = "4x64x128 4x96x64 4x128x128 4x128x64 2x128x16 4x256x64 4x256x16 4x512x32 4x512x8"
     parser.add_argument(
         "--layers",
@@ -44,12 +47,6 @@ def main() -> None:
     print(peer.table_head("photos", "channels", "pixels", "forward", "backward", "used"))
     for count, channels, side in options.layers:
         print(row((count, channels, side), options.rounds), flush=True)
-
-
-def layer(text: str) -> Layer:
-    """Photos, channels, and pixels of their sides, from words such as ``4x128x64``."""
-    count, channels, side = map(int, text.split("x"))
-    return count, channels, side
 
 
 def row(layer: Layer, rounds: int) -> str:

@@ -22,10 +22,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 import peer
+import program
 import torch
 import yaml
 from torch import Tensor, nn
 
+from fast_style.cli.arguments import positive
 from fast_style.losses.build import build_perceptual_loss, load_loss_weights, read_style
 from fast_style.losses.loss_network import load_weights
 from fast_style.losses.perceptual import LossValues
@@ -50,6 +52,7 @@ class Outcome(NamedTuple):
     values: LossValues
 
 
+@program.errors_in_one_line()
 def main() -> None:
     """Train with both, judge, and print the table."""
     options = parse()
@@ -75,15 +78,19 @@ def main() -> None:
 
 def parse() -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--photos", type=Path, required=True, help="a folder to train on")
-    parser.add_argument("--held-out", type=Path, required=True, help="a folder to judge by")
-    parser.add_argument("--style", type=Path, required=True)
+    parser = program.parser_of(__doc__)
+    parser.add_argument(
+        "--photos", type=program.existing_folder, required=True, help="a folder to train on"
+    )
+    parser.add_argument(
+        "--held-out", type=program.existing_folder, required=True, help="a folder to judge by"
+    )
+    parser.add_argument("--style", type=program.existing_file, required=True)
     parser.add_argument("--weights", default="random", help="of VGG-16, by torchvision's names")
-    parser.add_argument("--epochs", type=int, default=1)
-    parser.add_argument("--batch-size", type=int, default=4)
-    parser.add_argument("--size", type=int, default=256, help="pixels of the photos' sides")
-    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    parser.add_argument("--epochs", type=positive, default=1)
+    parser.add_argument("--batch-size", type=positive, default=4)
+    parser.add_argument("--size", type=positive, default=256, help="pixels of the photos' sides")
+    program.add_device(parser)
     parser.add_argument("--with", dest="settings", nargs="+", default=[], metavar="KEY=VALUE")
     peer.add_peer(parser)
     return parser.parse_args()

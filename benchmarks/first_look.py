@@ -18,11 +18,11 @@ from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
+import program
 import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from fast_style.core.errors import UserError
 from fast_style.evaluating.evaluation import steadiness_of
 from fast_style.evaluating.objective import full_float32, objective_of
 from fast_style.evaluating.plan import Photo, read_photos
@@ -57,22 +57,37 @@ def to_pixels(image: Image.Image) -> Tensor:
     return image_to_tensor(image)[None].float() / 255
 
 
+@program.errors_in_one_line()
 def main(arguments: Sequence[str] | None = None) -> None:
     """Print a row for each way to make the pictures."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--paintings", type=Path, nargs="+", required=True)
-    parser.add_argument("--photos", type=Path, nargs="+", required=True)
+    parser = program.parser_of(__doc__)
+    parser.add_argument("--paintings", type=program.existing_file, nargs="+", required=True)
+    parser.add_argument("--photos", type=program.existing_file, nargs="+", required=True)
     parser.add_argument("--judge-weights", required=True, help="VGG-16's, as for evaluate --judge")
     parser.add_argument("--second-opinion", type=Path, help="SqueezeNet's (default: torchvision's)")
     parser.add_argument("--shift", action="store_true", help="measure it; minutes for each pair")
-    parser.add_argument("--others", type=Path, help="folder of another program's pictures")
+    parser.add_argument(
+        "--others", type=program.existing_folder, help="folder of another program's pictures"
+    )
     parser.add_argument("--pictures-to", type=Path, help="folder for photos and first looks")
+    program.add_overwrite(parser)
     options = parser.parse_args(arguments)
-    try:
-        with full_float32():
-            print_table(measured(options))
-    except UserError as error:
-        sys.exit(f"error: {error}")
+    require_new_pictures(options)
+    with full_float32():
+        print_table(measured(options))
+
+
+def require_new_pictures(options: argparse.Namespace) -> None:
+    """Check that --pictures-to loses no pictures, neither those of before nor one of two.
+
+    Raises:
+        UserError: it would.
+    """
+    if options.pictures_to is None:
+        return
+    for option, paths in (("--photos", options.photos), ("--paintings", options.paintings)):
+        program.require_different(option, paths, [path.stem for path in paths])
+    program.require_new_folder(options.pictures_to, overwrite=options.overwrite)
 
 
 def measured(options: argparse.Namespace) -> dict[str, dict[str, list[float]]]:

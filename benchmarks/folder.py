@@ -23,25 +23,38 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import peer
+import program
+
+from fast_style.cli.arguments import positive, positive_number
+from fast_style.core.errors import UserError, printable
 
 SIZES = ((320, 240), (480, 360), (512, 512), (640, 427), (640, 480))
 
 
+@program.errors_in_one_line()
 def main() -> None:
     """Measure, and print the table."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--count", type=int, default=100, help="number of photos (100)")
+    parser = program.parser_of(__doc__)
+    parser.add_argument("--count", type=positive, default=100, help="number of photos (100)")
     parser.add_argument(
-        "--photos", type=Path, metavar="FOLDER", help="use the photos of this folder"
+        "--photos",
+        type=program.existing_folder,
+        metavar="FOLDER",
+        help="use the photos of this folder",
     )
     parser.add_argument(
-        "--scale", type=float, default=1.0, help="factor for the sides of drawn photos (1)"
+        "--scale",
+        type=positive_number,
+        default=1.0,
+        help="factor for the sides of drawn photos (1)",
     )
-    parser.add_argument("--rounds", type=int, default=1, help="how often our process is timed (1)")
     parser.add_argument(
-        "--peer-count", type=int, metavar="N", help="number of photos that the peer does (all)"
+        "--rounds", type=positive, default=1, help="how often our process is timed (1)"
     )
-    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    parser.add_argument(
+        "--peer-count", type=positive, metavar="N", help="number of photos that the peer does (all)"
+    )
+    program.add_device(parser)
     parser.add_argument("--compile", action="store_true", help="add a row of ours, compiled")
     peer.add_peer(parser)
     options = parser.parse_args()
@@ -86,6 +99,8 @@ def prepare_photos(folder: Path, options: argparse.Namespace) -> list[Path]:
         for path in scan_folder(options.photos).pictures
         if path.suffix.lower() in (".jpg", ".jpeg", ".png")  # the peer reads these
     ]
+    if not found:
+        raise UserError(f"{printable(options.photos)}: has no JPEG or PNG; name another --photos")
     return [
         Path(shutil.copy(path, folder / f"{number:03}{path.suffix}"))
         for number, path in enumerate(found[: options.count])

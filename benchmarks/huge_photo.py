@@ -15,16 +15,18 @@ import json
 import platform
 import resource
 import statistics
-import subprocess
 import sys
 import time
 from importlib.metadata import version
 from itertools import product
 from typing import TYPE_CHECKING, Any, Literal
 
+import program
 from memory import resident_bytes, untrained_stylizer
 
 from fast_style.cli.allocator import keep_freed_memory
+from fast_style.cli.arguments import positive, thread_count
+from fast_style.core.errors import UserError
 
 # torch is imported only in child processes: a child's peak starts at its parent's.
 if TYPE_CHECKING:
@@ -36,14 +38,17 @@ if TYPE_CHECKING:
 Way = Literal["whole", "memory", "disk"]
 
 
+@program.errors_in_one_line()
 def main() -> None:
     """Measure, and print the table."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--sides", type=int, nargs="+", default=[1024, 2048, 4096])
-    parser.add_argument("--widths", type=int, nargs="+", default=[32])
+    parser = program.parser_of(__doc__)
+    parser.add_argument("--sides", type=positive, nargs="+", default=[1024, 2048, 4096])
+    parser.add_argument("--widths", type=program.net_width, nargs="+", default=[32])
     parser.add_argument("--upsampling", choices=("resize", "transposed"), default="resize")
-    parser.add_argument("--rounds", type=int, default=3, help="how often each side is timed (3)")
-    parser.add_argument("--threads", type=int, help="of torch (default: its own choice)")
+    parser.add_argument(
+        "--rounds", type=positive, default=3, help="how often each side is timed (3)"
+    )
+    parser.add_argument("--threads", type=thread_count, help="of torch (default: its own choice)")
     parser.add_argument(
         "--keep-freed-memory", action="store_true", help="as the commands do (cli/allocator.py)"
     )
@@ -90,13 +95,7 @@ def row(side: int, width: int, options: argparse.Namespace) -> str:
 
 def in_child(task: dict[str, Any]) -> Any:
     """The result of a measurement in a process of its own."""
-    child = subprocess.run(
-        [sys.executable, __file__, "--child", json.dumps(task)],
-        check=True,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    return json.loads(child.stdout)
+    return json.loads(program.output_of([sys.executable, __file__, "--child", json.dumps(task)]))
 
 
 def peak(
@@ -209,7 +208,7 @@ def prepared(
 ) -> tuple["Stylizer", "Image.Image"]:
     """The model and the photo."""
     if keep and not keep_freed_memory():
-        raise SystemExit("--keep-freed-memory: only with glibc")
+        raise UserError("--keep-freed-memory: only with glibc; leave it out")
     import torch
     from PIL import Image
 

@@ -16,6 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import peer
+import program
+
+from fast_style.cli.arguments import positive, thread_count
 
 if TYPE_CHECKING:
     from torch import nn
@@ -26,18 +29,23 @@ SYSTEM, PLAIN = "fast, system's allocator", "plain"
 RRMINA, TRANSPOSED = "rrmina/fast-neural-style-pytorch", "fast, transposed"
 
 
+@program.errors_in_one_line()
 def main() -> None:
     """Measure, and print the table."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--sides", type=int, nargs="+", default=[256, 512, 1024], metavar="PIXELS")
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    parser = program.parser_of(__doc__)
+    parser.add_argument(
+        "--sides", type=positive, nargs="+", default=[256, 512, 1024], metavar="PIXELS"
+    )
+    parser.add_argument("--rounds", type=positive, default=7)
+    parser.add_argument("--threads", type=thread_count, default=2)
+    program.add_device(parser)
     parser.add_argument(
         "--compile", action="store_true", help="also measure it compiled: a minute per size"
     )
     peer.add_peer(parser)
-    parser.add_argument("--rrmina", type=Path, metavar="PATH", help=f"a checkout of {RRMINA}")
+    parser.add_argument(
+        "--rrmina", type=rrmina_folder, metavar="PATH", help=f"a checkout of {RRMINA}"
+    )
     options = parser.parse_args()
     print(peer.machine(threads=options.threads, device=options.device), flush=True)
     allocators = [SYSTEM] if options.device == "cpu" else []
@@ -50,6 +58,13 @@ def main() -> None:
     print(peer.table_head("photo", *(f"{name}, seconds" for name in executions), *titles))
     for side in options.sides:
         print(row(side, executions, options), flush=True)
+
+
+def rrmina_folder(text: str) -> Path:
+    """The folder of a checkout of that project."""
+    if not Path(text, "transformer.py").is_file():
+        raise argparse.ArgumentTypeError(f"{text}: no checkout of {RRMINA}")
+    return Path(text)
 
 
 def compared(options: argparse.Namespace) -> list[tuple[str, str]]:

@@ -2,7 +2,7 @@
 
     python benchmarks/loader.py                        # a minute; drawn JPEGs of 640 x 480
     python benchmarks/loader.py --photos data/val2017
-    python benchmarks/loader.py --peer ../examples/fast_neural_style
+    python benchmarks/loader.py --peer ../examples
 
 Each side makes batches of four crops of 256 pixels, in this process. Sides take turns; the table
 has medians over the rounds, and the medians of ratios within a round. Seconds are CPU time of this
@@ -24,10 +24,14 @@ from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
+import peer
+import program
 import torch
 from PIL import Image
 from torch import Tensor
 
+from fast_style.cli.arguments import positive
+from fast_style.core.errors import UserError, printable
 from fast_style.pictures.folders import Photos, find_photos
 from fast_style.training.data import Crops, StepSampler, least_side, load_batches
 from fast_style.training.photo_cache import PhotoCache, open_photo_cache
@@ -47,6 +51,7 @@ PEERS_PIPELINE = (
 )
 
 
+@program.errors_in_one_line()
 def main() -> None:
     """Measure, and print the table."""
     options = parse()
@@ -117,7 +122,8 @@ def batches(crops: Crops) -> Iterator[Tensor]:
     """Batches as the training loop gets them."""
     sampler = StepSampler(0, 1_000_000, BATCH)
     for batch in load_batches(crops, sampler, workers=0, pin_memory=False):
-        assert not batch.unreadable, batch.unreadable
+        if batch.unreadable:
+            raise UserError(f"a photo cannot be read, remove it: {batch.unreadable[0]}")
         yield batch.photos
 
 
@@ -125,9 +131,12 @@ def peers_batches(folder: Path, temporary: Path, checkout: Path) -> Iterator[Ten
     """Batches as the peer's training loop gets them, by the parts of torchvision that it names."""
     from torchvision import datasets, transforms
 
-    source = (checkout / "neural_style" / "neural_style.py").read_text()
+    source = (checkout / "neural_style.py").read_text()
     missing = [part for part in PEERS_PIPELINE if part not in source]
-    assert not missing, f"{checkout} is another version: it has no {missing}"
+    if missing:
+        raise UserError(
+            f"{printable(checkout)}: is another version of {peer.NAME}: it has no {missing[0]}"
+        )
     steps = [
         transforms.Resize(SIZE),
         transforms.CenterCrop(SIZE),
@@ -167,12 +176,14 @@ def ratio(rates: list[float], others: list[float]) -> float:
 
 def parse() -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--photos", type=Path, help="a folder of photos (default: drawn ones)")
-    parser.add_argument("--peer", type=Path, help="a checkout of fast_neural_style")
-    parser.add_argument("--images", type=int, default=200, help="crops per round")
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--cache-side", type=int, help="data.cache_side")
+    parser = program.parser_of(__doc__)
+    parser.add_argument(
+        "--photos", type=program.existing_folder, help="a folder of photos (default: drawn ones)"
+    )
+    peer.add_peer(parser)
+    parser.add_argument("--images", type=positive, default=200, help="crops per round")
+    parser.add_argument("--rounds", type=positive, default=7)
+    parser.add_argument("--cache-side", type=positive, help="data.cache_side")
     return parser.parse_args()
 
 

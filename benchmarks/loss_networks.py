@@ -19,11 +19,15 @@ import shlex
 import statistics
 import time
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+import program
 import torch
 
+from fast_style.cli.arguments import positive, positive_number
+from fast_style.core.errors import UserError, shortened
 from fast_style.losses.build import build_perceptual_loss, load_loss_weights, read_style
 from fast_style.losses.perceptual import LossValues
 from fast_style.models.checkpoint import load_transform_net
@@ -38,6 +42,7 @@ from fast_style.training.trainer import Trainer
 
 ROUNDS, STEPS_PER_ROUND = 3, 8
 SHEET_PHOTOS = 6
+LEAST_SIZE = 16  # which four poolings before VGG's last block make one pixel
 NEVER = 1_000_000
 QUIET = [
     *(f"log.{what}={NEVER}" for what in ("every", "shares_every", "validate_every")),
@@ -135,6 +140,7 @@ class Network(NamedTuple):
     words: list[str]
 
 
+@program.errors_in_one_line()
 def main() -> None:
     """Train, judge, and print the table."""
     options = parse()
@@ -176,24 +182,52 @@ def main() -> None:
 
 def parse() -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("config", type=Path)
+    parser = program.parser_of(__doc__)
+    parser.add_argument("config", type=program.existing_file)
     parser.add_argument("words", nargs="*", metavar="key=value")
     parser.add_argument("--network", action="append", required=True, type=to_network)
     parser.add_argument("--mixture", nargs=2, action="append", default=[])
-    parser.add_argument("--judge", required=True, type=shlex.split)
+    parser.add_argument("--judge", required=True, type=words_of)
     amount = parser.add_mutually_exclusive_group(required=True)
-    amount.add_argument("--minutes", type=float)
-    amount.add_argument("--images", type=int)
-    parser.add_argument("--size", type=int, default=256, help="pixels of the held-out photos")
-    parser.add_argument("--output", type=Path, default=Path("loss_networks"))
-    return parser.parse_intermixed_args()
+    amount.add_argument("--minutes", type=positive_number)
+    amount.add_argument("--images", type=positive)
+    parser.add_argument(
+        "--size",
+        type=partial(positive, least=LEAST_SIZE),
+        default=256,
+        help=f"pixels of the held-out photos, from {LEAST_SIZE} (256)",
+    )
+    parser.add_argument(
+        "--output",
+        type=Path,
+        default=Path("loss_networks"),
+        help="folder for runs and sheets; those of before are replaced (loss_networks)",
+    )
+    options = parser.parse_intermixed_args()
+    names = [network.name for network in options.network]
+    for name in names:
+        if names.count(name) > 1:
+            raise UserError(f"--network {name}: is given twice; give each a name of its own")
+    program.require_names("--mixture", [name for both in options.mixture for name in both], names)
+    return options
+
+
+def words_of(text: str) -> list[str]:
+    """The words of a text, which may be quoted as for a shell."""
+    try:
+        return shlex.split(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"must have both quotes of each pair, got {shortened(text)!r}"
+        ) from None
 
 
 def to_network(text: str) -> Network:
     """A network from words such as ``'name key=value ...'``."""
-    name, *words = shlex.split(text)
-    return Network(name, words)
+    words = words_of(text)
+    if not words or "=" in words[0]:
+        raise argparse.ArgumentTypeError(f"must be a name, then settings, got {shortened(text)!r}")
+    return Network(words[0], words[1:])
 
 
 def row(name: str, rate: float | None, photos: int, values: LossValues) -> str:

@@ -13,7 +13,6 @@ import argparse
 import json
 import platform
 import resource
-import subprocess
 import sys
 import tempfile
 from importlib.metadata import version
@@ -22,8 +21,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import peer
+import program
 
 from fast_style.cli.allocator import keep_freed_memory
+from fast_style.cli.arguments import positive
+from fast_style.core.errors import UserError
 
 if TYPE_CHECKING:
     from fast_style.stylizing.stylizer import Stylizer
@@ -44,11 +46,12 @@ class Measurement(NamedTuple):
         return self.peak_bytes / self.side**2
 
 
+@program.errors_in_one_line()
 def main() -> None:
     """Measure, and print the table and the line."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--sides", type=int, nargs="+", default=[256, 512, 1024, 1536])
-    parser.add_argument("--widths", type=int, nargs="+", default=[8, 16, 32])
+    parser = program.parser_of(__doc__)
+    parser.add_argument("--sides", type=positive, nargs="+", default=[256, 512, 1024, 1536])
+    parser.add_argument("--widths", type=program.net_width, nargs="+", default=[8, 16, 32])
     parser.add_argument("--upsampling", choices=("resize", "transposed"), default="resize")
     parser.add_argument(
         "--keep-freed-memory", action="store_true", help="as the commands do (cli/allocator.py)"
@@ -70,7 +73,7 @@ def main() -> None:
             flush=True,
         )
         measurements.append(row)
-    if len(options.widths) > 1:
+    if len(set(options.widths)) > 1:
         constant, slope = fit(measurements)
         print(f"\nbytes = pixels * ({constant:.0f} + {slope:.1f} * width)")
 
@@ -78,16 +81,14 @@ def main() -> None:
 def measure(side: int, width: int, *, upsampling: str, keep: bool) -> Measurement:
     """The peak of one photo, in a process of its own."""
     task = json.dumps({"side": side, "width": width, "upsampling": upsampling, "keep": keep})
-    child = subprocess.run(
-        [sys.executable, __file__, "--child", task], check=True, stdout=subprocess.PIPE, text=True
-    )
-    return Measurement(side, width, int(child.stdout))
+    output = program.output_of([sys.executable, __file__, "--child", task])
+    return Measurement(side, width, int(output))
 
 
 def measure_in_this_process(*, side: int, width: int, upsampling: str, keep: bool) -> int:
     """Bytes that stylizing one photo adds to this process's memory."""
     if keep and not keep_freed_memory():
-        raise SystemExit("--keep-freed-memory: only with glibc")
+        raise UserError("--keep-freed-memory: only with glibc; leave it out")
     from PIL import Image
 
     from fast_style.pictures.reading import Picture

@@ -8,29 +8,38 @@ matrices. Every convolution counts in full, though `winograd` saves three quarte
 docs/scaling.md draws the conclusions.
 """
 
-import argparse
 from collections.abc import Callable
+from functools import partial
 
 import peer
+import program
 import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
+from fast_style.cli.arguments import positive
 from fast_style.losses.loss_network import LossNetwork, load_weights
 from fast_style.losses.perceptual import gram_matrix
 from fast_style.networks.fast_transform import FastTransform
 from fast_style.networks.transform_net import TransformNet
 from fast_style.settings.sections import LossConfig
 
+LEAST_SIZE = 8  # which three poolings before relu4_3 make one pixel
 CONTENT, STYLE = [*LossConfig().content_layers], [*LossConfig().style_layers]
 NETWORKS = {f"VGG-16 to {STYLE[-1]}": "random", "the compact network": "compact"}
 
 
+@program.errors_in_one_line()
 def main() -> None:
     """Count, and print the tables."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--size", type=int, default=256, help="pixels of the crops' sides (256)")
-    parser.add_argument("--widths", type=int, nargs="+", default=[16, 32, 48])
+    parser = program.parser_of(__doc__)
+    parser.add_argument(
+        "--size",
+        type=partial(positive, least=LEAST_SIZE),
+        default=256,
+        help=f"pixels of the crops' sides, from {LEAST_SIZE} (256)",
+    )
+    parser.add_argument("--widths", type=program.net_width, nargs="+", default=[16, 32, 48])
     options = parser.parse_args()
     photo = torch.rand(1, 3, options.size, options.size)
     print(f"Billions (10^9) for one photo of {options.size} x {options.size}\n")

@@ -21,7 +21,11 @@ from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import program
+
+from fast_style.core.errors import UserError
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
@@ -50,7 +54,7 @@ def peer_folder(text: str) -> Path:
     """The folder of the peer's modules in a checkout."""
     path = Path(text).absolute()
     for folder in (path, path / "neural_style", path / "fast_neural_style" / "neural_style"):
-        if (folder / "transformer_net.py").is_file():
+        if (folder / "neural_style.py").is_file():
             return folder
     raise argparse.ArgumentTypeError(f"{text}: no fast_neural_style of pytorch/examples")
 
@@ -225,14 +229,14 @@ def time_command(
     """Seconds that a command takes, from its start to its end, in a working directory.
 
     Raises:
-        RuntimeError: the exit code is not `exit_code`; the message holds the command's stderr.
+        UserError: the exit code is not `exit_code`.
     """
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     begun_at = time.perf_counter()
     done = subprocess.run(command, env=environment, cwd=folder, capture_output=True, text=True)
     seconds = time.perf_counter() - begun_at
     if done.returncode != exit_code:
-        raise RuntimeError(f"{command} ended with {done.returncode}:\n{done.stderr}")
+        raise program.failure(command, done.returncode, done.stderr)
     return seconds
 
 
@@ -264,6 +268,9 @@ class Worker:
     Args:
         build: called in the process with the `arguments`; returns the function to measure. It
             must be importable, since the process is spawned: it shares no allocator with others.
+
+    Raises:
+        UserError: `build` raises it, or the process dies; its traceback is on stderr.
     """
 
     def __init__(self, build: Callable[..., Callable[[], object]], *arguments: object) -> None:
@@ -272,17 +279,30 @@ class Worker:
         self._process = context.Process(target=_serve, args=(theirs, build, arguments), daemon=True)
         self._process.start()
         theirs.close()
-        self._connection.recv()  # it is ready
+        mistake = self._receive()
+        if mistake is not None:
+            raise UserError(mistake)
 
     def measure(self) -> float:
         """Seconds of one call.
 
         Raises:
-            EOFError: the process has died; its traceback is on stderr.
+            UserError: the process has died; its traceback is on stderr.
         """
         self._connection.send(None)
-        seconds: float = self._connection.recv()
+        seconds: float = self._receive()
         return seconds
+
+    def _receive(self) -> Any:
+        try:
+            return self._connection.recv()
+        except EOFError:
+            self._process.join()
+            raise UserError(
+                f"the process that is measured ended with exit code {self._process.exitcode}; "
+                "the lines above may say why",
+                exit_code=1,
+            ) from None
 
     def close(self) -> None:
         """Let the process end."""
@@ -295,7 +315,11 @@ def _serve(
     build: Callable[..., Callable[[], object]],
     arguments: Sequence[object],
 ) -> None:
-    work = build(*arguments)
+    try:
+        work = build(*arguments)
+    except UserError as error:
+        connection.send(str(error))
+        return
     connection.send(None)
     while True:
         try:

@@ -7,18 +7,17 @@ measured with the losses of that run. A row has the medians over the photos. The
 photo, has the previews above and the networks below, in the order of the runs.
 """
 
-import argparse
 import statistics
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import program
 import torch
 from PIL import Image
 
 from fast_style import load_config
-from fast_style.core.errors import UserError
+from fast_style.cli.arguments import positive
 from fast_style.losses.build import build_perceptual_loss, load_loss_weights
 from fast_style.losses.perceptual import LossValues
 from fast_style.models.checkpoint import load_transform_net
@@ -27,6 +26,7 @@ from fast_style.optimizing.preview import Choice, draw_previews, read_styles, si
 from fast_style.pictures.pixels import center_crop, image_to_tensor, tensor_to_image
 from fast_style.pictures.reading import read_photo
 from fast_style.pictures.sheets import Captioned, captioned_grid
+from fast_style.pictures.writing import write_picture
 
 CPU = torch.device("cpu")
 
@@ -38,19 +38,22 @@ class Pair(NamedTuple):
     network: tuple[Image.Image, LossValues]
 
 
+@program.errors_in_one_line()
 def main(arguments: Sequence[str] | None = None) -> None:
     """Print a row for each run, and write the sheet."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("runs", type=Path, nargs="+", help="folders of finished runs")
-    parser.add_argument("--photos", type=Path, nargs="+", required=True)
-    parser.add_argument("--iterations", type=int, default=40, help="of a preview")
+    parser = program.parser_of(__doc__)
+    parser.add_argument(
+        "runs", type=program.existing_folder, nargs="+", help="folders of finished runs"
+    )
+    parser.add_argument("--photos", type=program.existing_file, nargs="+", required=True)
+    parser.add_argument("--iterations", type=positive, default=40, help="of a preview")
     parser.add_argument("--output", type=Path, help="the sheet")
+    program.add_overwrite(parser)
     options = parser.parse_args(arguments)
-    try:
-        photos = [read_photo(path) for path in options.photos]
-        compare(options.runs, photos, options.iterations, options.output)
-    except UserError as error:
-        sys.exit(f"error: {error}")
+    if options.output is not None:
+        program.require_new_picture(options.output, options.photos, overwrite=options.overwrite)
+    photos = [read_photo(path) for path in options.photos]
+    compare(options.runs, photos, options.iterations, options.output)
 
 
 def compare(
@@ -74,7 +77,7 @@ def compare(
         previews.append(Captioned(pairs[0].preview[0], caption))
         networks.append(Captioned(pairs[0].network[0], caption))
     if output is not None:
-        captioned_grid([previews, networks]).save(output)
+        write_picture(output, captioned_grid([previews, networks]))
 
 
 @torch.no_grad()

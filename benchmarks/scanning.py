@@ -17,19 +17,24 @@ from collections.abc import Callable
 from pathlib import Path
 
 import peer
+import program
 from PIL import Image
 
+from fast_style.cli.arguments import positive
 from fast_style.pictures.folders import Photos, find_photos
 from fast_style.stylizing.jobs import OutputOptions, plan_jobs
 
 PER_FOLDER = 1000
 
 
+@program.errors_in_one_line()
 def main() -> None:
     """Measure, and print the table."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--count", type=int, default=100_000, help="number of photos (100,000)")
-    parser.add_argument("--rounds", type=int, default=3)
+    parser = program.parser_of(__doc__)
+    parser.add_argument(
+        "--count", type=positive, default=100_000, help="number of photos (100,000)"
+    )
+    parser.add_argument("--rounds", type=positive, default=3)
     options = parser.parse_args()
     print(peer.machine(), flush=True)
     with tempfile.TemporaryDirectory() as name:

@@ -16,6 +16,9 @@ from functools import partial
 from pathlib import Path
 
 import peer
+import program
+
+from fast_style.cli.arguments import positive
 
 PACKAGE = "import fast_style"
 HELP = "stylize.py --help"
@@ -25,11 +28,12 @@ OURS = "stylize.py"
 THEIRS = "neural_style.py eval"
 
 
+@program.errors_in_one_line()
 def main() -> None:
     """Measure, and print the table."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--side", type=int, default=512, help="of the photo, in pixels (512)")
+    parser = program.parser_of(__doc__)
+    parser.add_argument("--rounds", type=positive, default=5)
+    parser.add_argument("--side", type=positive, default=512, help="of the photo, in pixels (512)")
     peer.add_peer(parser)
     options = parser.parse_args()
     print(peer.machine(), flush=True)

@@ -10,6 +10,7 @@ import statistics
 import time
 from collections.abc import Callable
 
+import program
 import torch
 
 from fast_style.losses.loss_network import LossNetwork, load_weights
@@ -24,8 +25,10 @@ SIDE, CROP, BATCH_SIZE = 512, 160, 2  # crops and batches are those of configs/l
 CPU = torch.device("cpu")
 
 
+@program.errors_in_one_line()
 def main() -> None:
     """Print the ratios of pictures and of training steps."""
+    program.parser_of(__doc__).parse_args()
     for width in (16, 32):
         pictures = [picture_of(width, antialiased=antialiased) for antialiased in (True, False)]
         print(f"a picture of {SIDE} x {SIDE} pixels, width {width}: {ratio(*pictures)}")

@@ -22,20 +22,27 @@ from functools import partial
 from pathlib import Path
 
 import peer
+import program
+
+from fast_style.cli.arguments import positive, thread_count
 
 OURS = "fast-style"
 STYLE_SIDE = 256
 
+work = program.numbers_like("4x256")
+"""Parses photos per step, and pixels of their sides."""
 
+
+@program.errors_in_one_line()
 def main() -> None:
     """Measure, and print the tables."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=2)
+    parser = program.parser_of(__doc__)
+    parser.add_argument("--rounds", type=positive, default=5)
+    parser.add_argument("--threads", type=thread_count, default=2)
     parser.add_argument(
         "--work", type=work, nargs="+", default=[(4, 256), (8, 128)], metavar="BATCHxPIXELS"
     )
-    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    program.add_device(parser)
     parser.add_argument(
         "--with",
         dest="settings",
@@ -45,7 +52,7 @@ def main() -> None:
         help="settings of ours, such as train.compile=true",
     )
     parser.add_argument("--commands", action="store_true", help="also measure whole commands")
-    parser.add_argument("--steps", type=int, default=20, help="steps of a command (20)")
+    parser.add_argument("--steps", type=positive, default=20, help="steps of a command (20)")
     peer.add_peer(parser)
     options = parser.parse_args()
     print(peer.machine(threads=options.threads, device=options.device), flush=True)
@@ -56,12 +63,6 @@ def main() -> None:
         if options.commands:
             print(f"\na command of {options.steps} steps, {options.rounds} rounds\n")
             print_table(options, partial(command_sides, folder))
-
-
-def work(text: str) -> tuple[int, int]:
-    """Photos per step, and pixels of their sides, from words such as ``4x256``."""
-    batch_size, _, size = text.partition("x")
-    return int(batch_size), int(size)
 
 
 def print_table(options: argparse.Namespace, sides_of: Callable[..., dict[str, object]]) -> None:

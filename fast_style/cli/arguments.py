@@ -423,8 +423,8 @@ def device_name(text: str) -> str:
 
 
 def positive(text: str, least: int = 1) -> int:
-    """A whole number of at least 1, or of at least 0."""
-    if not text.isdecimal() or (least and not text.strip("0")):
+    """A whole number of at least 1, or of another least one."""
+    if not text.isdecimal() or int(text[:_MOST_DIGITS]) < least:
         raise argparse.ArgumentTypeError(
             f"must be a whole number from {least}, got {shortened(text)!r}"
         )
