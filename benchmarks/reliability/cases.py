@@ -14,6 +14,8 @@ from pathlib import Path
 
 import figures
 
+from fast_style.cli.arguments import positive
+
 MOST_S = 2
 MOST_BYTES = 500_000_000
 _HANGS_AFTER_S = 10
@@ -70,8 +72,8 @@ class Tally:
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options that every command with cases has, besides ``--seed``."""
-    parser.add_argument("--count", type=int, default=100_000, help="number of cases (100,000)")
-    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes")
+    parser.add_argument("--count", type=positive, default=100_000, help="number of cases (100,000)")
+    parser.add_argument("--workers", type=positive, default=os.cpu_count() or 1, help="processes")
 
 
 def run_cases(

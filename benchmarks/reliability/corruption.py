@@ -23,10 +23,12 @@ from io import StringIO
 from pathlib import Path
 
 import figures
+import program
 import torch
 from small_run import open_small_run, quick_runs, settings_of, train_once, write_small_run
 from tiny_model import tiny_description
 
+from fast_style.cli.arguments import positive
 from fast_style.models.checkpoint import (
     checkpoint_path,
     list_checkpoints,
@@ -43,12 +45,13 @@ KB = 1024
 PAGE = 4 * KB
 
 
+@program.errors_in_one_line()
 def main() -> int:
     """Damage, and print the table; returns the exit code."""
     parser = figures.parser_of(__doc__)
-    parser.add_argument("--flips", type=int, default=10_000, help="flipped bytes (10,000)")
-    parser.add_argument("--resumes", type=int, default=100, help="runs that resume (100)")
-    parser.add_argument("--width", type=int, default=16, help="of the network (16)")
+    parser.add_argument("--flips", type=positive, default=10_000, help="flipped bytes (10,000)")
+    parser.add_argument("--resumes", type=positive, default=100, help="runs that resume (100)")
+    parser.add_argument("--width", type=program.net_width, default=16, help="of the network (16)")
     options = parser.parse_args()
     random.seed(options.seed)
     with tempfile.TemporaryDirectory() as folder, quick_runs():
@@ -63,6 +66,7 @@ def measure(
     """The figures of each kind of damage, and of resuming."""
     path = write_checkpoint(folder / "checkpoint", width=width)
     data = path.read_bytes()
+    figures.require_at_most("--flips", num_flips, len(data))
     places = random.sample(range(len(data)), num_flips)
     held = sum(is_refused_with(path, data, place, flipped(data[place])) for place in places)
     yield figures.Figure(f"a flipped byte of {len(data) / 1e6:.1f} MB: refused", held, num_flips)

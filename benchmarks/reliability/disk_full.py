@@ -33,9 +33,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 import figures
+import program
 from small_run import final_state, quick_runs, write_small_run
 from system_calls import FullDisk, watched
 
+from fast_style.cli.arguments import positive
 from fast_style.cli.main import train_main
 from fast_style.core.errors import UserError
 from fast_style.models.checkpoint import checkpoint_path, list_checkpoints, load_checkpoint
@@ -62,10 +64,13 @@ class Try(NamedTuple):
     error: str
 
 
+@program.errors_in_one_line()
 def main() -> int:
     """Fill disks, and print the table; returns the exit code."""
     parser = figures.parser_of(__doc__)
-    parser.add_argument("--calls", type=int, metavar="N", help="only N calls, chosen at random")
+    parser.add_argument(
+        "--calls", type=positive, metavar="N", help="only N calls, chosen at random"
+    )
     options = parser.parse_args()
     random.seed(options.seed)
     with tempfile.TemporaryDirectory() as folder, quick_runs():
@@ -78,6 +83,7 @@ def measure(folder: Path, calls: int | None) -> Iterator[figures.Figure]:
     yaml_file = write_small_run(folder)
     (folder / "photos" / "photo-04.jpg").write_bytes(b"no picture")
     commands = Commands(yaml_file)
+    figures.require_at_most("--calls", calls, commands.num_calls)
     for num_failing, name in ((None, "full from a call on"), (1, "full at one call")):
         numbers = range(1, commands.num_calls + 1)
         held = defaultdict[str, list[bool]](list)

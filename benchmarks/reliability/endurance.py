@@ -26,6 +26,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 import figures
+import program
+
+from fast_style.cli.arguments import positive
 
 MOST_MB_PER_1000 = 1.0
 NUM_THREADS = 4
@@ -45,12 +48,13 @@ class Look(NamedTuple):
     num_threads: int
 
 
+@program.errors_in_one_line()
 def main() -> int:
     """Work, and print the table; returns the exit code."""
     parser = figures.parser_of(__doc__, is_random=False)
-    parser.add_argument("--steps", type=int, default=5000, help="of training (5,000)")
-    parser.add_argument("--files", type=int, default=2000, help="photo files (2,000)")
-    parser.add_argument("--calls", type=int, default=20_000, help="of a Stylizer (20,000)")
+    parser.add_argument("--steps", type=positive, default=5000, help="of training (5,000)")
+    parser.add_argument("--files", type=positive, default=2000, help="photo files (2,000)")
+    parser.add_argument("--calls", type=positive, default=20_000, help="of a Stylizer (20,000)")
     parser.add_argument("--only", nargs="+", choices=["steps", "files", "calls"])
     options = parser.parse_args()
     works = {

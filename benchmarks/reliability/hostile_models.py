@@ -32,11 +32,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 import figures
+import program
 from hostile_files import foreign_files, forged_descriptions, forged_headers, forged_weights
 from memory import resident_bytes
 from small_run import quick_runs, settings_of, train_once, write_small_run
 from system_calls import start_child
 
+from fast_style.cli.arguments import positive
 from fast_style.cli.main import main as command
 from fast_style.models.checkpoint import checkpoint_path
 
@@ -49,10 +51,11 @@ RUN_DOOR = "checkpoint of a run"
 STARTED_AT, NEWEST = 4, 5  # steps
 
 
+@program.errors_in_one_line()
 def main() -> int:
     """Try all files at all doors, and print the table; returns the exit code."""
     parser = figures.parser_of(__doc__)
-    parser.add_argument("--count", type=int, help="files at each door, chosen at random (all)")
+    parser.add_argument("--count", type=positive, help="files at each door, chosen at random (all)")
     options = parser.parse_args()
     random.seed(options.seed)
     with tempfile.TemporaryDirectory() as folder, quick_runs():
@@ -83,6 +86,7 @@ def measure(folder: Path, count: int | None) -> Iterator[figures.Figure]:
         **forged_descriptions(),
         **forged_weights(),
     }
+    figures.require_at_most("--count", count, len(files))
     for door, words in doors.items():
         names = list(files) if count is None else random.sample(list(files), count)
         held = 0

@@ -23,10 +23,13 @@ from functools import partial
 from pathlib import Path
 
 import figures
+import program
 import yaml
 from small_distillation import SETTINGS as DISTILLATION
 from small_distillation import write_paintings, write_teacher
 from small_run import SETTINGS, command_environment, draw_photo, write_photos
+
+from fast_style.core.errors import UserError, printable
 
 NUM_DESCRIPTORS = 24
 _STRANGER = 54_321  # no user and no group has this number
@@ -73,6 +76,7 @@ class Host:
     cannot: Callable[[], str] = str
 
 
+@program.errors_in_one_line()
 def main() -> int:
     """Run the commands, and print the table; returns the exit code."""
     parser = figures.parser_of(__doc__, is_random=False)
@@ -80,15 +84,16 @@ def main() -> int:
     parser.add_argument("--python", default=sys.executable, help="of other users (this one)")
     parser.add_argument("--commands", nargs="+", choices=list(COMMANDS), default=list(COMMANDS))
     options = parser.parse_args()
+    if shutil.which(options.python) is None:
+        raise UserError(f"--python {printable(options.python)}: must be a program that is there")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         folder.chmod(0o755)
+        known = {host.name: host for host in hosts(folder, options.python)}
+        names = options.hosts or list(known)
+        program.require_names("--hosts", names, known)
         write_files(folder / "files")
-        return figures.conclude(
-            measure(host, folder, options.commands)
-            for host in hosts(folder, options.python)
-            if not options.hosts or host.name in options.hosts
-        )
+        return figures.conclude(measure(known[name], folder, options.commands) for name in names)
 
 
 def hosts(folder: Path, python: str) -> list[Host]:

@@ -33,6 +33,7 @@ from pathlib import Path
 from unittest.mock import patch
 
 import figures
+import program
 from PIL import Image
 from small_run import (
     final_state,
@@ -43,6 +44,7 @@ from small_run import (
 )
 from system_calls import in_child, killed_at, start_child, watched
 
+from fast_style.cli.arguments import positive
 from fast_style.cli.main import train_main
 from fast_style.core.errors import UserError
 from fast_style.models.checkpoint import checkpoint_path, list_checkpoints, load_checkpoint
@@ -51,12 +53,13 @@ from fast_style.training.trainer import Trainer
 NAME = "tiny"
 
 
+@program.errors_in_one_line()
 def main() -> int:
     """Kill, and print the table; returns the exit code."""
     parser = figures.parser_of(__doc__)
-    parser.add_argument("--count", type=int, default=200, help="of random kills (200)")
+    parser.add_argument("--count", type=positive, default=200, help="of random kills (200)")
     parser.add_argument(
-        "--calls", type=int, metavar="N", help="only N system calls, chosen at random"
+        "--calls", type=positive, metavar="N", help="only N system calls, chosen at random"
     )
     options = parser.parse_args()
     random.seed(options.seed)
@@ -142,6 +145,7 @@ def kill_at_calls(folder: Path, yaml_file: Path, calls: int | None) -> Iterator[
     shutil.copytree(begun, root)
     num_calls = number_of_calls(lambda: train_once(config, root))
     numbers = range(1, num_calls + 1)
+    figures.require_at_most("--calls", calls, num_calls)
     chosen = numbers if calls is None else sorted(random.sample(numbers, calls))
     num_sound = num_final = num_killed = 0
     for number in chosen:

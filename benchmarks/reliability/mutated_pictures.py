@@ -23,10 +23,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import figures
+import program
 from cases import Check, add_options, run_cases
 from mutations import damaged
 from PIL import Image, ImageCms
 
+from fast_style.cli.arguments import positive
 from fast_style.pictures.formats import FORMATS
 from fast_style.pictures.reading import PictureError, read_picture
 
@@ -45,11 +47,14 @@ class Seed(NamedTuple):
     content: bytes
 
 
+@program.errors_in_one_line()
 def main() -> int:
     """Damage, and print the table; returns the exit code."""
     parser = figures.parser_of(__doc__)
     add_options(parser)
-    parser.add_argument("--max-pixels", type=int, default=10_000_000, help="limit (10,000,000)")
+    parser.add_argument(
+        "--max-pixels", type=positive, default=10_000_000, help="limit (10,000,000)"
+    )
     options = parser.parse_args()
     return figures.conclude(
         measure(options.count, options.seed, options.max_pixels, options.workers)

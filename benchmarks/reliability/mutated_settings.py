@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import figures
+import program
 from cases import Check, add_options, run_cases
 from mutations import mutated_yaml
 
@@ -27,6 +28,7 @@ from fast_style.settings.structure import Root
 from fast_style.settings.writing import to_yaml
 
 
+@program.errors_in_one_line()
 def main() -> int:
     """Damage, and print the table; returns the exit code."""
     parser = figures.parser_of(__doc__)

@@ -33,6 +33,7 @@ from peer import (
     training_command,
     write_models,
 )
+from program import errors_in_one_line
 from small_run import command_environment, write_small_run
 
 _PATIENCE_S = 1800  # for what takes seconds, on a machine that may be busy
@@ -50,6 +51,7 @@ class Code:
         return os.mkdir, (_SENTINEL,)
 
 
+@errors_in_one_line()
 def main() -> None:
     """Try all faults, and print the table."""
     parser = parser_of(__doc__, is_random=False)

@@ -24,8 +24,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 import figures
+import program
 import yaml
 from small_run import command_environment, final_state, write_small_run
+
+from fast_style.cli.arguments import positive
+from fast_style.core.errors import UserError
 
 MOST_S = 35
 _PATIENCE_S = 300  # for what takes seconds, on a machine that may be busy
@@ -33,10 +37,11 @@ _MOST_STEPS = 9  # between two kills; a checkpoint is written every 4
 _MARK = "FAST_STYLE_BENCHMARK"
 
 
+@program.errors_in_one_line()
 def main() -> int:
     """Kill, and print the table; returns the exit code."""
     parser = figures.parser_of(__doc__)
-    parser.add_argument("--kills", type=int, default=20, help="how often (20)")
+    parser.add_argument("--kills", type=positive, default=20, help="how often (20)")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         return figures.conclude(measure(Path(folder), options.kills, options.seed))
@@ -96,12 +101,13 @@ class Job:
     def __init__(self, yaml_file: Path, folder: Path) -> None:
         self.run_folder = folder / "runs" / "tiny"
         self.mark = f"{_MARK}={uuid.uuid4()}"
-        words = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-        words += [str(figures.ROOT / "train.py"), str(yaml_file), "--device", "cpu"]
+        self.words = [sys.executable, "-m", "torch.distributed.run"]
+        self.words += ["--standalone", "--nproc-per-node", "2"]
+        self.words += [str(figures.ROOT / "train.py"), str(yaml_file), "--device", "cpu"]
         self.begun_at_step = newest_step(self.run_folder)
         self.log = (folder / "log").open("w+")
         self.process = subprocess.Popen(
-            [sys.executable, *words],
+            self.words,
             cwd=folder,
             env={**command_environment(), _MARK: self.mark.partition("=")[2]},
             stdout=self.log,
@@ -112,14 +118,14 @@ class Job:
         """The bytes of model, checkpoint and metrics when the run has finished.
 
         Raises:
-            RuntimeError: it fails; the message holds what it printed.
+            UserError: it fails.
         """
         try:
             self.process.wait(_PATIENCE_S)
         finally:
             self._clear()
         if self.process.returncode != 0:
-            raise RuntimeError(self._said())
+            raise self._failure()
         return final_state(self.run_folder)
 
     def kill_one(self, chance: random.Random) -> Kill:
@@ -148,8 +154,10 @@ class Job:
     def _wait_for(self, step: int) -> None:
         deadline = time.monotonic() + _PATIENCE_S
         while newest_step(self.run_folder) < step:
-            if self.process.poll() is not None or time.monotonic() > deadline:
-                raise RuntimeError(f"the run does not get to step {step}: {self._said()}")
+            if self.process.poll() is not None:
+                raise self._failure()
+            if time.monotonic() > deadline:
+                raise UserError(f"the run does not get to step {step} in {_PATIENCE_S} s")
             time.sleep(0.01)
 
     def _members(self) -> list[int]:
@@ -160,9 +168,9 @@ class Job:
         # Data workers have the environment of their parents, which are older.
         return min(pid for pid in self._members() if f"RANK={rank}" in environment_of(pid))
 
-    def _said(self) -> str:
+    def _failure(self) -> UserError:
         self.log.seek(0)
-        return self.log.read()
+        return program.failure(self.words, self.process.poll(), self.log.read())
 
     def _clear(self) -> None:
         for pid in self._members():

@@ -30,6 +30,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import figures
+import program
 import torch
 from small_run import (
     events_of,
@@ -43,7 +44,9 @@ from small_run import (
 from torch import Tensor
 from two_processes import start_two
 
+from fast_style.cli.arguments import natural, positive
 from fast_style.core.distributed import ALONE, Group, joined, read_launch
+from fast_style.core.errors import UserError
 from fast_style.settings.config import Config
 from fast_style.training.run_folder import Run
 from fast_style.training.trainer import Trainer
@@ -58,18 +61,24 @@ class Course(NamedTuple):
     curves: dict[str, list[tuple[int, str]]]
 
 
+@program.errors_in_one_line()
 def main() -> int:
     """Stop and resume, and print the table; returns the exit code."""
     parser = figures.parser_of(__doc__)
-    parser.add_argument("--steps", type=int, default=40, help="of the run (40)")
+    parser.add_argument("--steps", type=positive, default=40, help="of the run (40)")
     parser.add_argument(
-        "--workers", type=int, nargs="*", default=[0, 1, 2], help="of one process (0 1 2)"
+        "--workers", type=natural, nargs="*", default=[0, 1, 2], help="of one process (0 1 2)"
     )
     parser.add_argument(
         "--ranks", action=argparse.BooleanOptionalAction, default=True, help="also two ranks (yes)"
     )
     parser.add_argument("--rank-in", type=Path, help="(of a rank itself)")
     options = parser.parse_args()
+    if not options.workers and not options.ranks:
+        raise UserError(
+            "--workers without a number, and --no-ranks: leave nothing to resume; give one number, "
+            "or leave out --no-ranks"
+        )
     random.seed(options.seed)
     if options.rank_in is not None:
         return be_a_rank(options.rank_in, options.steps)
@@ -88,8 +97,9 @@ def measure(steps: int, workers: list[int], *, with_ranks: bool) -> Iterator[fig
             write_photos_and_settings(Path(folder))
             ranks = start_two(words, Path(folder))
             said = [rank.communicate() for rank in ranks]
-            if any(rank.returncode for rank in ranks):
-                raise SystemExit("\n".join(errors for _, errors in said))
+            for rank, (_, errors) in zip(ranks, said, strict=True):
+                if rank.returncode != 0:
+                    raise program.failure(words, rank.returncode, errors)
             sys.stderr.write(said[0][1])
             held = json.loads(Path(folder, "held.json").read_text())
             yield figures.Figure("resumed bit-exact, 2 ranks", held, steps)

@@ -21,9 +21,11 @@ from typing import Any, NamedTuple
 
 import figures
 import numpy as np
+import program
 from example_pictures import corners, png_bytes, swapped_profile
 from PIL import Image, ImageCms
 
+from fast_style.cli.arguments import positive
 from fast_style.pictures.reading import read_picture
 
 _ORIENTATION = 0x0112  # EXIF 2.32
@@ -51,10 +53,11 @@ class Case(NamedTuple):
     most_off: int
 
 
+@program.errors_in_one_line()
 def main() -> int:
     """Compare, and print the table; returns the exit code."""
     parser = figures.parser_of(__doc__, is_random=False)
-    parser.add_argument("--largest", type=int, default=64, help="side in pixels (64)")
+    parser.add_argument("--largest", type=positive, default=64, help="side in pixels (64)")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         return figures.conclude(measure(Path(folder), options.largest))
