@@ -7,7 +7,7 @@ The package ships the picture, not this script. Lengths are fractions of the pic
 numbers were chosen by eye.
 """
 
-import argparse
+import sys
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -17,6 +17,9 @@ import numpy as np
 from numpy.random import PCG64, Generator
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
+
+sys.path.append(str(Path(__file__).resolve().parents[1] / "benchmarks"))
+import program
 
 Floats = NDArray[np.float64]
 Color = tuple[int, int, int]
@@ -75,11 +78,19 @@ class Vortices(NamedTuple):
     spins: Floats  # (V,), +1 or -1
 
 
+@program.errors_in_one_line()
 def main() -> None:
     """Draw the picture, and write it."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("output", type=Path, nargs="?", default=SHIPPED)
-    draw_picture().save(parser.parse_args().output, compress_level=9)
+    parser = program.parser_of(__doc__)
+    parser.add_argument(
+        "output", type=Path, nargs="?", help="a .png (default: the shipped one, which is replaced)"
+    )
+    program.add_overwrite(parser)
+    options = parser.parse_args()
+    output = options.output or SHIPPED
+    overwrite = options.overwrite or options.output is None
+    program.require_new_picture(output, [], overwrite=overwrite, suffixes=[".png"])
+    draw_picture().save(output, compress_level=9)
 
 
 def draw_picture() -> Image.Image:

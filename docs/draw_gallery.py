@@ -1,7 +1,8 @@
 r"""Draw a gallery: photos down the side, styles along the top, each cell a photo in a style.
 
-    python docs/draw_gallery.py photos/*.jpg --styles the_scream udnie --output docs/gallery.jpg
-    python docs/draw_gallery.py photo.jpg --columns 4 --output docs/gallery.jpg   # all, in rows
+    python docs/draw_gallery.py photos/*.jpg --styles the_scream udnie --output docs/gallery.jpg \
+        --overwrite
+    python docs/draw_gallery.py photo.jpg --columns 4 --output gallery.jpg   # all, in rows
 
 With several photos, each has a row, and the style pictures stand above. With one photo, every cell
 has its style picture in a corner. Models that do not come with fast-style are named by their files;
@@ -15,6 +16,10 @@ from pathlib import Path
 
 from PIL import Image, ImageOps
 
+sys.path.append(str(Path(__file__).resolve().parents[1] / "benchmarks"))
+import program
+
+from fast_style.cli.arguments import natural, positive, positive_number
 from fast_style.core.errors import UserError
 from fast_style.pictures.reading import read_photo
 from fast_style.pictures.sheets import contact_sheet
@@ -23,26 +28,29 @@ from fast_style.styles.shipped import ShippedStyle, find_style, shipped_styles
 from fast_style.stylizing.stylizer import Stylizer
 
 QUALITY = 88
+LEAST_CELL, MOST_CELL = 8, 8192
 SCALE = 1.5
 """By how much the pictures are larger when they are stylized than on the gallery."""
 
 
+@program.errors_in_one_line()
 def main(arguments: Sequence[str] | None = None) -> None:
     """Draw the gallery that the command line asks for."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("photos", type=Path, nargs="+")
+    parser = program.parser_of(__doc__)
+    parser.add_argument("photos", type=program.existing_file, nargs="+")
     parser.add_argument("--styles", nargs="+", help="names or model files (default: all shipped)")
-    parser.add_argument("--columns", type=int, default=4, help="with one photo (default: 4)")
-    parser.add_argument("--width", type=int, default=600, help="of the gallery (default: 600)")
-    parser.add_argument("--ratio", type=float, default=4 / 3, help="of cells (default: 4 / 3)")
-    parser.add_argument("--gap", type=int, default=4, help="between cells (default: 4 pixels)")
+    parser.add_argument("--columns", type=positive, default=4, help="with one photo (default: 4)")
+    parser.add_argument("--width", type=positive, default=600, help="of the gallery (default: 600)")
+    parser.add_argument(
+        "--ratio", type=positive_number, default=4 / 3, help="of cells (default: 4 / 3)"
+    )
+    parser.add_argument("--gap", type=natural, default=4, help="between cells (default: 4 pixels)")
     parser.add_argument("--output", "-o", type=Path, required=True)
+    program.add_overwrite(parser)
     options = parser.parse_args(arguments)
-    try:
-        styles = [_style(name) for name in options.styles or _all_names()]
-        write_picture(options.output, gallery(options, styles), quality=QUALITY)
-    except UserError as error:
-        sys.exit(f"error: {error}")
+    program.require_new_picture(options.output, options.photos, overwrite=options.overwrite)
+    styles = [_style(name) for name in options.styles or _all_names()]
+    write_picture(options.output, gallery(options, styles), quality=QUALITY)
 
 
 def gallery(options: argparse.Namespace, styles: Sequence[ShippedStyle]) -> Image.Image:
@@ -53,8 +61,7 @@ def gallery(options: argparse.Namespace, styles: Sequence[ShippedStyle]) -> Imag
     """
     several = len(options.photos) > 1
     columns = len(styles) + 1 if several else options.columns
-    width = (options.width - (columns - 1) * options.gap) // columns
-    size = width, round(width / options.ratio)
+    size = cell_size(options, columns)
     pictures = [ImageOps.fit(read_photo(style.picture), size) for style in styles if style.picture]
     stylizers = [Stylizer(style.model) for style in styles]
     cells = [Image.new("RGB", size, "white"), *pictures] if several else []
@@ -66,6 +73,22 @@ def gallery(options: argparse.Namespace, styles: Sequence[ShippedStyle]) -> Imag
             versions = [_with_inset(*both) for both in zip(versions, pictures, strict=True)]
         cells += [photo.resize(size), *versions]
     return contact_sheet(cells, columns, gap=options.gap)
+
+
+def cell_size(options: argparse.Namespace, columns: int) -> tuple[int, int]:
+    """Width and height of a cell in pixels.
+
+    Raises:
+        UserError: it is too small or too large to draw.
+    """
+    width = (options.width - (columns - 1) * options.gap) // columns
+    height = round(width / options.ratio)
+    if not (width >= LEAST_CELL and LEAST_CELL <= height <= MOST_CELL):
+        raise UserError(
+            f"cells would have {width} x {height} pixels, and must have {LEAST_CELL} to "
+            f"{MOST_CELL} each way; change --width, --ratio, --gap or the number of columns"
+        )
+    return width, height
 
 
 def _with_inset(version: Image.Image, picture: Image.Image) -> Image.Image:

@@ -26,6 +26,9 @@ from operator import getitem
 from pathlib import Path
 from typing import Any
 
+sys.path.append(str(Path(__file__).resolve().parents[1] / "benchmarks"))
+import program
+
 from fast_style.cli.arguments import grain_levels
 from fast_style.core.errors import UserError, printable
 from fast_style.core.files import write_text_atomically
@@ -51,12 +54,15 @@ SHAPES_NO_MODEL = ("log.", "data.cache", "data.workers", "train.threads")
 JPEG_QUALITY = 88
 
 
+@program.errors_in_one_line()
 def main(arguments: Sequence[str] | None = None) -> None:
     """Write the files of a style."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("run", type=Path, help="the run folder")
+    parser = program.parser_of(__doc__)
+    parser.add_argument("run", type=program.existing_folder, help="the run folder")
     parser.add_argument("--photos", type=Path, nargs="+", required=True, help="to compare on")
-    parser.add_argument("--name", help="of the style (default: that of the run folder)")
+    parser.add_argument(
+        "--name", help="of the style, whose files of before are replaced (default: that of the run)"
+    )
     parser.add_argument("--base", action="store_true", help="make it the base of trainings")
     for part in (*Card._fields, "license"):
         parser.add_argument(f"--{part}", help="needed once; then that of before")
@@ -81,10 +87,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--notes", type=Path, help="Markdown to end the card with")
     options = parser.parse_args(arguments)
-    try:
-        ship(options)
-    except UserError as error:
-        sys.exit(f"error: {error}")
+    ship(options)
 
 
 def ship(options: argparse.Namespace) -> None:

@@ -38,7 +38,7 @@ def main(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Main:
     )
     Image.new("RGB", (40, 30), "gold").save("photo.png")
     main: Main = runpy.run_path(str(SCRIPT))["main"]
-    monkeypatch.setitem(main.__globals__, "CONFIGS", tmp_path / "configs")
+    monkeypatch.setitem(main.__wrapped__.__globals__, "CONFIGS", tmp_path / "configs")
     return main
 
 
@@ -91,9 +91,8 @@ def test_grain_is_kept_until_other_grain_is_given(main: Main) -> None:
             ("# The shipped model asks for --grain 5 of stylize.\n", recipe),
         ):
             assert (line in text) == (expected is not None)
-    with pytest.raises(SystemExit) as caught:
-        main([*words, "--grain", "33"])
-    assert caught.value.code == 2
+    mistake = error_of(main, [*words, "--grain", "33"])
+    assert mistake.startswith("error: argument --grain: must be a number from 0 to 32, got '33'")
 
 
 def test_its_settings_become_a_file_that_trains_it_again(main: Main) -> None:
@@ -165,7 +164,7 @@ def test_the_repository_has_the_settings_of_the_base() -> None:
 
 def test_run_becomes_the_base(main: Main, monkeypatch: pytest.MonkeyPatch) -> None:
     base = Path("base.safetensors")
-    monkeypatch.setitem(main.__globals__, "BASE_FILE", base)
+    monkeypatch.setitem(main.__wrapped__.__globals__, "BASE_FILE", base)
     main(["great_wave", "--base", "--photos", "photo.png", *ABOUT])
     assert read_description(base)["name"] == "base"
     assert files() == {}
