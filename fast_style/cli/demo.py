@@ -3,6 +3,7 @@
 import argparse
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from fast_style.cli.arguments import add_device, add_max_pixels, input_path, style_picture
 from fast_style.cli.notes import note, note_about
@@ -12,6 +13,11 @@ from fast_style.cli.train import train
 from fast_style.core.distributed import ALONE, read_launch
 from fast_style.core.errors import UserError
 
+if TYPE_CHECKING:  # torch takes seconds to import
+    import torch
+
+    from fast_style.demo.demo import PreparedDemo
+
 SUMMARY = "train a small model in minutes on a CPU, and stylize a photo with it"
 EXAMPLES = """\
 examples:
@@ -20,6 +26,8 @@ examples:
   # the same with pictures of your own
   {prog} --style painting.jpg --photo me.jpg
 """
+
+_FOLDER = Path("demo")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -53,23 +61,30 @@ def run(options: argparse.Namespace) -> int:
         require_picture(options.photo)
     note_about([path for path in (options.style, options.photo) if path is not None])
     from fast_style.core.devices import resolve_device
-    from fast_style.demo.demo import build_demo, draw_styles, finish_demo, prepare_demo
+    from fast_style.demo.demo import alone_in_folder, prepare_demo
 
     if not read_launch().is_alone:
         raise UserError("demo runs in one process; start it without torchrun")
-    prepared = prepare_demo(
-        Path("demo"), style=options.style, photo=options.photo, runs=RUNS, say=say
-    )
     device = resolve_device(options.device)
-    if options.style is None and (line := draw_styles(prepared, device=options.device)):
+    pictures = {"style": options.style, "photo": options.photo}
+    with alone_in_folder(_FOLDER, **pictures, say=say):
+        prepared = prepare_demo(_FOLDER, **pictures, runs=RUNS, say=say)
+        return _train_and_show(prepared, device, with_styles=options.style is None)
+
+
+def _train_and_show(prepared: "PreparedDemo", device: "torch.device", *, with_styles: bool) -> int:
+    from fast_style.demo.demo import build_demo, draw_styles, finish_demo
+
+    if with_styles and (line := draw_styles(prepared, device=str(device))):
         say(line)
-    say(prepared.announcement)
+    if not (RUNS / prepared.config.name / "model.safetensors").exists():
+        say(prepared.announcement)
     build = partial(build_demo, prepared)
     code = train([prepared.config], device=device, fresh=False, group=ALONE, build=build, anew="")
     if code != 0:
         return code
     try:
-        lines = finish_demo(prepared, RUNS, device=options.device)
+        lines = finish_demo(prepared, RUNS, device=str(device))
     except KeyboardInterrupt:
         note("stopped after the training; the same command stylizes the photo")
         raise

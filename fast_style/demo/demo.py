@@ -10,7 +10,8 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,7 +19,8 @@ import torch
 from PIL import Image
 
 from fast_style.core.errors import UserError, printable, remedy_for
-from fast_style.core.files import atomic_write, make_with_parents
+from fast_style.core.files import atomic_write, made_folders, make_with_parents
+from fast_style.core.folder_lock import FolderLock, Held
 from fast_style.demo.course import ShownTraining
 from fast_style.losses.build import (
     build_perceptual_loss,
@@ -38,7 +40,7 @@ from fast_style.stylizing.style_sheet import StyleSheet
 from fast_style.stylizing.stylizer import Stylizer
 from fast_style.training.build import build_trainer
 from fast_style.training.run_folder import Run
-from fast_style.training.run_lock import require_unlocked
+from fast_style.training.run_lock import remove_lock, require_unlocked
 from fast_style.training.run_log import print_line
 
 # Read from the wheel of scikit-image 0.26, never copied into this repository. Their origin, from
@@ -107,6 +109,48 @@ def find_demo_photos() -> tuple[list[Path], Path]:
     return training, held_out
 
 
+@contextmanager
+def alone_in_folder(
+    folder: Path,
+    *,
+    style: Path | None = None,
+    photo: Path | None = None,
+    say: Callable[[str], None] = print_line,
+) -> Iterator[None]:
+    """Keep other demos out of the folder that `prepare_demo` fills, which is made for it.
+
+    Without this, a second demo would replace the photo of one that trains.
+
+    Args:
+        folder: as for `prepare_demo`, like `style` and `photo`.
+        style: the user's style picture, if any.
+        photo: the user's photo, if any.
+        say: called with a line while the lock of the folder is watched.
+
+    Raises:
+        UserError: another process runs a demo there; the folder cannot be written, or a picture
+            cannot be read.
+    """
+    if style is not None or photo is not None:
+        folder = folder / _name_of_run(style)
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(made_folders(folder))
+            lock = FolderLock(folder, say)
+        except Held as error:
+            raise UserError(
+                f"{printable(folder)}: {error.holder or 'another process'} runs a demo here "
+                "already; wait for it, or change (cd) to another folder"
+            ) from None
+        except OSError as error:
+            raise _unwritten(folder, error) from None
+        try:
+            yield
+        finally:
+            lock.release()
+            remove_lock(folder)
+
+
 def prepare_demo(
     folder: Path,
     *,
@@ -134,7 +178,7 @@ def prepare_demo(
     painting = read_photo(STYLE_PICTURE if style is None else style)
     if style is not None:
         require_no_strip(painting, style)
-    name = "quickstart" if style is None else _name_of_run(style, painting)
+    name = _name_of_run(style)
     if style is not None or photo is not None:
         folder = folder / name
     held_out = folder / "held_out" / cat.name if photo is None else folder / _OWN_PHOTO
@@ -147,12 +191,7 @@ def prepare_demo(
         with atomic_write(held_out) as file:
             shown.save(file, "PNG")
     except OSError as error:
-        place = printable(Path(error.filename or folder))
-        remedy = remedy_for(error, "rename what is there, or change (cd) to another folder")
-        raise UserError(
-            f"{place}: cannot be written ({error.strerror}); the demo needs the folder "
-            f"{printable(folder)}: {remedy}"
-        ) from None
+        raise _unwritten(folder, error) from None
     write_picture(folder / "style.png", painting)
     config = load_config(
         SETTINGS,
@@ -253,8 +292,20 @@ def _find_scikit_image() -> Path:
     return Path(spec.submodule_search_locations[0])
 
 
-def _name_of_run(style: Path, painting: Image.Image) -> str:
+def _unwritten(folder: Path, error: OSError) -> UserError:
+    place = printable(Path(error.filename or folder))
+    remedy = remedy_for(error, "rename what is there, or change (cd) to another folder")
+    return UserError(
+        f"{place}: cannot be written ({error.strerror}); the demo needs the folder "
+        f"{printable(folder)}: {remedy}"
+    )
+
+
+def _name_of_run(style: Path | None) -> str:
     """The picture's name and a digest, so that another picture of that name is another run."""
+    if style is None:
+        return "quickstart"
+    painting = read_photo(style)
     digest = hashlib.sha256(painting.tobytes()).hexdigest()
     return f"{name_from(style.stem)[:90]}-{digest[:6]}"
 

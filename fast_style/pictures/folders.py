@@ -157,20 +157,21 @@ class Photos(NamedTuple):
         return hashlib.sha256(names.encode("utf-8", "surrogateescape")).hexdigest()
 
     @property
-    def num_bytes(self) -> int:
-        """The size of all photos' files together: it tells whether some were replaced."""
-        return sum(_size_of(photo) for photo in (*self.training, *self.validation))
+    def sizes_digest(self) -> str:
+        """The sha256 of the sizes of the training photos' files: it tells of replaced ones."""
+        sizes = "\n".join(_size_of(photo) for photo in self.training)
+        return hashlib.sha256(sizes.encode()).hexdigest()
 
     def name_of(self, photo: Path) -> str:
         """The path of a photo relative to the folder, with forward slashes."""
         return names_of([photo], self.folder)[0]
 
 
-def _size_of(file: Path) -> int:
+def _size_of(file: Path) -> str:
     try:
-        return os.stat(file).st_size
+        return str(os.stat(file).st_size)
     except OSError:  # it has vanished since the scan, and counts as unreadable
-        return 0
+        return "gone"
 
 
 def find_photos(

@@ -60,6 +60,7 @@ def load(root: type[AnyRoot], path: Path | str, overrides: Sequence[str] = ()) -
             f"{shortened(repr(overrides))}: a list of key=value words is needed, got one text; "
             f"give {shortened(repr([overrides]))}"
         )
+    overrides = tuple(overrides)  # perhaps of an iterator, which is read once
     for word in overrides:
         if not isinstance(word, str):
             raise TypeError(f"overrides must be key=value words, got {shortened(repr(word))}")

@@ -88,9 +88,10 @@ def build_trainer(
         TypeError: `config` is no settings.
         UserError: a setting is wrong, or photos, style picture, weights or memory do not fit them.
     """
+    config = checked(config)
     import_what_torch_leaves_out()
     device = resolve_device(device, argument="device=")
-    config = run.settings(checked(config))
+    config = run.settings(config)
     set_up_torch(device, threads=config.train.threads, deterministic=config.train.deterministic)
     precision = resolve_precision(config.train.precision, device)
     # A resumed run has its weights already, and the model of train.init_from may be gone.
@@ -336,7 +337,7 @@ def describe_photos(photos: Photos) -> dict[str, Any]:
     return {
         "count": len(photos.training),
         "digest": photos.digest,
-        "bytes": photos.num_bytes,
+        "sizes": photos.sizes_digest,
         "rules": photos.rules,
     }
 
@@ -347,10 +348,10 @@ def tell_of_changed_photos(
     settings: Mapping[str, str],
     say: Callable[[str], None],
 ) -> None:
-    """Say a line if a resumed run's photos have other sizes than when it was stopped.
+    """Say a line if the files of a resumed run's photos are of other sizes than before.
 
-    That is no error: an unreadable photo may have been mended. Files of earlier versions tell no
-    size.
+    That is no error: an unreadable photo may have been mended. Checkpoints of earlier versions
+    tell no sizes.
 
     Args:
         run: the run; a new one has nothing to differ from.
@@ -361,12 +362,12 @@ def tell_of_changed_photos(
     if run.resume_from is None:
         return
     for name, setting in settings.items():
-        once, now = run.resume_from.metadata[name].get("bytes"), description[name]["bytes"]
-        if once not in (None, now):
+        once = run.resume_from.metadata[name].get("sizes")
+        if once not in (None, description[name]["sizes"]):
             say(
-                f"warning: {setting}: files have changed since the last checkpoint ({once:,} bytes "
-                f"in all then, {now:,} now); the run goes on with them as they are now, and ends "
-                "with another model than without the change"
+                f"warning: {setting}: some files have other sizes than when this run was last "
+                "started or resumed; it goes on with them as they are now, and ends with another "
+                "model than without the change"
             )
 
 

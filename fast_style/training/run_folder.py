@@ -18,12 +18,13 @@ from PIL import Image
 
 from fast_style import __version__
 from fast_style.core.distributed import ALONE, Group
-from fast_style.core.errors import UserError, capitalized, printable, unwritten
+from fast_style.core.errors import UserError, capitalized, printable, shown, unwritten
 from fast_style.core.files import (
     made_folders,
     remove_stray_temporaries,
     write_text_atomically,
 )
+from fast_style.core.paths import path_named
 from fast_style.losses.build import read_style
 from fast_style.models.checkpoint import (
     Checkpoint,
@@ -144,7 +145,7 @@ def _rules_of(checkpoint: Checkpoint | None) -> int:
 def open_run(
     config: Config | DistillConfig,
     *,
-    root: Path,
+    root: Path | str,
     fresh: bool,
     say: Callable[[str], None],
     anew: str = FRESH,
@@ -161,11 +162,13 @@ def open_run(
         group: rank zero opens and locks the folder, and shares what it found.
 
     Raises:
-        TypeError: `config` is no settings.
+        TypeError: `config` is no settings, or `fresh` neither True nor False.
         UserError: a setting is wrong, another process trains there, the folder cannot be written,
             or the settings differ from the checkpoint's in a way that would change the run.
     """
-    config = checked(config)
+    config, root = checked(config), path_named(root)
+    if not isinstance(fresh, bool):
+        raise TypeError(f"fresh must be True or False, got {shown(fresh)}")
     own = None
     with group.together():
         if group.is_first:

@@ -17,6 +17,7 @@ import torch
 from fast_style.core.devices import resolve_device, restored_torch
 from fast_style.core.distributed import ALONE, Group
 from fast_style.core.errors import Stopped, UserError, capitalized
+from fast_style.core.paths import path_named
 from fast_style.core.signals import stop_signals
 from fast_style.settings.config import Config, DistillConfig, load_config
 from fast_style.settings.reading import checked
@@ -89,7 +90,7 @@ def train(
         return complete_run(
             checked(config),
             build_trainer,
-            root=Path(root),
+            root=path_named(root),
             device=resolve_device(device, argument="device="),
             fresh=fresh,
             result="model.safetensors",

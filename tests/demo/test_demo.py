@@ -447,6 +447,22 @@ def test_second_demo_beside_a_first_one_touches_nothing(
     assert "(cd)" in line
 
 
+@pytest.mark.usefixtures("small")
+def test_second_demo_in_the_same_moment_is_refused_and_one_in_another_folder_is_not(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    style, photo = (plain_picture(here / f"{c}.png", (40, 30), c) for c in ("blue", "red"))
+    with demo.alone_in_folder(Path("demo"), photo=photo):
+        assert cli.main(["demo", "--photo", str(style)]) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.startswith("error: demo/quickstart: process ")
+        assert "(cd)" in line
+        assert not Path("demo/quickstart/own_photo").exists()
+        with demo.alone_in_folder(Path("demo"), style=style, photo=photo):
+            assert len(list(Path("demo").iterdir())) == 2
+    assert all(path.is_dir() for path in Path("demo").rglob("*"))  # no lock is left
+
+
 @pytest.mark.slow
 @pytest.mark.usefixtures("small")
 @pytest.mark.parametrize("change", ["train.learning_rate=0.5", None])

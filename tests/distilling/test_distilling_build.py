@@ -90,10 +90,11 @@ def test_paintings_that_changed_between_stop_and_resume_are_told(
 ) -> None:
     config = settings_of(yaml_file)
     distill_once(config, tmp_path, stop_at=1)
-    painting, *_ = sorted(config.data.paintings.iterdir())
-    draw_photo(204, (80, 80)).save(painting)
+    data = config.data
+    found = find_photos(data.paintings, kind="paintings", validation_count=data.validation_count)
+    draw_photo(204, (80, 80)).save(found.training[0])
     distill_once(config, tmp_path)
-    (line,) = [line for line in capsys.readouterr().out.splitlines() if "changed" in line]
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if "sizes" in line]
     assert line.startswith("warning: data.paintings: ")
 
 

@@ -207,6 +207,13 @@ def test_one_text_in_place_of_a_list_of_words_is_told(tmp_path):
     assert message.endswith("give ['name=x']")
 
 
+def test_words_may_come_from_an_iterator(tmp_path):
+    words = iter(["name=x", "train.steps=7"])
+    assert load_config(write(tmp_path, LEAST), words).train.steps == 7
+    with pytest.raises(UserError, match="nope"):
+        load_config(write(tmp_path, LEAST), map(str, ["train.nope=1"]))
+
+
 def test_paths_are_taken_from_the_file_s_folder_or_the_working_directory(tmp_path, monkeypatch):
     (tmp_path / "configs").mkdir()
     (tmp_path / "here").mkdir()

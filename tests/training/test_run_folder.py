@@ -27,6 +27,7 @@ from fast_style.core import folder_lock
 from fast_style.core.errors import UserError
 from fast_style.losses.weight_files import write_weights_file
 from fast_style.models.checkpoint import load_checkpoint, save_checkpoint
+from fast_style.pictures.folders import find_photos
 from fast_style.pictures.writing import write_picture
 from fast_style.settings.config import load_config
 from fast_style.training import run_folder, run_lock
@@ -621,14 +622,43 @@ def test_photos_that_changed_between_stop_and_resume_are_told(
     config = settings_of(yaml_file, "train.steps=3")
     train_once(config, tmp_path, stop_at=1)
     train_once(config, tmp_path, stop_at=2)
-    assert "changed" not in capsys.readouterr().out
+    assert "sizes" not in capsys.readouterr().out
     photo, *_ = sorted((tmp_path / "photos").glob("*.png"))
     draw_photo(204, (80, 80)).save(photo)
     train_once(config, tmp_path)
-    (line,) = [line for line in capsys.readouterr().out.splitlines() if "changed" in line]
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if "sizes" in line]
     assert line.startswith("warning: data.photos: ")
-    last, *_ = sorted((tmp_path / "tiny" / "checkpoints").iterdir())
-    assert f"{load_checkpoint(last).metadata['photos']['bytes']:,} bytes" in line
+
+
+def test_swapped_photos_are_told_and_changed_held_out_ones_are_not(
+    yaml_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = settings_of(yaml_file, "train.steps=4")
+    photos = find_photos(config.data.photos, validation_count=config.data.validation_count)
+    first, second = photos.training[:2]
+    draw_photo(204, (80, 80)).save(first, format="PNG")
+    train_once(config, tmp_path, stop_at=1)
+    draw_photo(205, (70, 70)).save(photos.validation[0], format="PNG")
+    train_once(config, tmp_path, stop_at=2)
+    assert "sizes" not in capsys.readouterr().out
+    contents = first.read_bytes()
+    first.write_bytes(second.read_bytes())
+    second.write_bytes(contents)
+    train_once(config, tmp_path)
+    assert "warning: data.photos: some files have other sizes" in capsys.readouterr().out
+
+
+def test_checkpoint_with_odd_sizes_of_photos_is_resumed(
+    yaml_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = settings_of(yaml_file, "train.steps=2")
+    train_once(config, tmp_path, stop_at=1)
+    (checkpoint,) = (tmp_path / "tiny" / "checkpoints").iterdir()
+    tensors, description = load_checkpoint(checkpoint)
+    description["photos"]["sizes"] = [1, {"a": None}]
+    save_checkpoint(checkpoint, tensors, description)
+    train_once(config, tmp_path)
+    assert "some files have other sizes" in capsys.readouterr().out
 
 
 @pytest.mark.slow

@@ -108,6 +108,33 @@ def test_what_is_no_settings_is_an_error_of_type(tmp_path: Path, wrong: Any) -> 
         fast_style.open_run(wrong, root=tmp_path, fresh=False, say=ignore)
 
 
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"root": "s3://bucket/runs"}, UserError, "is a URL; download it first"),
+        ({"root": "runs\0"}, UserError, "must be a path"),
+        ({"root": "runs", "fresh": "never"}, TypeError, "^fresh must be True or False, got 'never'"),
+    ],
+)
+def test_what_names_no_folder_is_refused(
+    yaml_file: Path, options: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    config = settings_of(yaml_file)
+    with pytest.raises(error, match=message):
+        fast_style.train(config, device="cpu", **options)
+    with pytest.raises(error, match=message):
+        fast_style.open_run(config, say=ignore, **{"fresh": False, **options})
+
+
+def test_text_names_the_folder_of_runs(
+    yaml_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    config = settings_of(yaml_file)
+    with fast_style.open_run(config, root="~/mine", fresh=False, say=ignore) as run:
+        assert run.folder == tmp_path / "mine" / "tiny"
+
+
 def test_second_call_says_that_it_is_finished(train: Callable[..., Result], tmp_path: Path) -> None:
     file, _ = train()
     before = final_state(tmp_path / "tiny")
