@@ -174,6 +174,7 @@ def _optimize(config: "GatysConfig", options: argparse.Namespace) -> int:
     course = Course(total, options.output, options.every, replaces=options.overwrite)
     content = read_picture(options.content) if options.content is not None else None
     photo = over_white(content) if content is not None else None
+    unwritten: list[UserError] = []
     with (
         tqdm(total=total, unit="iteration", disable=None) as bar,
         stop_signals(unit="iteration") as stop_signal,
@@ -185,7 +186,9 @@ def _optimize(config: "GatysConfig", options: argparse.Namespace) -> int:
             try:
                 course.record(number, progress.iterate.picture)
             except UserError as error:  # a full disk: the result may still be written elsewhere
-                tell(f"warning: {error}")
+                if not unwritten:
+                    tell(f"warning: {error}")
+                unwritten.append(error)
             except FileExistsError as error:
                 tell(f"warning: {printable(error.filename)}: has appeared meanwhile, and is kept")
             loss = f"loss {progress.iterate.values.total:.4g}"
@@ -209,6 +212,8 @@ def _optimize(config: "GatysConfig", options: argparse.Namespace) -> int:
             raise
         signal_number = stop_signal()
         bar.close()
+        if len(unwritten) > 1:
+            note(f"warning: {count(len(unwritten), 'picture')} in between could not be written")
         # Here too, a first signal waits: the picture may be the work of hours.
         is_stopped = result.minimum.reason == STOPPED
         if is_stopped and (result.scale, result.minimum.last.iteration) == (0, 0):
@@ -264,12 +269,12 @@ def _write(
     if failures:
         raise UserError("\n".join(failures), exit_code=1)
     best = result.minimum.best
+    scale = f" at scale {result.scale + 1}" if result.scale > 0 else ""
     values = ", ".join(f"{name} {value:.4g}" for name, value in best.values._asdict().items())
     say(
         f"{printable(output)}: {result.picture.width} x {result.picture.height} pixels, "
-        f"{count(best.iteration, 'iteration')}, {count(best.evaluations, 'evaluation')} of the "
-        f"loss; {values} "
-        f"({result.minimum.reason})"
+        f"{count(best.iteration, 'iteration')}{scale}, "
+        f"{count(best.evaluations, 'evaluation')} of the loss; {values} ({result.minimum.reason})"
     )
 
 

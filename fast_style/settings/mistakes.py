@@ -115,6 +115,8 @@ def _unknown_key(root: type[Root], key: Key, found: object) -> str:
     name = str(key[-1])
     if hint := typography_hint(f"{name}:"):
         return f"unknown key; {hint}"
+    if name == "<<":
+        return "unknown key; sections are not merged here: write their keys out"
     *sections, last = name.split(".")
     section = (*key[:-1], *sections)
     if sections and section_at(root, section) is not None:  # written as on the command line

@@ -247,7 +247,7 @@ def read_yaml(text: str, place: str, *, any_value: bool = False) -> Document:
         elif "<scalar>" in problem and (quote := _first_quote_in(_line_of(text, mark))):
             kind = "double" if quote == "'" else "single"
             problem += f"; put {kind} quotes around a text with {quote} in it"
-        elif "cannot start" in problem:
+        elif "cannot start" in problem or "alphabetic or numeric" in problem:
             problem += "; put single quotes around the text"
         fail(mark.line + 1 if mark else 1, f"not valid YAML: {problem}")
     except yaml.reader.ReaderError as error:

@@ -90,18 +90,13 @@ class Run(NamedTuple):
         return _rules_of(self.resume_from)
 
     def require_lock(self) -> None:
-        """Check that no other process has taken the run over.
+        """Check that the run is still this process's.
 
         Raises:
-            UserError: one has, because this process seemed to have ended.
+            UserError: its folder is gone, or another process has taken it over.
         """
-        if self.lock is not None and self.lock.is_lost:
-            raise UserError(
-                f"{self.folder}: another process has taken this run over, because this one gave no "
-                "sign of life (a machine that was suspended, or a disk that did not answer). It "
-                "trains on from the last checkpoint; this process stops",
-                exit_code=1,
-            )
+        if self.lock is not None:
+            self.lock.require_held(self.folder)
 
     def __enter__(self) -> Self:
         return self

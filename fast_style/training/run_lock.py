@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 from weakref import WeakValueDictionary
 
-from fast_style.core.errors import UserError
+from fast_style.core.errors import UserError, printable
 from fast_style.core.folder_lock import HELD, FolderLock, Held
 
 FRESH = "fresh=True"
@@ -42,6 +42,29 @@ class RunLock(FolderLock):
         another thread that lives, nobody can say whether it is about to train.
         """
         return not self._thread.is_alive() or self._thread is threading.current_thread()
+
+    def require_held(self, folder: Path) -> None:
+        """Check that this lock still holds its folder.
+
+        Raises:
+            UserError: the folder is gone, or another process has taken the run over, because this
+                one seemed to have ended.
+        """
+        if not self.is_lost:
+            return
+        if not os.path.lexists(folder):
+            raise UserError(
+                f"{printable(folder)}: this folder is gone: it was renamed, moved or deleted while "
+                "the run trained. Give it its name again; the same command then resumes from the "
+                "last checkpoint",
+                exit_code=1,
+            )
+        raise UserError(
+            f"{printable(folder)}: another process has taken this run over, because this one gave "
+            "no sign of life (a machine that was suspended, or a disk that did not answer). It "
+            "trains on from the last checkpoint; this process stops",
+            exit_code=1,
+        )
 
 
 # The locks of this process, by its number (a forked child holds none of them) and the folder. Locks

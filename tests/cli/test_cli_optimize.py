@@ -572,7 +572,9 @@ def test_picture_in_between_that_cannot_be_written_costs_no_result(
     assert draw("--every", "2") == 0
     assert size_of("out.png") == (20, 16)
     warning = "warning: out-00002.png: cannot be written (No space left on device)"
-    assert warning in capsys.readouterr().out.splitlines()
+    told = capsys.readouterr()
+    assert told.out.splitlines().count(warning) == 1
+    assert "warning: 5 pictures in between could not be written" in told.err
 
 
 def test_loss_beyond_all_numbers_writes_the_best_and_fails(here: Path, capsys: Output) -> None:

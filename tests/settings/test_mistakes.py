@@ -34,8 +34,7 @@ from fast_style.settings.gatys_config import GatysConfig
         ),
         (
             "<<: {seed: 3}",
-            "FILE:4: <<: unknown key; valid keys here: name, seed, style, data, model, "
-            "loss_network, loss, train, log",
+            "FILE:4: <<: unknown key; sections are not merged here: write their keys out",
         ),
         # keys as on the command line
         ("train.steps: 50", "FILE:4: train.steps: unknown key; write `steps: 50` below `train:`"),

@@ -51,6 +51,8 @@ def test_a_root_is_read_from_a_file_with_words_over_it(tmp_path, monkeypatch):
         ("paper: lined\npen: {width: 3}",
          "FILE:3: pen.width: must be at most 1 on lined paper, got 3.0"),
         ("copies: 0", "FILE:2: copies: must be at least 1, got 0"),
+        ("pen: {<<: {width: 1}}",
+         "FILE:2: pen.<<: unknown key; sections are not merged here: write their keys out"),
         ("num_copies: 2", "FILE:2: num_copies: unknown key; did you mean 'copies'?"),
     ],
 )  # fmt: skip

@@ -79,6 +79,8 @@ def test_aliases_stand_for_what_they_name(tmp_path):
         ("---\nseed: 3",
          "FILE:4: a second document begins here; write it into a file of its own"),
         ("seed: *nothing", "FILE:4: not valid YAML: found undefined alias 'nothing'"),
+        ("seed: *.jpg", "FILE:4: not valid YAML: expected alphabetic or numeric character, but "
+         "found '.'; put single quotes around the text"),
         ("log: {every: ${N}}", "FILE:4: not valid YAML: expected ',' or '}', but got '{'; "
          "put single quotes around a text with a variable in it"),
         ("seed: &a [*a]", "FILE:4: nested deeper than 32 levels once aliases are expanded"),

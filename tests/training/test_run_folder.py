@@ -6,7 +6,6 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -32,6 +31,7 @@ from fast_style.pictures.writing import write_picture
 from fast_style.settings.config import load_config
 from fast_style.training import run_folder, run_lock
 from fast_style.training.run_folder import Run, open_run
+from fast_style.training.run_lock import RunLock
 
 
 @pytest.fixture
@@ -137,12 +137,18 @@ def test_folder_that_cannot_be_locked_leaves_nothing(
     assert list(tmp_path.glob("far/**")) == ([root.parent, root] if has_root else [])
 
 
-def test_run_that_another_process_took_over_stops(yaml_file: Path, tmp_path: Path) -> None:
+def test_run_that_another_process_took_over_stops(
+    yaml_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with open_small_run(settings_of(yaml_file), tmp_path) as run:
         run.require_lock()
-        lost = run._replace(lock=SimpleNamespace(is_lost=True))
+        monkeypatch.setattr(RunLock, "is_lost", property(lambda lock: True))
         with pytest.raises(UserError, match="another process has taken this run over") as caught:
-            lost.require_lock()
+            run.require_lock()
+        assert caught.value.exit_code == 1
+        run.folder.rename(tmp_path / "elsewhere")
+        with pytest.raises(UserError, match="this folder is gone: it was renamed") as caught:
+            run.require_lock()
         assert caught.value.exit_code == 1
 
 

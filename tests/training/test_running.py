@@ -113,7 +113,11 @@ def test_what_is_no_settings_is_an_error_of_type(tmp_path: Path, wrong: Any) -> 
     [
         ({"root": "s3://bucket/runs"}, UserError, "is a URL; download it first"),
         ({"root": "runs\0"}, UserError, "must be a path"),
-        ({"root": "runs", "fresh": "never"}, TypeError, "^fresh must be True or False, got 'never'"),
+        (
+            {"root": "runs", "fresh": "never"},
+            TypeError,
+            "^fresh must be True or False, got 'never'",
+        ),
     ],
 )
 def test_what_names_no_folder_is_refused(
