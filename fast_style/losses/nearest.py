@@ -39,7 +39,7 @@ def usual_loss(
     style_weight: float = 1.5,
     halo_weight: float = 0.0,
 ) -> PerceptualLoss:
-    """The layers and balance of configs/laptop.yaml, with Gram matrices, quick to compare.
+    """About the layers and balance of configs/laptop.yaml, with Gram matrices, quick to compare.
 
     Args:
         loss_network: from `compact_network`.

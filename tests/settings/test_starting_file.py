@@ -53,6 +53,7 @@ def test_the_starting_file_differs_from_the_defaults_in_what_a_laptop_needs(tmp_
         "data.crop_size": 160,
         "model.width": 16,
         "loss_network.weights": "compact",
+        "loss.content_layers.relu1_2": 0.5,
         "loss.content_layers.relu2_2": 0.5,
         "loss.style_distance": "sliced",
         "loss.style_weight": 2.5,
