@@ -24,7 +24,8 @@ def errors_in_one_line() -> Iterator[None]:
     """Within the block, or the function that this decorates, errors end the process in a line.
 
     Raises:
-        SystemExit: with the line, in place of `UserError`, `OSError` and `CalledProcessError`.
+        SystemExit: with the line, in place of `UserError`, `OSError`, `MemoryError` and
+            `CalledProcessError`.
     """
     try:
         yield
@@ -32,6 +33,8 @@ def errors_in_one_line() -> Iterator[None]:
         sys.exit("\n".join(f"error: {printable(line)}" for line in str(error).splitlines()))
     except subprocess.CalledProcessError as error:
         sys.exit(f"error: {failure(error.cmd, error.returncode, error.stderr)}")
+    except MemoryError:
+        sys.exit("error: not enough memory for these sizes; choose smaller ones")
     except OSError as error:
         place = f"{printable(error.filename)}: " if isinstance(error.filename, str) else ""
         sys.exit(f"error: {place}{error.strerror or error}")

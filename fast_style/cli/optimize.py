@@ -213,7 +213,7 @@ def _optimize(config: "GatysConfig", options: argparse.Namespace) -> int:
         signal_number = stop_signal()
         bar.close()
         if len(unwritten) > 1:
-            note(f"warning: {count(len(unwritten), 'picture')} in between could not be written")
+            tell(f"warning: {count(len(unwritten), 'picture')} in between could not be written")
         # Here too, a first signal waits: the picture may be the work of hours.
         is_stopped = result.minimum.reason == STOPPED
         if is_stopped and (result.scale, result.minimum.last.iteration) == (0, 0):

@@ -358,7 +358,9 @@ class Distiller:
         metadata["painters"] = [
             {"number": painter.number, "age": painter.age} for painter in self.painters
         ]
-        with writing_step(self.checkpoints, self.step, keep=self.log.keep_checkpoints):
+        with writing_step(
+            self.checkpoints, self.step, keep=self.log.keep_checkpoints, warn=self.run_log.warn
+        ):
             self._write_student()
             save_checkpoint(checkpoint_path(self.checkpoints, self.step), self.tensors(), metadata)
 

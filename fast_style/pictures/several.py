@@ -9,6 +9,7 @@ from pathlib import Path
 
 from PIL import MpoImagePlugin
 
+from fast_style.pictures.formats import EXTENSIONS, FORMATS
 from fast_style.pictures.reading import opened
 from fast_style.pictures.scanning import first_of
 from fast_style.pictures.tiff_pages import Page, find_pages, picture_among
@@ -22,10 +23,10 @@ _GAIN_MAPS = (b"hdrgm", b"iso:ts:21496")
 _LEAST_SHARE = 0.5
 
 
-OFTEN_SEVERAL = frozenset((".gif", ".apng", ".mpo", ".tif", ".tiff", ".avifs"))
+MAY_HOLD_SEVERAL = EXTENSIONS.difference(FORMATS["JPEG"])
 """Suffixes, in lower case, of formats that are used for animations and documents.
 
-Large sets of photos have others, so that files with these can be opened before a training.
+Large sets of photos are JPEG, so that files with these can be opened before a training.
 """
 
 

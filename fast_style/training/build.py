@@ -29,7 +29,7 @@ from fast_style.networks.transform_net import memory_format_for
 from fast_style.pictures.folders import INCLUDE_RESULTS, Photos, find_photos
 from fast_style.pictures.pixels import image_to_tensor
 from fast_style.pictures.scanning import RULES, lines_about
-from fast_style.pictures.several import OFTEN_SEVERAL, line_about_several, num_pictures
+from fast_style.pictures.several import MAY_HOLD_SEVERAL, line_about_several, num_pictures
 from fast_style.pictures.writing import write_picture
 from fast_style.settings.config import NEAREST, Config, DistillConfig
 from fast_style.settings.reading import checked
@@ -59,6 +59,8 @@ from fast_style.training.validation import Validation, ValidationJudge
 
 # Least side of sample pictures, in pixels: smaller ones show too little.
 SMALLEST_SAMPLE = 256
+# Files that are opened to tell of those that hold several pictures: of more, a disk takes minutes.
+_MOST_LOOKED_AT = 5000
 # The folder of photo caches, in the working directory, unless data.cache_folder names another.
 _CACHES = Path("photo_cache")
 
@@ -307,9 +309,11 @@ def find_readable_photos(
 def tell_of_several(photos: Photos, say: Callable[[str], None]) -> None:
     """Say a line if files hold several pictures, of which one is taken: animations, documents."""
     files = [*photos.training, *photos.validation]
-    suspects = [file for file in files if file.suffix.lower() in OFTEN_SEVERAL]
-    if line := line_about_several([(str(file), num_pictures(file)) for file in suspects]):
-        say(line)
+    suspects = [file for file in files if file.suffix.lower() in MAY_HOLD_SEVERAL]
+    looked_at = suspects[:_MOST_LOOKED_AT]
+    if line := line_about_several([(str(file), num_pictures(file)) for file in looked_at]):
+        more = len(suspects) - len(looked_at)
+        say(f"{line} ({count(more, 'file')} more were not looked at)" if more else line)
 
 
 def read_held_out(photos: Photos, size: int, say: Callable[[str], None]) -> Tensor:

@@ -93,7 +93,7 @@ class Run(NamedTuple):
         """Check that the run is still this process's.
 
         Raises:
-            UserError: its folder is gone, or another process has taken it over.
+            UserError: another process has taken it over.
         """
         if self.lock is not None:
             self.lock.require_held(self.folder)
@@ -359,7 +359,7 @@ def _other_run(
         )
     change = (
         f"{folder}: these settings differ from the checkpoint's and would change the result: "
-        f"{', '.join(refused)}. Set them back"
+        f"{', '.join(refused)}. Set them back, as they are in {folder / 'config.yaml'}"
     )
     is_longer = old.train.schedule == "cosine" and new.train.steps > old.train.steps
     if is_longer and set(refused) <= {"train.steps", "train.schedule"}:

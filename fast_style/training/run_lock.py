@@ -47,18 +47,11 @@ class RunLock(FolderLock):
         """Check that this lock still holds its folder.
 
         Raises:
-            UserError: the folder is gone, or another process has taken the run over, because this
-                one seemed to have ended.
+            UserError: another process has taken the run over, because this one seemed to have
+                ended.
         """
         if not self.is_lost:
             return
-        if not os.path.lexists(folder):
-            raise UserError(
-                f"{printable(folder)}: this folder is gone: it was renamed, moved or deleted while "
-                "the run trained. Give it its name again; the same command then resumes from the "
-                "last checkpoint",
-                exit_code=1,
-            )
         raise UserError(
             f"{printable(folder)}: another process has taken this run over, because this one gave "
             "no sign of life (a machine that was suspended, or a disk that did not answer). It "

@@ -1,6 +1,7 @@
 """Writing and restoring the state of a run, for training and distilling."""
 
 import errno
+import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -36,7 +37,12 @@ LATEST_SAMPLES = "latest.png"
 
 @contextmanager
 def writing_step(
-    folder: Path, step: int, *, keep: int, on_full_disk: Callable[[str], None] | None = None
+    folder: Path,
+    step: int,
+    *,
+    keep: int,
+    warn: Callable[[str], None],
+    on_full_disk: Callable[[str], None] | None = None,
 ) -> Iterator[None]:
     """Inside, the files of a step are written; after success, the oldest checkpoints are removed.
 
@@ -44,6 +50,8 @@ def writing_step(
         folder: the run's checkpoints.
         step: finished steps.
         keep: number of checkpoints to keep.
+        warn: called with a warning if the run's folder is gone. It is made again, so that nothing
+            is lost of what follows.
         on_full_disk: called with a warning if a file cannot be written; the run continues, and
             tries again at the next checkpoint. None: raise UserError.
 
@@ -51,6 +59,12 @@ def writing_step(
         UserError: a number is not finite, or a file cannot be written; names the last good
             checkpoint.
     """
+    if not os.path.lexists(folder.parent):
+        warn(
+            f"{printable(folder.parent)}: this folder is gone, renamed or deleted while "
+            "the run trained; it is made again. Checkpoints and measurements of before are not in "
+            "it: if it was renamed, copy them back"
+        )
     try:
         make_with_parents(folder)  # somebody may have removed it during the work
         yield

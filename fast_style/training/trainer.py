@@ -290,6 +290,7 @@ class Trainer:
             self.checkpoints,
             self.step,
             keep=self.log.keep_checkpoints,
+            warn=self.run_log.warn,
             on_full_disk=None if must_succeed else self.run_log.warn,
         ):
             save_checkpoint(

@@ -574,7 +574,7 @@ def test_picture_in_between_that_cannot_be_written_costs_no_result(
     warning = "warning: out-00002.png: cannot be written (No space left on device)"
     told = capsys.readouterr()
     assert told.out.splitlines().count(warning) == 1
-    assert "warning: 5 pictures in between could not be written" in told.err
+    assert "warning: 5 pictures in between could not be written" in told.out
 
 
 def test_loss_beyond_all_numbers_writes_the_best_and_fails(here: Path, capsys: Output) -> None:

@@ -64,7 +64,10 @@ def test_disk_that_is_full_for_a_while_costs_a_warning(
 @pytest.mark.slow
 @pytest.mark.parametrize("removed", ["tiny/checkpoints", "tiny"])
 def test_folder_that_is_removed_while_training_is_made_again(
-    open_trainer: Callable[..., Trainer], tmp_path: Path, removed: str
+    open_trainer: Callable[..., Trainer],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    removed: str,
 ) -> None:
     trainer = open_trainer()
     real = trainer.train_step
@@ -77,6 +80,8 @@ def test_folder_that_is_removed_while_training_is_made_again(
     trainer.train_step = train_step  # type: ignore[method-assign]
     trainer.train()
     assert checkpoints_of(tmp_path / "tiny") == [6]
+    is_told = f"warning: {tmp_path}/tiny: this folder is gone" in capsys.readouterr().out
+    assert is_told is (removed == "tiny")
     load_transform_net(tmp_path / "tiny" / "model.safetensors")
 
 
@@ -168,7 +173,8 @@ def test_model_card_describes_the_model(straight: Path) -> None:
 
 
 def test_file_that_is_larger_than_a_process_may_write_names_the_limit(tmp_path: Path) -> None:
-    with pytest.raises(UserError) as caught, writing_step(tmp_path / "checkpoints", 3, keep=2):
+    folder = tmp_path / "checkpoints"
+    with pytest.raises(UserError) as caught, writing_step(folder, 3, keep=2, warn=print):
         raise OSError(errno.EFBIG, "File too large")
     for part in ("step 3: ", "File too large", "There is no checkpoint yet. ", "ulimit -f"):
         assert part in str(caught.value)
