@@ -132,7 +132,8 @@ def alone_in_folder(
             cannot be read.
     """
     if style is not None or photo is not None:
-        folder = folder / _name_of_run(style)
+        painting = read_photo(STYLE_PICTURE if style is None else style)
+        folder = folder / _name_of_run(style, painting)
     with ExitStack() as stack:
         try:
             stack.enter_context(made_folders(folder))
@@ -178,7 +179,7 @@ def prepare_demo(
     painting = read_photo(STYLE_PICTURE if style is None else style)
     if style is not None:
         require_no_strip(painting, style)
-    name = _name_of_run(style)
+    name = _name_of_run(style, painting)
     if style is not None or photo is not None:
         folder = folder / name
     held_out = folder / "held_out" / cat.name if photo is None else folder / _OWN_PHOTO
@@ -301,11 +302,10 @@ def _unwritten(folder: Path, error: OSError) -> UserError:
     )
 
 
-def _name_of_run(style: Path | None) -> str:
+def _name_of_run(style: Path | None, painting: Image.Image) -> str:
     """The picture's name and a digest, so that another picture of that name is another run."""
     if style is None:
         return "quickstart"
-    painting = read_photo(style)
     digest = hashlib.sha256(painting.tobytes()).hexdigest()
     return f"{name_from(style.stem)[:90]}-{digest[:6]}"
 
