@@ -172,9 +172,12 @@ def _judgement(report: Path, digest: str) -> dict[str, str]:
         digest: SHA-256 of the model file.
 
     Raises:
-        UserError: the report has no such model.
+        UserError: the file is no report, or the report has no such model.
     """
-    judged = json.loads(report.read_text(encoding="utf-8"))
+    try:
+        judged = json.loads(report.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"{printable(report)}: is no judge.json ({error}); judge again") from None
     for style in judged["styles"]:
         for model in judged["models"]:
             found = judged["summary"]["styles"][style["name"]]["models"].get(model["name"])

@@ -1,7 +1,6 @@
 """The files that a command writes: checked before any work, and put in place after it."""
 
 import itertools
-import os
 import tempfile
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from fast_style.cli.notes import note
 from fast_style.core.errors import UserError, printable, remedy_for, unwritten
-from fast_style.core.files import make_with_parents, other_names
+from fast_style.core.files import make_with_parents, other_names, why_unwritable
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -147,7 +146,5 @@ def make_writable_folder(folder: Path) -> None:
             f"{printable(folder)}: cannot create this folder ({error.strerror}); "
             f"{remedy_for(error, 'choose another')}"
         ) from None
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise UserError(
-            f"{printable(folder)}: no permission to write to this folder; choose another"
-        )
+    if refusal := why_unwritable(folder):
+        raise UserError(f"{printable(folder)}: {refusal}; choose another")

@@ -7,6 +7,7 @@ from fast_style.cli.arguments import (
     add_device,
     add_max_pixels,
     add_memory,
+    grain_levels,
     input_path,
     output_path,
     positive,
@@ -58,6 +59,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help=f"longer side of the photo on the sheet, in pixels (default: {SHEET_SIDE})",
     )
+    parser.add_argument(
+        "--grain",
+        type=grain_levels,
+        metavar="LEVELS",
+        help="as for stylize: faint noise added to the photo, 0 for none (default: what each style "
+        "asks for)",
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace an existing sheet")
     add_memory(parser)
     add_device(parser)
@@ -67,8 +75,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Print the list, or draw the sheet; returns the exit code."""
     if options.sheet is None:
-        for name in ("output", "max_side", "memory", "overwrite"):
-            if getattr(options, name):
+        for name in ("output", "max_side", "grain", "memory", "overwrite"):
+            value = getattr(options, name)
+            if value is not None and value is not False:  # a --grain of 0 was given
                 option = "--" + name.replace("_", "-")
                 raise UserError(f"{option}: works with --sheet only; add --sheet PHOTO")
         _list()
@@ -112,7 +121,9 @@ def _draw(options: argparse.Namespace, output: Path) -> None:
 
     photo = shrunk(read_picture(options.sheet), options.max_side or SHEET_SIDE)
     models = [style.model for style in styles]
-    sheet = StyleSheet(models, device=options.device, memory_bytes=options.memory)
+    sheet = StyleSheet(
+        models, device=options.device, memory_bytes=options.memory, grain=options.grain
+    )
     drawn = sheet.stylize_picture(photo).rgb
     output = put_picture_in_place(output, drawn, overwrite=options.overwrite)
     say(f"{printable(output)}: {printable(options.sheet)} in {len(styles)} styles")

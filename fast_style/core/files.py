@@ -117,6 +117,14 @@ def make_with_parents(folder: Path) -> None:
             made = missing.pop()
 
 
+def why_unwritable(folder: Path) -> str | None:
+    """Why this process cannot write to a folder that exists, for messages; None if it can."""
+    if os.access(folder, os.W_OK | os.X_OK):
+        return None
+    is_read_only = hasattr(os, "statvfs") and os.statvfs(folder).f_flag & os.ST_RDONLY
+    return "its disk is read-only" if is_read_only else "no permission to write to this folder"
+
+
 @contextmanager
 def made_folders(*folders: Path) -> Iterator[None]:
     """Make these folders, and remove those that were not there if the block raises an error.

@@ -10,8 +10,12 @@ from pathlib import Path
 from fast_style.core.errors import UserError
 
 
-def path_named(path: Path | str | os.PathLike[str]) -> Path:
+def path_named(path: Path | str | os.PathLike[str], argument: str = "") -> Path:
     """The path of a file that a caller of the library named; text is read by `usable_path`.
+
+    Args:
+        path: what the caller gave.
+        argument: its name, for the message, such as ``root=``.
 
     Raises:
         UserError: no file can have this path.
@@ -21,7 +25,7 @@ def path_named(path: Path | str | os.PathLike[str]) -> Path:
     try:
         return usable_path(path)
     except ValueError as error:
-        raise UserError(str(error)) from None
+        raise UserError(f"{argument}: {error}" if argument else str(error)) from None
 
 
 def usable_path(text: str) -> Path:

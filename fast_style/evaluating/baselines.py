@@ -8,7 +8,6 @@ import hashlib
 import io
 import json
 import math
-import os
 import stat
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
@@ -21,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fast_style.core.errors import UserError, printable, remedy_for
-from fast_style.core.files import atomic_write, make_with_parents
+from fast_style.core.files import atomic_write, make_with_parents, why_unwritable
 from fast_style.core.free_memory import ran_out_of_memory
 from fast_style.evaluating.plan import Photo, Variant
 from fast_style.losses.perceptual import LossValues, PerceptualLoss
@@ -177,11 +176,8 @@ class BaselineCache:
                 f"{printable(self.folder)}: cannot create this folder ({error.strerror}); "
                 f"{remedy_for(error, f'choose another {option}')}"
             ) from None
-        if not os.access(self.folder, os.W_OK | os.X_OK):
-            raise UserError(
-                f"{printable(self.folder)}: no permission to write to this folder; choose "
-                f"another {option}"
-            )
+        if refusal := why_unwritable(self.folder):
+            raise UserError(f"{printable(self.folder)}: {refusal}; choose another {option}")
 
     def path(self, photo: Photo, variant: Variant) -> Path:
         """The file of a photo's descent, whether or not it exists."""

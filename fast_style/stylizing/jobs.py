@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from fast_style.core.errors import UserError, printable
-from fast_style.core.files import identity_of
+from fast_style.core.files import identity_of, why_unwritable
 from fast_style.pictures.folders import find_inputs
 from fast_style.pictures.formats import EXTENSIONS, FORMATS, suffix_of
 from fast_style.pictures.scanning import LeftOut, Scan, first_of, keep_silent, prefix_of
@@ -399,8 +399,5 @@ def _unusable_folders(jobs: Iterable[Job]) -> Iterator[str]:
                 f"{printable(nearest)}: is {found}, but the results need a folder of this name; "
                 "choose another --output"
             )
-        elif not os.access(nearest, os.W_OK | os.X_OK):
-            yield (
-                f"{printable(nearest)}: no permission to write to this folder; "
-                "choose another --output"
-            )
+        elif refusal := why_unwritable(nearest):
+            yield f"{printable(nearest)}: {refusal}; choose another --output"

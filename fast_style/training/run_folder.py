@@ -161,7 +161,7 @@ def open_run(
         UserError: a setting is wrong, another process trains there, the folder cannot be written,
             or the settings differ from the checkpoint's in a way that would change the run.
     """
-    config, root = checked(config), path_named(root)
+    config, root = checked(config), path_named(root, "root=")
     if not isinstance(fresh, bool):
         raise TypeError(f"fresh must be True or False, got {shown(fresh)}")
     own = None

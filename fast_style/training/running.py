@@ -90,7 +90,7 @@ def train(
         return complete_run(
             checked(config),
             build_trainer,
-            root=path_named(root),
+            root=path_named(root, "root="),
             device=resolve_device(device, argument="device="),
             fresh=fresh,
             result="model.safetensors",

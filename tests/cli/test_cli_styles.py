@@ -125,6 +125,17 @@ def test_device_or_pipe_is_never_replaced(capsys: Output) -> None:
 
 
 @pytest.mark.usefixtures("styles")
+def test_grain_on_the_sheet_is_the_one_asked_for() -> None:
+    photo_at("a.png")
+    for levels in ("0", "20"):
+        command = ("styles", "--sheet", "a.png", "-o", f"{levels}.png", "--device", "cpu")
+        assert run(*command, "--grain", levels) == 0
+    assert run("styles", "--sheet", "a.png", "-o", "own.png", "--device", "cpu") == 0
+    none, much, own = (pixels(f"{name}.png") for name in ("0", "20", "own"))
+    assert not np.array_equal(none, much)
+    assert np.array_equal(none, own)  # no model of these asks for grain
+
+
 def test_sheet_replaces_only_on_request_and_never_the_photo(capsys: Output) -> None:
     photo_at("a.png")
     photo_at("styles.png")
@@ -142,6 +153,7 @@ def test_sheet_replaces_only_on_request_and_never_the_photo(capsys: Output) -> N
     [
         (["--output", "a.png"], "--output: works with --sheet only; add --sheet PHOTO"),
         (["--max-side", "9"], "--max-side: works with --sheet only; add --sheet PHOTO"),
+        (["--grain", "0"], "--grain: works with --sheet only; add --sheet PHOTO"),
         (["--overwrite"], "--overwrite: works with --sheet only; add --sheet PHOTO"),
         (["--sheet", "none.png"], "none.png: not found"),
         (["--sheet", "."], ".: a folder, not a picture; name a picture in it"),

@@ -8,6 +8,7 @@ import stat
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ from fast_style.core.files import (
     remove_stray_temporaries,
     sha256_of,
     what_it_looks_like,
+    why_unwritable,
     with_sorted_metadata,
     write_text_atomically,
 )
@@ -75,6 +77,15 @@ def test_no_folder_can_be_made_in_a_removed_working_directory(tmp_path, monkeypa
         with pytest.raises(FileNotFoundError):
             make_with_parents(folder)
     assert names(tmp_path) == set()
+
+
+def test_why_a_folder_cannot_be_written_to(tmp_path, monkeypatch):
+    assert why_unwritable(tmp_path) is None
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    assert "permission" in why_unwritable(tmp_path)
+    facts = SimpleNamespace(f_flag=os.ST_RDONLY)
+    monkeypatch.setattr(os, "statvfs", lambda _: facts, raising=False)
+    assert "read-only" in why_unwritable(tmp_path)
 
 
 def test_what_is_written_is_what_the_file_holds(tmp_path):

@@ -157,6 +157,14 @@ def test_judgement_of_another_model_is_refused(main: Main) -> None:
     assert files() == {}
 
 
+def test_judgement_that_is_no_json_is_told(main: Main) -> None:
+    Path("judge.json").write_text("{")
+    words = ["great_wave", "--photos", "photo.png", *ABOUT, "--judged", "judge.json"]
+    message = error_of(main, words)
+    assert message.startswith("error: judge.json: is no judge.json (")
+    assert files() == {}
+
+
 def test_the_repository_has_the_settings_of_the_base() -> None:
     expected = runpy.run_path(str(SCRIPT))["recipe"](read_description(BASE_FILE), False)
     assert (CONFIGS / "base.yaml").read_text(encoding="utf-8") == expected
