@@ -1,11 +1,14 @@
 """Lets signals wait while torch is imported, whichever line of a command imports it."""
 
+import os
 import sys
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
 from typing import Any
 
+from fast_style.core.errors import UserError, shortened
+from fast_style.core.free_memory import reason_not_loaded
 from fast_style.core.signals import waiting_signals
 
 _SLOW = "torch"  # it takes seconds, and its C++ code ends the process if Python raises in it
@@ -42,5 +45,22 @@ class _Loader(Loader):
         assert module.__spec__ is not None
         module.__spec__.loader = module.__loader__ = self._usual
         # After a signal, Python forgets torch as if its import had failed: the command ends.
-        with waiting_signals():
-            self._usual.exec_module(module)
+        try:
+            with waiting_signals():
+                self._usual.exec_module(module)
+        except Exception as error:
+            if reason_not_loaded(error):  # for lack of memory, which has a message of its own
+                raise
+            raise _not_imported(error) from error
+
+
+def _not_imported(error: Exception) -> UserError:
+    """The error that torch cannot be imported, with the variables that it may have refused."""
+    found = next(iter(str(error).strip().splitlines()), "")
+    names = [name for name in os.environ if name.startswith(("TORCH", "PYTORCH"))]
+    remedy = f"unset {', '.join(sorted(names))}, or " if names else ""
+    return UserError(
+        f"torch cannot be imported ({type(error).__name__}: {shortened(found)}); {remedy}install "
+        "torch and torchvision again",
+        exit_code=1,
+    )

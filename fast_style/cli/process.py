@@ -174,7 +174,8 @@ def _lack_of_memory(error: Exception, options: argparse.Namespace) -> UserError 
                 "processes: ulimit -v unlimited, ulimit -u, or those of the container or job",
                 exit_code=1,
             )
-        return UserError(f"out of memory; {remedy}{limit_remedy()}", exit_code=1)
+        found = f" ({error})" if isinstance(error, MemoryError) and str(error) else ""
+        return UserError(f"out of memory{found}; {remedy}{limit_remedy()}", exit_code=1)
     if reason := reason_not_loaded(error):
         return UserError(
             f"out of memory while a library is loaded ({reason}); raise the limit of memory: "

@@ -95,6 +95,11 @@ class FolderLock:
         """Whether another process has taken it over, as this one seemed to have gone."""
         return self._held.is_lost
 
+    @property
+    def is_gone(self) -> bool:
+        """Whether its file is gone, and so its folder was renamed, replaced or deleted."""
+        return self._held.is_gone
+
     def release(self) -> bool:
         """Release the lock; returns whether it was still held."""
         was_held = self._held.is_held and not self.is_lost
@@ -164,6 +169,16 @@ class _HeldFile:
     @property
     def is_lost(self) -> bool:
         return self._lost.is_set()
+
+    @property
+    def is_gone(self) -> bool:
+        try:
+            self._path.lstat()
+        except (FileNotFoundError, NotADirectoryError):
+            return True
+        except OSError:  # the disk may answer next time
+            return False
+        return False
 
     def release(self) -> None:
         self._end()

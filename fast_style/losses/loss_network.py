@@ -25,6 +25,7 @@ from fast_style.losses.inputs import (
     NetworkKeys,
     require_weights_file,
 )
+from fast_style.losses.room import Room
 from fast_style.losses.weight_files import WeightsFile, read_weights_file
 from fast_style.networks import winograd
 from fast_style.settings.layers import (
@@ -140,6 +141,7 @@ class LossNetwork(nn.Module):
         self.weights = weights
         self.pooling = pooling
         self.padding_mode = "reflect" if weights.padding == "reflect" else "constant"
+        self._room = Room()
         self.pool = F.max_pool2d if pooling == "max" else F.avg_pool2d
         self.names = [
             name
@@ -165,8 +167,12 @@ class LossNetwork(nn.Module):
         Args:
             pixels: (N, 3, H, W), float in [0, 1].
             layers: names such as ``relu3_3``.
+
+        Raises:
+            MemoryError: there is not enough main memory for pictures of this size.
         """
         wanted = set(layers)
+        self._require_room(pixels, wanted)
         found: dict[str, Tensor] = {}
         features = (pixels - self.mean) / self.std
         for previous, name in zip([None, *self.names], self.names, strict=False):
@@ -183,6 +189,20 @@ class LossNetwork(nn.Module):
             if name in wanted:
                 found[name] = self._through_head(features, name)
         return found
+
+    def _require_room(self, pixels: Tensor, wanted: Collection[str]) -> None:
+        """Check that there is memory for the features up to the deepest of the wanted layers.
+
+        Raises:
+            MemoryError: there is less than they need at least.
+        """
+        deepest = max((self.names.index(name) for name in wanted if name in self.names), default=-1)
+        numbers = map(convolution_of, self.names[: deepest + 1])
+        convolutions = self.weights.convolutions
+        self._room.require(
+            pixels,
+            [(int(number[0]), len(convolutions[number][0])) for number in dict.fromkeys(numbers)],
+        )
 
     def with_weights(self, weights: Weights) -> "LossNetwork":
         """The same network with other weights, on the same device."""

@@ -162,6 +162,12 @@ class Photos(NamedTuple):
         sizes = "\n".join(_size_of(photo) for photo in self.training)
         return hashlib.sha256(sizes.encode()).hexdigest()
 
+    @property
+    def held_out_digest(self) -> str:
+        """The sha256 of the names and sizes of the held-out photos' files, in whichever folder."""
+        files = "\n".join(f"{photo.name} {_size_of(photo)}" for photo in self.validation)
+        return hashlib.sha256(files.encode("utf-8", "surrogateescape")).hexdigest()
+
     def name_of(self, photo: Path) -> str:
         """The path of a photo relative to the folder, with forward slashes."""
         return names_of([photo], self.folder)[0]

@@ -8,7 +8,7 @@ and what was found.
 import os
 import re
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, NamedTuple, TypeVar, get_origin
@@ -60,7 +60,7 @@ def load(root: type[AnyRoot], path: Path | str, overrides: Sequence[str] = ()) -
             f"{shortened(repr(overrides))}: a list of key=value words is needed, got one text; "
             f"give {shortened(repr([overrides]))}"
         )
-    if isinstance(overrides, bytes | Mapping) or not isinstance(overrides, Iterable):
+    if isinstance(overrides, bytes | Mapping | Set) or not isinstance(overrides, Iterable):
         raise TypeError(
             f"overrides must be a list of key=value words, got {type(overrides).__name__}"
         )

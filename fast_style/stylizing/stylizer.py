@@ -147,8 +147,10 @@ class Stylizer:
                 says which size does.
             ValueError: an array or a tensor has another shape, dtype or range, or no pixels; or
                 the tensor is sparse, nested or without values.
-            TypeError: the photo is none of these.
+            TypeError: the photo is none of these, or `upright` neither True nor False.
         """
+        if not isinstance(upright, bool):
+            raise TypeError(f"upright must be True or False, got {shown(upright)}")
         match photo:
             case Tensor():
                 return self._stylize_tensor(photo)

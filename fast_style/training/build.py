@@ -342,6 +342,7 @@ def describe_photos(photos: Photos) -> dict[str, Any]:
         "count": len(photos.training),
         "digest": photos.digest,
         "sizes": photos.sizes_digest,
+        "held_out": photos.held_out_digest,
         "rules": photos.rules,
     }
 
@@ -352,10 +353,10 @@ def tell_of_changed_photos(
     settings: Mapping[str, str],
     say: Callable[[str], None],
 ) -> None:
-    """Say a line if the files of a resumed run's photos are of other sizes than before.
+    """Say a line if a resumed run's photos have other sizes than before, or others are held out.
 
     That is no error: an unreadable photo may have been mended. Checkpoints of earlier versions
-    tell no sizes.
+    tell neither.
 
     Args:
         run: the run; a new one has nothing to differ from.
@@ -366,8 +367,15 @@ def tell_of_changed_photos(
     if run.resume_from is None:
         return
     for name, setting in settings.items():
-        once = run.resume_from.metadata[name].get("sizes")
-        if once not in (None, description[name]["sizes"]):
+        once, now = run.resume_from.metadata[name], description[name]
+        if once.get("held_out") not in (None, now["held_out"]):
+            folder = setting.replace("data.", "data.validation_")
+            say(
+                f"warning: the held-out {name} ({folder}, or some of {setting}) have other names "
+                "or sizes than when this run was last started or resumed; what was measured on "
+                "them before cannot be compared with what follows"
+            )
+        if once.get("sizes") not in (None, now["sizes"]):
             say(
                 f"warning: {setting}: some files have other sizes than when this run was last "
                 "started or resumed; it goes on with them as they are now, and ends with another "

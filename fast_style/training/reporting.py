@@ -4,6 +4,7 @@
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from statistics import fmean
 from typing import NamedTuple
@@ -231,8 +232,11 @@ class Reporter:
 
     def _write_sheet(self, step: int, name: str) -> None:
         """Write a sample sheet into the run folder; the first one that cannot be is told."""
+        folder = self.run_folder / "samples"
+        with suppress(OSError):  # somebody may have removed it; else, to write will fail
+            folder.mkdir(exist_ok=True)
         try:
-            write_picture(self.run_folder / "samples" / name, self.sample_sheet(step))
+            write_picture(folder / name, self.sample_sheet(step))
         except UserError as error:  # a picture is not worth the run
             self._warn_once(
                 "unwritten samples",

@@ -98,6 +98,11 @@ class Run(NamedTuple):
         if self.lock is not None:
             self.lock.require_held(self.folder)
 
+    @property
+    def is_gone(self) -> bool:
+        """Whether its folder was renamed, replaced or deleted."""
+        return self.lock is not None and self.lock.is_gone
+
     def __enter__(self) -> Self:
         return self
 
@@ -357,9 +362,10 @@ def _other_run(
             "resumed only with those weights, of an earlier version: train "
             f"{folder / 'config.yaml'} loss_network.weights=FILE"
         )
+    file = folder / "config.yaml"  # a folder that was made again while its run trained has none
     change = (
         f"{folder}: these settings differ from the checkpoint's and would change the result: "
-        f"{', '.join(refused)}. Set them back, as they are in {folder / 'config.yaml'}"
+        f"{', '.join(refused)}. Set them back{f', as they are in {file}' if file.is_file() else ''}"
     )
     is_longer = old.train.schedule == "cosine" and new.train.steps > old.train.steps
     if is_longer and set(refused) <= {"train.steps", "train.schedule"}:

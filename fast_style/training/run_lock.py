@@ -54,8 +54,9 @@ class RunLock(FolderLock):
             return
         raise UserError(
             f"{printable(folder)}: another process has taken this run over, because this one gave "
-            "no sign of life (a machine that was suspended, or a disk that did not answer). It "
-            "trains on from the last checkpoint; this process stops",
+            "no sign of life (a machine that was suspended, or a disk that did not answer), or "
+            "because its folder was renamed or deleted. The other one trains on from the last "
+            "checkpoint in the folder, if there is one; this process stops",
             exit_code=1,
         )
 

@@ -199,7 +199,10 @@ class RunLog:
 
     def _append(self, row: Mapping[str, float]) -> None:
         with self._table.open("a", newline="", encoding="utf-8") as file:
-            csv.DictWriter(file, self._columns, lineterminator="\n").writerow(row)
+            writer = csv.DictWriter(file, self._columns, lineterminator="\n")
+            if file.tell() == 0:  # somebody has removed it
+                writer.writeheader()
+            writer.writerow(row)
 
     def _guarded(self, output: str, write: Callable[[], None]) -> None:
         """Run `write` unless this output has failed before; warn at its first failure."""

@@ -16,9 +16,10 @@ import torch
 
 from fast_style.core.devices import resolve_device, restored_torch
 from fast_style.core.distributed import ALONE, Group
-from fast_style.core.errors import Stopped, UserError, capitalized
+from fast_style.core.errors import Stopped, UserError, capitalized, printable
 from fast_style.core.paths import path_named
 from fast_style.core.signals import stop_signals
+from fast_style.models.checkpoint import checkpoint_path
 from fast_style.settings.config import Config, DistillConfig, load_config
 from fast_style.settings.reading import checked
 from fast_style.training.build import build_trainer
@@ -28,6 +29,10 @@ from fast_style.training.run_lock import FRESH, in_another_folder
 from fast_style.training.run_log import print_line
 
 StopSignal = Callable[[], int | None]
+
+
+_GONE = 0
+"""In place of the number of a signal: the folder of the run is gone."""
 
 
 class Trainable(Protocol):
@@ -177,13 +182,27 @@ def complete_run(
 
             def stop_signal() -> int | None:
                 run.require_lock()
-                return received()
+                return _GONE if run.is_gone else received()
 
             try:
                 trainer.train(stop_signal)
             except Stopped as stopped:
                 again = resumed_by(run.folder.name)
+                if stopped.signal_number == _GONE:
+                    raise _gone(run.folder, stopped.step, again) from None
                 say(f"stopped at step {stopped.step}; {again} resumes from there")
                 raise
         say(f"finished: {file}")
         return file
+
+
+def _gone(folder: Path, step: int, again: str) -> UserError:
+    """The error that a run's folder is gone, after its state was saved in another of that name."""
+    file = checkpoint_path(folder / "checkpoints", step)
+    return UserError(
+        f"{printable(folder)}: this folder was renamed, replaced or deleted while the run trained, "
+        f"and is made again: step {step} is saved in it, and {again} resumes from there. If it was "
+        f"renamed, its measurements and earlier checkpoints are where it is now; to go on there, "
+        f"move {printable(file)} into its folder checkpoints first, and set name=... to its name",
+        exit_code=1,
+    )

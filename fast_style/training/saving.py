@@ -50,8 +50,8 @@ def writing_step(
         folder: the run's checkpoints.
         step: finished steps.
         keep: number of checkpoints to keep.
-        warn: called with a warning if the run's folder is gone. It is made again, so that nothing
-            is lost of what follows.
+        warn: called with a warning if the folder is gone. It is made again, so that nothing is lost
+            of what follows.
         on_full_disk: called with a warning if a file cannot be written; the run continues, and
             tries again at the next checkpoint. None: raise UserError.
 
@@ -59,11 +59,10 @@ def writing_step(
         UserError: a number is not finite, or a file cannot be written; names the last good
             checkpoint.
     """
-    if not os.path.lexists(folder.parent):
+    if not os.path.lexists(folder):
         warn(
-            f"{printable(folder.parent)}: this folder is gone, renamed or deleted while "
-            "the run trained; it is made again. Checkpoints and measurements of before are not in "
-            "it: if it was renamed, copy them back"
+            f"{printable(folder)}: this folder is gone, renamed or deleted while the run trained; "
+            "it is made again, without the checkpoints of before"
         )
     try:
         make_with_parents(folder)  # somebody may have removed it during the work

@@ -43,6 +43,20 @@ def test_interrupt_is_raised_after_the_import_of_torch(tmp_path: Path) -> None:
     assert lines == ["whole True SourceFileLoader", "interrupted", "1"]
 
 
+def test_torch_that_cannot_be_imported_is_told_with_the_variables_it_may_refuse(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "torch.py").write_text("raise ValueError('junk is no log\\n- of torch')")
+    program = PROGRAM.replace("KeyboardInterrupt", "Exception as error").replace(
+        '"interrupted"', "error"
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TORCH_LOGS", "junk")
+        message, _ = printed(program, tmp_path)
+    assert message.startswith("torch cannot be imported (ValueError: junk is no log); unset ")
+    assert "TORCH_LOGS" in message
+
+
 def test_torch_that_is_missing_is_missed_as_usual() -> None:
     finder = imports._Finder()
     assert finder.find_spec("torch", []) is None

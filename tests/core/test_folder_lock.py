@@ -111,6 +111,18 @@ def test_locks_of_the_file_system_are_used_where_there_are_any(tmp_path: Path) -
     assert FolderLock(tmp_path, print).release()
 
 
+@pytest.mark.parametrize("is_replaced", [False, True])
+def test_folder_that_is_gone_is_noticed(tmp_path: Path, is_replaced: bool) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    with FolderLock(folder, print) as lock:
+        assert not lock.is_gone
+        folder.rename(tmp_path / "renamed")
+        if is_replaced:
+            folder.mkdir()
+        assert lock.is_gone
+
+
 class TestMixedHosts:
     """Hosts with and without locks, or with locks that each host sees alone, on one folder."""
 

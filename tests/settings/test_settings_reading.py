@@ -214,7 +214,7 @@ def test_words_may_come_from_an_iterator(tmp_path):
     assert load_config(write(tmp_path, LEAST), words).train.steps == 7
     with pytest.raises(UserError, match="nope"):
         load_config(write(tmp_path, LEAST), map(str, ["train.nope=1"]))
-    for wrong in (None, b"seed=3", {"seed": 3}):
+    for wrong in (None, b"seed=3", {"seed": 3}, {"seed=3"}):
         with pytest.raises(TypeError, match=f"^overrides must be a list.*{type(wrong).__name__}$"):
             load_config(write(tmp_path, LEAST), wrong)
 

@@ -369,6 +369,8 @@ def test_files_are_turned_and_pillow_images_only_if_asked(
     assert stylizer(turned).tobytes() == stylizer(upright).tobytes()
     assert stylizer(image).tobytes() == stylizer(stored).tobytes()
     assert stylizer(image, upright=True).tobytes() == stylizer(upright).tobytes()
+    with pytest.raises(TypeError, match=r"^upright must be True or False, got 'no'$"):
+        stylizer(image, upright="no")  # type: ignore[call-overload]
     assert image.getexif()[0x0112] == 6
 
 

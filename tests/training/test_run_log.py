@@ -66,6 +66,16 @@ def test_resumed_table_keeps_rows_up_to_its_step(tmp_path: Path) -> None:
     assert table_of(tmp_path) == HEADER + "1,2,1.0,0.1\n2,4,2.0,0.1\n3,6,3.0,0.1\n"
 
 
+def test_table_that_is_removed_meanwhile_begins_with_the_names_of_its_columns(
+    tmp_path: Path,
+) -> None:
+    log = RunLog(tmp_path, columns=["loss/total", "lr"], start_step=0, num_steps=4)
+    (tmp_path / "metrics.csv").unlink()
+    log.scalars(3, 6, {"loss/total": 3.0, "lr": 0.1}, untabled={})
+    log.close()
+    assert table_of(tmp_path) == HEADER + "3,6,3.0,0.1\n"
+
+
 def test_resumed_table_of_other_columns_keeps_the_numbers_under_their_names(tmp_path: Path) -> None:
     # An older version may have written fewer columns, or in another order.
     (tmp_path / "metrics.csv").write_text("step,lr,gone,images\n1,0.1,7,2\n2,0.2,,4\n3,0.3,7,6\n")

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from small_run import checkpoints_of, command_environment, final_state, ignore, settings_of
 
 import fast_style
@@ -300,6 +301,57 @@ def test_run_that_another_process_took_over_stops_after_the_step(
     with pytest.raises(UserError, match="another process has taken this run over"):
         train()
     assert checkpoints_of(tmp_path / "tiny") == [2]
+
+
+@pytest.mark.parametrize("is_replaced", [False, True])
+def test_run_whose_folder_is_gone_saves_and_stops_and_the_same_call_goes_on(
+    train: Callable[..., Result],
+    straight: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    is_replaced: bool,
+) -> None:
+    folder, elsewhere = tmp_path / "tiny", tmp_path / "renamed"
+
+    def rename() -> None:
+        folder.rename(elsewhere)
+        if is_replaced:
+            folder.mkdir()
+
+    fail_at(monkeypatch, 3, rename)
+    with pytest.raises(UserError) as caught:
+        train()
+    message = str(caught.value)
+    assert message.startswith(f"{folder}: this folder was renamed, replaced or deleted ")
+    assert f"move {folder}/checkpoints/step-00000003.safetensors into its folder" in message
+    assert checkpoints_of(folder) == [3]
+    assert checkpoints_of(elsewhere) == [2]
+    train()
+    now, expected = final_state(folder), final_state(straight)
+    del now["metrics.csv"], expected["metrics.csv"]  # the new one begins later
+    assert now == expected
+    names = {path.name for path in folder.iterdir()}
+    assert {"config.yaml", "style.png", "environment.json", "samples", "lock"} <= names
+    assert (folder / "metrics.csv").read_text().startswith("step,images,")
+
+
+@pytest.mark.slow
+def test_run_whose_folder_was_renamed_goes_on_there_as_told(
+    train: Callable[..., Result], straight: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, elsewhere = tmp_path / "tiny", tmp_path / "renamed"
+    fail_at(monkeypatch, 3, lambda: folder.rename(elsewhere))
+    with pytest.raises(UserError):
+        train()
+    file = Path("checkpoints", "step-00000003.safetensors")
+    (folder / file).rename(elsewhere / file)
+    result, _ = train("name=renamed")
+    weights = load_file(straight / "model.safetensors")
+    for name, tensor in load_file(result).items():
+        assert torch.equal(tensor, weights[name])
+    rows = (straight / "metrics.csv").read_text().splitlines()
+    del rows[1 + 3]  # what was measured at step 3 had no place
+    assert (elsewhere / "metrics.csv").read_text().splitlines() == rows
 
 
 @pytest.mark.slow
