@@ -44,8 +44,10 @@ PACKAGES = {
         "feature_store", "grain", "streaming",
     ],
     "models": ["model_files", "narrow", "checkpoint", "shipping"],
-    "losses": ["inputs", "weight_files", "downloads", "loss_network", "blur", "autocorrelation",
-        "halo", "sliced", "perceptual", "nearest", "build", "judge"],
+    "losses": [
+        "inputs", "weight_files", "downloads", "room", "loss_network", "blur", "autocorrelation",
+        "halo", "sliced", "perceptual", "nearest", "build", "judge",
+    ],
     "measures": ["artifacts", "blots", "repeats", "halos", "steadiness", "second_opinion"],
     "stylizing": [
         "jobs", "memory", "stylizer", "folder", "style_sheet",
