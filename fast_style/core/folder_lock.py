@@ -95,10 +95,12 @@ class FolderLock:
         """Whether another process has taken it over, as this one seemed to have gone."""
         return self._held.is_lost
 
-    @property
-    def is_gone(self) -> bool:
-        """Whether its file is gone, and so its folder was renamed, replaced or deleted."""
-        return self._held.is_gone
+    def is_in_place(self) -> bool:
+        """Whether the folder is still the one that was locked: not renamed, nor deleted.
+
+        If only the file that holds it was removed, that is made again.
+        """
+        return self._held.is_in_place()
 
     def release(self) -> bool:
         """Release the lock; returns whether it was still held."""
@@ -154,6 +156,7 @@ class _HeldFile:
             "machine": _own_machine() if is_locked else None,
         }
         self._acquire(folder, say)
+        self._identity = _identity_of(self._path.parent)
         self._lost, stop = threading.Event(), threading.Event()
         thread = threading.Thread(
             target=_beat, args=(self._path, self._record, stop, self._lost), daemon=True
@@ -170,15 +173,21 @@ class _HeldFile:
     def is_lost(self) -> bool:
         return self._lost.is_set()
 
-    @property
-    def is_gone(self) -> bool:
+    def is_in_place(self) -> bool:
         try:
             self._path.lstat()
         except (FileNotFoundError, NotADirectoryError):
-            return True
+            pass
         except OSError:  # the disk may answer next time
+            return True
+        else:
+            return True  # this one's, or another process's: `is_lost` tells
+        # The number of a folder alone says nothing: on some network disks it changes.
+        if _identity_of(self._path.parent) != self._identity:
             return False
-        return False
+        with suppress(OSError):
+            self._create(self._path)
+        return True
 
     def release(self) -> None:
         self._end()
@@ -199,7 +208,7 @@ class _HeldFile:
             is_gone = True
             if self._has_lock_of(holder):
                 reason = ""  # of every run that was killed
-            elif holder and _is_dead(holder):
+            elif holder and _is_there(holder) is False:
                 reason = "has ended without releasing it"
             else:
                 reason = f"has shown no sign of life for {_PATIENCE_S:.0f} s"
@@ -218,10 +227,13 @@ class _HeldFile:
                 return
 
     def _has_lock_of(self, holder: dict[str, Any]) -> bool:
-        """Whether this process has the lock of the file system that the holder had."""
-        return self._record["machine"] is not None and (
-            holder.get("machine") == self._record["machine"]
-        )
+        """Whether this process has the lock of the file system that the holder had.
+
+        Of a process that still runs, somebody has removed the file that it locked.
+        """
+        if self._record["machine"] is None or holder.get("machine") != self._record["machine"]:
+            return False
+        return _is_there(holder) is not True
 
     def _create(self, path: Path) -> None:
         with path.open("xb") as file:
@@ -378,17 +390,33 @@ def _end(
             path.unlink()
 
 
-def _is_dead(holder: dict[str, Any]) -> bool:
-    """Whether the process is known to have ended: one of this system that is not there."""
+def _identity_of(folder: Path) -> tuple[int, int] | None:
+    """The device and the number of a folder; None if there is none."""
+    with suppress(OSError):
+        found = folder.stat()
+        return found.st_dev, found.st_ino
+    return None
+
+
+def _is_there(holder: dict[str, Any]) -> bool | None:
+    """Whether a process of its number is there; None if it is not one of this system.
+
+    The number may be another process's by now.
+    """
     if os.name != "posix" or holder["processes"] != _own_processes():
-        return False
+        return None
     try:
         os.kill(holder["pid"], 0)
     except ProcessLookupError:
-        return True
-    except (OSError, OverflowError):  # another user's, or no number of a process
         return False
-    return False
+    except PermissionError:  # another user's
+        return True
+    except (OSError, OverflowError):  # no number of a process
+        return None
+    with suppress(OSError):  # a killed process that its parent has not heard of is there as well
+        state = Path(f"/proc/{holder['pid']}/stat").read_bytes().rpartition(b")")[2].split()[:1]
+        return state != [b"Z"]
+    return True
 
 
 @cache

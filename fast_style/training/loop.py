@@ -85,7 +85,8 @@ def take_steps(
         stop_signal: called after a step; returns the number of a signal that ends training there,
             or None.
         group: the processes that train together, which have to stop at the same step.
-        agree_every: with several processes, the steps between two calls of `stop_signal`.
+        agree_every: with several processes, the steps between two calls of `stop_signal`, which
+            is also called before each checkpoint.
 
     Raises:
         Stopped: `stop_signal` gave a number; the state is saved.
@@ -98,12 +99,15 @@ def take_steps(
         for photos in interval.waiting_for(batches):
             result = learner.train_step(photos)
             learner.run_log.progress(learner.step)
+            saves = learner.step % checkpoint_every == 0 and learner.step < num_steps
+            can_stop = group.is_alone or saves or learner.step % agree_every == 0
+            # Before anything is written: the folder of the run may be gone.
+            signal_number = _agreed(stop_signal, group) if can_stop else None
             learner.report(interval, result)
-            can_stop = group.is_alone or learner.step % agree_every == 0
-            if can_stop and (signal_number := _agreed(stop_signal, group)) is not None:
+            if signal_number is not None:
                 learner.save(must_succeed=True)
                 raise Stopped(signal_number, learner.step)
-            if learner.step % checkpoint_every == 0 and learner.step < num_steps:
+            if saves:
                 learner.save(must_succeed=False)
         learner.save(must_succeed=True)
     except RuntimeError as error:

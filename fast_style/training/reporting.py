@@ -3,18 +3,18 @@
 `Trainer.report` decides the order; each method here makes one part of a report.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from statistics import fmean
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from PIL import Image
 from torch import Tensor
 
 from fast_style.core.distributed import Group
-from fast_style.core.errors import UserError
+from fast_style.core.errors import UserError, printable
 from fast_style.losses.perceptual import LossTerms, PerceptualLoss
 from fast_style.networks.fast_transform import FastTransform
 from fast_style.pictures.writing import write_picture
@@ -22,7 +22,7 @@ from fast_style.settings.config import LogConfig, TrainConfig
 from fast_style.training.loop import Interval, show_status
 from fast_style.training.photo_stream import PhotoStream, to_pixels
 from fast_style.training.run_log import RunLog, photo_and_result_sheet
-from fast_style.training.saving import LATEST_SAMPLES
+from fast_style.training.saving import LATEST_SAMPLES, MODEL_CARD, write_model_card
 from fast_style.training.schedule import is_due, learning_rate_at
 from fast_style.training.validation import MEASURES
 
@@ -223,6 +223,21 @@ class Reporter:
     def write_latest_samples(self, step: int) -> None:
         """Write the sample sheet of this step for the model card; rank zero alone calls this."""
         self._write_sheet(step, LATEST_SAMPLES)
+
+    def write_model_card(self, metadata: Mapping[str, Any]) -> None:
+        """Write the model card; the first one that cannot be is told. Rank zero alone calls this.
+
+        Args:
+            metadata: of the model file.
+        """
+        try:
+            write_model_card(self.run_folder, metadata)
+        except OSError as error:  # a card is not worth a checkpoint
+            self._warn_once(
+                "unwritten card",
+                f"{printable(self.run_folder / MODEL_CARD)}: cannot be written ({error.strerror}); "
+                "training continues, and the next one is tried without a warning",
+            )
 
     def sample_sheet(self, step: int) -> Image.Image:
         """The sample photos above their stylized versions; drawn once for each step."""

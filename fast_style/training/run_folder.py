@@ -22,6 +22,7 @@ from fast_style.core.errors import UserError, capitalized, printable, shown, unw
 from fast_style.core.files import (
     made_folders,
     remove_stray_temporaries,
+    why_unwritable,
     write_text_atomically,
 )
 from fast_style.core.paths import path_named
@@ -45,12 +46,12 @@ from fast_style.training.run_lock import (
     remove_lock,
     with_another_name,
 )
-from fast_style.training.saving import RESULTS
+from fast_style.training.saving import MODEL_CARD, RESULTS
 
 _ENVIRONMENT = "environment.json"
 """The first file that a training writes into its folder."""
 _WRITTEN = (
-    *("README.md", "config.yaml", _ENVIRONMENT, "metrics.csv", "style.png"),
+    *(MODEL_CARD, "config.yaml", _ENVIRONMENT, "metrics.csv", "style.png"),
     "unreadable_photos.jsonl",
 )
 """Files that a training writes beside its result."""
@@ -97,11 +98,6 @@ class Run(NamedTuple):
         """
         if self.lock is not None:
             self.lock.require_held(self.folder)
-
-    @property
-    def is_gone(self) -> bool:
-        """Whether its folder was renamed, replaced or deleted."""
-        return self.lock is not None and self.lock.is_gone
 
     def __enter__(self) -> Self:
         return self
@@ -186,7 +182,7 @@ def _open_run(
     while fresh and os.path.lexists(folder):
         folder = root / f"{config.name}-{number}"
         number += 1
-    parts = _parts_of(folder)
+    parts = parts_of(folder)
     made = [path for path in (*parts, folder, *folder.parents) if not path.exists()]
     has_begun = _has_begun(folder)
     try:
@@ -217,14 +213,14 @@ def _open_run(
     return run._replace(resume_from=found[1])
 
 
-def _parts_of(folder: Path) -> tuple[Path, ...]:
+def parts_of(folder: Path) -> tuple[Path, ...]:
     """The folders in a run folder that every training fills."""
     return folder / "checkpoints", folder / "samples"
 
 
 def _unusable(folder: Path, error: OSError, anew: str) -> UserError:
     """The error about a folder that cannot be made or locked."""
-    parts = (*_parts_of(folder), folder)
+    parts = (*parts_of(folder), folder)
     for path in (*parts, *folder.parents):
         if os.path.lexists(path) and not path.is_dir():
             return UserError(
@@ -232,6 +228,9 @@ def _unusable(folder: Path, error: OSError, anew: str) -> UserError:
                 "name; rename "
                 "it, or " + (with_another_name(anew) if path in parts else "train elsewhere")
             )
+    file = Path(str(error.filename))
+    if isinstance(error, PermissionError) and file.parent == folder and not why_unwritable(folder):
+        return unwritten(file, error, f"ask its owner, or {with_another_name(anew)}", exit_code=2)
     remedy = (
         "set root= to a folder that you may write to"
         if anew == FRESH
@@ -449,13 +448,12 @@ def write_run_files(folder: Path, config: Config | DistillConfig, environment: s
     Raises:
         UserError: they cannot be written.
     """
-    try:
-        write_text_atomically(folder / _ENVIRONMENT, environment)
-        write_text_atomically(folder / "config.yaml", to_yaml(config))
-    except OSError as error:
-        raise unwritten(
-            folder, error, "see that this folder can be written to", exit_code=2
-        ) from None
+    for name, text in ((_ENVIRONMENT, environment), ("config.yaml", to_yaml(config))):
+        try:
+            write_text_atomically(folder / name, text)
+        except OSError as error:
+            remedy = "remove what has this name, or see that its folder can be written to"
+            raise unwritten(folder / name, error, remedy, exit_code=2) from None
 
 
 def versions() -> dict[str, str]:

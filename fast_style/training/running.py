@@ -16,7 +16,9 @@ import torch
 
 from fast_style.core.devices import resolve_device, restored_torch
 from fast_style.core.distributed import ALONE, Group
-from fast_style.core.errors import Stopped, UserError, capitalized, printable
+from fast_style.core.errors import Stopped, UserError, capitalized, printable, unwritten
+from fast_style.core.files import make_with_parents
+from fast_style.core.folder_lock import Held
 from fast_style.core.paths import path_named
 from fast_style.core.signals import stop_signals
 from fast_style.models.checkpoint import checkpoint_path
@@ -24,8 +26,8 @@ from fast_style.settings.config import Config, DistillConfig, load_config
 from fast_style.settings.reading import checked
 from fast_style.training.build import build_trainer
 from fast_style.training.other_trainings import told_of_others
-from fast_style.training.run_folder import is_whole, open_run, require_same_style
-from fast_style.training.run_lock import FRESH, in_another_folder
+from fast_style.training.run_folder import is_whole, open_run, parts_of, require_same_style
+from fast_style.training.run_lock import FRESH, RunLock, in_another_folder
 from fast_style.training.run_log import print_line
 
 StopSignal = Callable[[], int | None]
@@ -182,7 +184,10 @@ def complete_run(
 
             def stop_signal() -> int | None:
                 run.require_lock()
-                return _GONE if run.is_gone else received()
+                if run.lock is None or run.lock.is_in_place():
+                    return received()
+                stack.enter_context(_made_again(run.folder, resumed_by(run.folder.name), say))
+                return _GONE
 
             try:
                 trainer.train(stop_signal)
@@ -196,13 +201,37 @@ def complete_run(
         return file
 
 
+def _made_again(folder: Path, again: str, say: Callable[[str], None]) -> RunLock:
+    """The lock of a run's folder, which was renamed or deleted and is made again.
+
+    Raises:
+        UserError: something else has its name now, or it cannot be made.
+    """
+    try:
+        make_with_parents(folder.parent)
+        folder.mkdir()
+        lock = RunLock(folder, say)
+        for part in parts_of(folder):
+            part.mkdir()
+    except (FileExistsError, Held):
+        raise UserError(
+            f"{printable(folder)}: the folder of this run was renamed or deleted while it trained, "
+            "and something else has its name now. The steps since the last checkpoint are lost; "
+            f"give a renamed folder its name again, and {again} resumes from that checkpoint",
+            exit_code=1,
+        ) from None
+    except OSError as error:
+        raise unwritten(folder, error, "see that this folder can be made") from None
+    return lock
+
+
 def _gone(folder: Path, step: int, again: str) -> UserError:
     """The error that a run's folder is gone, after its state was saved in another of that name."""
     file = checkpoint_path(folder / "checkpoints", step)
     return UserError(
-        f"{printable(folder)}: this folder was renamed, replaced or deleted while the run trained, "
-        f"and is made again: step {step} is saved in it, and {again} resumes from there. If it was "
-        f"renamed, its measurements and earlier checkpoints are where it is now; to go on there, "
-        f"move {printable(file)} into its folder checkpoints first, and set name=... to its name",
+        f"{printable(folder)}: this folder was renamed or deleted while the run trained. It is "
+        f"made again with step {step} in it, and {again} resumes from there. To go on in a "
+        f"renamed folder, which has the measurements of before, move {printable(file)} into its "
+        "checkpoints, remove the new folder, and give the other one its name again",
         exit_code=1,
     )

@@ -31,6 +31,9 @@ from fast_style.models.model_files import CheckpointError, describe
 RESULTS = ("model.safetensors", "loss_network.safetensors")
 """What a training, or a distilling, leaves in its folder for use."""
 
+MODEL_CARD = "README.md"
+"""The model's description in a run folder, for people."""
+
 LATEST_SAMPLES = "latest.png"
 """The sample sheet of the newest checkpoint, in the folder of samples."""
 
@@ -156,10 +159,10 @@ def _restore_scale(scaler: torch.amp.GradScaler, saved: Mapping[str, Any], path:
 
 
 def write_model_card(folder: Path, metadata: Mapping[str, Any]) -> None:
-    """Write ``README.md`` of a run folder: the model's description; it shows `LATEST_SAMPLES`."""
+    """Write `MODEL_CARD` of a run folder; it shows `LATEST_SAMPLES`."""
     lines = "\n".join(f"- {line}" for line in describe(metadata))
     write_text_atomically(
-        folder / "README.md",
+        folder / MODEL_CARD,
         f"# {metadata['name']}\n\nA style-transfer model made with fast-style.\n\n{lines}\n\n"
         f"![held-out photos above, stylized below](samples/{LATEST_SAMPLES})\n\n"
         "```\nfast-style stylize --model model.safetensors --output out.jpg photo.jpg\n```\n",

@@ -30,7 +30,6 @@ from fast_style.training.run_log import RunLog, print_line
 from fast_style.training.saving import (
     restore_training,
     training_tensors,
-    write_model_card,
     writing_step,
 )
 from fast_style.training.schedule import set_learning_rate
@@ -297,7 +296,7 @@ class Trainer:
                 self.run_folder / "model.safetensors", model, {**metadata, "kind": "model"}
             )
             self.reporter.write_latest_samples(self.step)
-            write_model_card(self.run_folder, metadata)
+            self.reporter.write_model_card(metadata)
             save_checkpoint(
                 checkpoint_path(self.checkpoints, self.step),
                 tensors,

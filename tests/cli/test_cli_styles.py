@@ -136,6 +136,7 @@ def test_grain_on_the_sheet_is_the_one_asked_for() -> None:
     assert np.array_equal(none, own)  # no model of these asks for grain
 
 
+@pytest.mark.usefixtures("styles")
 def test_sheet_replaces_only_on_request_and_never_the_photo(capsys: Output) -> None:
     photo_at("a.png")
     photo_at("styles.png")

@@ -116,11 +116,42 @@ def test_folder_that_is_gone_is_noticed(tmp_path: Path, is_replaced: bool) -> No
     folder = tmp_path / "folder"
     folder.mkdir()
     with FolderLock(folder, print) as lock:
-        assert not lock.is_gone
+        assert lock.is_in_place()
         folder.rename(tmp_path / "renamed")
         if is_replaced:
             folder.mkdir()
-        assert lock.is_gone
+        assert not lock.is_in_place()
+        assert not (folder / "lock.held").exists()
+
+
+def test_file_that_holds_a_folder_is_made_again_if_it_alone_was_removed(tmp_path: Path) -> None:
+    with FolderLock(tmp_path, print) as lock:
+        (tmp_path / "lock.held").unlink()
+        assert lock.is_in_place()
+        assert (refused(tmp_path) or "").startswith(f"process {os.getpid()} on ")
+    assert not (tmp_path / "lock.held").exists()
+
+
+def test_folder_whose_locked_file_was_removed_is_not_taken_from_a_process_that_runs(
+    tmp_path: Path,
+) -> None:
+    with FolderLock(tmp_path, print) as lock:
+        (tmp_path / "lock").unlink()
+        assert (refused(tmp_path) or "").startswith(f"process {os.getpid()} on ")
+        assert not lock.is_lost
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs Linux")
+def test_killed_process_that_nobody_has_waited_for_holds_nothing(tmp_path: Path) -> None:
+    program = "import os; os._exit(1)"
+    with subprocess.Popen([sys.executable, "-c", program]) as process:
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        with FolderLock(tmp_path, print):
+            record = json.loads((tmp_path / "lock.held").read_text())
+        file_of_another_host(tmp_path, **{**record, "pid": process.pid})
+        said: list[str] = []
+        assert FolderLock(tmp_path, said.append).release()
+    assert said == []
 
 
 class TestMixedHosts:

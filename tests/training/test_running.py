@@ -3,6 +3,7 @@
 The call is that of a notebook, where a cell is run again after any end.
 """
 
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,7 +15,6 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
 from small_run import checkpoints_of, command_environment, final_state, ignore, settings_of
 
 import fast_style
@@ -303,29 +303,24 @@ def test_run_that_another_process_took_over_stops_after_the_step(
     assert checkpoints_of(tmp_path / "tiny") == [2]
 
 
-@pytest.mark.parametrize("is_replaced", [False, True])
+@pytest.mark.parametrize("is_deleted", [False, True])
 def test_run_whose_folder_is_gone_saves_and_stops_and_the_same_call_goes_on(
     train: Callable[..., Result],
     straight: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    is_replaced: bool,
+    is_deleted: bool,
 ) -> None:
     folder, elsewhere = tmp_path / "tiny", tmp_path / "renamed"
-
-    def rename() -> None:
-        folder.rename(elsewhere)
-        if is_replaced:
-            folder.mkdir()
-
-    fail_at(monkeypatch, 3, rename)
+    fail_at(
+        monkeypatch, 3, lambda: shutil.rmtree(folder) if is_deleted else folder.rename(elsewhere)
+    )
     with pytest.raises(UserError) as caught:
         train()
     message = str(caught.value)
-    assert message.startswith(f"{folder}: this folder was renamed, replaced or deleted ")
-    assert f"move {folder}/checkpoints/step-00000003.safetensors into its folder" in message
+    assert message.startswith(f"{folder}: this folder was renamed or deleted while the run trained")
+    assert f"move {folder}/checkpoints/step-00000003.safetensors into its checkpoints" in message
     assert checkpoints_of(folder) == [3]
-    assert checkpoints_of(elsewhere) == [2]
     train()
     now, expected = final_state(folder), final_state(straight)
     del now["metrics.csv"], expected["metrics.csv"]  # the new one begins later
@@ -345,13 +340,49 @@ def test_run_whose_folder_was_renamed_goes_on_there_as_told(
         train()
     file = Path("checkpoints", "step-00000003.safetensors")
     (folder / file).rename(elsewhere / file)
-    result, _ = train("name=renamed")
-    weights = load_file(straight / "model.safetensors")
-    for name, tensor in load_file(result).items():
-        assert torch.equal(tensor, weights[name])
-    rows = (straight / "metrics.csv").read_text().splitlines()
-    del rows[1 + 3]  # what was measured at step 3 had no place
-    assert (elsewhere / "metrics.csv").read_text().splitlines() == rows
+    shutil.rmtree(folder)
+    elsewhere.rename(folder)
+    train()
+    now, expected = final_state(folder), final_state(straight)
+    rows = expected["metrics.csv"].splitlines()
+    del rows[1 + 3]  # what was measured at step 3 stands in the folder that was removed
+    assert now.pop("metrics.csv").splitlines() == rows
+    del expected["metrics.csv"]
+    assert now == expected
+
+
+def test_what_has_the_name_of_a_run_whose_folder_is_gone_is_left_alone(
+    train: Callable[..., Result], straight: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, elsewhere = tmp_path / "tiny", tmp_path / "renamed"
+
+    def replace() -> None:
+        folder.rename(elsewhere)
+        shutil.copytree(straight, folder)
+
+    fail_at(monkeypatch, 3, replace)
+    with pytest.raises(UserError, match="something else has its name now") as caught:
+        train()
+    assert "give a renamed folder its name again, and the same call resumes" in str(caught.value)
+    for path in straight.rglob("*"):
+        if path.is_file():
+            assert (folder / path.relative_to(straight)).read_bytes() == path.read_bytes()
+    shutil.rmtree(folder)
+    elsewhere.rename(folder)
+    train()
+    assert final_state(folder) == final_state(straight)
+
+
+def test_files_of_the_lock_that_are_removed_do_not_stop_the_run(
+    train: Callable[..., Result], straight: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def remove() -> None:
+        (tmp_path / "tiny" / "lock").unlink()
+        (tmp_path / "tiny" / "lock.held").unlink()
+
+    fail_at(monkeypatch, 3, remove)
+    train()
+    assert final_state(tmp_path / "tiny") == final_state(straight)
 
 
 @pytest.mark.slow

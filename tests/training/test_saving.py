@@ -165,6 +165,17 @@ def test_pictures_that_cannot_be_written_are_told_once_and_do_not_stop_the_run(
     )
 
 
+def test_model_card_that_cannot_be_written_costs_no_checkpoint(
+    open_trainer: Callable[..., Trainer], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trainer = open_trainer()
+    (tmp_path / "tiny" / "README.md").mkdir()
+    trainer.train()
+    assert max(checkpoints_of(tmp_path / "tiny")) == 6
+    (warning,) = [line for line in capsys.readouterr().out.splitlines() if "warning" in line]
+    assert warning.startswith(f"warning: {tmp_path}/tiny/README.md: cannot be written ")
+
+
 def test_model_card_describes_the_model(straight: Path) -> None:
     card = (straight / "README.md").read_text()
     assert card.startswith("# tiny\n")
