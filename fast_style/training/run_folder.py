@@ -229,7 +229,8 @@ def _unusable(folder: Path, error: OSError, anew: str) -> UserError:
                 "it, or " + (with_another_name(anew) if path in parts else "train elsewhere")
             )
     file = Path(str(error.filename))
-    if isinstance(error, PermissionError) and file.parent == folder and not why_unwritable(folder):
+    is_file_of_it = file.parent == folder and folder.is_dir()
+    if is_file_of_it and isinstance(error, PermissionError) and not why_unwritable(folder):
         return unwritten(file, error, f"ask its owner, or {with_another_name(anew)}", exit_code=2)
     remedy = (
         "set root= to a folder that you may write to"

@@ -149,8 +149,8 @@ def test_run_folder_that_cannot_be_written_is_told(yaml_file: Path, tmp_path: Pa
         make_distiller(config, run)
     run.lock.release()
     assert str(caught.value) == (
-        f"{tmp_path}/small: cannot be written (Is a directory); see that this folder can be "
-        "written to"
+        f"{tmp_path}/small/config.yaml: cannot be written (Is a directory); remove what has this "
+        "name, or see that its folder can be written to"
     )
 
 

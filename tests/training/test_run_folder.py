@@ -183,6 +183,21 @@ def test_folder_that_cannot_be_written_names_what_the_caller_can_set(
             open_run(config, root=tmp_path, fresh=False, say=str, anew=anew)
 
 
+def test_lock_file_of_another_user_is_named(
+    yaml_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "tiny" / "lock"
+    file.parent.mkdir()
+
+    def fail(*unused: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", str(file))
+
+    monkeypatch.setattr(run_folder, "lock_run", fail)
+    message = message_of_opening(yaml_file, tmp_path)
+    assert message.startswith(f"{file}: cannot be written (Permission denied); ask its owner")
+    assert "name=" in message
+
+
 def test_who_finds_the_folder_locked_removes_nothing(
     yaml_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
