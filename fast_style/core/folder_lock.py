@@ -47,6 +47,10 @@ _LOOK_S = 1.0
 _PATIENCE_S = 30.0
 
 
+_own_tokens: set[str] = set()
+"""Of the locks that this process holds: a file with another token is from one that has ended."""
+
+
 class Held(Exception):  # noqa: N818 - not an error: the folder is in use
     """The lock is another process's or thread's; `holder` describes it, or is None."""
 
@@ -95,12 +99,15 @@ class FolderLock:
         """Whether another process has taken it over, as this one seemed to have gone."""
         return self._held.is_lost
 
-    def is_in_place(self) -> bool:
-        """Whether the folder is still the one that was locked: not renamed, nor deleted.
+    def is_of(self, folder: Path) -> bool:
+        """Whether this path still leads to the folder that was locked, not renamed nor deleted.
 
         If only the file that holds it was removed, that is made again.
+
+        Args:
+            folder: the path that files are written by, perhaps from another working directory.
         """
-        return self._held.is_in_place()
+        return self._held.is_of(folder, has_locks=self._lock is not None)
 
     def release(self) -> bool:
         """Release the lock; returns whether it was still held."""
@@ -155,8 +162,14 @@ class _HeldFile:
             "processes": _own_processes(),
             "machine": _own_machine() if is_locked else None,
         }
-        self._acquire(folder, say)
-        self._identity = _identity_of(self._path.parent)
+        _own_tokens.add(self._record["token"])
+        try:
+            self._acquire(folder, say)
+        except BaseException:
+            _own_tokens.discard(self._record["token"])
+            raise
+        found = self._path.parent.stat()
+        self._identity = found.st_dev, found.st_ino
         self._lost, stop = threading.Event(), threading.Event()
         thread = threading.Thread(
             target=_beat, args=(self._path, self._record, stop, self._lost), daemon=True
@@ -173,20 +186,23 @@ class _HeldFile:
     def is_lost(self) -> bool:
         return self._lost.is_set()
 
-    def is_in_place(self) -> bool:
+    def is_of(self, folder: Path, *, has_locks: bool) -> bool:
+        path = folder / HELD
         try:
-            self._path.lstat()
+            found = folder.stat()
+            is_held = os.path.lexists(path)
+            # Without locks, a disk may give its folders new numbers.
+            if is_held and not has_locks:
+                return bool(_record_in(path).get("token") == self._record["token"])
         except (FileNotFoundError, NotADirectoryError):
-            pass
-        except OSError:  # the disk may answer next time
-            return True
-        else:
-            return True  # this one's, or another process's: `is_lost` tells
-        # The number of a folder alone says nothing: on some network disks it changes.
-        if _identity_of(self._path.parent) != self._identity:
             return False
-        with suppress(OSError):
-            self._create(self._path)
+        except (OSError, UserError):  # the disk may answer next time
+            return True
+        if (found.st_dev, found.st_ino) != self._identity:
+            return False
+        if not is_held:
+            with suppress(OSError):
+                self._create(path)
         return True
 
     def release(self) -> None:
@@ -383,19 +399,12 @@ def _end(
 ) -> None:
     if os.getpid() != record["pid"]:  # a forked child's copy
         return
+    _own_tokens.discard(record["token"])
     stop.set()
     thread.join()
     with suppress(OSError, UserError):
         if _record_in(path).get("token") == record["token"]:
             path.unlink()
-
-
-def _identity_of(folder: Path) -> tuple[int, int] | None:
-    """The device and the number of a folder; None if there is none."""
-    with suppress(OSError):
-        found = folder.stat()
-        return found.st_dev, found.st_ino
-    return None
 
 
 def _is_there(holder: dict[str, Any]) -> bool | None:
@@ -405,6 +414,8 @@ def _is_there(holder: dict[str, Any]) -> bool | None:
     """
     if os.name != "posix" or holder["processes"] != _own_processes():
         return None
+    if holder["pid"] == os.getpid():
+        return holder["token"] in _own_tokens
     try:
         os.kill(holder["pid"], 0)
     except ProcessLookupError:

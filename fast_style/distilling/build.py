@@ -103,6 +103,7 @@ def build_distiller(
     photos_first = [sample.pixels for sample in samples if sample.pixels is not None]
     first = _first_pictures(photos_first, styles, data, config.seed).to(device)
     # Before the distiller opens its log: a folder with these files is a run's, and may begin anew.
+    run.require_lock()  # to build has taken a while
     write_run_files(run.folder, config, environment(device, command))
     met = [unreadable for sample in samples for unreadable in sample.unreadable]
     stream.unreadable.report(met, lambda line: say(f"warning: {line}"))

@@ -142,6 +142,7 @@ def build_trainer(
     # Before the trainer opens its log: a folder with these files is a run's, and may begin anew.
     if group.is_first:
         facts = environment(device, command, num_processes=group.launch.world_size)
+        run.require_lock()  # to build has taken a while
         write_run_files(run.folder, config, facts)
         write_picture(run.folder / "style.png", style)
     trainer = Trainer(

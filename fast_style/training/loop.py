@@ -65,6 +65,10 @@ class Learner(Protocol[ResultT]):
         """Write a checkpoint; unless `must_succeed`, a full disk may cost only a warning."""
 
 
+GONE = 0
+"""From a `stop_signal`, in place of a signal: the run's folder is gone, and is made again."""
+
+
 def take_steps(
     learner: Learner[ResultT],
     batches: Iterator[Tensor],
@@ -94,7 +98,7 @@ def take_steps(
     """
     interval = Interval(learner.step)
     if group.is_alone:  # several processes can only save together, and not all may lack photos
-        batches = _saving_when_they_fail(batches, learner)
+        batches = _saving_when_they_fail(batches, learner, stop_signal)
     try:
         for photos in interval.waiting_for(batches):
             result = learner.train_step(photos)
@@ -104,12 +108,17 @@ def take_steps(
             # Before anything is written: the folder of the run may be gone.
             signal_number = _agreed(stop_signal, group) if can_stop else None
             learner.report(interval, result)
+            if signal_number is None and saves:  # the report may have taken long
+                signal_number = _agreed(stop_signal, group)
             if signal_number is not None:
                 learner.save(must_succeed=True)
                 raise Stopped(signal_number, learner.step)
             if saves:
                 learner.save(must_succeed=False)
+        is_gone = _agreed(stop_signal, group) == GONE
         learner.save(must_succeed=True)
+        if is_gone:
+            raise Stopped(GONE, learner.step)
     except RuntimeError as error:
         # torch raises the end of a data worker wherever the training is just then. No checkpoint is
         # written, as half of the weights may have taken a step.
@@ -119,7 +128,7 @@ def take_steps(
 
 
 def _saving_when_they_fail(
-    batches: Iterator[Tensor], learner: Learner[ResultT]
+    batches: Iterator[Tensor], learner: Learner[ResultT], stop_signal: Callable[[], int | None]
 ) -> Iterator[Tensor]:
     """The batches; if no more can be had (a disk that was unplugged), finished steps are saved."""
     start_step = learner.step
@@ -127,7 +136,10 @@ def _saving_when_they_fail(
         yield from batches
     except UserError:
         if learner.step > start_step:
+            is_gone = stop_signal() == GONE  # with the photos, perhaps
             learner.save(must_succeed=False)
+            if is_gone:
+                raise Stopped(GONE, learner.step) from None
         raise
 
 

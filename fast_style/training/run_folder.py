@@ -94,7 +94,7 @@ class Run(NamedTuple):
         """Check that the run is still this process's.
 
         Raises:
-            UserError: another process has taken it over.
+            UserError: its folder was renamed or deleted, or another process has taken it over.
         """
         if self.lock is not None:
             self.lock.require_held(self.folder)

@@ -47,16 +47,21 @@ class RunLock(FolderLock):
         """Check that this lock still holds its folder.
 
         Raises:
-            UserError: another process has taken the run over, because this one seemed to have
-                ended.
+            UserError: the folder was renamed or deleted, or another process has taken the run over,
+                because this one seemed to have ended.
         """
+        if not self.is_of(folder):
+            raise UserError(
+                f"{printable(folder)}: this folder was renamed or deleted meanwhile; repeat the "
+                "command",
+                exit_code=1,
+            )
         if not self.is_lost:
             return
         raise UserError(
             f"{printable(folder)}: another process has taken this run over, because this one gave "
-            "no sign of life (a machine that was suspended, or a disk that did not answer), or "
-            "because its folder was renamed or deleted. The other one trains on from the last "
-            "checkpoint in the folder, if there is one; this process stops",
+            "no sign of life (a machine that was suspended, or a disk that did not answer). It "
+            "trains on from the last checkpoint; this process stops",
             exit_code=1,
         )
 

@@ -25,16 +25,13 @@ from fast_style.models.checkpoint import checkpoint_path
 from fast_style.settings.config import Config, DistillConfig, load_config
 from fast_style.settings.reading import checked
 from fast_style.training.build import build_trainer
+from fast_style.training.loop import GONE
 from fast_style.training.other_trainings import told_of_others
 from fast_style.training.run_folder import is_whole, open_run, parts_of, require_same_style
 from fast_style.training.run_lock import FRESH, RunLock, in_another_folder
 from fast_style.training.run_log import print_line
 
 StopSignal = Callable[[], int | None]
-
-
-_GONE = 0
-"""In place of the number of a signal: the folder of the run is gone."""
 
 
 class Trainable(Protocol):
@@ -183,17 +180,17 @@ def complete_run(
         with stopping() as received:
 
             def stop_signal() -> int | None:
+                if run.lock is not None and not run.lock.is_of(run.folder):
+                    stack.enter_context(_made_again(run.folder, resumed_by(run.folder.name), say))
+                    return GONE
                 run.require_lock()
-                if run.lock is None or run.lock.is_in_place():
-                    return received()
-                stack.enter_context(_made_again(run.folder, resumed_by(run.folder.name), say))
-                return _GONE
+                return received()
 
             try:
                 trainer.train(stop_signal)
             except Stopped as stopped:
                 again = resumed_by(run.folder.name)
-                if stopped.signal_number == _GONE:
+                if stopped.signal_number == GONE:
                     raise _gone(run.folder, stopped.step, again) from None
                 say(f"stopped at step {stopped.step}; {again} resumes from there")
                 raise
@@ -216,8 +213,8 @@ def _made_again(folder: Path, again: str, say: Callable[[str], None]) -> RunLock
     except (FileExistsError, Held):
         raise UserError(
             f"{printable(folder)}: the folder of this run was renamed or deleted while it trained, "
-            "and something else has its name now. The steps since the last checkpoint are lost; "
-            f"give a renamed folder its name again, and {again} resumes from that checkpoint",
+            "and something else has its name now. The steps since its last checkpoint are lost; "
+            f"give a renamed folder its name again, and {again} resumes from there",
             exit_code=1,
         ) from None
     except OSError as error:

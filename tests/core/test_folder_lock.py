@@ -4,6 +4,7 @@ import errno
 import gc
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -111,23 +112,28 @@ def test_locks_of_the_file_system_are_used_where_there_are_any(tmp_path: Path) -
     assert FolderLock(tmp_path, print).release()
 
 
-@pytest.mark.parametrize("is_replaced", [False, True])
-def test_folder_that_is_gone_is_noticed(tmp_path: Path, is_replaced: bool) -> None:
+@pytest.mark.parametrize("is_copied", [False, True])
+def test_folder_that_is_gone_is_noticed(tmp_path: Path, is_copied: bool) -> None:
     folder = tmp_path / "folder"
     folder.mkdir()
     with FolderLock(folder, print) as lock:
-        assert lock.is_in_place()
+        assert lock.is_of(folder)
+        shutil.copytree(folder, tmp_path / "copy")
         folder.rename(tmp_path / "renamed")
-        if is_replaced:
+        assert not lock.is_of(folder)
+        if is_copied:
+            (tmp_path / "copy").rename(folder)
+        else:
             folder.mkdir()
-        assert not lock.is_in_place()
-        assert not (folder / "lock.held").exists()
+        assert not lock.is_of(folder)
+        assert (folder / "lock.held").exists() is is_copied
+        assert lock.is_of(tmp_path / "renamed")
 
 
 def test_file_that_holds_a_folder_is_made_again_if_it_alone_was_removed(tmp_path: Path) -> None:
     with FolderLock(tmp_path, print) as lock:
         (tmp_path / "lock.held").unlink()
-        assert lock.is_in_place()
+        assert lock.is_of(tmp_path)
         assert (refused(tmp_path) or "").startswith(f"process {os.getpid()} on ")
     assert not (tmp_path / "lock.held").exists()
 
@@ -152,6 +158,28 @@ def test_killed_process_that_nobody_has_waited_for_holds_nothing(tmp_path: Path)
         said: list[str] = []
         assert FolderLock(tmp_path, said.append).release()
     assert said == []
+
+
+@pytest.mark.usefixtures("without_locks")
+def test_folder_that_is_gone_is_noticed_without_locks(tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    with FolderLock(folder, print) as lock:
+        assert lock.is_of(folder)
+        folder.rename(tmp_path / "renamed")
+        folder.mkdir()
+        assert not lock.is_of(folder)
+        file_of_another_host(folder)
+        assert not lock.is_of(folder)
+
+
+def test_file_that_this_process_has_left_behind_is_taken_over_at_once(tmp_path: Path) -> None:
+    with FolderLock(tmp_path, print):
+        record = json.loads((tmp_path / "lock.held").read_text())
+    file_of_another_host(tmp_path, **record)
+    begun_at = time.monotonic()
+    with FolderLock(tmp_path, print):
+        assert time.monotonic() - begun_at < PATIENCE_S
 
 
 class TestMixedHosts:

@@ -19,8 +19,11 @@ from small_run import checkpoints_of, command_environment, final_state, ignore, 
 
 import fast_style
 from fast_style.core.errors import UserError
+from fast_style.training.loop import Interval
+from fast_style.training.reporting import StepResult
 from fast_style.training.run_lock import RunLock
 from fast_style.training.step import TrainingStep
+from fast_style.training.trainer import Trainer
 
 Result = tuple[Path, list[str]]
 
@@ -371,6 +374,36 @@ def test_what_has_the_name_of_a_run_whose_folder_is_gone_is_left_alone(
     elsewhere.rename(folder)
     train()
     assert final_state(folder) == final_state(straight)
+
+
+def test_folder_is_looked_for_again_after_a_report(
+    train: Callable[..., Result], straight: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, real = tmp_path / "tiny", Trainer.report
+
+    def report(self: Trainer, interval: Interval, result: StepResult) -> None:
+        real(self, interval, result)
+        if self.step == 4:  # of the second checkpoint
+            folder.rename(tmp_path / "renamed")
+            shutil.copytree(straight, folder)
+
+    monkeypatch.setattr(Trainer, "report", report)
+    with pytest.raises(UserError, match="something else has its name now"):
+        train()
+    assert final_state(folder) == final_state(straight)
+    assert checkpoints_of(tmp_path / "renamed") == [2]
+
+
+def test_working_directory_may_be_renamed_while_a_run_trains_in_it(
+    yaml_file: Path, straight: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, after = tmp_path / "before", tmp_path / "after"
+    before.mkdir()
+    monkeypatch.chdir(before)
+    fail_at(monkeypatch, 3, lambda: before.rename(after))
+    fast_style.train(settings_of(yaml_file), device="cpu", root="runs", say=ignore)
+    assert final_state(after / "runs" / "tiny") == final_state(straight)
+    assert not before.exists()
 
 
 def test_files_of_the_lock_that_are_removed_do_not_stop_the_run(
