@@ -77,7 +77,7 @@ def take_steps(
     checkpoint_every: int,
     stop_signal: Callable[[], int | None],
     group: Group = ALONE,
-    agree_every: int = 1,
+    writes_at: Callable[[int], bool] = lambda step: True,
 ) -> None:
     """Take a step on every batch, with reports and checkpoints, and save at the end.
 
@@ -89,8 +89,8 @@ def take_steps(
         stop_signal: called after a step; returns the number of a signal that ends training there,
             or None.
         group: the processes that train together, which have to stop at the same step.
-        agree_every: with several processes, the steps between two calls of `stop_signal`, which
-            is also called before each checkpoint.
+        writes_at: whether `learner.report` writes something at a step: with several processes,
+            `stop_signal` is called at these steps and before checkpoints alone.
 
     Raises:
         Stopped: `stop_signal` gave a number; the state is saved.
@@ -104,7 +104,7 @@ def take_steps(
             result = learner.train_step(photos)
             learner.run_log.progress(learner.step)
             saves = learner.step % checkpoint_every == 0 and learner.step < num_steps
-            can_stop = group.is_alone or saves or learner.step % agree_every == 0
+            can_stop = group.is_alone or saves or writes_at(learner.step)
             # Before anything is written: the folder of the run may be gone.
             signal_number = _agreed(stop_signal, group) if can_stop else None
             learner.report(interval, result)

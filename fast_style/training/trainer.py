@@ -6,7 +6,6 @@ settings. Resuming at step s is starting at step s with the weights and the opti
 that step: everything else is a function of the settings and s.
 """
 
-import math
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -157,13 +156,7 @@ class Trainer:
                 checkpoint_every=self.log.checkpoint_every,
                 stop_signal=stop_signal,
                 group=self.group,
-                # Whenever anything is written.
-                agree_every=math.gcd(
-                    self.log.every,
-                    self.log.validate_every,
-                    self.log.samples_every,
-                    self.log.shares_every,
-                ),
+                writes_at=lambda step: any(self.reporter.due_at(step)),
             )
             self.photos.sum_up(self.run_log.warn)
 

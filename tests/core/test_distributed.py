@@ -246,7 +246,12 @@ def write_long_run(folder: Path) -> Path:
     yaml_file = write_small_run(folder)
     settings = yaml.safe_load(yaml_file.read_text())
     settings["train"]["steps"] = 100_000
-    settings["log"] = {"every": 3, "validate_every": 10_000, "samples_every": 10_000}
+    settings["log"] = {
+        "every": 3,
+        "validate_every": 9_999,
+        "samples_every": 9_999,
+        "shares_every": 9_999,
+    }
     yaml_file.write_text(yaml.safe_dump(settings))
     return yaml_file
 
