@@ -192,8 +192,8 @@ class _HeldFile:
             found = folder.stat()
             is_held = os.path.lexists(path)
             # Without locks, a disk may give its folders new numbers.
-            if is_held and not has_locks:
-                return bool(_record_in(path).get("token") == self._record["token"])
+            if not has_locks and _record_in(path).get("token") == self._record["token"]:
+                return True
         except (FileNotFoundError, NotADirectoryError):
             return False
         except (OSError, UserError):  # the disk may answer next time

@@ -107,7 +107,8 @@ class Run(NamedTuple):
 
     def release(self) -> None:
         """Release the lock, and remove the folders made for the run if nothing was written."""
-        if self.lock is None or not self.lock.release():
+        is_ours = self.lock is not None and self.lock.is_of(self.folder)  # or something else's
+        if self.lock is None or not self.lock.release() or not is_ours:
             return
         if (self.folder / "config.yaml").exists() or self.resume_from is not None:
             return
@@ -229,8 +230,8 @@ def _unusable(folder: Path, error: OSError, anew: str) -> UserError:
                 "it, or " + (with_another_name(anew) if path in parts else "train elsewhere")
             )
     file = Path(str(error.filename))
-    is_file_of_it = file.parent == folder and folder.is_dir()
-    if is_file_of_it and isinstance(error, PermissionError) and not why_unwritable(folder):
+    is_in_it = isinstance(error, PermissionError) and file.parent == folder and folder.is_dir()
+    if is_in_it and not why_unwritable(folder):
         return unwritten(file, error, f"ask its owner, or {with_another_name(anew)}", exit_code=2)
     remedy = (
         "set root= to a folder that you may write to"

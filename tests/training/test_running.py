@@ -376,6 +376,22 @@ def test_what_has_the_name_of_a_run_whose_folder_is_gone_is_left_alone(
     assert final_state(folder) == final_state(straight)
 
 
+def test_folders_of_another_run_that_begins_under_the_name_are_left_alone(
+    train: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "tiny"
+
+    def replace() -> None:
+        folder.rename(tmp_path / "renamed")
+        (folder / "checkpoints").mkdir(parents=True)
+        (folder / "lock").touch()
+
+    fail_at(monkeypatch, 1, replace)
+    with pytest.raises(UserError, match="something else has its name now"):
+        train()
+    assert {path.name for path in folder.iterdir()} == {"checkpoints", "lock"}
+
+
 def test_folder_is_looked_for_again_after_a_report(
     train: Callable[..., Result], straight: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
