@@ -44,8 +44,8 @@ class _Loader(Loader):
         """As the usual loader does, by which the module is known from then on."""
         assert module.__spec__ is not None
         module.__spec__.loader = module.__loader__ = self._usual
-        # After a signal, Python forgets torch as if its import had failed: the command ends.
         try:
+            # After a signal, Python forgets torch as if its import had failed: the command ends.
             with waiting_signals():
                 self._usual.exec_module(module)
         except Exception as error:

@@ -33,6 +33,7 @@ from typing import Any, Self
 from filelock import FileLock, Timeout
 
 from fast_style.core.errors import UserError, printable, shortened
+from fast_style.core.files import identity_of
 
 HELD = "lock.held"
 LOCK_FILES = ("lock", HELD)
@@ -168,8 +169,7 @@ class _HeldFile:
         except BaseException:
             _own_tokens.discard(self._record["token"])
             raise
-        found = self._path.parent.stat()
-        self._identity = found.st_dev, found.st_ino
+        self._identity = identity_of(self._path.parent)
         self._lost, stop = threading.Event(), threading.Event()
         thread = threading.Thread(
             target=_beat, args=(self._path, self._record, stop, self._lost), daemon=True
@@ -189,7 +189,7 @@ class _HeldFile:
     def is_of(self, folder: Path, *, has_locks: bool) -> bool:
         path = folder / HELD
         try:
-            found = folder.stat()
+            found = identity_of(folder)
             is_held = os.path.lexists(path)
             # Without locks, a disk may give its folders new numbers.
             if not has_locks and _record_in(path).get("token") == self._record["token"]:
@@ -198,7 +198,7 @@ class _HeldFile:
             return False
         except (OSError, UserError):  # the disk may answer next time
             return True
-        if (found.st_dev, found.st_ino) != self._identity:
+        if found != self._identity:
             return False
         if not is_held:
             with suppress(OSError):

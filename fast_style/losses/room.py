@@ -49,7 +49,7 @@ class Room:
 
 
 def least_bytes(pixels: Tensor, layers: Sequence[tuple[int, int]]) -> int:
-    """The main memory that features take at least: 60 to 80 % of what was measured.
+    """The main memory that features take at least: half to all of what was measured.
 
     For gradients, the values of each convolution are kept, and their gradients are as large.
     Otherwise the largest values are there three times: before, within and behind a convolution.
