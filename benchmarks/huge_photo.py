@@ -124,11 +124,11 @@ def stylize(stylizer: "Stylizer", photo: "Image.Image", way: Way) -> int:
 
     execution = stylizer._net_setup
     if way == "whole":
-        stylizer._stylize_whole(photo)
+        stylizer._paint_whole(photo, 0)
         return whole_bytes(photo.height, photo.width, execution)
     rows = band_rows(stylizer, photo)
     storage = stylizer.device if way == "memory" else scratch_folder()
-    stylizer._stylize_in_bands(photo, Bands(rows, storage), None)
+    stylizer._paint_in_bands(photo, 0, Bands(rows, storage), None)
     estimate = bands_bytes(PhotoSize(photo.height, photo.width), execution, band_rows=rows)
     if way == "memory":
         estimate += storage_bytes(photo.height, photo.width, net_width=execution.net_width)

@@ -102,16 +102,14 @@ def measure_in_this_process(*, side: int, width: int, upsampling: str, keep: boo
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before
 
 
-def untrained_stylizer(
-    *, width: int, upsampling: str, memory_bytes: int | None = None
-) -> "Stylizer":
-    """A model with random weights, on the CPU."""
+def untrained_stylizer(*, width: int, upsampling: str, strokes: int = 0) -> "Stylizer":
+    """A model with random weights, on the CPU; `strokes` as those of `Stylizer`."""
     from fast_style.stylizing.stylizer import Stylizer
 
     with tempfile.TemporaryDirectory() as folder:
         model = Path(folder, "model.safetensors")
         peer.write_model(model, width=width, upsampling=upsampling)
-        return Stylizer(model, device="cpu", memory_bytes=memory_bytes)
+        return Stylizer(model, device="cpu", strokes=strokes)
 
 
 def resident_bytes() -> int:

@@ -22,7 +22,8 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from fast_style.cli.arguments import grain_levels, positive
+from fast_style.cli.arguments import positive
+from fast_style.cli.painting import grain_levels
 from fast_style.pictures.pixels import image_to_tensor, tensor_to_image
 from fast_style.pictures.reading import read_photo
 from fast_style.pictures.sheets import contact_sheet

@@ -29,7 +29,7 @@ from typing import Any
 sys.path.append(str(Path(__file__).resolve().parents[1] / "benchmarks"))
 import program
 
-from fast_style.cli.arguments import grain_levels
+from fast_style.cli.painting import grain_levels
 from fast_style.core.errors import UserError, printable
 from fast_style.core.files import write_text_atomically
 from fast_style.models.model_files import describe, grain_of, read_description

@@ -50,7 +50,7 @@ PACKAGES = {
     ],
     "measures": ["artifacts", "blots", "repeats", "halos", "steadiness", "second_opinion"],
     "stylizing": [
-        "jobs", "memory", "stylizer", "folder", "style_sheet",
+        "jobs", "copies", "memory", "strokes", "stylizer", "folder", "style_sheet",
     ],
     "training": [
         "photo_cache", "unreadable", "workers", "data", "run_log", "recording", "schedule",
@@ -66,9 +66,9 @@ PACKAGES = {
     "distilling": ["students", "painters", "distiller", "build"],
     "demo": ["course", "demo"],
     "cli": [
-        "allocator", "imports", "openmp", "stdout", "documents", "notes", "arguments", "process",
-        "outputs", "runs", "distill", "evaluate", "info", "init", "optimize", "preview", "styles",
-        "stylize", "first_look", "train", "demo", "main",
+        "allocator", "imports", "openmp", "stdout", "documents", "notes", "arguments", "painting",
+        "process", "outputs", "runs", "distill", "evaluate", "info", "init", "optimize", "preview",
+        "styles", "stylize", "first_look", "train", "demo", "main",
     ],
 }  # fmt: skip
 MODULES = [f"{package}.{module}" for package, modules in PACKAGES.items() for module in modules]
@@ -91,6 +91,7 @@ WITHOUT_TORCH = [
     "models.model_files",
     "losses.inputs",
     "stylizing.jobs",
+    "stylizing.copies",
     "optimizing.course",
 ]
 

@@ -459,18 +459,6 @@ def percent(text: str) -> int:
     return number
 
 
-def grain_levels(text: str) -> float:
-    """A number from 0 to `MOST_GRAIN`."""
-    from fast_style.models.model_files import MOST_GRAIN, require_grain
-
-    try:
-        return require_grain(float(text))
-    except ValueError:
-        raise argparse.ArgumentTypeError(
-            f"must be a number from 0 to {MOST_GRAIN:g}, got {shortened(text)!r}"
-        ) from None
-
-
 def thread_count(text: str) -> int:
     """A whole number from 1 to 1024, the range of ``train.threads``."""
     number = positive(text)

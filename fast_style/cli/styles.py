@@ -7,13 +7,13 @@ from fast_style.cli.arguments import (
     add_device,
     add_max_pixels,
     add_memory,
-    grain_levels,
     input_path,
     output_path,
     positive,
 )
 from fast_style.cli.notes import note_about
 from fast_style.cli.outputs import make_writable_folder, put_picture_in_place, require_replaceable
+from fast_style.cli.painting import add_grain, add_strokes
 from fast_style.cli.process import say
 from fast_style.cli.stdout import hand_out
 from fast_style.core.errors import UserError, printable
@@ -59,13 +59,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help=f"longer side of the photo on the sheet, in pixels (default: {SHEET_SIDE})",
     )
-    parser.add_argument(
-        "--grain",
-        type=grain_levels,
-        metavar="LEVELS",
-        help="as for stylize: faint noise added to the photo, 0 for none (default: what each style "
-        "asks for)",
-    )
+    add_grain(parser)
+    add_strokes(parser)
     parser.add_argument("--overwrite", action="store_true", help="replace an existing sheet")
     add_memory(parser)
     add_device(parser)
@@ -75,7 +70,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Print the list, or draw the sheet; returns the exit code."""
     if options.sheet is None:
-        for name in ("output", "max_side", "grain", "memory", "overwrite"):
+        for name in ("output", "max_side", "grain", "strokes", "memory", "overwrite"):
             value = getattr(options, name)
             if value is not None and value is not False:  # a --grain of 0 was given
                 option = "--" + name.replace("_", "-")
@@ -122,7 +117,11 @@ def _draw(options: argparse.Namespace, output: Path) -> None:
     photo = shrunk(read_picture(options.sheet), options.max_side or SHEET_SIDE)
     models = [style.model for style in styles]
     sheet = StyleSheet(
-        models, device=options.device, memory_bytes=options.memory, grain=options.grain
+        models,
+        device=options.device,
+        memory_bytes=options.memory,
+        grain=options.grain,
+        strokes=options.strokes,
     )
     drawn = sheet.stylize_picture(photo).rgb
     output = put_picture_in_place(output, drawn, overwrite=options.overwrite)

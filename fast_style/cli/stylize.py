@@ -15,7 +15,6 @@ from fast_style.cli.arguments import (
     add_max_pixels,
     add_memory,
     expanded,
-    grain_levels,
     input_path,
     output_path,
     percent,
@@ -24,6 +23,7 @@ from fast_style.cli.arguments import (
     usual_path,
 )
 from fast_style.cli.notes import note
+from fast_style.cli.painting import add_grain, add_strokes
 from fast_style.cli.process import say
 from fast_style.core.distributed import Launch, joined, own_device, read_launch
 from fast_style.core.errors import UserError, printable, shown
@@ -113,14 +113,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="1..100",
         help=f"quality of JPEG and WebP results (default: {_QUALITY})",
     )
-    parser.add_argument(
-        "--grain",
-        type=grain_levels,
-        metavar="LEVELS",
-        help="add faint, smooth noise to each photo, so that plain skies and walls get strokes, "
-        "too: about 5 levels of 255; 0, as for the frames of a video, adds none (default: what the "
-        "model asks for: 5 in some of the styles that come with fast-style, else none)",
-    )
+    add_grain(parser)
+    add_strokes(parser)
     add_max_pixels(parser)
     add_memory(parser)
     add_device(parser)
@@ -389,7 +383,13 @@ def _painter(options: argparse.Namespace, models: Sequence[Path], device: str) -
     if options.style == ALL:
         from fast_style.stylizing.style_sheet import StyleSheet
 
-        return StyleSheet(models, device=device, memory_bytes=options.memory, grain=options.grain)
+        return StyleSheet(
+            models,
+            device=device,
+            memory_bytes=options.memory,
+            grain=options.grain,
+            strokes=options.strokes,
+        )
     from fast_style.stylizing.stylizer import Stylizer
 
     return Stylizer(
@@ -398,6 +398,7 @@ def _painter(options: argparse.Namespace, models: Sequence[Path], device: str) -
         memory_bytes=options.memory,
         compile=options.compile,
         grain=options.grain,
+        strokes=options.strokes,
     )
 
 

@@ -58,11 +58,14 @@ _USABLE_SHARE = 0.9
 
 
 class PhotoSize(NamedTuple):
-    """The size of a photo in pixels, and whether it has an alpha channel."""
+    """The size of a photo in pixels, and what else of this size is in memory."""
 
     height: int
     width: int
     has_alpha: bool = False
+    """Whether it has an alpha channel."""
+    is_copied: bool = False
+    """Whether the network gets a changed copy, and the photo stays."""
 
 
 class NetSetup(NamedTuple):
@@ -137,7 +140,7 @@ def plan_photo(photo: PhotoSize, net_setup: NetSetup, budget: Budget) -> Whole |
         smaller = photo._replace(height=height, width=width)
         return _plan_if_it_fits(smaller, net_setup, budget) is not None
 
-    height, width, _ = photo
+    height, width = photo.height, photo.width
     needed = _photo_bytes(photo, budget)
     needed += bands_bytes(photo, net_setup, band_rows=SHORTEST_BAND)
     features = storage_bytes(height, width, net_width=net_setup.net_width)
@@ -208,7 +211,7 @@ def whole_bytes(height: int, width: int, net_setup: NetSetup) -> int:
 
 def bands_bytes(photo: PhotoSize, net_setup: NetSetup, *, band_rows: int) -> int:
     """Estimated peak memory of a photo in bands: a band and the result, without stored features."""
-    height, width, _ = photo
+    height, width = photo.height, photo.width
     band = band_bytes(height, width, net_width=net_setup.net_width, band_rows=band_rows)
     return _result_bytes(photo) + band
 
@@ -246,7 +249,8 @@ def _plan_bands(photo: PhotoSize, net_setup: NetSetup, budget: Budget) -> Bands 
 def _photo_bytes(photo: PhotoSize, budget: Budget) -> int:
     if not budget.includes_photo:
         return 0
-    return (_PHOTO_BYTES + photo.has_alpha) * photo.height * photo.width
+    per_pixel = _PHOTO_BYTES * (1 + photo.is_copied) + photo.has_alpha
+    return per_pixel * photo.height * photo.width
 
 
 def _result_bytes(photo: PhotoSize) -> int:

@@ -19,6 +19,7 @@ class StyleSheet:
         device: ``auto``, ``cpu``, ``mps``, ``cuda`` or ``cuda:1``.
         memory_bytes: most memory that one picture may take; None: nine tenths of what is free.
         grain: as that of `Stylizer`; None: what each model asks for.
+        strokes: as that of `Stylizer`.
 
     Raises:
         UserError: a file or the device cannot be used.
@@ -31,11 +32,14 @@ class StyleSheet:
         device: str = "auto",
         memory_bytes: int | None = None,
         grain: float | None = None,
+        strokes: int | None = None,
     ) -> None:
         self._captions = [["photo"]]
         self._stylizers = []
         for model in models:
-            stylizer = Stylizer(model, device=device, memory_bytes=memory_bytes, grain=grain)
+            stylizer = Stylizer(
+                model, device=device, memory_bytes=memory_bytes, grain=grain, strokes=strokes
+            )
             self._captions.append(_caption(model.stem, stylizer.description))
             self._stylizers.append(stylizer)
 

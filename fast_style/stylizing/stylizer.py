@@ -40,6 +40,7 @@ from fast_style.networks.streaming import Band, storage_bytes, stylize_in_bands
 from fast_style.networks.transform_net import memory_format_for
 from fast_style.pictures.pixels import image_to_tensor, tensor_to_image
 from fast_style.pictures.reading import MARK, Picture, read_picture, to_picture
+from fast_style.stylizing.copies import DEFAULT_STROKES, copy_sides, require_strokes
 from fast_style.stylizing.memory import (
     Bands,
     Budget,
@@ -52,6 +53,7 @@ from fast_style.stylizing.memory import (
     plan_batch,
     plan_photo,
 )
+from fast_style.stylizing.strokes import BATCHES, IMAGES, coarse_to_fine
 
 # An ordinary size: torch.compile would specialize on accidental properties such as divisibility.
 # For smaller pictures, torch chooses other convolutions.
@@ -79,14 +81,18 @@ class Stylizer:
             or seconds if torch has cached the result. Photos in bands run uncompiled.
         grain: levels of 255, at most 32: the standard deviation of the `grain_pattern`
             that is added to photos. None: what the model asks for, which is none for most.
+        strokes: a photo whose longer side has at least 1.5 times as many pixels gets strokes as
+            large as those of a photo with this longer side (`strokes`). At least 64; or 0, as for
+            the frames of a video: every photo goes through the network once. None: 1,536.
 
     Attributes:
         device: where the network runs.
         description: the model file's metadata, such as its name, architecture and settings.
 
     Raises:
-        TypeError: `model` is no path, `memory_bytes` no whole number, or `grain` no number.
-        ValueError: `memory_bytes` is below 1, or `grain` outside its range.
+        TypeError: `model` is no path, `memory_bytes` or `strokes` no whole number, or `grain` no
+            number.
+        ValueError: `memory_bytes` is below 1, or `grain` or `strokes` outside its range.
         UserError: the file or the device cannot be used, or torch cannot compile here.
     """
 
@@ -98,11 +104,13 @@ class Stylizer:
         memory_bytes: int | None = None,
         compile: bool = False,
         grain: float | None = None,
+        strokes: int | None = None,
     ) -> None:
         if not isinstance(model, str | os.PathLike):
             raise TypeError(f"model must be the path of a model, got {type(model).__name__}")
         _require_bytes(memory_bytes)
         levels = None if grain is None else require_grain(grain)
+        self._strokes = DEFAULT_STROKES if strokes is None else require_strokes(strokes)
         self.device = resolve_device(device, argument="device=")
         net, self.description = load_transform_net(path_named(model))
         self._grain = (grain_of(self.description) if levels is None else levels) / 255
@@ -179,16 +187,43 @@ class Stylizer:
             UserError: it does not fit in memory, or the disk is full.
         """
         _require_size(picture.size)
-        photo = PhotoSize(*picture.size, has_alpha=picture.alpha is not None)
-        plan = self._require_fit(lambda budget: plan_photo(photo, self._net_setup, budget))
-        height, width = picture.size
+        sides = copy_sides(max(picture.size), self._strokes)
+        is_copied = bool(sides)  # the photo stays, beside the one with what was changed in its copy
+        photo = PhotoSize(*picture.size, picture.alpha is not None, is_copied)
+        # Before minutes are spent on copies of a photo that is too large.
+        self._require_fit(lambda budget: plan_photo(photo, self._net_setup, budget))
+        sizes = [side**2 for side in (*sides, max(picture.size))]
+
+        def paint(image: Image.Image, index: int) -> Image.Image:
+            def share_of_all(share: float) -> None:
+                assert progress is not None
+                progress((sum(sizes[:index]) + share * sizes[index]) / sum(sizes))
+
+            return self._paint(
+                image,
+                photo._replace(height=image.height, width=image.width),
+                grain=self._grain if index == 0 else 0,
+                progress=None if progress is None else share_of_all,
+            )
+
+        return Picture(coarse_to_fine(picture.rgb, sides, IMAGES, paint), picture.alpha)
+
+    def _paint(
+        self,
+        image: Image.Image,
+        size: PhotoSize,
+        *,
+        grain: float,
+        progress: Callable[[float], None] | None,
+    ) -> Image.Image:
+        """The image after the network, as a whole or in bands."""
+        plan = self._require_fit(lambda budget: plan_photo(size, self._net_setup, budget))
+        height, width = size.height, size.width
         remedy = f"a lower --memory or --max-side {_smaller_side(height, width)}"
         with _reporting_out_of_memory(height, width, remedy):
             if isinstance(plan, Whole):
-                rgb = self._stylize_whole(picture.rgb)
-            else:
-                rgb = self._stylize_in_bands(picture.rgb, plan, progress)
-        return Picture(rgb, picture.alpha)
+                return self._paint_whole(image, grain)
+            return self._paint_in_bands(image, grain, plan, progress)
 
     def is_small(self, height: int, width: int, *, max_side: int | None = None) -> bool:
         """Whether photos of this size may wait in memory while the network works on one of them.
@@ -219,15 +254,17 @@ class Stylizer:
     def _budget(self) -> Budget:
         return measure_budget(self.device, limit_bytes=self._memory_bytes)
 
-    def _stylize_whole(self, photo: Image.Image) -> Image.Image:
+    def _paint_whole(self, photo: Image.Image, grain: float) -> Image.Image:
         pixels = image_to_tensor(photo).to(self.device).float().div_(255)
-        if self._grain:
-            pixels += self._grain_on(photo.height, photo.width)
-        return tensor_to_image(self._forward(pixels[None])[0])
+        return tensor_to_image(self._forward(self._with_grain(pixels[None], grain))[0])
 
     @without_autocast()
-    def _stylize_in_bands(
-        self, photo: Image.Image, bands: Bands, progress: Callable[[float], None] | None
+    def _paint_in_bands(
+        self,
+        photo: Image.Image,
+        grain: float,
+        bands: Bands,
+        progress: Callable[[float], None] | None,
     ) -> Image.Image:
         result = Image.new("RGB", photo.size)
 
@@ -240,7 +277,7 @@ class Stylizer:
             paint,
             band_rows=bands.rows,
             storage=bands.storage,
-            grain=self._grain,
+            grain=grain,
         )
         features = storage_bytes(photo.height, photo.width, net_width=self._net_setup.net_width)
         with _reporting_full_disk(bands.storage, features), closing(shares):
@@ -282,14 +319,25 @@ class Stylizer:
         )
         remedy = f"a longer side of {_smaller_side(height, width)} pixels"
         with _reporting_out_of_memory(height, width, remedy):
-            if self._grain:
-                batch = batch.to(self.device).float() + self._grain_on(height, width)
-            result = self._forward(batch).to(photos.device)
+            result = self._paint_batch(batch.to(self.device).float()).to(photos.device)
         return result if photos.ndim == 4 else result[0]
 
-    def _grain_on(self, height: int, width: int) -> Tensor:
-        """What is added to the pixels of a photo of this size: (3, H, W), on `device`."""
-        return grain_pattern(0, 0, height, width).mul_(self._grain).to(self.device)
+    @without_autocast()
+    @torch.no_grad()
+    def _paint_batch(self, batch: Tensor) -> Tensor:
+        """(N, 3, H, W), float32, on `device`, to the same."""
+        sides = copy_sides(max(batch.shape[-2:]), self._strokes)
+
+        def paint(photos: Tensor, index: int) -> Tensor:
+            return self._forward(self._with_grain(photos, self._grain if index == 0 else 0))
+
+        return coarse_to_fine(batch, sides, BATCHES, paint)
+
+    def _with_grain(self, photos: Tensor, grain: float) -> Tensor:
+        """The photos (N, 3, H, W), on `device`, with as much grain."""
+        if not grain:
+            return photos
+        return photos + grain_pattern(0, 0, *photos.shape[-2:]).mul_(grain).to(self.device)
 
     @without_autocast()
     @torch.no_grad()  # not inference_mode: callers may train on the result, or change it in place

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from command_line import Output, errors, photo_at, run
+from noise_photos import write_noise_photo
 from PIL import Image
 from small_styles import ship
 
@@ -137,6 +138,15 @@ def test_grain_on_the_sheet_is_the_one_asked_for() -> None:
 
 
 @pytest.mark.usefixtures("styles")
+def test_strokes_on_the_sheet_are_those_asked_for() -> None:
+    write_noise_photo("a.png", width=120)
+    for side in ("0", "64"):
+        command = ("styles", "--sheet", "a.png", "-o", f"{side}.png", "--device", "cpu")
+        assert run(*command, "--strokes", side) == 0
+    assert not np.array_equal(pixels("0.png"), pixels("64.png"))
+
+
+@pytest.mark.usefixtures("styles")
 def test_sheet_replaces_only_on_request_and_never_the_photo(capsys: Output) -> None:
     photo_at("a.png")
     photo_at("styles.png")
@@ -154,6 +164,7 @@ def test_sheet_replaces_only_on_request_and_never_the_photo(capsys: Output) -> N
     [
         (["--output", "a.png"], "--output: works with --sheet only; add --sheet PHOTO"),
         (["--max-side", "9"], "--max-side: works with --sheet only; add --sheet PHOTO"),
+        (["--strokes", "0"], "--strokes: works with --sheet only; add --sheet PHOTO"),
         (["--grain", "0"], "--grain: works with --sheet only; add --sheet PHOTO"),
         (["--overwrite"], "--overwrite: works with --sheet only; add --sheet PHOTO"),
         (["--sheet", "none.png"], "none.png: not found"),

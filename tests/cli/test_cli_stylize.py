@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from command_line import ROOT, Output, errors, photo_at, run, run_in_process
+from noise_photos import write_noise_photo
 from PIL import Image
 from tiny_model import write_tiny_model
 from two_processes import start_two
@@ -73,6 +74,25 @@ def test_other_grain_is_refused(model: Path, capsys: Output, levels: str) -> Non
     (line,) = errors(capsys)
     assert line.startswith(
         f"error: argument --grain: must be a number from 0 to 32, got '{levels}'"
+    )
+
+
+def test_strokes_are_as_large_as_they_are_asked_for(model: Path) -> None:
+    write_noise_photo("a.png", width=120)
+    words = ["stylize", "-m", str(model), "a.png"]
+    for side in ("0", "64", "100"):
+        assert run(*words, "--strokes", side, "--suffix", f".{side}") == 0
+    assert run(*words) == 0
+    plain, large, too_large_a_copy = (Path(f"a.{side}.png").read_bytes() for side in (0, 64, 100))
+    assert large != plain == too_large_a_copy == Path("a.tiny.png").read_bytes()
+
+
+@pytest.mark.parametrize("side", ["63", "-1", "64.5", "much"])
+def test_other_strokes_are_refused(model: Path, capsys: Output, side: str) -> None:
+    assert run("stylize", "-m", str(model), "a.png", f"--strokes={side}") == 2
+    (line,) = errors(capsys)
+    assert line.startswith(
+        f"error: argument --strokes: must be 0, or a whole number of at least 64, got '{side}'"
     )
 
 

@@ -58,6 +58,7 @@ def budget(
         (PhotoSize(200, 100, has_alpha=True), TINY, False, 20_000 * 293),
         (PhotoSize(100, 200), TINY, True, 20_000 * (293 + 4)),
         (PhotoSize(100, 200, has_alpha=True), TINY, True, 20_000 * (293 + 5)),
+        (PhotoSize(100, 200, is_copied=True), TINY, True, 20_000 * (293 + 8)),
         (PhotoSize(100, 200), NetSetup(32, CPU, False), False, 20_000 * 696),
         (PhotoSize(100, 200), NetSetup(32, MPS, False), False, 20_000 * 696),
         (PhotoSize(100, 200), NetSetup(40, CPU, True), False, 20_000 * 1120),  # 800 * 1.4

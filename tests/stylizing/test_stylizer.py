@@ -25,6 +25,8 @@ from fast_style.pictures.pixels import image_to_tensor
 from fast_style.pictures.reading import read_picture, to_picture
 from fast_style.stylizing import memory
 from fast_style.stylizing import stylizer as stylizer_module
+from fast_style.stylizing.copies import DEFAULT_STROKES, LEAST_RATIO
+from fast_style.stylizing.strokes import BATCHES, IMAGES
 from fast_style.stylizing.stylizer import Stylizer
 
 # A photo of 400 x 100 pixels takes 11.72 MB as a whole, 8.68 MB in bands of the lowest height, and
@@ -32,6 +34,8 @@ from fast_style.stylizing.stylizer import Stylizer
 # itself. With alpha, photo and result take 0.04 and 0.16 MB more.
 IN_BANDS = 11_000_000
 ON_DISK = {"RGB": 8_850_000, "RGBA": 9_050_000}
+# The longer side from which a photo gets larger strokes.
+LEAST_CHANGED = int(LEAST_RATIO * DEFAULT_STROKES)
 
 
 def test_model_that_is_no_path_is_an_error_of_type() -> None:
@@ -493,6 +497,91 @@ def test_grain_is_the_same_in_bands(grainy_model: Path) -> None:
 def test_grain_out_of_range_is_refused(model: Path, levels: Any, error: type[Exception]) -> None:
     with pytest.raises(error, match="grain must be"):
         Stylizer(model, device="cpu", grain=levels)
+
+
+# --- Strokes ------------------------------------------------------------------------------------
+
+
+def test_small_copy_is_painted_before_a_large_photo(model: Path, stylizer: Stylizer) -> None:
+    photo = noise_photo(120, 50)
+    copy = IMAGES.copy_of(photo, 64)
+    expected = stylizer(IMAGES.brought_over(photo, copy, stylizer(copy)))
+    large = Stylizer(model, device="cpu", strokes=64)
+    assert large(photo).tobytes() == expected.tobytes() != stylizer(photo).tobytes()
+    pixels = image_to_tensor(photo)[None] / 255
+    shrunk = BATCHES.copy_of(pixels, 64)
+    painted = stylizer(BATCHES.brought_over(pixels, shrunk, stylizer(shrunk)))
+    assert (large(pixels) - painted).abs().max() < 1e-5
+    assert large(pixels.to(torch.float16)).dtype == torch.float32
+
+
+def test_photo_that_is_hardly_larger_is_painted_once(model: Path, stylizer: Stylizer) -> None:
+    photo = noise_photo(95, 95)
+    assert Stylizer(model, device="cpu", strokes=64)(photo).tobytes() == stylizer(photo).tobytes()
+
+
+def test_no_strokes_paint_a_large_photo_once(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = []
+    forward = FastTransform.forward
+
+    def record(self: FastTransform, photos: torch.Tensor) -> torch.Tensor:
+        sizes.append(max(photos.shape))
+        return forward(self, photos)
+
+    monkeypatch.setattr(FastTransform, "forward", record)
+    photo = noise_photo(LEAST_CHANGED, 16)
+    for strokes in (0, None):
+        Stylizer(model, device="cpu", strokes=strokes)(photo)
+    assert sizes == [LEAST_CHANGED, DEFAULT_STROKES, LEAST_CHANGED]
+
+
+def test_large_strokes_are_the_same_in_bands(model: Path) -> None:
+    photo = noise_photo(400, 100, "RGBA")
+    whole = Stylizer(model, device="cpu", strokes=128)(photo)
+    shares: list[float] = []
+    banded = Stylizer(model, device="cpu", strokes=128, memory_bytes=IN_BANDS).stylize_picture(
+        to_picture(photo), progress=shares.append
+    )
+    difference = np.array(banded.rgb, np.int16) - np.array(whole.convert("RGB"), np.int16)
+    # What is rounded otherwise in the first pass is painted once more in the second.
+    assert np.abs(difference).max() <= 2
+    assert banded.alpha is not None
+    assert banded.alpha.tobytes() == photo.getchannel("A").tobytes()
+    assert shares == sorted(shares)
+    # Copies of 128 and 226 pixels were painted by then.
+    assert shares[0] > (128**2 + 226**2) / (128**2 + 226**2 + 400**2)
+    assert shares[-1] == 1
+
+
+def test_only_the_first_copy_gets_grain(grainy_model: Path, stylizer: Stylizer) -> None:
+    photo = noise_photo(120, 50)
+    copy = IMAGES.copy_of(photo, 64)
+    grainy = Stylizer(grainy_model, device="cpu", strokes=64)
+    painted = Stylizer(grainy_model, device="cpu")(copy)
+    expected = stylizer(IMAGES.brought_over(photo, copy, painted))
+    assert grainy(photo).tobytes() == expected.tobytes()
+
+
+def test_copies_of_a_photo_that_is_too_large_are_not_painted(
+    model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def forbid(*unused: object) -> None:
+        raise AssertionError("the network must not run")
+
+    monkeypatch.setattr(FastTransform, "forward", forbid)
+    with pytest.raises(UserError, match="4000 x 100 pixels do not fit in memory"):
+        Stylizer(model, device="cpu", strokes=64, memory_bytes=5_000_000)(noise_photo(4000, 100))
+
+
+@pytest.mark.parametrize(
+    ("strokes", "error"),
+    [(63, ValueError), (-1, ValueError), (512.5, TypeError), (True, TypeError)],
+)
+def test_strokes_out_of_range_are_refused(
+    model: Path, strokes: Any, error: type[Exception]
+) -> None:
+    with pytest.raises(error, match="strokes must be"):
+        Stylizer(model, device="cpu", strokes=strokes)
 
 
 @pytest.fixture
