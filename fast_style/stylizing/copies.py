@@ -34,15 +34,21 @@ def require_strokes(side: object) -> int:
 def copy_sides(longer_side: int, strokes: int) -> list[int]:
     """The longer sides of the copies that are painted before the photo, the smallest first.
 
-    Each is at most twice as long as the one before, and the photo at most twice as long as the
-    last.
+    Each is at most twice as long as the one before, and the photo as the last, up to a pixel.
 
     Args:
         longer_side: of the photo, in pixels.
         strokes: the longer side of the smallest copy, in pixels; 0: no copies.
     """
-    if not strokes or longer_side < LEAST_RATIO * strokes:
+    # By division: the product of a huge number and a float is an error.
+    if not strokes or longer_side / strokes < LEAST_RATIO:
         return []
     ratio = longer_side / strokes
     num_copies = math.ceil(math.log2(ratio))
     return [round(strokes * ratio ** (index / num_copies)) for index in range(num_copies)]
+
+
+def shrunk_size(height: int, width: int, longer_side: int) -> tuple[int, int]:
+    """Height and width of a copy with that longer side; at least 1."""
+    scale = longer_side / max(height, width)
+    return max(1, round(scale * height)), max(1, round(scale * width))

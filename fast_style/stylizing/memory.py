@@ -11,7 +11,7 @@ import math
 import os
 import tempfile
 from bisect import bisect_left
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +29,7 @@ from fast_style.networks.streaming import (
     storage_bytes,
 )
 from fast_style.settings.fields import SMALLEST_SIDE
+from fast_style.stylizing.copies import shrunk_size
 
 # Peak memory of one photo in float32, per pixel: a constant, and a part for each channel of
 # the first convolution. No less than any row that benchmarks/memory.py measured on a CPU, with
@@ -58,14 +59,14 @@ _USABLE_SHARE = 0.9
 
 
 class PhotoSize(NamedTuple):
-    """The size of a photo in pixels, and what else of this size is in memory."""
+    """The size of a photo in pixels, and what else is in memory."""
 
     height: int
     width: int
     has_alpha: bool = False
     """Whether it has an alpha channel."""
-    is_copied: bool = False
-    """Whether the network gets a changed copy, and the photo stays."""
+    beside: float = 0
+    """Bytes of other pictures that the budget does not include, for each pixel of this one."""
 
 
 class NetSetup(NamedTuple):
@@ -247,10 +248,36 @@ def _plan_bands(photo: PhotoSize, net_setup: NetSetup, budget: Budget) -> Bands 
 
 
 def _photo_bytes(photo: PhotoSize, budget: Budget) -> int:
-    if not budget.includes_photo:
-        return 0
-    per_pixel = _PHOTO_BYTES * (1 + photo.is_copied) + photo.has_alpha
-    return per_pixel * photo.height * photo.width
+    own = _PHOTO_BYTES + photo.has_alpha if budget.includes_photo else 0
+    return math.ceil((own + photo.beside) * photo.height * photo.width)
+
+
+def sizes_to_paint(photo: PhotoSize, sides: Sequence[int]) -> list[PhotoSize]:
+    """The sizes of a photo's copies, and its own; each has beside it what the others take.
+
+    Args:
+        photo: nothing beside it.
+        sides: the longer sides of the copies, from `copies.copy_sides`.
+    """
+    if not sides:
+        return [photo]
+    height, width, has_alpha, _ = photo
+    num_pixels = height * width
+    shares = [(side / max(height, width)) ** 2 for side in sides]  # of the photo's pixels
+    copies = (_PHOTO_BYTES + _RESULT_BYTES) * sum(shares) * num_pixels
+    photo_bytes = (_PHOTO_BYTES + has_alpha) * num_pixels
+    # The network gets a photo of the same size, with what was changed in its copy.
+    whole = photo._replace(beside=_PHOTO_BYTES + copies / num_pixels)
+    return [
+        *(
+            PhotoSize(
+                *shrunk_size(height, width, side),
+                beside=(photo_bytes + copies) / (share * num_pixels),
+            )
+            for side, share in zip(sides, shares, strict=True)
+        ),
+        whole,
+    ]
 
 
 def _result_bytes(photo: PhotoSize) -> int:

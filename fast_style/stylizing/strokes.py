@@ -7,8 +7,9 @@ network paints that one next, and so on, until it paints the photo itself. Wang 
 (*Multimodal Transfer*, section 3) go from coarse to fine, too, with a network trained for each
 size.
 
-Photos are Pillow images (`IMAGES`) or batches of tensors (`BATCHES`); both give the same picture up
-to rounding.
+Photos are Pillow images (`IMAGES`) or batches of tensors (`BATCHES`). Copies of images are rounded
+to whole numbers, and the network paints on what it painted there, so its two pictures of one photo
+differ here and there.
 """
 
 import math
@@ -18,6 +19,8 @@ from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+
+from fast_style.stylizing.copies import shrunk_size
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -56,7 +59,9 @@ def coarse_to_fine(
         paint: makes a picture of the same size; its second argument is the number of pictures that
             were painted before.
     """
-    copies = [*(kind.copy_of(photo, side) for side in sides), photo]
+    copies = [photo]
+    for side in reversed(sides):  # each of the next larger one, as a GPU shrinks by so much only
+        copies.insert(0, kind.copy_of(copies[0], side))
     copy = copies[0]
     painted = paint(copy, 0)
     for index, larger in enumerate(copies[1:], start=1):
@@ -66,39 +71,45 @@ def coarse_to_fine(
 
 
 def _image_copy(photo: Image.Image, longer_side: int) -> Image.Image:
-    height, width = _shrunk_size(photo.height, photo.width, longer_side)
+    height, width = shrunk_size(photo.height, photo.width, longer_side)
     return photo.resize((width, height), _BICUBIC)
 
 
 def _brought_over_image(photo: Image.Image, copy: Image.Image, painted: Image.Image) -> Image.Image:
     result = Image.new("RGB", photo.size)
+    scale = copy.height / photo.height
     for top in range(0, photo.height, _ROWS):
         bottom = min(photo.height, top + _ROWS)
-        strip = photo.crop((0, top, photo.width, bottom))
-        rows = np.asarray(strip, np.int16) + _enlarged_rows(painted, photo.size, top, bottom)
-        rows -= _enlarged_rows(copy, photo.size, top, bottom)
-        result.paste(Image.fromarray(rows.clip(0, 255).astype(np.uint8)), (0, top))
+        first = max(0, int(top * scale) - _MARGIN)
+        last = min(copy.height, math.ceil(bottom * scale) + _MARGIN)
+        before, after = (
+            np.asarray(image.crop((0, first, image.width, last)), np.float32)
+            for image in (copy, painted)
+        )
+        box = 0, top * scale - first, copy.width, min(bottom * scale, copy.height) - first
+        change = _enlarged(after - before, (photo.width, bottom - top), box)
+        rows = np.asarray(photo.crop((0, top, photo.width, bottom))) + change
+        result.paste(Image.fromarray((rows + 0.5).clip(0, 255).astype(np.uint8)), (0, top))
     return result
 
 
-def _enlarged_rows(
-    image: Image.Image, size: tuple[int, int], top: int, bottom: int
-) -> NDArray[np.int16]:
-    """Some rows of an image enlarged to `size`: (bottom - top, width, 3)."""
-    width, height = size
-    scale = image.height / height
-    first = max(0, int(top * scale) - _MARGIN)
-    last = min(image.height, math.ceil(bottom * scale) + _MARGIN)
-    # Along the rows first, whatever their number: Pillow's own order depends on it, and so does its
-    # rounding.
-    wide = image.crop((0, first, image.width, last)).resize((width, last - first), _BICUBIC)
-    box = 0, top * scale - first, width, min(bottom * scale - first, last - first)
-    return np.asarray(wide.resize((width, bottom - top), _BICUBIC, box=box), np.int16)
+def _enlarged(
+    pixels: NDArray[np.float32], size: tuple[int, int], box: tuple[float, float, float, float]
+) -> NDArray[np.float32]:
+    """A part of a picture (H, W, 3) enlarged to `size`, width and height; not cut off anywhere."""
+    channels = [
+        Image.fromarray(np.ascontiguousarray(pixels[..., channel])).resize(size, _BICUBIC, box=box)
+        for channel in range(3)
+    ]
+    return np.stack([np.asarray(channel) for channel in channels], axis=-1)
 
 
 def _batch_copy(photos: "Tensor", longer_side: int) -> "Tensor":
     height, width = photos.shape[-2:]
-    return _resized(photos, _shrunk_size(height, width, longer_side))
+    shorter, narrower = shrunk_size(height, width, longer_side)
+    # One axis after the other, and cut off where it overshoots, as Pillow does it.
+    narrow = _resized(photos, (height, narrower)).clamp_(0, 1)
+    return _resized(narrow, (shorter, narrower)).clamp_(0, 1)
 
 
 def _brought_over_batch(photos: "Tensor", copies: "Tensor", painted: "Tensor") -> "Tensor":
@@ -110,11 +121,6 @@ def _resized(photos: "Tensor", size: Sequence[int]) -> "Tensor":
 
     # With antialias, torch interpolates as Pillow does, also where it enlarges.
     return interpolate(photos, list(size), mode="bicubic", align_corners=False, antialias=True)
-
-
-def _shrunk_size(height: int, width: int, longer_side: int) -> tuple[int, int]:
-    scale = longer_side / max(height, width)
-    return max(1, round(scale * height)), max(1, round(scale * width))
 
 
 IMAGES = Kind(_image_copy, _brought_over_image)

@@ -52,6 +52,7 @@ from fast_style.stylizing.memory import (
     measure_budget,
     plan_batch,
     plan_photo,
+    sizes_to_paint,
 )
 from fast_style.stylizing.strokes import BATCHES, IMAGES, coarse_to_fine
 
@@ -180,50 +181,39 @@ class Stylizer:
 
         Args:
             picture: of any size.
-            progress: called after each band with the finished share, from 0 to 1; never for a photo
-                that fits as a whole.
+            progress: called with the finished share, from 0 to 1, after each band; never for a
+                photo and copies that fit as a whole.
 
         Raises:
             UserError: it does not fit in memory, or the disk is full.
         """
         _require_size(picture.size)
-        sides = copy_sides(max(picture.size), self._strokes)
-        is_copied = bool(sides)  # the photo stays, beside the one with what was changed in its copy
-        photo = PhotoSize(*picture.size, picture.alpha is not None, is_copied)
+        height, width = picture.size
+        sides = copy_sides(max(height, width), self._strokes)
+        sizes = sizes_to_paint(PhotoSize(height, width, picture.alpha is not None), sides)
         # Before minutes are spent on copies of a photo that is too large.
-        self._require_fit(lambda budget: plan_photo(photo, self._net_setup, budget))
-        sizes = [side**2 for side in (*sides, max(picture.size))]
+        self._require_fit(lambda budget: plan_photo(sizes[-1], self._net_setup, budget))
+        num_pixels = [size.height * size.width for size in sizes]
 
         def paint(image: Image.Image, index: int) -> Image.Image:
             def share_of_all(share: float) -> None:
                 assert progress is not None
-                progress((sum(sizes[:index]) + share * sizes[index]) / sum(sizes))
+                done = sum(num_pixels[:index]) + share * num_pixels[index]
+                progress(done / sum(num_pixels))
 
-            return self._paint(
-                image,
-                photo._replace(height=image.height, width=image.width),
-                grain=self._grain if index == 0 else 0,
-                progress=None if progress is None else share_of_all,
-            )
-
-        return Picture(coarse_to_fine(picture.rgb, sides, IMAGES, paint), picture.alpha)
-
-    def _paint(
-        self,
-        image: Image.Image,
-        size: PhotoSize,
-        *,
-        grain: float,
-        progress: Callable[[float], None] | None,
-    ) -> Image.Image:
-        """The image after the network, as a whole or in bands."""
-        plan = self._require_fit(lambda budget: plan_photo(size, self._net_setup, budget))
-        height, width = size.height, size.width
-        remedy = f"a lower --memory or --max-side {_smaller_side(height, width)}"
-        with _reporting_out_of_memory(height, width, remedy):
+            # By now, the other pictures lie in what is no longer free.
+            size = sizes[index] if self._memory_bytes else sizes[index]._replace(beside=0)
+            plan = self._require_fit(lambda budget: plan_photo(size, self._net_setup, budget))
+            grain = self._grain if index == 0 else 0
             if isinstance(plan, Whole):
                 return self._paint_whole(image, grain)
-            return self._paint_in_bands(image, grain, plan, progress)
+            return self._paint_in_bands(
+                image, grain, plan, None if progress is None else share_of_all
+            )
+
+        remedy = f"a lower --memory or --max-side {_smaller_side(height, width)}"
+        with _reporting_out_of_memory(height, width, remedy):
+            return Picture(coarse_to_fine(picture.rgb, sides, IMAGES, paint), picture.alpha)
 
     def is_small(self, height: int, width: int, *, max_side: int | None = None) -> bool:
         """Whether photos of this size may wait in memory while the network works on one of them.

@@ -30,6 +30,7 @@ from fast_style.stylizing.memory import (
     plan_batch,
     plan_photo,
     scratch_folder,
+    sizes_to_paint,
     whole_bytes,
 )
 
@@ -58,7 +59,7 @@ def budget(
         (PhotoSize(200, 100, has_alpha=True), TINY, False, 20_000 * 293),
         (PhotoSize(100, 200), TINY, True, 20_000 * (293 + 4)),
         (PhotoSize(100, 200, has_alpha=True), TINY, True, 20_000 * (293 + 5)),
-        (PhotoSize(100, 200, is_copied=True), TINY, True, 20_000 * (293 + 8)),
+        (PhotoSize(100, 200, beside=2.5), TINY, True, 20_000 * (293 + 4) + 50_000),
         (PhotoSize(100, 200), NetSetup(32, CPU, False), False, 20_000 * 696),
         (PhotoSize(100, 200), NetSetup(32, MPS, False), False, 20_000 * 696),
         (PhotoSize(100, 200), NetSetup(40, CPU, True), False, 20_000 * 1120),  # 800 * 1.4
@@ -90,7 +91,20 @@ def test_batch_takes_as_much_as_its_photos() -> None:
 
 # --- Bands --------------------------------------------------------------------------------------
 
+
 # Of 500 x 400 pixels: the result takes 800,000 bytes, the features between sweeps 400,000.
+def test_copies_count_beside_the_photo_and_it_beside_them() -> None:
+    photo = PhotoSize(1000, 2000, has_alpha=True)
+    assert sizes_to_paint(photo, []) == [photo]
+    small, middle, whole = sizes_to_paint(photo, [500, 1000])
+    assert small[:3] == (250, 500, False)
+    assert middle[:3] == (500, 1000, False)
+    copies = 8 * (250 * 500 + 500 * 1000)
+    assert small.beside * 250 * 500 == pytest.approx(5 * 2_000_000 + copies)
+    assert middle.beside * 500 * 1000 == pytest.approx(5 * 2_000_000 + copies)
+    assert whole == photo._replace(beside=4 + copies / 2_000_000)
+
+
 PHOTO = PhotoSize(400, 500)
 TRANSPARENT = PHOTO._replace(has_alpha=True)
 BAND = 10_048_200

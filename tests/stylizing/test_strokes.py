@@ -26,6 +26,7 @@ from fast_style.stylizing.strokes import BATCHES, IMAGES, coarse_to_fine
         (2048, 512, [512, 1024]),
         (4000, 500, [500, 1000, 2000]),
         (100_000, 0, []),
+        (100_000, 10**400, []),
     ],
 )
 def test_copies_grow_to_at_most_twice_the_size(
@@ -136,3 +137,17 @@ def test_images_and_batches_are_changed_alike() -> None:
     difference = (image_to_tensor(image) / 255 - batch[0]).abs() * 255
     assert difference.max() < 4
     assert difference.mean() < 1
+
+
+def test_hard_edges_are_shrunk_and_changed_alike_in_images_and_batches() -> None:
+    checks = Image.fromarray((np.indices((9, 12)).sum(0) % 2 * 255).astype(np.uint8))
+    photo = checks.resize((144, 108), Image.Resampling.NEAREST).convert("RGB")
+    pixels = image_to_tensor(photo)[None] / 255
+    copy = IMAGES.copy_of(photo, 64)
+    copies = BATCHES.copy_of(pixels, 64)
+    assert (image_to_tensor(copy) / 255 - copies[0]).abs().max() * 255 < 1
+    painted = noise_photo(*copy.size)
+    as_batch = [image_to_tensor(image)[None] / 255 for image in (copy, painted)]
+    changed = image_to_tensor(IMAGES.brought_over(photo, copy, painted)) / 255
+    expected = BATCHES.brought_over(pixels, *as_batch)[0]
+    assert (changed - expected).abs().max() * 255 < 0.51

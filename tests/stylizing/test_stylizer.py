@@ -25,7 +25,7 @@ from fast_style.pictures.pixels import image_to_tensor
 from fast_style.pictures.reading import read_picture, to_picture
 from fast_style.stylizing import memory
 from fast_style.stylizing import stylizer as stylizer_module
-from fast_style.stylizing.copies import DEFAULT_STROKES, LEAST_RATIO
+from fast_style.stylizing.copies import DEFAULT_STROKES, LEAST_RATIO, copy_sides
 from fast_style.stylizing.strokes import BATCHES, IMAGES
 from fast_style.stylizing.stylizer import Stylizer
 
@@ -560,6 +560,26 @@ def test_only_the_first_copy_gets_grain(grainy_model: Path, stylizer: Stylizer) 
     painted = Stylizer(grainy_model, device="cpu")(copy)
     expected = stylizer(IMAGES.brought_over(photo, copy, painted))
     assert grainy(photo).tobytes() == expected.tobytes()
+
+
+def test_memory_limit_counts_the_photo_while_its_copies_are_painted(
+    model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    planned = []
+    plan = stylizer_module.plan_photo
+
+    def record(size: memory.PhotoSize, *others: Any) -> Any:
+        planned.append(size)
+        return plan(size, *others)
+
+    monkeypatch.setattr(stylizer_module, "plan_photo", record)
+    photo = noise_photo(400, 100)
+    sizes = memory.sizes_to_paint(memory.PhotoSize(100, 400), copy_sides(400, 128))
+    Stylizer(model, device="cpu", strokes=128, memory_bytes=10**9)(photo)
+    assert planned == [sizes[-1], *sizes]
+    planned.clear()
+    Stylizer(model, device="cpu", strokes=128)(photo)
+    assert planned == [sizes[-1], *(size._replace(beside=0) for size in sizes)]
 
 
 def test_copies_of_a_photo_that_is_too_large_are_not_painted(
