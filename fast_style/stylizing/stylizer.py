@@ -192,7 +192,7 @@ class Stylizer:
         sides = copy_sides(max(height, width), self._strokes)
         sizes = sizes_to_paint(PhotoSize(height, width, picture.alpha is not None), sides)
         # Before minutes are spent on copies of a photo that is too large.
-        self._require_fit(lambda budget: plan_photo(sizes[-1], self._net_setup, budget))
+        self._require_fit(lambda budget: self._plan_with_copies(sizes[-1], budget))
         num_pixels = [size.height * size.width for size in sizes]
 
         def paint(image: Image.Image, index: int) -> Image.Image:
@@ -214,6 +214,15 @@ class Stylizer:
         remedy = f"a lower --memory or --max-side {_smaller_side(height, width)}"
         with _reporting_out_of_memory(height, width, remedy):
             return Picture(coarse_to_fine(picture.rgb, sides, IMAGES, paint), picture.alpha)
+
+    def _plan_with_copies(self, photo: PhotoSize, budget: Budget) -> Whole | Bands | TooLarge:
+        """The plan for a photo beside its copies; of one too large for that, it says what fits."""
+        found = plan_photo(photo, self._net_setup, budget)
+        if not isinstance(found, TooLarge) or not photo.beside:
+            return found
+        if isinstance(plan_photo(photo._replace(beside=0), self._net_setup, budget), TooLarge):
+            return found
+        return found._replace(message=f"{found.message}; --strokes 0 needs less, and fits")
 
     def is_small(self, height: int, width: int, *, max_side: int | None = None) -> bool:
         """Whether photos of this size may wait in memory while the network works on one of them.
