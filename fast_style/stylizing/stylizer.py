@@ -191,8 +191,8 @@ class Stylizer:
         height, width = picture.size
         sides = copy_sides(max(height, width), self._strokes)
         sizes = sizes_to_paint(PhotoSize(height, width, picture.alpha is not None), sides)
-        # Before minutes are spent on copies of a photo that is too large.
-        self._require_fit(lambda budget: self._plan_with_copies(sizes[-1], budget))
+        if sides:  # before minutes are spent on copies of a photo that is too large
+            self._require_fit(lambda budget: self._plan_with_copies(sizes[-1], budget))
         num_pixels = [size.height * size.width for size in sizes]
 
         def paint(image: Image.Image, index: int) -> Image.Image:
@@ -218,7 +218,7 @@ class Stylizer:
     def _plan_with_copies(self, photo: PhotoSize, budget: Budget) -> Whole | Bands | TooLarge:
         """The plan for a photo beside its copies; of one too large for that, it says what fits."""
         found = plan_photo(photo, self._net_setup, budget)
-        if not isinstance(found, TooLarge) or not photo.beside:
+        if not isinstance(found, TooLarge):
             return found
         if isinstance(plan_photo(photo._replace(beside=0), self._net_setup, budget), TooLarge):
             return found
