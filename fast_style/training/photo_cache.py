@@ -1,4 +1,4 @@
-"""Photos decoded once: their pixels in one file, mapped into memory and shared by all runs.
+"""Photos decoded once: their pixels in one file, which all runs share.
 
 A run crops every photo many times, and decoding a photo takes many times as long as cutting a crop
 from its pixels. A cache is a folder, named after the size of its photos and a digest of their
@@ -12,8 +12,12 @@ files::
 pixels.bin and index.jsonl are only appended to, and pixels reach the disk before the index lines
 that refer to them. So a build that was killed at any moment resumes after the last whole line, and
 gives the same bytes as an uninterrupted one. `data` makes the crops.
+
+The file is read, not mapped into memory: where a mapped file loses its end, or a network drive its
+connection, the system ends the process.
 """
 
+import errno
 import hashlib
 import json
 import math
@@ -26,9 +30,8 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from functools import cached_property
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,6 +49,7 @@ from fast_style.core.folder_lock import FolderLock, Held
 from fast_style.core.words import count
 from fast_style.pictures.pixels import resize_shorter_side
 from fast_style.pictures.reading import PictureError, ResultError, over_white, read_picture
+from fast_style.training.run_log import print_line
 
 _FORMAT = 1
 # Bytes written between two waits for the disk: a killed build loses no more. Waiting more often
@@ -114,8 +118,16 @@ class PhotoCache:
         self._entries = dict(zip(photos, entries, strict=True))
         for path in _spread(photos):
             entry = self._entries[path]
-            if entry.unreadable is None and zlib.crc32(self._stored(entry).data) != entry.crc32:
+            try:
+                is_as_written = (
+                    entry.unreadable is not None
+                    or zlib.crc32(self._read_pixels(entry)) == entry.crc32
+                )
+            except OSError as error:
+                raise _damaged(folder, f"pixels.bin cannot be read ({error.strerror})") from None
+            if not is_as_written:
                 raise _damaged(folder, "its pixels differ from their checksums")
+        self._is_lost = False
         self._decoded_each_time = self._try_refused_again()
         if self._decoded_each_time:
             say(
@@ -139,11 +151,14 @@ class PhotoCache:
         return readable
 
     def read(self, path: Path) -> NDArray[np.uint8]:
-        """A photo's pixels, (H, W, 3), uint8: a view of the mapped file.
+        """A photo's pixels, (H, W, 3), uint8.
+
+        If the cache is damaged or out of reach since it was opened, photos are decoded, with the
+        same pixels, and a line tells so.
 
         Raises:
             PictureError: the photo could not be read when the cache was built, nor when it was
-                opened if the reason may have passed.
+                opened if the reason may have passed; or it has to be decoded, and cannot be read.
             ResultError: it is a result of this software, and these are not taken.
         """
         entry = self._entries[path]
@@ -151,25 +166,38 @@ class PhotoCache:
             raise PictureError(f"{printable(path)}: {entry.unreadable}")
         if entry.is_result and not self.takes_results:
             raise ResultError.about(path)
-        if path in self._decoded_each_time:
-            photo = _decode(path, self.side)
-            if photo.unreadable is not None:
-                raise PictureError(f"{printable(path)}: {photo.unreadable}")
-            return np.frombuffer(photo.pixels, np.uint8).reshape(photo.height, photo.width, 3)
-        return self._stored(entry)
+        if path not in self._decoded_each_time and not self._is_lost:
+            try:
+                return _as_array(self._read_pixels(entry), entry)
+            except OSError as error:
+                self._is_lost = True
+                # Data workers, too, can tell this line.
+                print_line(
+                    f"warning: {printable(self.folder)}: this photo cache can no longer be read "
+                    f"({error.strerror}); photos are decoded for every crop, with the same result. "
+                    "For the next run, remove the folder, and it is built again"
+                )
+        photo = _decode(path, self.side)
+        if photo.unreadable is not None:
+            raise PictureError(f"{printable(path)}: {photo.unreadable}")
+        return _as_array(photo.pixels, photo)
 
-    def _stored(self, entry: _Entry) -> NDArray[np.uint8]:
-        pixels = self._pixels[entry.offset : entry.end]
-        return pixels.reshape(entry.height, entry.width, 3)
+    def _read_pixels(self, entry: _Entry) -> bytes:
+        """The stored pixels of one photo.
 
-    @cached_property
-    def _pixels(self) -> NDArray[np.uint8]:
-        # Mapped at the first use: an empty file (no photo was readable) cannot be mapped.
-        return np.memmap(self.folder / "pixels.bin", np.uint8, mode="r")
+        Raises:
+            OSError: they cannot be read, or the file ends before.
+        """
+        with (self.folder / "pixels.bin").open("rb", buffering=0) as file:
+            file.seek(entry.offset)
+            pixels = file.read(entry.num_bytes)
+        if len(pixels) < entry.num_bytes:
+            raise OSError(errno.EIO, "pixels.bin has become shorter")
+        return pixels
 
-    def __getstate__(self) -> dict[str, Any]:
-        # A data worker maps the file itself. Pickled, the map would be a copy of all pixels.
-        return {name: value for name, value in vars(self).items() if name != "_pixels"}
+
+def _as_array(pixels: bytes, size: "_Entry | _Decoded") -> NDArray[np.uint8]:
+    return np.frombuffer(pixels, np.uint8).reshape(size.height, size.width, 3)
 
 
 def open_photo_cache(

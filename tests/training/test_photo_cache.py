@@ -275,8 +275,39 @@ def test_nothing_is_decoded_from_a_cache(photos: Photos, tmp_path: Path) -> None
         assert torch.equal(crops[k].pixels, expected[k].pixels)  # type: ignore[arg-type]
 
 
+def cut_short(home: Path) -> str:
+    os.truncate(home / "pixels.bin", 1000)
+    return "has become shorter"
+
+
+def take_away(home: Path) -> str:
+    shutil.rmtree(home)
+    return "No such file or directory"
+
+
+@pytest.mark.parametrize("lose", [cut_short, take_away])
+def test_cache_that_is_lost_meanwhile_is_told_once_and_photos_are_decoded(
+    photos: Photos,
+    tmp_path: Path,
+    lose: Callable[[Path], str],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    # A mapped file would end the process here (SIGBUS).
+    cache = cached(photos, tmp_path / "caches")
+    crops = crops_of(photos, cache)
+    expected = [crops[k] for k in range(12)]
+    why = lose(cache.folder)
+    for k in range(12):
+        assert torch.equal(crops[k].pixels, expected[k].pixels)  # type: ignore[arg-type]
+        assert crops[k].unreadable == expected[k].unreadable
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if "warning" in line]
+    assert str(cache.folder) in line
+    assert why in line
+    assert "remove the folder" in line
+
+
 @pytest.mark.slow
-def test_workers_map_the_file_themselves(photos: Photos, tmp_path: Path) -> None:
+def test_workers_read_the_file_themselves(photos: Photos, tmp_path: Path) -> None:
     crops = crops_of(photos, cached(photos, tmp_path / "caches"))
     sampler = StepSampler(0, 6, 2)
     alone, helped = (
