@@ -140,6 +140,11 @@ def plan_jobs(
             f"alone: {first_of(doubtful)}; remove them, or --overwrite all, if so"
         )
     done = [job for job in existing if job in skipped]
+    if empty := [job.output for job in done if _is_empty(job.output)]:
+        tell(
+            f"left as they are, but empty (0 bytes): {first_of(empty)}; remove them, and the same "
+            "command makes them"
+        )
     return Plan(remaining, done, found.left_out, found.takes_results)
 
 
@@ -149,6 +154,11 @@ def _existing(groups: Iterable[Sequence[Job]]) -> Iterator[Job]:
         # Of a folder that does not exist, no file is asked for.
         if not group[0].folder or os.path.exists(group[0].folder):
             yield from (job for job in group if os.path.lexists(job.output))
+
+
+def _is_empty(output: str) -> bool:
+    # This software writes whole files: another program, or a lost disk, has left this one.
+    return os.path.exists(output) and os.path.getsize(output) == 0
 
 
 def named_otherwise(output: Path, suffix: str, photo: str | Path) -> str:

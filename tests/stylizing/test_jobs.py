@@ -100,6 +100,20 @@ def test_existing_output_is_refused_skipped_or_replaced(here: Path) -> None:
     assert [job.photo for job in plan.skipped] == ["a.jpg"]
 
 
+def test_empty_file_in_place_of_a_result_is_told(here: Path) -> None:
+    photos = [write_noise_photo("a.jpg"), write_noise_photo("b.jpg")]
+    write_noise_photo("out/a.jpg")
+    Path("out/b.jpg").touch()
+    told: list[str] = []
+    options = OutputOptions(output=Path("out"), skip_existing=True)
+    plan = plan_jobs(photos, options, tell=told.append)
+    assert [job.photo for job in plan.skipped] == ["a.jpg", "b.jpg"]
+    (line,) = told
+    assert "out/b.jpg" in line
+    assert "out/a.jpg" not in line
+    assert "remove them" in line
+
+
 @pytest.mark.parametrize("overwrite", [False, True])
 @pytest.mark.parametrize("output", [None, ".", "link.jpg"])
 def test_photo_never_replaces_itself(here: Path, output: str | None, overwrite: bool) -> None:
