@@ -50,6 +50,7 @@ loss:
   tv_exponent: 2
   stability_weight: 20
   stability_noise: 3
+  adversarial_weight: 0
   style_distance: gram
   autocorrelation_weight: 50
   halo_weight: 50

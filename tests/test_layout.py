@@ -46,17 +46,17 @@ PACKAGES = {
     "models": ["model_files", "narrow", "checkpoint", "shipping"],
     "losses": [
         "inputs", "weight_files", "downloads", "room", "loss_network", "blur", "autocorrelation",
-        "halo", "sliced", "perceptual", "nearest", "build", "judge",
+        "halo", "sliced", "discriminator", "perceptual", "nearest", "build", "judge",
     ],
     "measures": ["artifacts", "blots", "repeats", "halos", "steadiness", "second_opinion"],
     "stylizing": [
         "jobs", "copies", "memory", "strokes", "stylizer", "folder", "style_sheet",
     ],
     "training": [
-        "photo_cache", "unreadable", "workers", "data", "run_log", "recording", "schedule",
-        "optimizer", "loop", "photo_stream", "stability", "step", "guard", "saving", "start",
-        "validation", "reporting", "trainer", "run_lock", "run_folder", "build", "checking",
-        "other_trainings", "running",
+        "run_log", "photo_cache", "unreadable", "workers", "data", "recording", "schedule",
+        "optimizer", "loop", "photo_stream", "stability", "saving", "adversary", "step", "guard",
+        "start", "validation", "reporting", "trainer", "run_lock", "run_folder", "build",
+        "checking", "other_trainings", "running",
     ],
     "optimizing": ["minimizing", "course", "picture", "preview", "first_look"],
     "evaluating": [

@@ -49,7 +49,7 @@ def main(yaml_file: Path, root: Path, what: str) -> None:
     Args:
         yaml_file: of a small run.
         root: the folder of all runs.
-        what: ``stopped`` or ``compiled``, beside a straight run.
+        what: ``stopped``, ``compiled`` or ``adversarial``, beside a straight run.
     """
     import torch
     from small_run import settings_of
@@ -57,6 +57,7 @@ def main(yaml_file: Path, root: Path, what: str) -> None:
     from fast_style.core.distributed import Group, joined, read_launch
     from fast_style.core.errors import Stopped, UserError
     from fast_style.losses.perceptual import LossTerms
+    from fast_style.training import adversary
     from fast_style.training import build as runs
     from fast_style.training import trainer as trainer_module
     from fast_style.training.run_folder import open_run
@@ -98,11 +99,16 @@ def main(yaml_file: Path, root: Path, what: str) -> None:
 
         trainer.perceptual_loss.forward = poisoned  # type: ignore[method-assign]
 
+    if what == "adversarial":
+        adversary._STEPS_ALONE = adversary._STEPS_RISING = 1
     if what == "compiled":
         # The fast execution takes other kernels where it is compiled, which round otherwise.
         trainer_module.FastTransform = lambda net: net  # type: ignore[assignment,misc]
     with joined(launch, cpu, advice="Start again") as group:
         outcome["straight"] = train(group)
+        if what == "adversarial":
+            write_down()
+            return
         if what == "compiled":
             # Traced, and run as it stands: C++ would take minutes.
             torch.compile = partial(torch.compile, backend="eager")  # type: ignore[assignment]

@@ -19,6 +19,8 @@ from fast_style.settings.config import Config
 from fast_style.settings.gatys_config import GatysConfig
 from fast_style.settings.layers import deepest_layer
 
+# Settings of the loss that compare pictures of a network, and not a picture with its targets.
+_OF_TRAINING = {"stability_weight", "stability_noise", "adversarial_weight"}
 # Longest allowed ratio of a style picture's sides: a longer strip would become huge when its
 # shorter side is enlarged to style.size.
 _LONGEST_STYLE = 20
@@ -90,6 +92,7 @@ def build_perceptual_loss(
     device: torch.device,
     *,
     blend: Sequence[BlendedStyle] = (),
+    kept_layers: Sequence[str] = (),
 ) -> PerceptualLoss:
     """The perceptual loss that the settings describe, for the given style pictures.
 
@@ -99,6 +102,7 @@ def build_perceptual_loss(
         style: the picture of ``style.image``, RGB.
         device: where to compute.
         blend: further style pictures.
+        kept_layers: as those of `PerceptualLoss`.
 
     Raises:
         UserError: a style picture has a Gram matrix that is zero or not finite.
@@ -116,7 +120,8 @@ def build_perceptual_loss(
         loss_network,
         to_pixels(style),
         blend=[(to_pixels(further.picture), further.weight) for further in blend],
-        **config.loss.model_dump(exclude={"stability_weight", "stability_noise"}),
+        kept_layers=kept_layers,
+        **config.loss.model_dump(exclude=_OF_TRAINING),
     ).to(device)
     _require_styles_seen(
         perceptual_loss, [config.style.image, *(further.path for further in blend)]

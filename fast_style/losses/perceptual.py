@@ -7,6 +7,7 @@ the style term subtracts nearly equal numbers, of which bfloat16 keeps 8 bits.
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -48,7 +49,7 @@ class LossTerms(NamedTuple):
 
     `total` is weighted; `content`, `style` and `tv` are not, and neither is `style_by_layer`, whose
     values are each layer's distance before its weight. Its last entry is ``autocorrelation``, if
-    that has a weight.
+    that has a weight. `features` are the output's at `PerceptualLoss.kept_layers`, with gradient.
     """
 
     total: Tensor
@@ -56,9 +57,10 @@ class LossTerms(NamedTuple):
     style: Tensor
     tv: Tensor
     style_by_layer: dict[str, Tensor]
+    features: Mapping[str, Tensor] = MappingProxyType({})
 
     def detached(self) -> "LossTerms":
-        """The same numbers, detached from the graph of their gradients."""
+        """The same numbers, detached from the graph of their gradients; without features."""
         by_layer = {layer: term.detach() for layer, term in self.style_by_layer.items()}
         terms = (self.total, self.content, self.style, self.tv)
         total, content, style, tv = (term.detach() for term in terms)
@@ -189,6 +191,7 @@ class PerceptualLoss(nn.Module):
             2021), which ``relative`` divides by ‖φ(s)‖² / (CHW).
         blend: further style pictures, each with its weight beside the 1 of `style_picture`. The
             style term is the weighted mean of the distances to all of them.
+        kept_layers: those of the layers whose features are given back with the terms.
         normalization: ``paper`` takes equations 2 to 4 unchanged. ``relative`` divides each photo's
             content term by ‖φ(x)‖² / (CHW) and each style layer by ‖G(s)‖², so that weights mean
             about the same for any loss network and size.
@@ -209,6 +212,7 @@ class PerceptualLoss(nn.Module):
         halo_weight: float = 0.0,
         style_distance: Literal["gram", "sliced"] = "gram",
         blend: Sequence[tuple[Tensor, float]] = (),
+        kept_layers: Sequence[str] = (),
         normalization: Literal["relative", "paper"] = "relative",
     ) -> None:
         super().__init__()
@@ -225,6 +229,7 @@ class PerceptualLoss(nn.Module):
         """Likewise of the content term, by layers and ``halo``."""
         self.normalization = normalization
         self.style_distance = style_distance
+        self.kept_layers = list(kept_layers)
         self._layers = list(dict.fromkeys([*self.content_layers, *self.style_layers]))
         styles = [(style_picture, 1.0), *blend]
         whole = sum(weight for _, weight in styles)
@@ -289,7 +294,8 @@ class PerceptualLoss(nn.Module):
             style = _weighted_sum(style_by_layer, self.style_parts, output)
             tv = total_variation(output, self.tv_exponent)
             total = self.content_weight * content + self.style_weight * style + self.tv_weight * tv
-        return LossTerms(total, content, style, tv, style_by_layer)
+        kept = {layer: features[layer] for layer in self.kept_layers}
+        return LossTerms(total, content, style, tv, style_by_layer, kept)
 
     def gradient_shares(
         self,

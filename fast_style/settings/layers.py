@@ -93,3 +93,11 @@ def torchvision_index(name: str, architecture: Architecture) -> int:
     """
     block = int(name[4])
     return layer_names(architecture).index(name) + block - 1
+
+
+def layers_judged(style_layers: Iterable[str]) -> list[str]:
+    """The style layers whose features a discriminator judges: those of the first three blocks.
+
+    Behind them, crops have too few places.
+    """
+    return [layer for layer in style_layers if re.fullmatch(r"(relu|conv)[123]_\d", layer)]

@@ -22,6 +22,7 @@ from fast_style.core.files import name_in_utf_8
 from fast_style.core.signals import waiting_signals
 from fast_style.core.words import count
 from fast_style.losses.build import build_perceptual_loss, load_loss_weights, read_style
+from fast_style.losses.discriminator import SMALLEST_PICTURE
 from fast_style.losses.judge import judge_sides, load_judge_settings, load_judge_weights
 from fast_style.losses.loss_network import Weights
 from fast_style.losses.perceptual import PerceptualLoss
@@ -32,9 +33,11 @@ from fast_style.pictures.scanning import RULES, lines_about
 from fast_style.pictures.several import MAY_HOLD_SEVERAL, line_about_several, num_pictures
 from fast_style.pictures.writing import write_picture
 from fast_style.settings.config import NEAREST, Config, DistillConfig
+from fast_style.settings.layers import layers_judged
 from fast_style.settings.reading import checked
 from fast_style.settings.sections import PhotosConfig
 from fast_style.settings.writing import to_dict, to_yaml
+from fast_style.training.adversary import Adversary
 from fast_style.training.data import (
     Crops,
     fit_shared_memory,
@@ -127,7 +130,9 @@ def build_trainer(
         {"style": "style.image", "photos": "data.photos", "loss_network": "loss_network.weights"},
     )
     tell_of_changed_photos(run, description, {"photos": "data.photos"}, say)
-    perceptual_loss = build_perceptual_loss(config, weights, style, device)
+    style_pixels = to_pixels(image_to_tensor(style)[None], device)
+    judged = _layers_judged(config, style_pixels)
+    perceptual_loss = build_perceptual_loss(config, weights, style, device, kept_layers=judged)
     judge = _build_judge(config, photos, device)
     stream = open_photo_stream(
         config,
@@ -151,7 +156,7 @@ def build_trainer(
         validation=Validation(
             held_out,
             perceptual_loss,
-            to_pixels(image_to_tensor(style)[None], device),
+            style_pixels,
             judge=judge,
             batch_size=config.train.batch_size,
             group=group,
@@ -162,6 +167,14 @@ def build_trainer(
         stability_weight=config.loss.stability_weight,
         stability_noise=config.loss.stability_noise / 255,
         seed=config.seed,
+        adversary=Adversary(
+            perceptual_loss,
+            style_pixels,
+            weight=config.loss.adversarial_weight,
+            seed=config.seed,
+        )
+        if judged
+        else None,
         log=config.log,
         run_folder=run.folder,
         description=description,
@@ -175,6 +188,14 @@ def build_trainer(
         trainer.run_log.text("command", command)
         trainer.run_log.picture("style", 0, style)
     return trainer
+
+
+def _layers_judged(config: Config, style: Tensor) -> list[str]:
+    """The layers of the discriminator; none if it has no weight, or pictures are too small."""
+    smallest = min(config.data.crop_size, *style.shape[-2:])
+    if config.loss.adversarial_weight == 0 or smallest < SMALLEST_PICTURE:
+        return []
+    return layers_judged(config.loss.style_layers)
 
 
 def _load_weights(config: Config, say: Callable[[str], None]) -> Weights:

@@ -15,6 +15,8 @@ gives the same bytes as an uninterrupted one. `data` makes the crops.
 
 The file is read, not mapped into memory: where a mapped file loses its end, or a network drive its
 connection, the system ends the process.
+
+Longer than 500 lines: those that read a cache and those that build one share its format.
 """
 
 import errno

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from fast_style.core.distributed import Group
 from fast_style.core.errors import UserError, printable
-from fast_style.losses.perceptual import LossTerms, PerceptualLoss
+from fast_style.losses.perceptual import PerceptualLoss
 from fast_style.networks.fast_transform import FastTransform
 from fast_style.pictures.writing import write_picture
 from fast_style.settings.config import LogConfig, TrainConfig
@@ -24,6 +24,7 @@ from fast_style.training.photo_stream import PhotoStream, to_pixels
 from fast_style.training.run_log import RunLog, photo_and_result_sheet
 from fast_style.training.saving import LATEST_SAMPLES, MODEL_CARD, write_model_card
 from fast_style.training.schedule import is_due, learning_rate_at
+from fast_style.training.step import StepOutput
 from fast_style.training.validation import MEASURES
 
 # A term with a smaller share of the gradient has no effect; its weight is probably a mistake.
@@ -35,15 +36,12 @@ _MUCH_CLIPPED = 0.25
 class StepResult(NamedTuple):
     """The results of a training step that a report needs; tensors on the device.
 
-    `photos` and `stylized` are (N, 3, S, S), this process's share of the batch. `instability` is
-    the stability term before its weight, 0 if no photo had a changed copy. `gradient_norm` is the
-    norm of the gradient at all weights, without the scale of the loss.
+    `photos` are (N, 3, S, S), this process's share of the batch. `gradient_norm` is the norm of the
+    gradient at all weights, without the scale of the loss.
     """
 
     photos: Tensor
-    stylized: Tensor
-    terms: LossTerms
-    instability: Tensor
+    output: StepOutput
     gradient_norm: Tensor
 
 
@@ -56,15 +54,18 @@ class Due(NamedTuple):
     samples: bool
 
 
-def columns_of(perceptual_loss: PerceptualLoss, *, with_stability: bool) -> list[str]:
+def columns_of(
+    perceptual_loss: PerceptualLoss, *, with_stability: bool, with_adversary: bool = False
+) -> list[str]:
     """The columns of a run's metrics.csv, beside step and images."""
     parts = [f"loss/style/{part}" for part in perceptual_loss.style_parts]
     losses = ["loss/total", "loss/content", "loss/style", "loss/tv", *parts]
     validation = [f"validation/{name}" for name in MEASURES]
     shares = ["share/content", "share/style", "share/tv"]
     output = ["output/min", "output/max", "output/clipped"]
-    stability = ["loss/stability"] if with_stability else []
-    return [*losses, *validation, *shares, "lr", "grad_norm", *output, "data/skipped", *stability]
+    further = ["loss/stability"] if with_stability else []
+    further += ["loss/adversarial", "loss/discriminator"] if with_adversary else []
+    return [*losses, *validation, *shares, "lr", "grad_norm", *output, "data/skipped", *further]
 
 
 class Reporter:
@@ -124,7 +125,7 @@ class Reporter:
         Over all processes: the least output, the greatest output, and the mean of all else; of the
         stability term, the mean over those whose photos had changed copies, if any had.
         """
-        stylized, terms = result.stylized, result.terms
+        stylized, terms, instability, adversarial, discriminating = result.output
         # Written as 0 or 255: beyond the range, or within half a value of its end.
         clipped = ((stylized <= 0.5 / 255) | (stylized >= 254.5 / 255)).float().mean()
         named = {
@@ -133,12 +134,14 @@ class Reporter:
             "loss/style": terms.style,
             "loss/tv": terms.tv,
             **{f"loss/style/{layer}": term for layer, term in terms.style_by_layer.items()},
-            "loss/stability": result.instability,
+            "loss/stability": instability,
             "grad_norm": result.gradient_norm,
             "output/min": stylized.min(),
             "output/max": stylized.max(),
             "output/clipped": clipped,
         }
+        if adversarial is not None and discriminating is not None:
+            named |= {"loss/adversarial": adversarial, "loss/discriminator": discriminating}
         # Together, so that the device is waited for once.
         numbers = torch.stack([value.detach().float() for value in named.values()]).tolist()
         by_process = zip(*self.group.gather(numbers), strict=True)
@@ -191,7 +194,7 @@ class Reporter:
         """Each term's share of the gradient at the output; warns of terms without effect."""
         loss = self.perceptual_loss
         shares = loss.gradient_shares(
-            result.stylized,
+            result.output.stylized,
             result.photos,
             sum_over_processes=self.group.sums,
         )

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from fast_style.core.distributed import ALONE, Group
 from fast_style.losses.perceptual import LossTerms, PerceptualLoss
 from fast_style.networks.compiling import CompileRequest, compile_whole
+from fast_style.training.adversary import Adversary
 from fast_style.training.photo_stream import to_pixels
 from fast_style.training.recording import Recorded
 from fast_style.training.stability import Changes
@@ -35,6 +36,12 @@ class StepOutput(NamedTuple):
     instability: Tensor
     """`Changes.instability`, before its weight; 0 without copies."""
 
+    adversarial: Tensor | None = None
+    """`Adversary.opinion`, before its weight; None without an adversary."""
+
+    discriminating: Tensor | None = None
+    """The discriminator's loss, likewise."""
+
 
 class TrainingStep:
     """Computes the gradients of the training's objective, executed as these arguments say.
@@ -43,6 +50,7 @@ class TrainingStep:
         net: the network, on its device.
         perceptual_loss: the objective without the stability term, on the same device.
         stability_weight: weight of the stability term.
+        adversary: gives the adversarial term, and gets gradients, too; None: there is no such term.
         scaler: multiplies the loss, where half precision needs it.
         precision: the dtype of autocast, or None for float32.
         batch_size: photos of a full batch in this process.
@@ -61,6 +69,7 @@ class TrainingStep:
         perceptual_loss: PerceptualLoss,
         *,
         stability_weight: float,
+        adversary: Adversary | None = None,
         scaler: torch.amp.GradScaler,
         precision: torch.dtype | None,
         batch_size: int,
@@ -71,6 +80,7 @@ class TrainingStep:
         self.net = net
         self.perceptual_loss = perceptual_loss
         self.stability_weight = stability_weight
+        self.adversary = adversary
         self.scaler = scaler
         self.precision = precision
         self.batch_size = batch_size
@@ -84,23 +94,37 @@ class TrainingStep:
                 forward_net, forward_loss = self._compiled(compile_for)
         self._forward_net = group.parallel(forward_net, self.device)
         self._forward_loss = forward_loss
-        self._recorded = Recorded(self._compute, net.parameters(), batch_size=batch_size)
+        parameters = list(net.parameters())
+        self._discriminator = None
+        if adversary:
+            parameters += adversary.discriminator.parameters()
+            self._discriminator = group.parallel(adversary.discriminator, self.device)
+        self._recorded = Recorded(self._compute, parameters, batch_size=batch_size)
 
-    def __call__(self, photos: Tensor, changes: Changes | None) -> StepOutput:
+    def __call__(
+        self,
+        photos: Tensor,
+        changes: Changes | None,
+        adversarial: tuple[Tensor, Tensor] | None = None,
+    ) -> StepOutput:
         """Stylized photos and loss terms; the gradients of the scaled loss are left at the weights.
+
+        Those of the discriminator's own loss, which is not scaled, are left at its weights.
 
         Args:
             photos: (N, 3, S, S) in [0, 1], on the device.
             changes: those of the photos that have a changed copy.
+            adversarial: from `Adversary.inputs`, if there is an adversary.
 
         Raises:
             UserError: the step cannot be recorded.
         """
-        inputs = (photos, *(changes or ()))
+        inputs = (photos, *(adversarial or ()), *(changes or ()))
         return self._recorded(*inputs) if self.is_recorded else self._compute(*inputs)
 
-    def _compute(self, photos: Tensor, *of_changes: Tensor) -> StepOutput:
+    def _compute(self, photos: Tensor, *others: Tensor) -> StepOutput:
         self.net.zero_grad(set_to_none=True)
+        of_adversary, of_changes = (others[:2], others[2:]) if self.adversary else ((), others)
         changes = Changes(*of_changes) if of_changes else None
         # Copies go through the network with the crops: DDP allows it one forward pass a step.
         both = torch.cat([photos, changes.copies(photos)]) if changes else photos
@@ -113,8 +137,17 @@ class TrainingStep:
             instability = changes.instability(stylized, pictures[len(photos) :])
             weight = self.stability_weight * changes.weight_in(len(photos))
             objective = objective + weight * instability
+        if self.adversary:
+            style_crops, adversarial_weight = of_adversary
+            adversarial = self.adversary.opinion(terms.features)
+            objective = objective + adversarial_weight * adversarial
         self.scaler.scale(objective).backward()
-        return StepOutput(stylized.detach(), terms.detached(), instability.detach())
+        output = StepOutput(stylized.detach(), terms.detached(), instability.detach())
+        if not self.adversary:
+            return output
+        with self._autocast():  # so that the features of both sides are rounded alike
+            discriminating = self.adversary.learn(style_crops, terms.features, self._discriminator)
+        return output._replace(adversarial=adversarial.detach(), discriminating=discriminating)
 
     def _autocast(self) -> torch.autocast:
         return torch.autocast(

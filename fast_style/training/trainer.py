@@ -21,6 +21,7 @@ from fast_style.models.checkpoint import Checkpoint, checkpoint_path, save_check
 from fast_style.networks.fast_transform import FastTransform
 from fast_style.networks.transform_net import TransformNet
 from fast_style.settings.config import LogConfig, TrainConfig
+from fast_style.training.adversary import Adversary
 from fast_style.training.guard import FiniteGuard
 from fast_style.training.loop import Interval, take_steps
 from fast_style.training.optimizer import build_optimizer
@@ -54,6 +55,7 @@ class Trainer:
         stability_weight: weight of the stability term, beside the perceptual loss.
         stability_noise: standard deviation of the noise in its photos, for pixels in [0, 1].
         seed: of the run, for the changes of that term.
+        adversary: gives the adversarial term; None: there is no such term.
         log: how often each part of a report, and a checkpoint, is written.
         run_folder: an existing folder.
         description: the metadata of model files, without the step.
@@ -79,6 +81,7 @@ class Trainer:
         stability_weight: float,
         stability_noise: float,
         seed: int,
+        adversary: Adversary | None = None,
         log: LogConfig,
         run_folder: Path,
         description: dict[str, Any],
@@ -96,6 +99,7 @@ class Trainer:
         self.stability_weight = stability_weight
         self.stability_noise = stability_noise
         self.seed = seed
+        self.adversary = adversary
         self.log = log
         self.run_folder = run_folder
         self.checkpoints = run_folder / "checkpoints"
@@ -112,7 +116,11 @@ class Trainer:
             self.restore(resume_from)
         self.run_log = RunLog(
             run_folder,
-            columns=columns_of(perceptual_loss, with_stability=stability_weight > 0),
+            columns=columns_of(
+                perceptual_loss,
+                with_stability=stability_weight > 0,
+                with_adversary=adversary is not None,
+            ),
             start_step=self.step,
             num_steps=settings.steps,
             say=say,
@@ -188,6 +196,7 @@ class Trainer:
             self.fast_net,
             self.perceptual_loss,
             stability_weight=self.stability_weight,
+            adversary=self.adversary,
             scaler=self.scaler,
             precision=self.precision,
             batch_size=num_photos,
@@ -214,6 +223,12 @@ class Trainer:
             self.seed, samples, photos.shape[-1], self.device, noise=self.stability_noise
         )
 
+    def _adversarial(self, photos: Tensor) -> tuple[Tensor, Tensor] | None:
+        if self.adversary is None:
+            return None
+        samples = self.photos.samples_of(self.step)[: len(photos)]
+        return self.adversary.inputs(self.step, samples, photos.shape[-1])
+
     def train_step(self, photos: Tensor) -> StepResult:
         """One optimizer step on the perceptual loss; nothing in it waits for the device.
 
@@ -224,17 +239,19 @@ class Trainer:
         """
         set_learning_rate(self.optimizer, self.step, self.settings)
         pixels = to_pixels(photos, self.device)
-        stylized, terms, instability = self.compute_gradients(pixels, self._changes(photos))
+        output = self.compute_gradients(pixels, self._changes(photos), self._adversarial(photos))
         self.scaler.unscale_(self.optimizer)
         gradient_norm = torch.nn.utils.get_total_norm(
             [p.grad for p in self.net.parameters() if p.grad is not None]
         )
         self.step += 1
         loss_scale = self.scaler.scale(torch.ones_like(gradient_norm))
-        self.guard.note(self.step, terms, gradient_norm, loss_scale=loss_scale)
+        self.guard.note(self.step, output.terms, gradient_norm, loss_scale=loss_scale)
         self.scaler.step(self.optimizer)  # skipped if a scaled gradient is not finite
         self.scaler.update()
-        return StepResult(pixels, stylized, terms, instability, gradient_norm)
+        if self.adversary:
+            self.adversary.optimizer.step()
+        return StepResult(pixels, output, gradient_norm)
 
     def report(self, interval: Interval, result: StepResult) -> None:
         """Write what is due at this step, and restart the interval if anything was.
@@ -282,6 +299,8 @@ class Trainer:
 
     def _write(self, *, must_succeed: bool) -> None:
         tensors = training_tensors(self.net, self.optimizer)
+        if self.adversary:
+            tensors |= self.adversary.tensors()
         model = {name: tensor for name, tensor in tensors.items() if name.startswith("model.")}
         metadata = {**self.description, "step": self.step}
         scale = {"loss_scale": self.scaler.state_dict()} if self.scaler.is_enabled() else {}
@@ -312,3 +331,5 @@ class Trainer:
         self.step = checkpoint.metadata["step"]
         path = checkpoint_path(self.checkpoints, self.step)
         restore_training(self.net, self.optimizer, self.scaler, checkpoint, path)
+        if self.adversary:
+            self.adversary.restore(checkpoint, path)

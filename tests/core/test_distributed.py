@@ -23,6 +23,7 @@ from fast_style.core.distributed import Launch, own_device, read_launch, require
 from fast_style.core.errors import UserError
 from fast_style.models.checkpoint import load_checkpoint
 from fast_style.networks.transform_net import TransformNet
+from fast_style.training import adversary
 from fast_style.training import build as runs
 
 TESTS = Path(__file__).resolve().parents[1]
@@ -215,6 +216,32 @@ def test_two_processes_learn_the_same_with_what_is_compiled(tmp_path: Path) -> N
     straight, compiled = (weights_of(tmp_path / "two" / name) for name in ("tiny", "compiled"))
     assert straight.keys() == compiled.keys()
     assert all(torch.equal(straight[name], compiled[name]) for name in straight)
+
+
+@pytest.mark.slow
+def test_two_processes_have_the_discriminator_of_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    yaml_file = write_small_run(tmp_path)
+    settings = yaml.safe_load(yaml_file.read_text())
+    settings["data"]["crop_size"] = 32
+    settings["loss"] = {"style_layers": {"relu2_1": 1.0}, "adversarial_weight": 0.5}
+    yaml_file.write_text(yaml.safe_dump(settings))
+    monkeypatch.setattr(runs, "SMALLEST_SAMPLE", 32)
+    for name in ("_STEPS_ALONE", "_STEPS_RISING"):
+        monkeypatch.setattr(adversary, name, 1)
+    train_once(settings_of(yaml_file), tmp_path / "alone")
+    train_two(yaml_file, tmp_path / "two", "adversarial")
+    alone, two = (
+        load_checkpoint(max((tmp_path / name / "tiny" / "checkpoints").iterdir())).tensors
+        for name in ("alone", "two")
+    )
+    assert alone.keys() == two.keys()
+    for name, tensor in alone.items():
+        if name.startswith("discriminator.") and "_optimizer" not in name:
+            assert torch.allclose(tensor, two[name], rtol=1e-3, atol=1e-4), name
+    kernel = "model.to_rgb.conv.weight"
+    assert torch.allclose(alone[kernel], two[kernel], rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.slow
