@@ -27,6 +27,8 @@ Features = Mapping[str, Tensor]
 class Discriminator(nn.Module):
     """Scores for the places of feature maps: above 0 for the style picture's, below 0 for others.
 
+    Call `find_largest_values` after each change of the kernels.
+
     For each layer, three convolutions that see 5 x 5 places, or 7 x 7 of the first block, of which
     every other row and column of places has a score. Their kernels are divided by their largest
     singular value (Miyato et al. 2018), so that the gradients they give stay small.
@@ -55,6 +57,7 @@ class Discriminator(nn.Module):
             self.register_buffer(
                 f"deviation_{layer}", torch.maximum(deviation, least), persistent=False
             )
+        self.eval()
 
     def forward(self, *pictures: Features) -> list[list[Tensor]]:
         """For each batch of pictures, the scores of each layer, (N, 1, H', W'), float32.
@@ -63,6 +66,19 @@ class Discriminator(nn.Module):
             pictures: features of each batch; the sizes of batches may differ.
         """
         return [[self._scores(layer, each[layer]) for layer in self.layers] for each in pictures]
+
+    @torch.no_grad()
+    def find_largest_values(self) -> None:
+        """Follow the kernels' largest singular values, by one step of the power iteration.
+
+        torch takes such a step in each forward pass of a module in training. Here the number of
+        passes, which a recorded step repeats to warm up, must change nothing.
+        """
+        self.train()
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                module.weight  # noqa: B018 (computing the normalized kernel takes the step)
+        self.eval()
 
     def _scores(self, layer: str, features: Tensor) -> Tensor:
         mean, deviation = self.get_buffer(f"mean_{layer}"), self.get_buffer(f"deviation_{layer}")

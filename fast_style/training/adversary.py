@@ -65,7 +65,7 @@ class Adversary:
         with torch.no_grad():
             style = self._loss_network(style_picture, self._layers)
         self.discriminator = Discriminator(style, seed=seed).to(device)
-        self.optimizer = torch.optim.Adam(
+        self._optimizer = torch.optim.Adam(
             self.discriminator.parameters(),
             lr=_LEARNING_RATE,
             betas=_BETAS,
@@ -123,9 +123,14 @@ class Adversary:
         loss.backward()  # type: ignore[no-untyped-call]
         return loss.detach()
 
+    def update(self) -> None:
+        """Move the discriminator along the gradients that `learn` left."""
+        self._optimizer.step()
+        self.discriminator.find_largest_values()
+
     def tensors(self) -> dict[str, Tensor]:
         """What a checkpoint holds of it, by name."""
-        moments = optimizer_tensors(dict(self.discriminator.named_parameters()), self.optimizer)
+        moments = optimizer_tensors(dict(self.discriminator.named_parameters()), self._optimizer)
         return {
             **with_prefix("discriminator", self.discriminator.state_dict()),
             **with_prefix("discriminator_optimizer", moments),
@@ -142,7 +147,7 @@ class Adversary:
         self.discriminator.load_state_dict(weights)
         restore_optimizer(
             dict(self.discriminator.named_parameters()),
-            self.optimizer,
+            self._optimizer,
             checkpoint.part("discriminator_optimizer"),
             path,
         )

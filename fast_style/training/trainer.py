@@ -250,7 +250,7 @@ class Trainer:
         self.scaler.step(self.optimizer)  # skipped if a scaled gradient is not finite
         self.scaler.update()
         if self.adversary:
-            self.adversary.optimizer.step()
+            self.adversary.update()
         return StepResult(pixels, output, gradient_norm)
 
     def report(self, interval: Interval, result: StepResult) -> None:

@@ -33,7 +33,7 @@ def test_each_place_has_a_score_from_its_surroundings(discriminator: Discriminat
     before = features_of(2)
     after = {layer: features.clone() for layer, features in before.items()}
     after["relu2_2"][:, :, 6, 6] += 1  # which scores of at most two places away see
-    (first, deep), (second, still_deep) = discriminator.eval()(before, after)
+    (first, deep), (second, still_deep) = discriminator(before, after)
     assert first.shape == (2, 1, 8, 8)
     assert deep.shape == (2, 1, 2, 2)
     changed = (first != second)[0, 0].nonzero()
@@ -51,8 +51,8 @@ def test_every_other_place_of_the_first_block_has_a_score() -> None:
 def test_features_count_in_deviations_of_the_style(discriminator: Discriminator) -> None:
     style, others = features_of(1), features_of(2)
     larger = Discriminator({layer: 3 + 50 * each for layer, each in style.items()}, seed=1)
-    (scores,) = discriminator.eval()(others)
-    (found,) = larger.eval()({layer: 3 + 50 * each for layer, each in others.items()})
+    (scores,) = discriminator(others)
+    (found,) = larger({layer: 3 + 50 * each for layer, each in others.items()})
     for one, other in zip(scores, found, strict=True):
         assert torch.allclose(one, other, atol=1e-4)
 
@@ -78,7 +78,8 @@ def test_it_learns_to_tell_two_kinds_of_pictures_apart(discriminator: Discrimina
         adam.zero_grad()
         loss.backward()
         adam.step()
-    of_style, of_others = discriminator.eval()(features_of(200), features_of(201, mean=1.0))
+        discriminator.find_largest_values()
+    of_style, of_others = discriminator(features_of(200), features_of(201, mean=1.0))
     for style, others in zip(of_style, of_others, strict=True):
         assert style.mean() > 0.3
         assert others.mean() < -0.3
@@ -93,3 +94,21 @@ def test_seed_decides_the_weights_and_nothing_else_is_drawn() -> None:
     again, other = (Discriminator(features_of(1), seed=seed).state_dict() for seed in (1, 2))
     assert all(torch.equal(first[name], again[name]) for name in first)
     assert not all(torch.equal(first[name], other[name]) for name in first)
+
+
+def test_scores_do_not_depend_on_how_often_they_were_asked_for(
+    discriminator: Discriminator,
+) -> None:
+    first, again = discriminator(features_of(2)), discriminator(features_of(2))
+    for one, other in zip(first[0], again[0], strict=True):
+        assert torch.equal(one, other)
+
+
+def test_largest_singular_values_of_kernels_become_1(discriminator: Discriminator) -> None:
+    kernel = discriminator.judges["relu2_2"][0]
+    with torch.no_grad():
+        kernel.parametrizations.weight.original.mul_(3).add_(0.1)
+    for _ in range(30):
+        discriminator.find_largest_values()
+    largest = torch.linalg.svdvals(kernel.weight.flatten(1)).max()
+    assert largest.item() == pytest.approx(1, abs=1e-3)

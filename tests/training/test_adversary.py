@@ -1,6 +1,7 @@
 """The discriminator in training: exact under resume, and of effect where it has a weight."""
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from fast_style.models.checkpoint import load_checkpoint
 from fast_style.models.model_files import CheckpointError
 from fast_style.pictures.pixels import image_to_tensor
 from fast_style.training import adversary
+from fast_style.training import trainer as trainer_module
 from fast_style.training.adversary import Adversary
 from fast_style.training.build import build_perceptual_loss, load_loss_weights, read_style
 from fast_style.training.photo_stream import to_pixels
@@ -107,6 +109,24 @@ def test_resumed_run_equals_the_straight_one_byte_for_byte(
     train_once(config, tmp_path / "stopped")
     straight, stopped = (final_state(tmp_path / name / "tiny") for name in ("straight", "stopped"))
     assert stopped == straight
+
+
+@pytest.mark.slow
+def test_compiled_run_is_the_eager_one(
+    yaml_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Traced, and run as it stands: C++ would take minutes. The fast execution rounds differently
+    # where it is compiled.
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
+    monkeypatch.setattr(trainer_module, "FastTransform", lambda net: net)
+    states = []
+    for compiled in ("true", "false"):
+        train_once(settings_of(yaml_file, *WORDS, f"train.compile={compiled}"), tmp_path / compiled)
+        path = max((tmp_path / compiled / "tiny" / "checkpoints").iterdir())
+        states.append(load_checkpoint(path).tensors)
+    assert states[0].keys() == states[1].keys()
+    for name, tensor in states[0].items():
+        assert torch.equal(tensor, states[1][name]), name
 
 
 def test_weight_changes_the_model_and_is_written_down(yaml_file: Path, tmp_path: Path) -> None:
