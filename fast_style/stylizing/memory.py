@@ -29,7 +29,7 @@ from fast_style.networks.streaming import (
     storage_bytes,
 )
 from fast_style.settings.fields import SMALLEST_SIDE
-from fast_style.stylizing.copies import shrunk_size
+from fast_style.stylizing.copies import copy_sides, shrunk_size
 
 # Peak memory of one photo in float32, per pixel: a constant, and a part for each channel of
 # the first convolution. No less than any row that benchmarks/memory.py measured on a CPU, with
@@ -131,15 +131,29 @@ class TooLarge(NamedTuple):
     message: str
 
 
-def plan_photo(photo: PhotoSize, net_setup: NetSetup, budget: Budget) -> Whole | Bands | TooLarge:
-    """The plan for a photo: as a whole if it fits, else in bands, else too large."""
+def plan_photo(
+    photo: PhotoSize, net_setup: NetSetup, budget: Budget, *, strokes: int = 0
+) -> Whole | Bands | TooLarge:
+    """The plan for a photo: as a whole if it fits, else in bands, else too large.
+
+    Args:
+        photo: to plan for.
+        net_setup: of the network.
+        budget: the bytes that may be used.
+        strokes: the longer side of the smallest copy that is painted before the photo; the size
+            that fits has copies, too. 0: there are no copies.
+    """
     plan = _plan_if_it_fits(photo, net_setup, budget)
     if plan is not None:
         return plan
 
     def fits(height: int, width: int) -> bool:
         smaller = photo._replace(height=height, width=width)
-        return _plan_if_it_fits(smaller, net_setup, budget) is not None
+        sizes = [smaller]
+        if strokes:  # of a smaller photo, copies are a larger share, until it needs none
+            sides = copy_sides(max(height, width), strokes)
+            sizes = sizes_to_paint(smaller._replace(beside=0), sides)
+        return all(_plan_if_it_fits(size, net_setup, budget) is not None for size in sizes)
 
     height, width = photo.height, photo.width
     needed = _photo_bytes(photo, budget)

@@ -117,8 +117,12 @@ def _brought_over_batch(photos: "Tensor", copies: "Tensor", painted: "Tensor") -
 
 
 def _resized(photos: "Tensor", size: Sequence[int]) -> "Tensor":
+    from torch import channels_last
     from torch.nn.functional import interpolate
 
+    if photos.shape[-1] == 1:
+        # Its rows and channels are told apart only so; torch 2.14 mixes them up otherwise.
+        photos = photos.contiguous(memory_format=channels_last)
     # With antialias, torch interpolates as Pillow does, also where it enlarges.
     return interpolate(photos, list(size), mode="bicubic", align_corners=False, antialias=True)
 

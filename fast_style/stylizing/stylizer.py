@@ -203,7 +203,10 @@ class Stylizer:
 
             # By now, the other pictures lie in what is no longer free.
             size = sizes[index] if self._memory_bytes else sizes[index]._replace(beside=0)
-            plan = self._require_fit(lambda budget: plan_photo(size, self._net_setup, budget))
+            strokes = self._strokes if index == len(sides) else 0
+            plan = self._require_fit(
+                lambda budget: plan_photo(size, self._net_setup, budget, strokes=strokes)
+            )
             grain = self._grain if index == 0 else 0
             if isinstance(plan, Whole):
                 return self._paint_whole(image, grain)
@@ -217,7 +220,7 @@ class Stylizer:
 
     def _plan_with_copies(self, photo: PhotoSize, budget: Budget) -> Whole | Bands | TooLarge:
         """The plan for a photo beside its copies; of one too large for that, it says what fits."""
-        found = plan_photo(photo, self._net_setup, budget)
+        found = plan_photo(photo, self._net_setup, budget, strokes=self._strokes)
         if not isinstance(found, TooLarge):
             return found
         if isinstance(plan_photo(photo._replace(beside=0), self._net_setup, budget), TooLarge):

@@ -17,6 +17,7 @@ from PIL import Image
 
 from fast_style.pictures.pixels import fit_longer_side
 from fast_style.stylizing import memory
+from fast_style.stylizing.copies import copy_sides
 from fast_style.stylizing.memory import (
     Bands,
     Budget,
@@ -266,6 +267,27 @@ def test_photo_of_the_size_that_fits_does_and_hardly_a_larger_one(
     assert isinstance(refused, TooLarge)
     assert not isinstance(plan(refused.max_side), TooLarge)
     assert isinstance(plan(refused.max_side + 4), TooLarge)  # a little is left to rounding
+
+
+@pytest.mark.parametrize("strokes", [512, 1024, 1536, 3000])
+@pytest.mark.parametrize("available", [20e6, 60e6, 100e6, 150e6, 300e6])
+@pytest.mark.parametrize("has_alpha", [False, True])
+def test_photo_of_the_size_that_fits_does_with_its_copies(
+    strokes: int, available: float, has_alpha: bool
+) -> None:
+    photo = Image.new("L", (12_000, 9000))
+    limits = budget(available, disk=900e9, includes_photo=True)
+
+    def plans(side: int) -> list[Whole | Bands | TooLarge]:
+        fitted = fit_longer_side(photo, side)
+        sizes = sizes_to_paint(
+            PhotoSize(fitted.height, fitted.width, has_alpha), copy_sides(side, strokes)
+        )
+        return [plan_photo(size, TINY, limits, strokes=strokes) for size in sizes]
+
+    refused = plans(12_000)[-1]
+    assert isinstance(refused, TooLarge)
+    assert not any(isinstance(plan, TooLarge) for plan in plans(refused.max_side))
 
 
 @pytest.mark.parametrize("size", [(900, 700), (3000, 40), (1, 5000), (7, 4000), (1000, 1000)])

@@ -57,6 +57,16 @@ def test_other_strokes_are_refused(side: Any, error: type[Exception]) -> None:
         require_strokes(side)
 
 
+@pytest.mark.parametrize("size", [(1, 300), (2, 300), (3, 300), (300, 1), (300, 2)])
+def test_copies_of_thin_tensors_are_those_of_images(size: tuple[int, int]) -> None:
+    image = noise_photo(*size)
+    pixels = image_to_tensor(image)[None] / 255
+    copy, expected = BATCHES.copy_of(pixels, 150), IMAGES.copy_of(image, 150)
+    assert copy.shape == (1, 3, expected.height, expected.width)
+    # Pillow rounds between the two axes.
+    assert (copy * 255 - image_to_tensor(expected)).abs().max() <= 3
+
+
 def test_without_copies_the_photo_is_painted_once() -> None:
     photo = noise_photo(30, 20)
     seen: list[Image.Image] = []

@@ -568,9 +568,9 @@ def test_memory_limit_counts_the_photo_while_its_copies_are_painted(
     planned = []
     plan = stylizer_module.plan_photo
 
-    def record(size: memory.PhotoSize, *others: Any) -> Any:
+    def record(size: memory.PhotoSize, *others: Any, **options: Any) -> Any:
         planned.append(size)
-        return plan(size, *others)
+        return plan(size, *others, **options)
 
     monkeypatch.setattr(stylizer_module, "plan_photo", record)
     photo = noise_photo(400, 100)
