@@ -58,6 +58,7 @@ def test_the_starting_file_differs_from_the_defaults_in_what_a_laptop_needs(tmp_
         "loss.style_distance": "sliced",
         "loss.style_weight": 2.5,
         "loss.halo_weight": 150.0,
+        "loss.adversarial_weight": 0.1,
         "train.init_from": "nearest",
         "train.steps": 900,
         "train.batch_size": 2,
