@@ -12,6 +12,7 @@ from tqdm import tqdm
 from fast_style.core.devices import resolve_precision
 from fast_style.core.errors import printable
 from fast_style.losses.build import build_perceptual_loss, load_loss_weights, read_style
+from fast_style.losses.inputs import require_style_picture
 from fast_style.pictures.folders import INCLUDE_RESULTS, why_unreadable
 from fast_style.pictures.profiles import has_unusable_profile, line_about_profiles
 from fast_style.pictures.reading import PictureError, ResultError, size_in_header
@@ -64,6 +65,7 @@ def check_inputs(
     ):
         if line:
             say(line)
+    require_style_picture(config.style.image, "style.image")
     style = read_style(config.style.image, config.style.size)
     say(f"style: {printable(config.style.image)}, resized to {style.width} x {style.height} pixels")
     if config.train.init_from == NEAREST:

@@ -482,7 +482,8 @@ def _read_finished_index(home: Path) -> list[_Entry]:
         seal = json.loads((home / "complete.json").read_bytes())
         digest = sha256_of(home / "index.jsonl")
         index = (home / "index.jsonl").read_bytes()
-        size = (home / "pixels.bin").stat().st_size
+        with (home / "pixels.bin").open("rb") as pixels:
+            size = os.fstat(pixels.fileno()).st_size
     except OSError as error:
         name = Path(error.filename or home).name
         raise _damaged(home, f"{name} cannot be read ({error.strerror})") from None

@@ -368,7 +368,7 @@ def test_check_counts_validation_photos_apart(config: Path, capsys: Output) -> N
     ("key", "name", "remedy"),
     [
         ("data.photos", "nowhere", "data.photos"),
-        ("style.image", "none.png", "not found"),
+        ("style.image", "none.png", "check style.image"),
         ("train.init_from", "none.safetensors", "train.init_from=null"),
         ("loss_network.weights", "vgg.pth", "loss_network.weights"),
     ],

@@ -604,6 +604,12 @@ def remove_pixels(home: Path) -> str:
     return "pixels.bin cannot be read (No such file or directory)"
 
 
+def put_a_folder(home: Path) -> str:
+    (home / "pixels.bin").unlink()
+    (home / "pixels.bin").mkdir()
+    return "pixels.bin cannot be read (Is a directory)"
+
+
 def change_index(home: Path) -> str:
     index = home / "index.jsonl"
     index.write_bytes(index.read_bytes().replace(b'"width": 24', b'"width": 42', 1))
@@ -621,7 +627,8 @@ def write_a_list(home: Path) -> str:
 
 
 @pytest.mark.parametrize(
-    "damage", [cut_pixels, zero_pixels, remove_pixels, change_index, tear_seal, write_a_list]
+    "damage",
+    [cut_pixels, zero_pixels, remove_pixels, put_a_folder, change_index, tear_seal, write_a_list],
 )
 def test_damage_is_told_and_nothing_is_removed(
     photos: Photos, tmp_path: Path, damage: Callable[[Path], str]
