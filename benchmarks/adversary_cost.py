@@ -17,7 +17,7 @@ from fast_style.losses.loss_network import LossNetwork, load_weights
 from fast_style.losses.perceptual import PerceptualLoss
 from fast_style.networks.fast_transform import FastTransform
 from fast_style.networks.transform_net import TransformNet
-from fast_style.settings.config import Config, load_config
+from fast_style.settings.config import TERMS_OF_TRAINING, Config, load_config
 from fast_style.settings.layers import layers_judged
 from fast_style.training.adversary import Adversary
 from fast_style.training.stability import EVERY, draw_changes
@@ -47,12 +47,11 @@ def step_of(config: Config, *, is_judged: bool) -> Callable[[], object]:
     weights = load_weights(config.loss_network.weights, "vgg16", "relu4_3", seed=0)
     loss_network = LossNetwork("vgg16", weights).to(memory_format=torch.channels_last)
     style = torch.rand(1, 3, config.style.size, config.style.size)
-    of_network = {"stability_weight", "stability_noise", "adversarial_weight"}
     loss = PerceptualLoss(
         loss_network,
         style,
         kept_layers=layers_judged(config.loss.style_layers) if is_judged else (),
-        **config.loss.model_dump(exclude=of_network),
+        **config.loss.model_dump(exclude=set(TERMS_OF_TRAINING)),
     )
     adversary = Adversary(loss, style, weight=0.1, seed=0) if is_judged else None
     step = TrainingStep(

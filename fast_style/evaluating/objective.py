@@ -27,11 +27,15 @@ from fast_style.networks.fast_transform import FastTransform
 from fast_style.networks.transform_net import memory_format_for
 from fast_style.pictures.pixels import image_to_tensor, resize_shorter_side
 from fast_style.pictures.reading import read_picture
-from fast_style.settings.config import Config, load_config, parse_config
+from fast_style.settings.config import TERMS_OF_TRAINING, Config, load_config, parse_config
 from fast_style.settings.gatys_config import GatysConfig
 from fast_style.settings.reading import require_consistent
 from fast_style.settings.sections import NAMED_WEIGHTS, is_first_compact
 from fast_style.settings.writing import to_dict
+
+# What a single picture is not measured with. The digests of earlier reports include the other
+# terms of training.
+_NOT_MEASURED = frozenset({"adversarial_weight"})
 
 COMPACT_APPROXIMATES = (
     "which approximate the full VGG-16; to measure with that one, give --weights FILE, or "
@@ -166,7 +170,8 @@ def agreement(model: Model, objective: Objective) -> dict[str, bool]:
         "loss network": model.metadata["loss_network"]["digest"] == network["digest"]
         and trained_with.pooling == network["pooling"]
         and (trained_with.padding or network["padding"]) == network["padding"],
-        "loss": to_dict(model.settings)["loss"] == description["loss"],
+        "loss": _without(TERMS_OF_TRAINING, to_dict(model.settings)["loss"])
+        == _without(TERMS_OF_TRAINING, description["loss"]),
     }
 
 
@@ -291,8 +296,12 @@ def _describe(
             "padding": weights.padding,
             "pooling": config.loss_network.pooling,
         },
-        "loss": to_dict(config)["loss"],
+        "loss": _without(_NOT_MEASURED, to_dict(config)["loss"]),
     }
+
+
+def _without(keys: Collection[str], loss: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in loss.items() if key not in keys}
 
 
 def _digest_of_objective(description: Mapping[str, Any]) -> str:

@@ -15,12 +15,10 @@ from fast_style.losses.perceptual import PerceptualLoss
 from fast_style.networks.transform_net import memory_format_for
 from fast_style.pictures.pixels import image_to_tensor, resize_shorter_side
 from fast_style.pictures.reading import read_photo
-from fast_style.settings.config import Config
+from fast_style.settings.config import TERMS_OF_TRAINING, Config
 from fast_style.settings.gatys_config import GatysConfig
 from fast_style.settings.layers import deepest_layer
 
-# Settings of the loss that compare pictures of a network, and not a picture with its targets.
-_OF_TRAINING = {"stability_weight", "stability_noise", "adversarial_weight"}
 # Longest allowed ratio of a style picture's sides: a longer strip would become huge when its
 # shorter side is enlarged to style.size.
 _LONGEST_STYLE = 20
@@ -121,7 +119,7 @@ def build_perceptual_loss(
         to_pixels(style),
         blend=[(to_pixels(further.picture), further.weight) for further in blend],
         kept_layers=kept_layers,
-        **config.loss.model_dump(exclude=_OF_TRAINING),
+        **config.loss.model_dump(exclude=set(TERMS_OF_TRAINING)),
     ).to(device)
     _require_styles_seen(
         perceptual_loss, [config.style.image, *(further.path for further in blend)]

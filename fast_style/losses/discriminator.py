@@ -17,8 +17,9 @@ SMALLEST_PICTURE = 32
 
 _CHANNELS = 32
 _SLOPE = 0.2
-# Of a channel that the style picture hardly uses, at least this share of the mean deviation.
-_LEAST_DEVIATION_SHARE = 0.1
+# The least deviation of a channel: this share of the mean one, for channels that the style picture
+# hardly uses; and this share of the features' size, for a style picture of nearly one color.
+_LEAST_DEVIATION_SHARE, _LEAST_SHARE_OF_SIZE = 0.1, 0.03
 
 Features = Mapping[str, Tensor]
 """By layer, (N, C, H, W)."""
@@ -43,7 +44,7 @@ class Discriminator(nn.Module):
         super().__init__()
         self.layers = list(style)
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+            torch.default_generator.manual_seed(seed)  # not those of GPUs
             self.judges = nn.ModuleDict(
                 {
                     layer: _judge(features.shape[1], stride=2 if layer[4] == "1" else 1)
@@ -52,11 +53,13 @@ class Discriminator(nn.Module):
             )
         for layer, features in style.items():
             deviation, mean = torch.std_mean(features.float(), dim=(0, 2, 3), keepdim=True)
-            least = _LEAST_DEVIATION_SHARE * deviation.mean()
-            self.register_buffer(f"mean_{layer}", mean, persistent=False)
-            self.register_buffer(
-                f"deviation_{layer}", torch.maximum(deviation, least), persistent=False
+            size = features.float().square().mean().sqrt()
+            least = torch.maximum(
+                _LEAST_DEVIATION_SHARE * deviation.mean(), _LEAST_SHARE_OF_SIZE * size
             )
+            deviation = torch.maximum(deviation, least)
+            self.register_buffer(f"mean_{layer}", mean, persistent=False)
+            self.register_buffer(f"deviation_{layer}", deviation, persistent=False)
         self.eval()
 
     def forward(self, *pictures: Features) -> list[list[Tensor]]:

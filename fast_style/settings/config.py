@@ -117,6 +117,10 @@ class ModelConfig(Section):
     picture is written. 127.5 gives exactly the range of pixels."""
 
 
+TERMS_OF_TRAINING = frozenset({"stability_weight", "stability_noise", "adversarial_weight"})
+"""Settings of the loss that are about a network's pictures, and not about one picture."""
+
+
 class TrainingLossConfig(LossConfig):
     """The loss that training lowers."""
 
@@ -149,8 +153,9 @@ class TrainingLossConfig(LossConfig):
 
     adversarial_weight: float = Field(0.0, ge=0, le=100)
     """Weight of the opinion of a discriminator, a small network that learns, in the same steps, to
-    tell the results' features in the first three blocks from the style picture's. 0.1: crisper
-    strokes, and less of a weave. Larger: more style, but less of the photo. 0: as in the paper."""
+    tell the results' features at the style_layers of the first three blocks from the style
+    picture's. 0.1: crisper strokes, and less of a weave. Larger: more style, but less of the photo.
+    It learns alone for 60 steps, and after 120 it has its whole weight. 0: as in the paper."""
 
 
 class TrainConfig(Section):
@@ -278,9 +283,8 @@ class Config(Root):
         if self.loss.adversarial_weight and not layers_judged(self.loss.style_layers):
             yield Mistake(
                 ("loss", "adversarial_weight"),
-                f"{self.loss.adversarial_weight:g} has no effect, as the discriminator judges "
-                "layers of the first three blocks; name one in loss.style_layers, such as "
-                "relu3_3, or set 0",
+                f"{self.loss.adversarial_weight:g} has no effect without a layer of the first "
+                "three blocks; name one in loss.style_layers, such as relu3_3, or set 0",
             )
         yield from warmup_mistakes(self.train.steps, self.train.warmup_steps)
 

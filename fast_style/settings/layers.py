@@ -6,7 +6,7 @@ their ReLU.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Literal
 
 Architecture = Literal["vgg16", "vgg19"]
@@ -95,9 +95,13 @@ def torchvision_index(name: str, architecture: Architecture) -> int:
     return layer_names(architecture).index(name) + block - 1
 
 
-def layers_judged(style_layers: Iterable[str]) -> list[str]:
+def layers_judged(style_layers: Mapping[str, float]) -> list[str]:
     """The style layers whose features a discriminator judges: those of the first three blocks.
 
-    Behind them, crops have too few places.
+    Behind them, crops have too few places. Layers of weight 0 are not judged.
     """
-    return [layer for layer in style_layers if re.fullmatch(r"(relu|conv)[123]_\d", layer)]
+    return [
+        layer
+        for layer, weight in style_layers.items()
+        if weight > 0 and re.fullmatch(r"(relu|conv)[123]_\d", layer)
+    ]

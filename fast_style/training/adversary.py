@@ -82,7 +82,8 @@ class Adversary:
         """
         crops = torch.cat([self._style_crop(sample, side) for sample in samples])
         rise = min(max((step + 1 - _STEPS_ALONE) / _STEPS_RISING, 0.0), 1.0)
-        return crops, torch.tensor(rise * self.weight, device=crops.device)
+        # Filled on the device; to copy a number there, the host would wait for it.
+        return crops, torch.full((), rise * self.weight, device=crops.device)
 
     def _style_crop(self, sample: int, side: int) -> Tensor:
         rng = np.random.default_rng((self.seed, _STYLE_CROP, sample))

@@ -131,7 +131,7 @@ def build_trainer(
     )
     tell_of_changed_photos(run, description, {"photos": "data.photos"}, say)
     style_pixels = to_pixels(image_to_tensor(style)[None], device)
-    judged = _layers_judged(config, style_pixels)
+    judged = _kept_layers(config, style_pixels, say)
     perceptual_loss = build_perceptual_loss(config, weights, style, device, kept_layers=judged)
     judge = _build_judge(config, photos, device)
     stream = open_photo_stream(
@@ -190,12 +190,23 @@ def build_trainer(
     return trainer
 
 
-def _layers_judged(config: Config, style: Tensor) -> list[str]:
-    """The layers of the discriminator; none if it has no weight, or pictures are too small."""
-    smallest = min(config.data.crop_size, *style.shape[-2:])
-    if config.loss.adversarial_weight == 0 or smallest < SMALLEST_PICTURE:
+def _kept_layers(config: Config, style: Tensor, say: Callable[[str], None]) -> list[str]:
+    """The layers that the discriminator judges; none if it has no weight.
+
+    Pictures may be too small for it, which is told.
+    """
+    if config.loss.adversarial_weight == 0:
         return []
-    return layers_judged(config.loss.style_layers)
+    data = config.data
+    smallest = min(data.crop_size, data.grown_crop_size or data.crop_size, *style.shape[-2:])
+    if smallest >= SMALLEST_PICTURE:
+        return layers_judged(config.loss.style_layers)
+    say(
+        f"loss.adversarial_weight: {config.loss.adversarial_weight:g} is ignored; the "
+        f"discriminator needs crops and a style picture of at least {SMALLEST_PICTURE} pixels, and "
+        f"the smallest has {smallest} (data.crop_size, data.grown_crop_size, style.size)"
+    )
+    return []
 
 
 def _load_weights(config: Config, say: Callable[[str], None]) -> Weights:

@@ -59,7 +59,8 @@ class FiniteGuard:
         with self._group.together():
             raise UserError(
                 f"step {step}: the {_GUARDED[k]} is not a finite number. Try a lower "
-                "train.learning_rate or loss.style_weight, or train.precision=fp32. "
+                "train.learning_rate, loss.style_weight or loss.adversarial_weight, or "
+                "train.precision=fp32. "
                 f"{last_good_checkpoint(self._checkpoints)}",
                 exit_code=1,
             )

@@ -190,7 +190,7 @@ class PhotoCache:
         Raises:
             OSError: they cannot be read, or the file ends before.
         """
-        with (self.folder / "pixels.bin").open("rb", buffering=0) as file:
+        with (self.folder / "pixels.bin").open("rb") as file:
             file.seek(entry.offset)
             pixels = file.read(entry.num_bytes)
         if len(pixels) < entry.num_bytes:

@@ -3,7 +3,7 @@
 `Trainer.train_step` is one step; `loop.take_steps` repeats it. A trainer knows a network, a loss
 and photos. It knows neither YAML nor the command line: `build.build_trainer` makes one from
 settings. Resuming at step s is starting at step s with the weights and the optimizer's moments of
-that step: everything else is a function of the settings and s.
+that step, of the network and of the discriminator: all else is a function of the settings and s.
 """
 
 from collections.abc import Callable
@@ -230,7 +230,7 @@ class Trainer:
         return self.adversary.inputs(self.step, samples, photos.shape[-1])
 
     def train_step(self, photos: Tensor) -> StepResult:
-        """One optimizer step on the perceptual loss; nothing in it waits for the device.
+        """One optimizer step on all terms; nothing in it waits for the device.
 
         Call `prepare` once before the first step.
 

@@ -1,5 +1,6 @@
 """Which objective models are measured with, and which models are refused."""
 
+import copy
 import hashlib
 import shutil
 from collections.abc import Callable
@@ -26,6 +27,7 @@ from tiny_model import trained_with_first_compact, write_tiny_model
 
 from fast_style.core.errors import UserError
 from fast_style.evaluating.objective import agreement, load_models
+from fast_style.models.checkpoint import load_checkpoint, save_checkpoint
 from fast_style.training.trainer import Trainer
 
 pytestmark = pytest.mark.slow
@@ -267,6 +269,23 @@ def test_another_style_picture_is_another_objective(run: Path, tmp_path: Path) -
         "loss network": True,
         "loss": True,
     }
+
+
+def test_terms_of_training_make_no_other_objective(run: Path, tmp_path: Path) -> None:
+    checkpoint = load_checkpoint(run / "model.safetensors")
+    metadata = copy.deepcopy(checkpoint.metadata)
+    metadata["settings"]["loss"] |= {"adversarial_weight": 0.5}
+    other = tmp_path / "other.safetensors"
+    save_checkpoint(other, checkpoint.tensors, metadata)
+    style = run.parent.parent / "style.png"
+    objective = objective_of(run)
+    assert measure_with([other], style=style)[0].digest == objective.digest
+    # The digest of reports that were written before the term came.
+    assert "adversarial_weight" not in objective.description["loss"]
+    metadata["settings"]["loss"] |= {"stability_weight": 7.0}
+    save_checkpoint(other, checkpoint.tensors, metadata)
+    (model,) = load_models([other], CPU)
+    assert agreement(model, objective)["loss"]
 
 
 def test_models_of_other_objectives_are_warned_about_where_that_is_meant(

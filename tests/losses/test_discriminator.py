@@ -24,9 +24,9 @@ def discriminator() -> Discriminator:
 
 
 def test_layers_of_the_first_three_blocks_are_judged() -> None:
-    layers = ["relu1_2", "relu2_2", "conv3_1", "relu3_3", "relu4_3"]
-    assert layers_judged(layers) == ["relu1_2", "relu2_2", "conv3_1", "relu3_3"]
-    assert layers_judged(["relu4_1", "nonsense"]) == []
+    layers = {"relu1_2": 1.0, "relu2_2": 0.5, "conv3_1": 1.0, "relu3_3": 0.0, "relu4_3": 1.0}
+    assert layers_judged(layers) == ["relu1_2", "relu2_2", "conv3_1"]
+    assert layers_judged({"relu4_1": 1.0, "nonsense": 1.0}) == []
 
 
 def test_each_place_has_a_score_from_its_surroundings(discriminator: Discriminator) -> None:
@@ -112,3 +112,14 @@ def test_largest_singular_values_of_kernels_become_1(discriminator: Discriminato
         discriminator.find_largest_values()
     largest = torch.linalg.svdvals(kernel.weight.flatten(1)).max()
     assert largest.item() == pytest.approx(1, abs=1e-3)
+
+
+@pytest.mark.parametrize("dots", [0, 1])
+def test_style_picture_of_nearly_one_color_gives_finite_opinions(dots: int) -> None:
+    style = {"relu2_2": torch.full((1, 6, 12, 12), 2.0)}
+    style["relu2_2"][:, :, 6, :dots] += 0.01
+    features = {"relu2_2": features_of(2)["relu2_2"].requires_grad_()}
+    (scores,) = Discriminator(style, seed=1)(features)
+    (gradient,) = torch.autograd.grad(adversarial_loss(scores), features["relu2_2"])
+    assert scores[0].abs().max() < 300
+    assert gradient.abs().max() < 1

@@ -27,7 +27,7 @@ from fast_style.losses.perceptual import (
     content_distance,
     total_variation,
 )
-from fast_style.settings.config import load_config
+from fast_style.settings.config import TERMS_OF_TRAINING, load_config
 from fast_style.settings.gatys_config import load_gatys_config
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
@@ -449,9 +449,7 @@ def test_content_and_style_of_overflocat_are_those_of_transposed_tanh_yaml() -> 
         style += ((grams[0] - grams[1]) ** 2).sum()
     settings = load_config(CONFIGS / "transposed_tanh.yaml").loss
     assert settings.stability_weight == 0
-    loss = settings.model_dump(
-        exclude={"stability_weight", "stability_noise", "adversarial_weight"}
-    )
+    loss = settings.model_dump(exclude=set(TERMS_OF_TRAINING))
     terms = pictures.terms(loss)
     ours = loss["content_weight"] * terms.content + loss["style_weight"] * terms.style
     assert ours.item() == pytest.approx(400 * content + 0.1 / len(layers) * style, rel=1e-5)

@@ -143,11 +143,19 @@ def test_weight_changes_the_model_and_is_written_down(yaml_file: Path, tmp_path:
     assert all(float(row["loss/discriminator"]) > 0 for row in rows)
 
 
-def test_small_crops_train_as_without_it(yaml_file: Path, tmp_path: Path, straight: Path) -> None:
-    config = settings_of(yaml_file, "loss.style_layers={relu2_1: 1, relu4_1: 1}")
-    words = ("loss.style_layers={relu2_1: 1, relu4_1: 1}", WORDS[2])
-    train_once(config, tmp_path / "without")
-    train_once(settings_of(yaml_file, *words), tmp_path / "with")
+@pytest.mark.parametrize(
+    "too_small", ["data.crop_size=16", "data.grown_crop_size=20", "style.size=24"]
+)
+def test_small_pictures_train_as_without_it_and_it_is_told(
+    yaml_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], too_small: str
+) -> None:
+    words = (*WORDS[:2], too_small)
+    train_once(settings_of(yaml_file, *words), tmp_path / "without")
+    assert "adversarial_weight" not in capsys.readouterr().out
+    train_once(settings_of(yaml_file, *words, WORDS[2]), tmp_path / "with")
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if "adversarial" in line]
+    assert too_small.partition("=")[2] in line
+    assert too_small.partition("=")[0] in line
     without, ours = (
         load_checkpoint(tmp_path / name / "tiny" / "model.safetensors").tensors
         for name in ("without", "with")

@@ -44,8 +44,9 @@ def test_exploding_run_names_step_and_term_and_saves_nothing_bad(
     run.lock.release()
     folder = tmp_path / "tiny"
     assert str(caught.value) == (
-        "step 2: the style term is not a finite number. Try a lower train.learning_rate or "
-        "loss.style_weight, or train.precision=fp32. There is no checkpoint yet"
+        "step 2: the style term is not a finite number. Try a lower train.learning_rate, "
+        "loss.style_weight or loss.adversarial_weight, or train.precision=fp32. There is no "
+        "checkpoint yet"
     )
     assert caught.value.exit_code == 1
     assert checkpoints_of(folder) == []
