@@ -46,7 +46,7 @@ _FIRST_VALUES = {
     "loss.style_weight": 2.5,
     # Whole distributions bring the style's rarer colors, which gather beside things in flat skies.
     "loss.halo_weight": 150.0,
-    # 900 steps with it come nearer to the style than 2,700 without.
+    # 900 steps with it came nearer to the style than 2,700 without (Monet, docs/ablations.md).
     "loss.adversarial_weight": 0.1,
     "train.init_from": "nearest",
     "train.steps": 900,
