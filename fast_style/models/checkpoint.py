@@ -32,7 +32,7 @@ from fast_style.settings.structure import with_old_meanings
 
 
 class Checkpoint(NamedTuple):
-    """Contents of a file: tensors (``model.*``, ``optimizer.*`` and so on) and their description."""
+    """Contents of a file: tensors (``model.*``, ``optimizer.*`` and so on), their description."""
 
     tensors: dict[str, Tensor]
     metadata: dict[str, Any]
